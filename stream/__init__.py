@@ -1,0 +1,1 @@
+"""The analyser: bytes in, rolling emotion scores out."""

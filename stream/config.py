@@ -1,0 +1,307 @@
+"""Configuration: defaults < TOML file < environment < command line; keys checked by name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from stream.pipeline import AnalysisSettings
+from stream.protocol import Role
+from stream.rolling import RollingSettings
+from stream.types import FRAME, from_ms
+from stream.vad import DETECTORS, VadSettings
+from stream.windows import WindowSettings
+
+ENV_PREFIX = "EMOTIDE_"
+FRAME_MS = 20
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; the message names file, key and remedy."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Positive = Annotated[float, Field(gt=0)]
+Grid = Annotated[int, Field(ge=FRAME_MS, multiple_of=FRAME_MS)]
+"""Milliseconds on the 20 ms grid of the VAD."""
+
+
+class ServerConfig(_Section):
+    host: str = "127.0.0.1"
+    """Address to listen on; "0.0.0.0" opens the server to the network: then use TLS."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8765
+    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "auto"
+    """Name of this node in events and MQTT topics; "auto" takes the host's name."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    origins: tuple[str, ...] = ()
+    """Browser origins that may connect besides the page this server serves itself."""
+    drain_timeout_s: Positive = 10.0
+    """After SIGTERM: how long tails may take to be scored and told."""
+
+    @property
+    def name(self) -> str:
+        if self.node != "auto":
+            return self.node
+        kept = (c if c.isalnum() or c in "_.-" else "-" for c in socket.gethostname())
+        return "".join(kept)[:64] or "node"
+
+
+class ModelConfig(_Section):
+    name: str = "auto"
+    """auto, embedded, emotion2vec_plus_seed|base|large, a model directory, or "module:attr"."""
+    device: str = "auto"
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+    offline: bool = False
+    """Never touch the network to find a model."""
+    max_batch: Annotated[int, Field(ge=1, le=256)] = 32
+    max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 5.0
+    """How long a batch that is not full waits for more windows."""
+    hang_timeout_s: Positive = 10.0
+    """A batch that runs longer is given up and the server is not ready until it returns."""
+    exit_after_hang_s: Positive = 60.0
+    """A batch that runs longer than this ends the process, so that a supervisor restarts it."""
+
+
+class VadConfig(_Section):
+    detector: str = "webrtcvad"
+    mode: Annotated[int, Field(ge=0, le=3)] = 2
+    start_voiced: Annotated[int, Field(ge=1, le=50)] = 3
+    """Speech starts when this many ..."""
+    start_of: Annotated[int, Field(ge=1, le=50)] = 5
+    """... of the last this many 20 ms frames are voiced."""
+    pre_roll_ms: Annotated[int, Field(ge=0, le=1000, multiple_of=FRAME_MS)] = 300
+    hangover_ms: Annotated[int, Field(ge=FRAME_MS, le=5000, multiple_of=FRAME_MS)] = 600
+    max_utterance_ms: Annotated[int, Field(ge=3000, le=120_000, multiple_of=FRAME_MS)] = 30_000
+    min_dbfs: Annotated[float, Field(ge=-96, le=0)] = -60.0
+    """Frames fainter than this are never speech."""
+
+    @model_validator(mode="after")
+    def _known(self) -> VadConfig:
+        if self.detector not in DETECTORS:
+            raise ValueError(f"detector {self.detector!r} is not one of {', '.join(DETECTORS)}")
+        if self.start_voiced > self.start_of:
+            raise ValueError("start_voiced must not be larger than start_of")
+        return self
+
+
+class WindowConfig(_Section):
+    lengths_ms: tuple[Grid, ...] = (1000, 2000, 3000)
+    hop_ms: Annotated[int, Field(ge=240, le=10_000, multiple_of=FRAME_MS)] = 1000
+
+    @model_validator(mode="after")
+    def _ordered(self) -> WindowConfig:
+        ascending = sorted(set(self.lengths_ms))
+        if not ascending or list(self.lengths_ms) != ascending or ascending[-1] > 10_000:
+            raise ValueError("lengths_ms must ascend and end at 10000 or less, like [1000, 3000]")
+        if self.hop_ms > ascending[-1]:
+            raise ValueError("hop_ms must not be longer than the longest window")
+        return self
+
+
+class RollingConfig(_Section):
+    horizons_s: tuple[Annotated[int, Field(ge=1, le=600)], ...] = (10, 30)
+
+
+EmployeeBasis = Literal["", "medical_or_safety", "acted_recording"]
+
+
+class PrivacyConfig(_Section):
+    analyse_roles: tuple[Role, ...] = ("customer", "speaker")
+    """Channels of other roles are dropped unheard."""
+    employee_roles: tuple[Role, ...] = ("agent", "employee")
+    """Roles of people at work, whose emotions the EU AI Act, Art. 5(1)(f), lets nobody infer."""
+    employee_basis: EmployeeBasis = ""
+    """Why employees may be analysed all the same; shown in /v1/info and the audit log."""
+    hash_ids: bool = True
+    """Stream ids appear in MQTT topics only as a keyed hash."""
+    hash_key: SecretStr = SecretStr("")
+    """Key of that hash; empty: a new one at every start, so topics change with it."""
+    require_disclosure: bool = False
+    """Refuse sessions that do not say `consent.disclosed = true`."""
+    disclosure: str = "This call is analysed automatically for signs of emotion."
+    """Text that /v1/info offers to clients that must inform the speaker (AI Act, Art. 50(3))."""
+    audit_log: Path | None = None
+    """JSON lines of who analysed and who subscribed; no audio, no scores."""
+
+    @model_validator(mode="after")
+    def _lawful(self) -> PrivacyConfig:
+        employees = [role for role in self.analyse_roles if role in self.employee_roles]
+        if employees and not self.employee_basis:
+            known = " or ".join(repr(basis) for basis in get_args(EmployeeBasis) if basis)
+            raise ValueError(
+                f"analyse_roles names {', '.join(employees)}: set privacy.employee_basis to "
+                f"{known}, or leave the role out"
+            )
+        return self
+
+
+class LimitsConfig(_Section):
+    max_message_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+    max_frame_ms: Annotated[int, Field(ge=100)] = 10_000
+    start_timeout_s: Positive = 5.0
+    idle_timeout_s: Positive = 30.0
+    max_session_s: Positive = 14_400.0
+    max_sessions: Annotated[int, Field(ge=1)] = 500
+    max_subscribers: Annotated[int, Field(ge=1)] = 1_000
+    resume_s: Annotated[float, Field(ge=0)] = 60.0
+    """How long a stream whose connection broke is kept for its producer to come back."""
+    resume_events: Annotated[int, Field(ge=1)] = 1_000
+    subscriber_queue: Annotated[int, Field(ge=1)] = 1_000
+    slow_consumer_s: Positive = 10.0
+    ahead_s: Positive = 5.0
+    """Audio that is further ahead of real time than this is throttled by not reading."""
+
+
+class MqttConfig(_Section):
+    host: str = ""
+    """Broker; empty: no MQTT."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    tls: bool = False
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")] = "emotide"
+    outbox: Annotated[int, Field(ge=10)] = 10_000
+    score_rate_hz: Annotated[float, Field(gt=0, le=50)] = 2.0
+    """At most this many scores a second and channel reach the broker; the newest wins."""
+    stats_interval_s: Positive = 10.0
+    clear_state_after_s: Annotated[float, Field(ge=0)] = 60.0
+
+
+class LogConfig(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
+    """auto: text on a terminal, JSON lines elsewhere."""
+
+
+class Config(_Section):
+    server: ServerConfig = ServerConfig()
+    model: ModelConfig = ModelConfig()
+    vad: VadConfig = VadConfig()
+    windows: WindowConfig = WindowConfig()
+    rolling: RollingConfig = RollingConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    limits: LimitsConfig = LimitsConfig()
+    mqtt: MqttConfig = MqttConfig()
+    log: LogConfig = LogConfig()
+
+    def analysis(self) -> AnalysisSettings:
+        """The pipeline's settings in frames and samples."""
+        vad = self.vad
+        return AnalysisSettings(
+            vad=VadSettings(
+                detector=vad.detector,
+                mode=vad.mode,
+                start_voiced=vad.start_voiced,
+                start_of=vad.start_of,
+                pre_roll=from_ms(vad.pre_roll_ms) // FRAME,
+                hangover=from_ms(vad.hangover_ms) // FRAME,
+                max_utterance=from_ms(vad.max_utterance_ms) // FRAME,
+                min_dbfs=vad.min_dbfs,
+            ),
+            windows=WindowSettings(
+                lengths=tuple(from_ms(ms) for ms in self.windows.lengths_ms),
+                hop=from_ms(self.windows.hop_ms),
+            ),
+            rolling=RollingSettings(self.rolling.horizons_s),
+        )
+
+
+def load(
+    path: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, str] | None = None,
+) -> Config:
+    """The effective configuration.
+
+    `environ` holds keys like EMOTIDE_SERVER__PORT, `overrides` like "server.port"; both are text
+    and are read as TOML values where they can be. Raises `ConfigError`.
+    """
+    merged: dict[str, Any] = _read(path) if path is not None else {}
+    source = str(path) if path is not None else "configuration"
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
+            _put(merged, key, text, name)
+    for key, text in (overrides or {}).items():
+        _put(merged, key, text, f"--set {key}")
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _put(tree: dict[str, Any], key: str, text: str, source: str) -> None:
+    section, dot, name = key.partition(".")
+    if not dot or not name or not isinstance(tree.setdefault(section, {}), dict):
+        raise ConfigError(f"{source}: expected SECTION.KEY, like server.port")
+    tree[section][name] = _value(text)
+
+
+def _value(text: str) -> Any:
+    """A TOML value where the text is one (numbers, booleans, lists), else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: ValidationError) -> str:
+    """Every problem in one line each: the key, what is wrong, what it might have meant."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = [str(part) for part in problem["loc"]]
+        key = ".".join(path)
+        if problem["type"] != "extra_forbidden":
+            message = problem["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+            lines.append(f"{key}: {message}{shown}")
+            continue
+        section = Config.model_fields.get(path[0]) if len(path) > 1 else None
+        fields = section.annotation.model_fields if section else Config.model_fields  # type: ignore[union-attr]
+        near = difflib.get_close_matches(path[-1], fields, 1)
+        meant = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(fields)}"
+        lines.append(f"{key}: unknown key{meant}")
+    return "\n  ".join(lines)
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as TOML that `load` reads back; secrets are masked."""
+    lines: list[str] = []
+    for section, values in config.model_dump(mode="json").items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    return str(value)

@@ -1,0 +1,48 @@
+"""What everybody may know of a stream while it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stream.events import Sealed, timestamp
+
+StreamState = Literal["active", "paused", "ended"]
+
+
+@dataclass(slots=True, eq=False)
+class LiveStream:
+    """One stream's public face; the session updates it, subscribers and sinks read it.
+
+    `roles` has one entry per channel, `analysed` the channels that are scored. `started` is Unix
+    time. `last` holds the newest `emotion.score` of each analysed channel.
+    """
+
+    stream_id: str
+    session_id: str
+    roles: tuple[str, ...]
+    analysed: tuple[int, ...]
+    tags: tuple[str, ...]
+    started: float
+    adapter: str = "native"
+    mqtt: bool = True
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    state: StreamState = "active"
+    speaking: frozenset[int] = frozenset()
+    last: dict[int, Sealed] = field(default_factory=dict)
+
+    def snapshot(self) -> dict[str, Any]:
+        """State and newest scores, as `/v1/streams` and `snapshot` show them."""
+        return {
+            "stream_id": self.stream_id,
+            "session_id": self.session_id,
+            "state": self.state,
+            "started": timestamp(self.started),
+            "adapter": self.adapter,
+            "roles": list(self.roles),
+            "analysed": list(self.analysed),
+            "tags": list(self.tags),
+            "speaking": sorted(self.speaking),
+            "last": [dict(self.last[channel].body) for channel in sorted(self.last)],
+        }

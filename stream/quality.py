@@ -1,0 +1,108 @@
+"""What the audio is like, and the hints that say when not to trust a score."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
+
+CLIPPED_LEVEL = 32_700
+"""Int16 magnitude from which a sample counts as clipped."""
+
+NARROW_ABOVE_HZ = 4_100
+NARROW_SHARE = 1e-4
+"""A line is narrow when less than this share of its energy lies above `NARROW_ABOVE_HZ`."""
+
+SHORT_SPEECH_S = 1.0
+LOW_LEVEL_DBFS = -45.0
+CLIPPED_SHARE = 0.005
+NOISY_SNR_DB = 10.0
+LOW_CONFIDENCE = 0.4
+
+
+def dbfs(power: float) -> float:
+    """Mean square of samples in [-1, 1] → dBFS of the RMS, never below -96."""
+    return max(-96.0, 10 * math.log10(power)) if power > 0 else -96.0
+
+
+def frame_power(frames: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Mean square float32[n] (full scale = 1) and clipped samples int[n] of int16[n, 320]."""
+    scaled = frames.astype(np.float32) * np.float32(1 / 32768)
+    clipped = np.count_nonzero(np.abs(scaled) >= CLIPPED_LEVEL / 32768, axis=1)
+    return np.einsum("ij,ij->i", scaled, scaled) / np.float32(frames.shape[1]), clipped
+
+
+class QualityMeter:
+    """Follows one channel frame by frame; what it says is about the open utterance so far."""
+
+    def __init__(self, source_rate: int) -> None:
+        self._narrow_source = source_rate <= 8_000
+        self._high = self._all = 0.0
+        self._noise: float | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """A new utterance: level, clipping and length start again; the noise floor stays."""
+        self._power = 0.0
+        self._clipped = self._frames = 0
+
+    def frame(self, power: float, clipped: int, speaking: bool) -> None:
+        """Take one frame; frames outside speech make the noise floor (3 s smoothing)."""
+        if speaking:
+            self._power += power
+            self._clipped += clipped
+            self._frames += 1
+        else:
+            self._noise = (
+                power if self._noise is None else self._noise + (power - self._noise) / 150
+            )
+
+    def spectrum(self, audio: Samples) -> None:
+        """Look at the last second of a window for energy above the telephone band."""
+        if self._narrow_source:
+            return
+        energy = np.abs(np.fft.rfft(audio[-SAMPLE_RATE:])) ** 2
+        split = NARROW_ABOVE_HZ * len(audio[-SAMPLE_RATE:]) // SAMPLE_RATE
+        self._high = 0.8 * self._high + float(energy[split:].sum())
+        self._all = 0.8 * self._all + float(energy.sum())
+
+    def quality(self) -> Quality:
+        frames = max(1, self._frames)
+        power = self._power / frames
+        return Quality(
+            rms_dbfs=round(dbfs(power), 1),
+            clipped=round(self._clipped / (frames * FRAME), 4),
+            snr_db=self._snr(power),
+            band=self._band(),
+            speech_s=round(self._frames * FRAME / SAMPLE_RATE, 2),
+        )
+
+    def _snr(self, power: float) -> float | None:
+        if self._noise is None or self._frames == 0:
+            return None
+        signal = max(power - self._noise, 1e-12)
+        return round(min(60.0, 10 * math.log10(signal / max(self._noise, 1e-9))), 1)
+
+    def _band(self) -> Literal["narrow", "wide"] | None:
+        if self._narrow_source:
+            return "narrow"
+        if self._all == 0:
+            return None
+        return "narrow" if self._high < NARROW_SHARE * self._all else "wide"
+
+
+def hints(quality: Quality, top: float | None) -> tuple[str, ...]:
+    """Reasons to doubt a score of this quality whose best label has share `top`."""
+    doubts = {
+        "short_speech": quality.speech_s < SHORT_SPEECH_S,
+        "low_level": quality.rms_dbfs < LOW_LEVEL_DBFS,
+        "clipped": quality.clipped > CLIPPED_SHARE,
+        "noisy": quality.snr_db is not None and quality.snr_db < NOISY_SNR_DB,
+        "narrowband": quality.band == "narrow",
+        "low_confidence": top is not None and top < LOW_CONFIDENCE,
+    }
+    return tuple(name for name, doubtful in doubts.items() if doubtful)

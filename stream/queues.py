@@ -1,0 +1,87 @@
+"""Bounded waiting rooms for events: newest wins per key, the rest first in, first out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class ConflatingQueue(Generic[T]):
+    """FIFO for one consumer. An item with a key replaces the one that waits under that key.
+
+    At most `bound` items without a key wait; then the oldest of them is dropped and counted in
+    `dropped`. Items with keys are bounded by the number of keys. `put` never blocks.
+    """
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._items: dict[Hashable, T] = {}
+        self._plain: deque[object] = deque()
+        self._filled = asyncio.Event()
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: T, key: Hashable | None = None) -> None:
+        if key is None:
+            key = object()
+            self._plain.append(key)
+            if len(self._plain) > self._bound:
+                del self._items[self._plain.popleft()]
+                self.dropped += 1
+        self._items[key] = item
+        self._filled.set()
+
+    def pop(self) -> T:
+        """The item that waits longest. Raises `KeyError` when there is none."""
+        if not self._items:
+            raise KeyError("the queue is empty")
+        key = next(iter(self._items))
+        if self._plain and self._plain[0] is key:
+            self._plain.popleft()
+        return self._items.pop(key)
+
+    async def get(self) -> T:
+        """Wait for an item and take it."""
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        return self.pop()
+
+
+class Pacer(Generic[T]):
+    """Lets one item per key pass every `period_s` seconds; of those in between, the newest."""
+
+    def __init__(self, period_s: float) -> None:
+        self._period = period_s
+        self._next: dict[Hashable, float] = {}
+        self._held: dict[Hashable, T] = {}
+
+    def offer(self, key: Hashable, item: T, now: float) -> bool:
+        """Whether `item` may pass at `now` (monotonic seconds); else it is held."""
+        if now < self._next.get(key, 0.0):
+            self._held[key] = item
+            return False
+        self._held.pop(key, None)
+        self._next[key] = now + self._period
+        return True
+
+    def due(self, now: float) -> Iterator[tuple[Hashable, T]]:
+        """Take the held items whose time has come."""
+        for key in [k for k in self._held if now >= self._next[k]]:
+            self._next[key] = now + self._period
+            yield key, self._held.pop(key)
+
+    def next_due(self) -> float | None:
+        """When the next held item may pass, or None while nothing is held."""
+        return min((self._next[key] for key in self._held), default=None)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop what is known of a key that will not come again."""
+        self._next.pop(key, None)
+        self._held.pop(key, None)

@@ -1,0 +1,106 @@
+"""From frame logits to rolling scores: a timeline of cells and means over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.types import SAMPLE_RATE, Logits, Window
+
+Mean = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class RollingSettings:
+    """Horizons in seconds, each named `"10s"` on the wire; the whole call comes by itself."""
+
+    horizons: tuple[int, ...] = (10, 30)
+
+
+def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
+    """Posteriors over the last axis; float32 of the same shape."""
+    scaled = logits / np.float32(temperature)
+    e = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def speech_mask(window: Window, frames: int, hop: int) -> NDArray[np.bool_]:
+    """Which of a window's frames lie in its speech, bool[frames].
+
+    A frame counts when its middle does. A window whose speech is shorter than a frame counts its
+    last one, so that every window says something.
+    """
+    middle = window.start + np.arange(frames) * hop + hop // 2
+    mask = np.zeros(frames, np.bool_)
+    for start, end in window.speech:
+        mask |= (middle >= max(start, 0)) & (middle < end)
+    if not mask.any():
+        mask[-1] = True
+    return mask
+
+
+class Timeline:
+    """Ring of frame cells of one channel: sums of logits and how many windows gave them.
+
+    Overlapping windows average in their cells. Cells that leave the ring go into running sums, so
+    the whole call stays known at the cost of one row. `capacity_s` is in seconds.
+    """
+
+    def __init__(self, labels: int, hop: int, capacity_s: float) -> None:
+        self._hop = hop
+        cells = int(capacity_s * SAMPLE_RATE) // hop
+        self._sums = np.zeros((cells, labels), np.float32)
+        self._counts = np.zeros(cells, np.float32)
+        self._head = 0
+        self._past_sum = np.zeros(labels, np.float64)
+        self._past_count = 0
+
+    def add(self, window: Window, logits: Logits, mask: NDArray[np.bool_]) -> None:
+        """Put the masked frames of a scored window into their cells."""
+        first = window.start // self._hop
+        self._advance(first + len(logits))
+        cells = first + np.flatnonzero(mask)
+        inside = cells >= max(0, self._head - len(self._counts))
+        at = cells[inside] % len(self._counts)
+        self._sums[at] += logits[mask][inside]
+        self._counts[at] += 1
+
+    def mean(self, start: int, end: int) -> tuple[Mean, int]:
+        """Mean logits of the scored cells in `[start, end)` and their number (0: no mean)."""
+        first = max(start // self._hop, self._head - len(self._counts), 0)
+        last = min(-(-end // self._hop), self._head)
+        return self._mean(np.arange(first, last) % len(self._counts))
+
+    def whole(self) -> tuple[Mean, int]:
+        """Mean logits over everything scored since the stream began, and the number of cells."""
+        recent, count = self._mean(np.arange(len(self._counts)))
+        together = self._past_count + count
+        if not together:
+            return recent, 0
+        mean = (self._past_sum + recent.astype(np.float64) * count) / together
+        return mean.astype(np.float32), together
+
+    def _mean(self, at: NDArray[np.intp]) -> tuple[Mean, int]:
+        counts = self._counts[at]
+        scored = counts > 0
+        n = int(np.count_nonzero(scored))
+        if n == 0:
+            return np.zeros(self._sums.shape[1], np.float32), 0
+        weights = np.divide(1, counts, out=np.zeros_like(counts), where=scored)
+        return np.asarray(weights @ self._sums[at] / n, dtype=np.float32), n
+
+    def _advance(self, head: int) -> None:
+        """Make room up to cell `head`; what falls out of the ring joins the running sums."""
+        cells = len(self._counts)
+        fresh = min(head - self._head, cells)
+        if fresh <= 0:
+            return
+        at = np.arange(head - fresh, head) % cells
+        mean, count = self._mean(at)
+        self._past_sum += mean.astype(np.float64) * count
+        self._past_count += count
+        self._sums[at] = 0
+        self._counts[at] = 0
+        self._head = head

@@ -1,0 +1,36 @@
+"""What the hub tells a sink."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from stream.events import Sealed
+from stream.live import LiveStream
+
+
+class Sink(Protocol):
+    """Takes the events of all streams. All calls but `run` and `stop` return at once."""
+
+    def opened(self, stream: LiveStream) -> None:
+        """A stream began."""
+        ...
+
+    def event(self, stream: LiveStream, event: Sealed) -> None:
+        """Something was told of a stream."""
+        ...
+
+    def changed(self, stream: LiveStream) -> None:
+        """The stream's state or tags are others now."""
+        ...
+
+    def closed(self, stream: LiveStream) -> None:
+        """A stream ended; its state says so."""
+        ...
+
+    async def run(self) -> None:
+        """Deliver until cancelled; outlives every failure of the other side."""
+        ...
+
+    async def stop(self, timeout_s: float) -> None:
+        """Deliver what waits and say goodbye, within `timeout_s` seconds."""
+        ...

@@ -1,0 +1,130 @@
+"""Sliding windows over the speech of one channel."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from stream.quality import QualityMeter
+from stream.types import SAMPLE_RATE, Samples, Span, Trigger, Utterance, Window
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSettings:
+    """Samples at 16 kHz; `lengths` ascend and are multiples of one VAD frame."""
+
+    lengths: tuple[int, ...] = (SAMPLE_RATE, 2 * SAMPLE_RATE, 3 * SAMPLE_RATE)
+    hop: int = SAMPLE_RATE
+
+    @property
+    def longest(self) -> int:
+        return self.lengths[-1]
+
+
+class History:
+    """The newest audio of a channel: an int16 ring of fixed size, addressed by position."""
+
+    def __init__(self, capacity: int) -> None:
+        self._ring = np.zeros(capacity, np.int16)
+        self.end = 0
+        self.start = 0
+
+    def write(self, samples: np.ndarray[tuple[int], np.dtype[np.int16]]) -> None:
+        """Append at most `capacity` samples."""
+        at = self.end % len(self._ring)
+        fits = min(len(samples), len(self._ring) - at)
+        self._ring[at : at + fits] = samples[:fits]
+        self._ring[: len(samples) - fits] = samples[fits:]
+        self.end += len(samples)
+
+    def jump(self, position: int) -> None:
+        """Go on at `position`; what lies before it is not audio that a window may hold."""
+        self.end = self.start = position
+
+    def read(self, start: int, end: int) -> Samples:
+        """Float32 of `[start, end)`; audio before the first that is there is mirrored.
+
+        A mirror keeps level and spectrum of the real audio, where zeros would change what a
+        layer-normed model hears; frames before `start` of the stream are never counted.
+        """
+        first = max(start, self.start, self.end - len(self._ring))
+        at, count = first % len(self._ring), end - first
+        real = np.concatenate(
+            [self._ring[at : at + count], self._ring[: max(0, at + count - len(self._ring))]]
+        )
+        audio = real.astype(np.float32) * np.float32(1 / 32768)
+        missing = first - start
+        return np.pad(audio, (missing, 0), "symmetric") if missing > 0 else audio
+
+
+class Windower:
+    """Cuts a window when a hop of new speech has been heard, and at the end of an utterance.
+
+    The elastic hop: a window that no backend has taken yet is followed by one that still covers
+    its speech, as long as that fits the longest length. The caller says what was `taken`.
+    """
+
+    def __init__(
+        self, settings: WindowSettings, channel: int, history: History, meter: QualityMeter
+    ) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._history = history
+        self._meter = meter
+        self._ended: deque[Span] = deque()
+        self._cut = 0
+        self._taken = 0
+
+    def hear(self, speech: Utterance) -> Window | None:
+        """The window due now that the open utterance reaches to `speech.end`, if one is."""
+        if speech.end - max(self._cut, speech.start) < self._settings.hop:
+            return None
+        return self._window(speech, "interval")
+
+    def close(self, utterance: Utterance) -> Window | None:
+        """The window over what the ended utterance still has unheard, if anything."""
+        window = None
+        if utterance.end > max(self._cut, utterance.start):
+            window = self._window(utterance, utterance.trigger)
+        self._ended.append((utterance.start, utterance.end))
+        return window
+
+    def taken(self, window: Window) -> None:
+        """A backend has `window` now: its speech need not be covered again."""
+        self._taken = max(self._taken, window.end)
+
+    def _window(self, speech: Utterance, trigger: Trigger) -> Window:
+        end = speech.end
+        while self._ended and self._ended[0][1] <= end - self._settings.longest:
+            self._ended.popleft()
+        spans = (*self._ended, (speech.start, end))
+        fresh = next(max(start, self._taken) for start, stop in spans if stop > self._taken)
+        context = min(fresh, speech.start)
+        lengths = self._settings.lengths
+        length = next((n for n in lengths if end - context <= n), lengths[-1])
+        start = end - length
+        self._cut = end
+        audio = self._history.read(start, end)
+        self._meter.spectrum(audio)
+        return Window(
+            channel=self._channel,
+            start=start,
+            audio=audio,
+            speech=clip(spans, start, end),
+            fresh=max(fresh, start),
+            utterance=speech.index,
+            trigger=trigger,
+            quality=self._meter.quality(),
+        )
+
+
+def clip(spans: tuple[Span, ...], start: int, end: int) -> tuple[Span, ...]:
+    """The parts of `spans` inside `[start, end)`."""
+    return tuple((max(a, start), min(b, end)) for a, b in spans if a < end and b > start)
+
+
+def total(spans: tuple[Span, ...]) -> int:
+    """Samples in `spans`, which do not overlap."""
+    return sum(end - start for start, end in spans)
