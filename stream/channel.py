@@ -84,9 +84,9 @@ class ChannelPipeline:
         return self._segmenter.speech is not None
 
     @property
-    def settled(self) -> bool:
-        """Whether every utterance that ended has been told as a segment."""
-        return not self._waiting
+    def scored_until(self) -> int:
+        """Up to where everything was scored or reported lost."""
+        return max(0, self._settled)
 
     def feed(self, samples: Samples) -> Iterator[Window | Event]:
         """Take float32[n]; yields what becomes due, in the order of time. Must be run to its end.
@@ -162,11 +162,11 @@ class ChannelPipeline:
 
     def superseded(self, old: Window, new: Window) -> list[Event]:
         """`new` replaced the waiting `old`: what of its speech `new` is too short to cover."""
-        return self._lose(old, new.start, "overload")
+        return self._lose(old, max(old.fresh, self._windower.handed), new.start, "overload")
 
     def failed(self, window: Window, reason: GapReason) -> list[Event]:
         """The window will never be scored; its unheard speech is lost."""
-        events = self._lose(window, window.end, reason)
+        events = self._lose(window, max(window.fresh, self._settled), window.end, reason)
         self._settled = max(self._settled, window.end)
         return events + list(self._segments())
 
@@ -216,8 +216,8 @@ class ChannelPipeline:
                 hints=hints(quality, max(scores.values(), default=None)),
             )
 
-    def _lose(self, window: Window, until: int, reason: GapReason) -> list[Event]:
-        lost = clip(window.speech, window.fresh, until)
+    def _lose(self, window: Window, since: int, until: int, reason: GapReason) -> list[Event]:
+        lost = clip(window.speech, since, until)
         if not lost:
             return []
         self.lost += total(lost)

@@ -43,7 +43,7 @@ def _linear16(data: bytes) -> Samples:
 
 
 def _f32le(data: bytes) -> Samples:
-    samples = np.frombuffer(data, "<f4")
+    samples: Samples = np.frombuffer(data, "<f4")
     if not np.isfinite(samples).all():
         raise InvalidAudio(
             "f32le audio holds NaN or infinite samples; send finite values in [-1, 1]"

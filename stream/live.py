@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +17,8 @@ class LiveStream:
     """One stream's public face; the session updates it, subscribers and sinks read it.
 
     `roles` has one entry per channel, `analysed` the channels that are scored. `started` is Unix
-    time. `last` holds the newest `emotion.score` of each analysed channel.
+    time. `last` holds the newest `emotion.score` of each analysed channel, `recent` the last events
+    for whoever comes back.
     """
 
     stream_id: str
@@ -31,6 +33,7 @@ class LiveStream:
     state: StreamState = "active"
     speaking: frozenset[int] = frozenset()
     last: dict[int, Sealed] = field(default_factory=dict)
+    recent: deque[Sealed] = field(default_factory=deque)
 
     def snapshot(self) -> dict[str, Any]:
         """State and newest scores, as `/v1/streams` and `snapshot` show them."""

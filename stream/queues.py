@@ -22,6 +22,8 @@ class ConflatingQueue(Generic[T]):
         self._items: dict[Hashable, T] = {}
         self._plain: deque[object] = deque()
         self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -36,6 +38,7 @@ class ConflatingQueue(Generic[T]):
                 self.dropped += 1
         self._items[key] = item
         self._filled.set()
+        self._emptied.clear()
 
     def pop(self) -> T:
         """The item that waits longest. Raises `KeyError` when there is none."""
@@ -44,7 +47,10 @@ class ConflatingQueue(Generic[T]):
         key = next(iter(self._items))
         if self._plain and self._plain[0] is key:
             self._plain.popleft()
-        return self._items.pop(key)
+        item = self._items.pop(key)
+        if not self._items:
+            self._emptied.set()
+        return item
 
     async def get(self) -> T:
         """Wait for an item and take it."""
@@ -52,6 +58,10 @@ class ConflatingQueue(Generic[T]):
             self._filled.clear()
             await self._filled.wait()
         return self.pop()
+
+    async def emptied(self) -> None:
+        """Wait until the consumer has taken everything."""
+        await self._emptied.wait()
 
 
 class Pacer(Generic[T]):

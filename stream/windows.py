@@ -75,7 +75,8 @@ class Windower:
         self._meter = meter
         self._ended: deque[Span] = deque()
         self._cut = 0
-        self._taken = 0
+        self.handed = 0
+        """Speech before this position was handed to a backend."""
 
     def hear(self, speech: Utterance) -> Window | None:
         """The window due now that the open utterance reaches to `speech.end`, if one is."""
@@ -93,14 +94,14 @@ class Windower:
 
     def taken(self, window: Window) -> None:
         """A backend has `window` now: its speech need not be covered again."""
-        self._taken = max(self._taken, window.end)
+        self.handed = max(self.handed, window.end)
 
     def _window(self, speech: Utterance, trigger: Trigger) -> Window:
         end = speech.end
         while self._ended and self._ended[0][1] <= end - self._settings.longest:
             self._ended.popleft()
         spans = (*self._ended, (speech.start, end))
-        fresh = next(max(start, self._taken) for start, stop in spans if stop > self._taken)
+        fresh = next(max(start, self.handed) for start, stop in spans if stop > self.handed)
         context = min(fresh, speech.start)
         lengths = self._settings.lengths
         length = next((n for n in lengths if end - context <= n), lengths[-1])

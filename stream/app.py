@@ -1,0 +1,309 @@
+"""Wiring and life cycle: listen, load, warm up, serve, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from stream.audit import AuditLog
+from stream.backends.base import Backend, ModelRefused
+from stream.batcher import Batcher
+from stream.config import Config, ConfigError
+from stream.events import model_body
+from stream.http import Pages, refuse, same_origin
+from stream.hub import Hub
+from stream.ingest.native import Producer
+from stream.metrics import Metrics
+from stream.protocol import SUBPROTOCOL, ProtocolError
+from stream.sessions import Sessions
+from stream.sinks.base import Sink
+from stream.sinks.mqtt import MqttSink
+from stream.subscriber import Subscriber
+from stream.types import ModelInfo, from_ms
+
+log = logging.getLogger(__name__)
+
+PRODUCE = "/v1/stream"
+SUBSCRIBE = "/v1/subscribe"
+HEARTBEAT_S = 0.25
+
+EXIT_CONFIG = 2
+EXIT_MODEL = 3
+EXIT_HANG = 70
+
+try:
+    VERSION = version("emotide")
+except PackageNotFoundError:
+    VERSION = "0"
+
+
+class App:
+    """One process: a port, a model, a hub."""
+
+    def __init__(self, config: Config, load: Callable[[], Backend]) -> None:
+        self._config = config
+        self._node = config.server.name
+        self._metrics = Metrics(VERSION, self._node)
+        self._audit = AuditLog(config.privacy.audit_log)
+        self._batcher = Batcher(
+            load,
+            config.model.max_batch,
+            config.model.max_wait_ms / 1000,
+            config.model.hang_timeout_s,
+            self._metrics.batch,
+        )
+        self._mqtt: list[Sink] = []
+        if config.mqtt.host:
+            self._mqtt.append(
+                MqttSink(config.mqtt, config.privacy, self._node, self._info, self._stats)
+            )
+        self._hub = Hub(self._mqtt)
+        self._model: ModelInfo | None = None
+        self._sessions: Sessions | None = None
+        self._subscribers: set[Subscriber] = set()
+        self._stopping = asyncio.Event()
+        self._started = time.monotonic()
+        self._pages = Pages(
+            {
+                "/readyz": self._readyz,
+                "/v1/info": lambda: (HTTPStatus.OK, self._info()),
+                "/v1/streams": lambda: (
+                    HTTPStatus.OK,
+                    {"streams": [s.snapshot() for s in self._hub.streams.values()]},
+                ),
+            },
+            self._snapshot,
+            self._metrics.text,
+        )
+        self.port = config.server.port
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the exit status. Raises `ConfigError`, `ModelRefused`."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        server = await self._listen()
+        tasks = [asyncio.create_task(self._heartbeat(), name="heartbeat")]
+        tasks += [asyncio.create_task(sink.run(), name="sink") for sink in self._mqtt]
+        try:
+            if await self._load():
+                assert self._sessions is not None
+                tasks.append(asyncio.create_task(self._sessions.run(), name="sessions"))
+                await self._stopping.wait()
+                await self._drain(server)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            server.close(close_connections=True)
+            self._audit.close()
+        return 0
+
+    async def _listen(self) -> WebSocketServer:
+        config, limits = self._config.server, self._config.limits
+        try:
+            server = await serve(
+                self._handle,
+                config.host,
+                config.port,
+                ssl=_tls(config.tls_cert, config.tls_key),
+                process_request=self._route,
+                select_subprotocol=_subprotocol,
+                compression=None,
+                # Ours is told with an error event; theirs ends the connection without one.
+                max_size=4 * limits.max_message_bytes,
+                # Subscribers are pinged by us; a throttled producer's pong waits behind its
+                # audio, and a dead one is found by the idle timeout.
+                ping_timeout=None,
+                close_timeout=5,
+                server_header=None,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"server.port: cannot listen on {config.host}:{config.port}: "
+                f"{error.strerror or error}; is another server running? choose another --port"
+            ) from None
+        self.port = next(iter(server.sockets)).getsockname()[1]
+        return server
+
+    async def _load(self) -> bool:
+        """Load and warm up; False when told to stop meanwhile."""
+        lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms]
+        loading = asyncio.ensure_future(self._batcher.start(lengths))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not loading.done():
+            loading.cancel()
+            return False
+        self._model = model = loading.result()
+        self._metrics.model(model)
+        self._sessions = Sessions(
+            self._config, model, self._batcher, self._hub, self._metrics, self._audit
+        )
+        scheme = "https" if self._config.server.tls_cert else "http"
+        log.info(
+            "ready",
+            extra={
+                "url": f"{scheme}://{self._config.server.host}:{self.port}/",
+                "model": model.id,
+                "why": model.why,
+                "seconds": round(time.monotonic() - self._started, 2),
+            },
+        )
+        if self._config.server.host not in ("127.0.0.1", "::1", "localhost"):
+            log.warning(
+                "anybody who reaches this port may stream and listen; see docs/operations.md"
+            )
+        return True
+
+    def _signalled(self) -> None:
+        if self._stopping.is_set():
+            log.warning("second signal: leaving now")
+            os._exit(130)
+        log.info("draining")
+        self._stopping.set()
+
+    async def _drain(self, server: WebSocketServer) -> None:
+        timeout = self._config.server.drain_timeout_s
+        server.close(close_connections=False)
+        assert self._sessions is not None
+        await self._sessions.drain(timeout * 0.7)
+        error = ProtocolError("draining", "this server is going away", retry_after_s=1.0)
+        leaving = [subscriber.leave(error) for subscriber in self._subscribers]
+        stopping = [sink.stop(timeout * 0.2) for sink in self._mqtt]
+        await asyncio.gather(*leaving, *stopping, return_exceptions=True)
+        await self._batcher.stop(timeout * 0.1)
+
+    async def _handle(self, socket: ServerConnection) -> None:
+        request = socket.request
+        if request is None or self._sessions is None or self._model is None:
+            return
+        url = urlsplit(request.path)
+        if url.path == SUBSCRIBE:
+            subscriber = Subscriber(
+                socket, self._config.limits, self._hub, self._metrics, self._audit
+            )
+            self._subscribers.add(subscriber)
+            try:
+                await subscriber.run()
+            finally:
+                self._subscribers.discard(subscriber)
+            return
+        producer = Producer(socket, self._config, self._model, self._sessions, self._metrics)
+        await producer.run(parse_qs(url.query, keep_blank_values=True))
+
+    def _route(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Answer plain requests; let upgrades through that may come in. None: upgrade."""
+        path = urlsplit(request.path).path
+        if path not in (PRODUCE, SUBSCRIBE):
+            return self._pages.answer(request)
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return refuse(HTTPStatus.UPGRADE_REQUIRED, f"{path} is a WebSocket endpoint")
+        origin = request.headers.get("Origin")
+        host = request.headers.get("Host", "")
+        if origin is not None and not same_origin(origin, host, self._config.server.origins):
+            return refuse(HTTPStatus.FORBIDDEN, f"origin_forbidden: add {origin} to server.origins")
+        if self._sessions is None:
+            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the model is loading", 2)
+        if self._stopping.is_set():
+            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "draining", 5)
+        if path == PRODUCE and self._sessions.full:
+            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: limits.max_sessions", 5)
+        if path == SUBSCRIBE and len(self._subscribers) >= self._config.limits.max_subscribers:
+            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: limits.max_subscribers", 5)
+        return None
+
+    async def _heartbeat(self) -> None:
+        """Measure the loop's lag, watch the inference thread; end a process that cannot go on."""
+        while True:
+            due = time.monotonic() + HEARTBEAT_S
+            await asyncio.sleep(HEARTBEAT_S)
+            self._metrics.loop_lag.observe(max(0.0, time.monotonic() - due))
+            self._metrics.waiting.set(self._batcher.waiting)
+            self._metrics.busy.set(self._batcher.busy_s())
+            self._batcher.watch()
+            if self._batcher.busy_s() > self._config.model.exit_after_hang_s:
+                log.critical("inference does not come back: leaving, so that we are restarted")
+                os._exit(EXIT_HANG)
+
+    def _readyz(self) -> tuple[HTTPStatus, Any]:
+        model: str
+        if self._model is None:
+            model = f"warming up, {self._batcher.warmed:.0%}"
+        else:
+            model = self._batcher.trouble or "ok"
+        checks = {"model": model, "draining": self._stopping.is_set()}
+        ready = model == "ok" and not self._stopping.is_set()
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return status, {"ready": ready, "checks": checks}
+
+    def _info(self) -> dict[str, Any]:
+        config = self._config
+        return {
+            "name": "emotide",
+            "version": VERSION,
+            "node": self._node,
+            "protocol": SUBPROTOCOL,
+            "model": model_body(self._model) if self._model else None,
+            "limits": config.limits.model_dump(mode="json"),
+            "privacy": {
+                "analyse_roles": list(config.privacy.analyse_roles),
+                "employee_basis": config.privacy.employee_basis,
+                "require_disclosure": config.privacy.require_disclosure,
+                "disclosure": config.privacy.disclosure,
+                "audio_kept": False,
+            },
+            "notice": "Scores are indicators of how a voice sounds, not verdicts about a person.",
+        }
+
+    def _stats(self) -> dict[str, Any]:
+        return {
+            "sessions": len(self._sessions) if self._sessions else 0,
+            "subscribers": len(self._subscribers),
+            "windows_waiting": self._batcher.waiting,
+            "uptime_s": round(time.monotonic() - self._started),
+        }
+
+    def _snapshot(self, stream_id: str) -> dict[str, Any] | None:
+        stream = self._hub.streams.get(stream_id)
+        return stream.snapshot() if stream is not None else None
+
+
+def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Ours if it is offered; a client that offers none is as welcome."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+def _tls(cert: os.PathLike[str] | None, key: os.PathLike[str] | None) -> ssl.SSLContext | None:
+    if cert is None:
+        if key is not None:
+            raise ConfigError("server.tls_key: needs server.tls_cert as well")
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"server.tls_cert: cannot load {cert}"
+            + (f" with key {key}" if key else "")
+            + f": {error.strerror or error}; both must be PEM files that this user can read"
+        ) from None
+    return context
+
+
+__all__ = ["EXIT_CONFIG", "EXIT_MODEL", "App", "ModelRefused"]

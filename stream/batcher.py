@@ -1,0 +1,324 @@
+"""Inference for all streams: one thread, one window waiting per channel, one length per batch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.backends.base import Backend
+from stream.types import FrameScores, GapReason, Logits, ModelInfo, Window
+
+log = logging.getLogger(__name__)
+
+FAILURES_UNTIL_UNREADY = 3
+
+
+class Listener(Protocol):
+    """Who offered a window; called on the event loop."""
+
+    def taken(self, window: Window) -> None: ...
+
+    def scored(self, scores: FrameScores, waited_s: float) -> None: ...
+
+    def failed(self, window: Window, reason: GapReason) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """One batch, for metrics: rows asked for, seconds queued per row, seconds of inference."""
+
+    size: int
+    failed: int
+    queued_s: tuple[float, ...]
+    inference_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    window: Window
+    since: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    slot: Slot
+    window: Window
+    since: float
+
+
+class Slot:
+    """The place of one channel in the batcher's waiting room; holds at most one window."""
+
+    def __init__(self, batcher: Batcher, listener: Listener) -> None:
+        self._batcher = batcher
+        self.listener = listener
+        self._in_flight = 0
+        self._free = asyncio.Event()
+        self._free.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def offer(self, window: Window) -> Window | None:
+        """Put a window up for scoring; returns the one it replaced, if one still waited."""
+        self._free.clear()
+        self._idle.clear()
+        return self._batcher.put(self, window)
+
+    def withdraw(self) -> None:
+        """Take back what waits; nobody will be told of it."""
+        self._batcher.remove(self)
+        self._free.set()
+        self._settle()
+
+    async def free(self, timeout: float) -> bool:
+        """Wait until nothing of this channel waits to be taken; False after `timeout` seconds."""
+        return await _within(self._free, timeout)
+
+    async def idle(self, timeout: float) -> bool:
+        """Wait until nothing of this channel waits or is being scored either."""
+        return await _within(self._idle, timeout)
+
+    @property
+    def is_idle(self) -> bool:
+        return self._idle.is_set()
+
+    def begun(self, window: Window, waits: bool) -> None:
+        """The batcher took `window`; `waits` says whether a newer one is there already."""
+        self._in_flight += 1
+        self.listener.taken(window)
+        if not waits:
+            self._free.set()
+
+    def done(self) -> None:
+        """The batcher has told what became of the window it took."""
+        self._in_flight -= 1
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._free.is_set() and self._in_flight == 0:
+            self._idle.set()
+
+
+class Batcher:
+    """Feeds one backend from one thread and tells each window's fate on the event loop.
+
+    A batch takes the longest-waiting window and all others of its length, oldest first, so no
+    stream is served twice while another waits. Sizes are rounded up to the backend's by repeating
+    a row. A batch that fails is tried row by row; only rows that fail alone are lost.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Backend],
+        max_batch: int,
+        max_wait_s: float,
+        hang_timeout_s: float,
+        report: Callable[[BatchReport], None] = lambda _: None,
+    ) -> None:
+        self._load = load
+        self._max_batch = max_batch
+        self._max_wait_s = max_wait_s
+        self._hang_timeout_s = hang_timeout_s
+        self._report = report
+        self._room = threading.Condition()
+        self._waiting: dict[Slot, _Waiting] = {}
+        self._stopping = False
+        self._batch: Sequence[_Row] = ()
+        self._busy_since: float | None = None
+        self._failures = 0
+        self._given_up = False
+        self.warmed = 0.0
+        """Share of the shapes that are warmed up, 0 to 1."""
+
+    async def start(self, lengths: Sequence[int]) -> ModelInfo:
+        """Load the model and run every (length, batch size) once, in the inference thread.
+
+        Raises whatever loading raises. May be called once.
+        """
+        self._loop = asyncio.get_running_loop()
+        ready: asyncio.Future[ModelInfo] = self._loop.create_future()
+        # A daemon, because loading cannot be interrupted and must not hold up an exit.
+        thread = threading.Thread(
+            target=self._run, args=(ready, lengths), name="emotide-inference", daemon=True
+        )
+        thread.start()
+        self._thread = thread
+        return await ready
+
+    def put(self, slot: Slot, window: Window) -> Window | None:
+        """`Slot.offer`: the newer window takes the older one's place in the queue."""
+        with self._room:
+            before = self._waiting.get(slot)
+            if before is not None:
+                replaced, before.window = before.window, window
+                return replaced
+            self._waiting[slot] = _Waiting(window, time.monotonic())
+            self._room.notify()
+            return None
+
+    def remove(self, slot: Slot) -> None:
+        with self._room:
+            self._waiting.pop(slot, None)
+
+    def slot(self, listener: Listener) -> Slot:
+        return Slot(self, listener)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def busy_s(self) -> float:
+        """Seconds that the current batch has been running."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the backend is not to be trusted with new streams now, or None."""
+        if self._given_up:
+            return f"the model has not answered for {self.busy_s():.0f} s"
+        if self._failures >= FAILURES_UNTIL_UNREADY:
+            return f"the last {self._failures} batches failed"
+        return None
+
+    def watch(self) -> None:
+        """Give up a batch that hangs; to be called a few times a second on the loop."""
+        if not self._given_up and self.busy_s() > self._hang_timeout_s:
+            self._given_up = True
+            log.error("inference hangs", extra={"busy_s": round(self.busy_s(), 1)})
+            for row in self._batch:
+                row.slot.listener.failed(row.window, "inference_timeout")
+                row.slot.done()
+
+    async def stop(self, timeout_s: float) -> None:
+        """End the thread after its current batch; what waits is not scored any more."""
+        with self._room:
+            self._stopping = True
+            self._room.notify()
+        await asyncio.to_thread(self._thread.join, timeout_s)
+
+    def _run(self, ready: asyncio.Future[ModelInfo], lengths: Sequence[int]) -> None:
+        try:
+            self._backend = self._load()
+            self._info = self._backend.info
+            self._sizes = [n for n in self._info.batch_sizes if n <= self._max_batch] or [1]
+            self._warm_up(lengths)
+        except BaseException as error:
+            self._tell(_settle, ready, None, error)
+            return
+        self._tell(_settle, ready, self._info, None)
+        while rows := self._take():
+            self._busy_since = time.monotonic()
+            self._tell(self._began, rows)
+            results = self._infer([row.window.audio for row in rows])
+            elapsed = time.monotonic() - self._busy_since
+            self._busy_since = None
+            self._tell(self._done, rows, results, elapsed)
+        self._backend.close()
+
+    def _warm_up(self, lengths: Sequence[int]) -> None:
+        """Run the largest shapes first: memory is claimed once and the first call is not slow."""
+        shapes = [(n, size) for n in sorted(lengths)[::-1] for size in self._sizes[::-1]]
+        noise = np.random.default_rng(1).standard_normal(max(lengths)).astype(np.float32) * 0.05
+        for done, (length, size) in enumerate(shapes, 1):
+            logits = self._backend.infer(np.repeat(noise[None, :length], size, axis=0))
+            if logits.ndim != 3 or len(logits) != size or not np.isfinite(logits).all():
+                raise RuntimeError(
+                    f"model {self._info.id} gave logits {logits.shape} for {size} windows of "
+                    f"{length} samples; expected finite [windows, frames, labels]"
+                )
+            self.warmed = done / len(shapes)
+
+    def _take(self) -> list[_Row]:
+        """Block until there is work; the rows of the next batch, empty when stopping."""
+        limit = self._sizes[-1]
+        with self._room:
+            while True:
+                self._room.wait_for(lambda: self._waiting or self._stopping)
+                if self._stopping:
+                    return []
+                full = self._room.wait_for(lambda: len(self._waiting) >= limit, self._max_wait_s)
+                if full or self._waiting:
+                    break
+            oldest = next(iter(self._waiting.values()))
+            length = oldest.window.length
+            rows = [
+                _Row(slot, waiting.window, waiting.since)
+                for slot, waiting in self._waiting.items()
+                if waiting.window.length == length
+            ][:limit]
+            for row in rows:
+                del self._waiting[row.slot]
+            return rows
+
+    def _infer(self, audio: list[NDArray[np.float32]]) -> list[Logits | None]:
+        """Logits per row, None for a row that fails by itself."""
+        size = next((n for n in self._sizes if n >= len(audio)), len(audio))
+        padded = [*audio, *([audio[0]] * (size - len(audio)))]
+        try:
+            logits = self._backend.infer(np.stack(padded))[: len(audio)]
+            if len(logits) != len(audio):
+                raise RuntimeError(f"the backend gave {len(logits)} rows for {len(audio)}")
+        except Exception:
+            log.exception("a batch failed", extra={"size": len(audio)})
+            return [None] if len(audio) == 1 else [self._infer([row])[0] for row in audio]
+        return [row if np.isfinite(row).all() else None for row in logits]
+
+    def _tell(self, callback: Callable[..., None], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            # The loop is closed: the process is going and nobody is left to tell.
+            self._stopping = True
+
+    def _began(self, rows: Sequence[_Row]) -> None:
+        self._batch = rows
+        for row in rows:
+            row.slot.begun(row.window, row.slot in self._waiting)
+
+    def _done(self, rows: Sequence[_Row], results: Sequence[Logits | None], elapsed: float) -> None:
+        now = time.monotonic()
+        lost = sum(logits is None for logits in results)
+        self._failures = self._failures + 1 if lost == len(rows) else 0
+        queued = tuple(now - elapsed - row.since for row in rows)
+        self._report(BatchReport(len(rows), lost, queued, elapsed))
+        self._batch = ()
+        if self._given_up:
+            self._given_up = False
+            log.warning("inference answers again", extra={"elapsed_s": round(elapsed, 1)})
+            return
+        for row, logits in zip(rows, results, strict=True):
+            if logits is None:
+                row.slot.listener.failed(row.window, "inference_failed")
+            else:
+                row.slot.listener.scored(FrameScores(row.window, logits), now - row.since)
+            row.slot.done()
+
+
+async def _within(event: asyncio.Event, timeout: float) -> bool:
+    if event.is_set():
+        return True
+    try:
+        await asyncio.wait_for(event.wait(), timeout)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _settle(
+    future: asyncio.Future[ModelInfo], info: ModelInfo | None, error: BaseException | None
+) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    elif info is not None:
+        future.set_result(info)

@@ -1,0 +1,143 @@
+"""The GET side of the port: page, health, metrics, streams, contract."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import orjson
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+ROOT = Path(__file__).resolve().parent.parent
+WEB = ROOT / "client" / "web"
+CONTRACT = ROOT / "docs" / "asyncapi.yaml"
+
+POLICY = (
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": POLICY,
+}
+
+Json = Callable[[], tuple[HTTPStatus, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    kind: str
+    etag: str
+
+
+def _load(folder: Path) -> dict[str, _File]:
+    """Every file of the page, by its path; read once, a page is small."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            if kind.startswith("text/") or kind.endswith("javascript"):
+                kind += "; charset=utf-8"
+            etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+            files["/" + path.relative_to(folder).as_posix()] = _File(content, kind, etag)
+    if "/index.html" in files:
+        files["/"] = files["/index.html"]
+    return files
+
+
+class Pages:
+    """Answers plain HTTP requests; what it does not know is 404.
+
+    `documents` maps a path to what makes its JSON; `stream` looks a stream's snapshot up by id.
+    """
+
+    def __init__(
+        self,
+        documents: Mapping[str, Json],
+        stream: Callable[[str], Mapping[str, Any] | None],
+        metrics: Callable[[], bytes],
+    ) -> None:
+        self._documents = documents
+        self._stream = stream
+        self._metrics = metrics
+        self._files = _load(WEB)
+        if CONTRACT.is_file():
+            content = CONTRACT.read_bytes()
+            self._files["/asyncapi.yaml"] = _File(content, "application/yaml", '"asyncapi"')
+
+    def answer(self, request: Request) -> Response:
+        """The response to a GET or HEAD; other methods are refused."""
+        method = getattr(request, "method", "GET")
+        if method not in ("GET", "HEAD"):
+            response = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not offered here\n")
+            response.headers["Allow"] = "GET, HEAD"
+            return response
+        response = self._get(urlsplit(request.path).path, request.headers)
+        if method == "HEAD":
+            response.body = b""
+        return response
+
+    def _get(self, path: str, headers: Headers) -> Response:
+        if path == "/healthz":
+            return _text(HTTPStatus.OK, "ok\n")
+        if path == "/metrics":
+            kind = "text/plain; version=0.0.4; charset=utf-8"
+            return respond(HTTPStatus.OK, self._metrics(), kind)
+        if path in self._documents:
+            status, document = self._documents[path]()
+            return _json(status, document)
+        if path.startswith("/v1/streams/"):
+            wanted = unquote(path.removeprefix("/v1/streams/"))
+            snapshot = self._stream(wanted)
+            if snapshot is None:
+                return _json(HTTPStatus.NOT_FOUND, {"error": "no such stream is live"})
+            return _json(HTTPStatus.OK, snapshot)
+        file = self._files.get(path)
+        if file is None:
+            return _text(HTTPStatus.NOT_FOUND, "not found\n")
+        if headers.get("If-None-Match") == file.etag:
+            return respond(HTTPStatus.NOT_MODIFIED, b"", file.kind)
+        response = respond(HTTPStatus.OK, file.content, file.kind)
+        response.headers["ETag"] = file.etag
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def respond(status: HTTPStatus, body: bytes, kind: str) -> Response:
+    """A response with the headers that every answer carries."""
+    headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), **SECURITY})
+    headers["Connection"] = "close"
+    return Response(status.value, status.phrase, headers, body)
+
+
+def refuse(status: HTTPStatus, message: str, retry_after_s: int | None = None) -> Response:
+    """An upgrade that does not happen, and why."""
+    response = _json(status, {"error": message})
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response
+
+
+def _text(status: HTTPStatus, text: str) -> Response:
+    return respond(status, text.encode(), "text/plain; charset=utf-8")
+
+
+def _json(status: HTTPStatus, document: Any) -> Response:
+    response = respond(status, orjson.dumps(document), "application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def same_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
+    """Whether a browser at `origin` may connect to us at `host`: our own page, or one allowed."""
+    return origin in allowed or urlsplit(origin).netloc == host

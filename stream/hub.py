@@ -1,0 +1,157 @@
+"""Streams that live, and everybody who listens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Sequence
+from fnmatch import translate
+from typing import Any
+
+import orjson
+
+from stream.events import SCORE, Sealed
+from stream.live import LiveStream
+from stream.protocol import Filter, Subscribe
+from stream.queues import ConflatingQueue, Pacer
+from stream.sinks.base import Sink
+
+
+def _globs(patterns: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(translate(pattern) for pattern in patterns))
+
+
+class Subscription:
+    """One filter of one subscriber, compiled once; puts what passes into the outbox.
+
+    Scores conflate per stream and channel and are paced by `rate_hz`; everything else keeps its
+    place.
+    """
+
+    def __init__(
+        self,
+        wanted: Subscribe,
+        outbox: ConflatingQueue[bytes],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.id = wanted.id
+        self._pacer: Pacer[Sealed] = Pacer(1 / wanted.rate_hz if wanted.rate_hz else 0.0)
+        self._filter: Filter = wanted.filter
+        self._outbox = outbox
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._streams = _globs(wanted.filter.streams)
+        self._events = _globs(wanted.filter.events)
+        self._tags = frozenset(wanted.filter.tags)
+
+    def matches(self, stream: LiveStream) -> bool:
+        """Whether the stream as such is wanted (ids and tags; roles are looked at per event)."""
+        if not self._streams.match(stream.stream_id):
+            return False
+        return not self._tags or not self._tags.isdisjoint(stream.tags)
+
+    def wants(self, event: Sealed) -> bool:
+        body = event.body
+        if not self._events.match(event.type):
+            return False
+        if self._filter.roles and "role" in body and body["role"] not in self._filter.roles:
+            return False
+        least = self._filter.min_score
+        if least and "scores" in body:
+            return any(body["scores"].get(label, 0.0) >= share for label, share in least.items())
+        return True
+
+    def offer(self, event: Sealed) -> None:
+        if not self.wants(event):
+            return
+        if event.type != SCORE:
+            self._outbox.put(self._worded(event))
+            return
+        key = (self.id, event.body["stream_id"], event.body["channel"])
+        if self._pacer.offer(key, event, self._loop.time()):
+            self._outbox.put(self._worded(event), key)
+        elif self._timer is None:
+            self._wait()
+
+    def _release(self) -> None:
+        """Pass on held scores whose time has come."""
+        self._timer = None
+        for key, event in self._pacer.due(self._loop.time()):
+            self._outbox.put(self._worded(event), key)
+        self._wait()
+
+    def _wait(self) -> None:
+        due = self._pacer.next_due()
+        if due is not None:
+            self._timer = self._loop.call_at(due, self._release)
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def forget(self, stream: LiveStream) -> None:
+        for channel in stream.analysed:
+            self._pacer.forget((self.id, stream.stream_id, channel))
+
+    def _worded(self, event: Sealed) -> bytes:
+        labels = self._filter.labels
+        if not labels or "scores" not in event.body:
+            return event.tagged(self.id)
+        body: dict[str, Any] = dict(event.body)
+        body["scores"] = {k: v for k, v in body["scores"].items() if k in labels}
+        body["rolling"] = {
+            name: {k: v for k, v in shares.items() if k in labels}
+            for name, shares in body["rolling"].items()
+        }
+        return orjson.dumps({**body, "sub": self.id})
+
+
+class Hub:
+    """The register of live streams; hands each event to the sinks and to its audience."""
+
+    def __init__(self, sinks: Iterable[Sink] = ()) -> None:
+        self.streams: dict[str, LiveStream] = {}
+        self._sinks = tuple(sinks)
+        self._subscriptions: set[Subscription] = set()
+        self._audience: dict[LiveStream, list[Subscription]] = {}
+
+    def opened(self, stream: LiveStream) -> None:
+        self.streams[stream.stream_id] = stream
+        self._audience[stream] = [s for s in self._subscriptions if s.matches(stream)]
+        for sink in self._sinks:
+            sink.opened(stream)
+
+    def publish(self, stream: LiveStream, event: Sealed) -> None:
+        for subscription in self._audience.get(stream, ()):
+            subscription.offer(event)
+        for sink in self._sinks:
+            sink.event(stream, event)
+
+    def changed(self, stream: LiveStream) -> None:
+        for sink in self._sinks:
+            sink.changed(stream)
+
+    def closed(self, stream: LiveStream) -> None:
+        # A taken-over id already belongs to the stream that took it.
+        if self.streams.get(stream.stream_id) is stream:
+            del self.streams[stream.stream_id]
+        for subscription in self._audience.pop(stream, ()):
+            subscription.forget(stream)
+        for sink in self._sinks:
+            sink.closed(stream)
+
+    def subscribe(self, subscription: Subscription) -> list[LiveStream]:
+        """Begin to listen; returns the streams that match now."""
+        self._subscriptions.add(subscription)
+        matched = [s for s in self._audience if subscription.matches(s)]
+        for stream in matched:
+            self._audience[stream].append(subscription)
+        return matched
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        subscription.close()
+        self._subscriptions.discard(subscription)
+        for audience in self._audience.values():
+            if subscription in audience:
+                audience.remove(subscription)

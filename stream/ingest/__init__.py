@@ -1,0 +1,1 @@
+"""Dialects that producers speak; each translates to the calls of a `Session`."""

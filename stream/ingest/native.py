@@ -1,0 +1,267 @@
+"""A producer that speaks `emotide.v1` on /v1/stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from stream.config import Config
+from stream.events import Body, Sealed, model_body, seal
+from stream.metrics import Metrics
+from stream.protocol import (
+    InputFlush,
+    InputPause,
+    InputResume,
+    KeepAlive,
+    ProtocolError,
+    SessionAnnotate,
+    SessionClose,
+    SessionConfig,
+    SessionUpdate,
+    parse_producer,
+    parse_query,
+)
+from stream.queues import ConflatingQueue
+from stream.session import Session
+from stream.sessions import Sessions, new_session_id
+from stream.types import ModelInfo
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10
+"""This many messages may be wrong before the connection is closed for it."""
+
+GOODBYE_S = 5.0
+"""How long a peer may take to read its last events and to close."""
+
+Query = Mapping[str, Sequence[str]]
+
+
+class Producer:
+    """One WebSocket of a producer; the session behind it may outlive it."""
+
+    def __init__(
+        self,
+        socket: ServerConnection,
+        config: Config,
+        model: ModelInfo,
+        sessions: Sessions,
+        metrics: Metrics,
+    ) -> None:
+        self._socket = socket
+        self._config = config
+        self._model = model
+        self._sessions = sessions
+        self._metrics = metrics
+        self._outbox: ConflatingQueue[bytes] = ConflatingQueue(config.limits.subscriber_queue)
+        self._session: Session | None = None
+        self._session_id = new_session_id()
+        self._seq = 0
+        self._mistakes = 0
+        self.last_heard = time.monotonic()
+
+    async def run(self, query: Query) -> None:
+        """Serve the connection until it ends, whoever ends it."""
+        writer = asyncio.create_task(self._write(), name=f"writer[{self._session_id}]")
+        try:
+            self._session = await self._begin(query)
+            await self._listen(self._session)
+        except ProtocolError as error:
+            await self.refuse(error)
+        except ConnectionClosed as closed:
+            await self._gone(closed)
+        finally:
+            writer.cancel()
+
+    async def refuse(self, error: ProtocolError) -> None:
+        """Tell the error, end the session, close."""
+        self._metrics.refused(error.code)
+        if self._session is None:
+            self._say(error.body())
+        elif not self._session.ended:
+            self._session.emit(error.body())
+            await self._sessions.finish(self._session, error.code)
+        await self.leave(error.close_code, error.code)
+
+    async def leave(self, code: int, reason: str) -> None:
+        """Close after everything said so far was sent, without ending the session."""
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await self._outbox.emptied()
+                await self._socket.close(code, reason)
+        except TimeoutError:
+            self._socket.transport.abort()
+
+    async def _begin(self, query: Query) -> Session:
+        wanted = parse_query(query)
+        if "resume" in query:
+            return self._resume(query)
+        if wanted is not None:
+            return await self._open(wanted, query, "session.created")
+        self._say(
+            {
+                "type": "session.created",
+                "session": self._defaults(),
+                "limits": self._limits(),
+                "node": self._config.server.name,
+            }
+        )
+        return await self._open(await self._configuration(), query, "session.updated")
+
+    async def _configuration(self) -> SessionConfig:
+        """The `session.update` that must come first."""
+        limit = self._config.limits.start_timeout_s
+        try:
+            async with asyncio.timeout(limit):
+                while True:
+                    message = await self._socket.recv()
+                    if isinstance(message, bytes):
+                        raise ProtocolError(
+                            "config_invalid",
+                            "audio came before its format: send session.update first, or put "
+                            "sample_rate (and encoding, channels) into the URL",
+                            param="session.audio.sample_rate",
+                        )
+                    said = parse_producer(message)
+                    if isinstance(said, SessionUpdate):
+                        return said.session
+                    if isinstance(said, SessionClose):
+                        raise ProtocolError("completed", "closed before it began")
+        except TimeoutError:
+            raise ProtocolError(
+                "start_timeout", f"no session.update came within {limit:g} s of connecting"
+            ) from None
+
+    async def _open(self, wanted: SessionConfig, query: Query, kind: str) -> Session:
+        takeover = query.get("takeover", ["false"])[-1].lower() in ("1", "true")
+        session = await self._sessions.open(wanted, self, self._session_id, self._seq, takeover)
+        session.send = self._put
+        session.open(kind, self._limits(), self._config.server.name)
+        return session
+
+    def _resume(self, query: Query) -> Session:
+        session = self._sessions.resume(query["resume"][-1], self)
+        last = query.get("last_seq", ["-1"])[-1]
+        if not last.removeprefix("-").isdecimal():
+            raise ProtocolError(
+                "config_invalid", "last_seq: must be the last seq received", param="last_seq"
+            )
+        session.send = self._put
+        for event in session.rejoin(int(last)):
+            self._put(event)
+        return session
+
+    async def _listen(self, session: Session) -> None:
+        while True:
+            message = await self._socket.recv()
+            self.last_heard = time.monotonic()
+            try:
+                if isinstance(message, str):
+                    if await self._control(session, message):
+                        return
+                elif len(message) > self._config.limits.max_message_bytes:
+                    raise ProtocolError(
+                        "message_too_large",
+                        f"a message had {len(message)} bytes; send at most "
+                        f"{self._config.limits.max_message_bytes}",
+                    )
+                else:
+                    await session.audio(message)
+            except ProtocolError as error:
+                self._mistakes += 1
+                if error.fatal or self._mistakes >= PATIENCE:
+                    error.fatal = True
+                    raise
+                self._metrics.refused(error.code)
+                session.emit(error.body())
+
+    async def _control(self, session: Session, text: str) -> bool:
+        """Act on a TEXT message; True when the session is over."""
+        message = parse_producer(text)
+        match message:
+            case KeepAlive():
+                pass
+            case InputFlush():
+                await session.flush()
+            case InputPause():
+                await session.pause()
+            case InputResume():
+                await session.resume(message.skipped_ms)
+            case SessionAnnotate(objected=True):
+                await self._end("objected")
+                return True
+            case SessionAnnotate():
+                session.annotate(message)
+            case SessionClose():
+                await self._end("completed")
+                return True
+            case SessionUpdate():
+                raise ProtocolError(
+                    "config_invalid",
+                    "session.update can only come first; close and start a new session",
+                    param="type",
+                    fatal=False,
+                )
+        return False
+
+    async def _end(self, reason: str) -> None:
+        if self._session is not None:
+            await self._sessions.finish(self._session, reason)
+        await self.leave(1000, reason)
+
+    async def _gone(self, closed: ConnectionClosed) -> None:
+        """The peer left: with a proper close the stream is over, else it may come back."""
+        session = self._session
+        if session is None or session.ended:
+            return
+        if closed.rcvd is not None and closed.rcvd.code in (1000, 1001):
+            await self._sessions.finish(session, "client_closed")
+        else:
+            self._sessions.lost(session, self)
+
+    async def _write(self) -> None:
+        """Send what waits; a peer that does not read only fills its own bounded outbox."""
+        try:
+            while True:
+                data = await self._outbox.get()
+                if self._outbox.dropped:
+                    self._metrics.lost("ws", self._outbox.dropped)
+                    self._outbox.dropped = 0
+                await self._socket.send(data, text=True)
+                self._metrics.sent("ws")
+        except ConnectionClosed:
+            return
+
+    def _put(self, event: Sealed) -> None:
+        self._outbox.put(event.data)
+
+    def _say(self, body: Body) -> None:
+        """An event before there is a session."""
+        event = seal(body, self._seq, self._session_id, self._session_id, time.time())
+        self._seq += 1
+        self._put(event)
+
+    def _defaults(self) -> Body:
+        return {
+            "audio": SessionConfig().audio.model_dump(mode="json"),
+            "analysis": {
+                "interval_ms": self._config.windows.hop_ms,
+                "window_ms": self._config.windows.lengths_ms[-1],
+                "model": model_body(self._model),
+            },
+        }
+
+    def _limits(self) -> Body:
+        limits = self._config.limits
+        return {
+            "max_message_bytes": limits.max_message_bytes,
+            "max_frame_ms": limits.max_frame_ms,
+            "idle_timeout_s": limits.idle_timeout_s,
+            "max_session_s": limits.max_session_s,
+            "resume_s": limits.resume_s,
+        }

@@ -1,0 +1,56 @@
+"""Log lines: text for people on a terminal, JSON for machines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import orjson
+
+from stream.config import LogConfig
+from stream.events import timestamp
+
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in vars(record).items() if key not in _OWN}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ts, level, logger, event, then what the call added."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "ts": timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **_extra(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """The same for eyes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        added = " ".join(f"{key}={value}" for key, value in _extra(record).items())
+        line = f"{timestamp(record.created)[11:23]} {record.levelname.lower():7} "
+        line += f"{record.getMessage()} {added}".rstrip()
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def configure(config: LogConfig) -> None:
+    """Send all logs to stderr. The sockets' own chatter is kept down: peers come and go."""
+    handler = logging.StreamHandler(sys.stderr)
+    as_text = config.format == "text" or (config.format == "auto" and sys.stderr.isatty())
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -1,0 +1,95 @@
+"""Who may be analysed: a producer's wish against the operator's configuration. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from stream.config import Config
+from stream.pipeline import AnalysisSettings
+from stream.protocol import ProtocolError, SessionConfig
+from stream.types import FRAME, ModelInfo, from_ms
+from stream.windows import WindowSettings
+
+DEFAULT_ROLES = {1: ("speaker",), 2: ("customer", "agent")}
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a session was granted: roles per channel, channels to analyse, how."""
+
+    roles: tuple[str, ...]
+    analysed: tuple[int, ...]
+    settings: AnalysisSettings
+
+
+def admit(config: Config, wanted: SessionConfig, model: ModelInfo) -> Admission:
+    """Grant a session or raise `ProtocolError` with the reason and the remedy."""
+    channels = wanted.audio.channels
+    roles = wanted.audio.roles or DEFAULT_ROLES[channels]
+    if len(roles) != channels:
+        raise ProtocolError(
+            "config_invalid",
+            f"audio.roles names {len(roles)} roles for {channels} channels; give one a channel",
+            param="audio.roles",
+        )
+    if config.privacy.require_disclosure and not wanted.consent.disclosed:
+        raise ProtocolError(
+            "disclosure_required",
+            "this server analyses only speakers who were told: set consent.disclosed = true "
+            "(or ?disclosed=true) once they were",
+            param="consent.disclosed",
+        )
+    return Admission(roles, _channels(config, wanted, roles), _settings(config, wanted, model))
+
+
+def _channels(config: Config, wanted: SessionConfig, roles: tuple[str, ...]) -> tuple[int, ...]:
+    allowed = config.privacy.analyse_roles
+    asked = wanted.analysis.analyse_channels
+    if asked is not None and any(channel >= len(roles) for channel in asked):
+        raise ProtocolError(
+            "config_invalid",
+            f"analysis.analyse_channels: this stream has channels 0 to {len(roles) - 1}",
+            param="analysis.analyse_channels",
+        )
+    refused = [roles[channel] for channel in asked or () if roles[channel] not in allowed]
+    analysed = tuple(
+        channel
+        for channel, role in enumerate(roles)
+        if role in allowed and (asked is None or channel in asked)
+    )
+    if refused or not analysed:
+        named = ", ".join(refused or roles)
+        raise ProtocolError(
+            "agent_channel_forbidden",
+            f"the operator does not let channels of role {named} be analysed; allowed are "
+            f"{', '.join(allowed)} (privacy.analyse_roles)",
+            param="analysis.analyse_channels" if refused else "audio.roles",
+        )
+    return analysed
+
+
+def _settings(config: Config, wanted: SessionConfig, model: ModelInfo) -> AnalysisSettings:
+    settings, analysis = config.analysis(), wanted.analysis
+    unknown = [label for label in analysis.labels if label not in model.labels]
+    if unknown:
+        raise ProtocolError(
+            "config_invalid",
+            f"analysis.labels: {model.id} has no {', '.join(unknown)}; "
+            f"it has {', '.join(model.labels)}",
+            param="analysis.labels",
+        )
+    windows = settings.windows
+    if analysis.window_ms is not None:
+        lengths = tuple(n for n in windows.lengths if n <= from_ms(analysis.window_ms))
+        if not lengths or lengths[-1] != from_ms(analysis.window_ms):
+            offered = ", ".join(str(n * 1000 // 16_000) for n in windows.lengths)
+            raise ProtocolError(
+                "config_invalid",
+                f"analysis.window_ms: this server warmed up windows of {offered} ms",
+                param="analysis.window_ms",
+            )
+        windows = WindowSettings(lengths, min(windows.hop, lengths[-1]))
+    if analysis.interval_ms is not None:
+        hop = from_ms(analysis.interval_ms) // FRAME * FRAME
+        windows = WindowSettings(windows.lengths, min(hop, windows.longest))
+    return replace(settings, windows=windows, frames=analysis.frames)

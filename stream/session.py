@@ -1,0 +1,395 @@
+"""One stream's life: audio in, events out, whatever becomes of the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stream.batcher import Batcher, Slot
+from stream.codecs import InvalidAudio
+from stream.config import Config
+from stream.events import SCORE, SEGMENT, Body, Sealed, Voice, model_body, seal
+from stream.hub import Hub
+from stream.live import LiveStream, StreamState
+from stream.metrics import Metrics
+from stream.pace import Pace
+from stream.pipeline import StreamPipeline
+from stream.policy import Admission
+from stream.protocol import ProtocolError, SessionAnnotate, SessionConfig
+from stream.types import (
+    SAMPLE_RATE,
+    AudioFormat,
+    Event,
+    FrameScores,
+    Gap,
+    GapReason,
+    ModelInfo,
+    Window,
+    to_ms,
+)
+
+log = logging.getLogger(__name__)
+
+ATTRS_MAX = 64
+RING_SLACK_S = 30.0
+"""Events are kept this much longer than a producer may stay away: it notices late."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a stream came to."""
+
+    scores: int = 0
+    segments: int = 0
+
+
+class Session:
+    """A stream from its first audio to `session.closed`. Lives on the event loop.
+
+    `send` takes the events for the producer's connection; while there is none they wait in
+    `live.recent` for the producer to come back.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        wanted: SessionConfig,
+        admitted: Admission,
+        model: ModelInfo,
+        batcher: Batcher,
+        hub: Hub,
+        metrics: Metrics,
+        session_id: str,
+        first_seq: int = 0,
+    ) -> None:
+        self._config = config
+        self._wanted = wanted
+        self._model = model
+        self._hub = hub
+        self._metrics = metrics
+        self._seq = first_seq
+        self.id = session_id
+        self.resume_token = "rt_" + secrets.token_urlsafe(24)
+        self.ended = False
+        self.since = time.monotonic()
+        self.send: Callable[[Sealed], None] | None = None
+        self._format: AudioFormat = wanted.format
+        self._voice = Voice(admitted.roles, model, frozenset(wanted.analysis.labels))
+        self._pace = Pace()
+        self._pipeline = StreamPipeline(self._format, admitted.analysed, model, admitted.settings)
+        self._channels = {c: _Channel(self, batcher) for c in admitted.analysed}
+        self._totals = Totals()
+        self._ring_times: deque[float] = deque()
+        self.live = LiveStream(
+            stream_id=wanted.stream_id or session_id,
+            session_id=session_id,
+            roles=admitted.roles,
+            analysed=admitted.analysed,
+            tags=wanted.tags,
+            started=time.time(),
+            mqtt=wanted.publish.mqtt,
+            attrs=dict(wanted.attrs),
+        )
+
+    # -- what the producer does --------------------------------------------------------------
+
+    async def audio(self, data: bytes) -> None:
+        """Take one binary message. Returns late only while its audio is ahead of real time.
+
+        Raises `ProtocolError` (not fatal) for audio that cannot be used; time goes on without it.
+        """
+        samples = len(data) // self._format.bytes_per_frame
+        duration = samples / self._format.sample_rate
+        limits = self._config.limits
+        if not data:
+            raise ProtocolError(
+                "invalid_audio_frame", "an empty binary message carries no audio", fatal=False
+            )
+        self._metrics.audio(len(data), duration)
+        ahead = self._pace.take(duration, time.monotonic())
+        patience = time.monotonic() + ahead
+        if duration * 1000 > limits.max_frame_ms:
+            await self._drive(self._pipeline.skip(samples), patience)
+            raise ProtocolError(
+                "invalid_audio_frame",
+                f"a message held {duration:.1f} s of audio; send at most "
+                f"{limits.max_frame_ms / 1000:g} s at once (20 to 100 ms is best)",
+                fatal=False,
+            )
+        if self.live.state == "paused":
+            await self._drive(self._pipeline.skip(samples), patience)
+            return
+        try:
+            await self._drive(self._pipeline.feed(data), patience)
+        except InvalidAudio as error:
+            raise ProtocolError("invalid_audio_frame", str(error), fatal=False) from None
+        ratio = self._pace.suspicious_rate()
+        if ratio is not None:
+            self.warn(
+                "rate_mismatch",
+                f"audio arrives at {ratio:.2f} x real time; is sample_rate "
+                f"{self._format.sample_rate} what is really sent?",
+            )
+        if ahead > limits.ahead_s:
+            await asyncio.sleep(ahead - limits.ahead_s)
+
+    async def flush(self) -> None:
+        """Give a result for all speech heard so far."""
+        await self._drive(self._pipeline.flush(), time.monotonic() + self._config.limits.ahead_s)
+
+    async def pause(self) -> None:
+        """Stop analysing until `resume`; audio that comes in between only moves the time."""
+        if self.live.state != "active":
+            return
+        await self.flush()
+        self._state("paused")
+        self.emit({"type": "stream.paused", "audio_ms": to_ms(self._pipeline.position)})
+
+    async def resume(self, skipped_ms: int) -> None:
+        """Analyse again; `skipped_ms` of audio were not sent."""
+        if skipped_ms:
+            samples = skipped_ms * self._format.sample_rate // 1000
+            await self._drive(self._pipeline.skip(samples), time.monotonic())
+        if self.live.state == "paused":
+            self._state("active")
+        self.emit({"type": "stream.resumed", "audio_ms": to_ms(self._pipeline.position)})
+
+    def annotate(self, note: SessionAnnotate) -> None:
+        """Keep what the producer says of the stream, and tell subscribers."""
+        attrs = {**self.live.attrs, **note.attrs}
+        if len(attrs) > ATTRS_MAX:
+            raise ProtocolError(
+                "invalid_message",
+                f"attrs: a stream may have at most {ATTRS_MAX} attributes",
+                param="attrs",
+                fatal=False,
+            )
+        self.live.attrs = attrs
+        said = note.model_dump(exclude={"type", "objected"}, exclude_defaults=True)
+        position = to_ms(self._pipeline.position)
+        self.emit({"type": "session.annotated", "audio_ms": position, **said})
+
+    async def finish(self, reason: str, timeout_s: float) -> None:
+        """Score what is left, tell the totals, and end. Safe to call twice."""
+        if self.ended:
+            return
+        self.ended = True
+        deadline = time.monotonic() + timeout_s
+        if reason == "objected":
+            self._withdraw()
+        else:
+            await self._drive(self._pipeline.finish(), deadline)
+            for channel in self._channels.values():
+                await channel.slot.idle(max(0.0, deadline - time.monotonic()))
+        self._withdraw()
+        self._state("ended")
+        self.emit(self._closing(reason))
+        self._hub.closed(self.live)
+        self._metrics.session_closed(self.live.adapter, reason)
+
+    # -- what goes out -----------------------------------------------------------------------
+
+    def open(self, kind: str, limits: Body, node: str) -> None:
+        """Tell everybody that the stream is there. `kind`: session.created or session.updated."""
+        self._hub.opened(self.live)
+        self._metrics.session_opened(self.live.adapter)
+        self.emit(
+            {
+                "type": kind,
+                "session": self.describe(),
+                "limits": limits,
+                "resume_token": self.resume_token,
+                "node": node,
+            },
+            private=("resume_token",),
+        )
+
+    def describe(self) -> Body:
+        """The session as it is in force."""
+        settings = self._wanted
+        return {
+            "audio": {**settings.audio.model_dump(mode="json"), "roles": list(self.live.roles)},
+            "analysis": {
+                "interval_ms": settings.analysis.interval_ms or self._config.windows.hop_ms,
+                "window_ms": settings.analysis.window_ms or self._config.windows.lengths_ms[-1],
+                "labels": [*self._voice.named(dict.fromkeys(self._model.labels, 0.0))],
+                "analyse_channels": list(self.live.analysed),
+                "frames": settings.analysis.frames,
+                "horizons_s": list(self._config.rolling.horizons_s),
+                "model": model_body(self._model),
+            },
+            "tags": list(self.live.tags),
+            "consent": settings.consent.model_dump(mode="json"),
+            "publish": settings.publish.model_dump(mode="json"),
+            "results": settings.results,
+        }
+
+    def emit(self, body: Body, private: tuple[str, ...] = (), shared: bool = True) -> None:
+        """Number an event and hand it to the producer and, if `shared`, to all who listen.
+
+        The fields named in `private` are for the producer alone.
+        """
+        event = seal(body, self._seq, self.id, self.live.stream_id, time.time())
+        self._seq += 1
+        self._remember(event)
+        if self.send is not None and (self._wanted.results or not _is_result(event.type)):
+            self.send(event)
+        if private:
+            public = {key: value for key, value in body.items() if key not in private}
+            event = seal(public, event.seq, self.id, self.live.stream_id, time.time())
+        if shared:
+            self._hub.publish(self.live, event)
+
+    def warn(self, code: str, message: str) -> None:
+        self.emit({"type": "warning", "code": code, "message": message})
+
+    def acknowledge(self) -> None:
+        """Say how far audio was received and scored; once a second."""
+        pipeline = self._pipeline
+        self.emit(
+            {
+                "type": "audio.ack",
+                "received_ms": to_ms(pipeline.position),
+                "received_samples": pipeline.received,
+                "processed_ms": to_ms(pipeline.position if self._idle else pipeline.scored_until),
+                "dropped_ms": to_ms(pipeline.lost),
+            },
+            shared=False,
+        )
+
+    def rejoin(self, last_seq: int) -> list[Sealed]:
+        """The producer is back: what it missed, then `session.resumed` with where to go on."""
+        self._pipeline.realign()
+        missed = [event for event in self.live.recent if event.seq > last_seq]
+        self._metrics.resumed()
+        self.emit(
+            {
+                "type": "session.resumed",
+                "received_ms": to_ms(self._pipeline.position),
+                "received_samples": self._pipeline.received,
+                "resume_token": self.resume_token,
+            },
+            private=("resume_token",),
+        )
+        return missed
+
+    # -- between pipeline and batcher --------------------------------------------------------
+
+    async def _drive(self, items: Iterator[Window | Event], patience: float) -> None:
+        """Run a pipeline's output; before `patience` (monotonic), windows wait for their turn."""
+        for item in items:
+            if not isinstance(item, Window):
+                self._tell(item)
+                continue
+            channel = self._channels[item.channel]
+            early = patience - time.monotonic()
+            if early > 0:
+                await channel.slot.free(early)
+            channel.offer(item)
+
+    def _tell(self, event: Event, latency_s: float | None = None) -> None:
+        latency = None if latency_s is None else round(latency_s * 1000)
+        body = self._voice.body(event, latency)
+        kind = body["type"]
+        if kind == SCORE:
+            self._totals.scores += 1
+        elif kind == SEGMENT:
+            self._totals.segments += 1
+        elif kind == "speech.start":
+            self.live.speaking |= {event.channel}
+        elif kind == "speech.end":
+            self.live.speaking -= {event.channel}
+        if isinstance(event, Gap):
+            self._metrics.gap(event.reason, event.speech / SAMPLE_RATE)
+        self.emit(body)
+
+    def _remember(self, event: Sealed) -> None:
+        live, limits, now = self.live, self._config.limits, time.monotonic()
+        live.recent.append(event)
+        self._ring_times.append(now)
+        oldest = now - limits.resume_s - RING_SLACK_S
+        while len(live.recent) > limits.resume_events or self._ring_times[0] < oldest:
+            live.recent.popleft()
+            self._ring_times.popleft()
+        if event.type == SCORE:
+            live.last[event.body["channel"]] = event
+
+    def _state(self, state: StreamState) -> None:
+        self.live.state = state
+        self._hub.changed(self.live)
+
+    @property
+    def _idle(self) -> bool:
+        return all(channel.slot.is_idle for channel in self._channels.values())
+
+    def _withdraw(self) -> None:
+        for channel in self._channels.values():
+            channel.slot.withdraw()
+
+    def _closing(self, reason: str) -> Body:
+        pipeline, totals = self._pipeline, self._totals
+        spoken = 0
+        summary: list[dict[str, Any]] = []
+        for number, channel in pipeline.channels.items():
+            spoken += channel.speech
+            scores = {} if reason == "objected" else self._voice.named(channel.summary())
+            summary.append(
+                {
+                    "channel": number,
+                    "role": self.live.roles[number],
+                    "scores": scores,
+                    "speech_ms": to_ms(channel.speech),
+                    "utterances": channel.utterances,
+                }
+            )
+        return {
+            "type": "session.closed",
+            "reason": reason,
+            "totals": {
+                "audio_ms": to_ms(pipeline.position),
+                "speech_ms": to_ms(spoken),
+                "scores": totals.scores,
+                "segments": totals.segments,
+                "dropped_ms": to_ms(pipeline.lost),
+            },
+            "summary": summary,
+        }
+
+
+class _Channel:
+    """The batcher's listener for one analysed channel."""
+
+    def __init__(self, session: Session, batcher: Batcher) -> None:
+        self._session = session
+        self.slot: Slot = batcher.slot(self)
+
+    def offer(self, window: Window) -> None:
+        replaced = self.slot.offer(window)
+        if replaced is not None:
+            self._tell(self._session._pipeline.superseded(replaced, window))
+
+    def taken(self, window: Window) -> None:
+        self._session._pipeline.taken(window)
+
+    def scored(self, scores: FrameScores, waited_s: float) -> None:
+        session = self._session
+        session._metrics.scored(session.live.adapter, waited_s)
+        self._tell(session._pipeline.scored(scores), waited_s)
+
+    def failed(self, window: Window, reason: GapReason) -> None:
+        self._session._metrics.window_failed(reason)
+        self._tell(self._session._pipeline.failed(window, reason))
+
+    def _tell(self, events: list[Event], latency_s: float | None = None) -> None:
+        for event in events:
+            self._session._tell(event, latency_s)
+
+
+def _is_result(kind: str) -> bool:
+    return kind.startswith(("emotion.", "speech."))

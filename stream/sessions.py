@@ -1,0 +1,223 @@
+"""All sessions of this process: opening, coming back, idling, draining."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from stream.audit import AuditLog
+from stream.batcher import Batcher
+from stream.config import Config
+from stream.hub import Hub
+from stream.metrics import Metrics
+from stream.policy import admit
+from stream.protocol import ProtocolError, SessionConfig
+from stream.session import Session
+from stream.types import ModelInfo
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1
+ACK_S = 1.0
+FINISH_S = 5.0
+"""How long the last windows of a stream may take before it ends without them."""
+
+
+def new_session_id() -> str:
+    return "ses_" + secrets.token_hex(12)
+
+
+class Connection(Protocol):
+    """What the register asks of a producer's connection."""
+
+    last_heard: float
+
+    async def refuse(self, error: ProtocolError) -> None:
+        """Tell the error, end the session, close."""
+        ...
+
+    async def leave(self, code: int, reason: str) -> None:
+        """Close without ending the session."""
+        ...
+
+
+class Sessions:
+    """The register of sessions; also the clock that acknowledges, expires and idles them out."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: ModelInfo,
+        batcher: Batcher,
+        hub: Hub,
+        metrics: Metrics,
+        audit: AuditLog,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._batcher = batcher
+        self._hub = hub
+        self._metrics = metrics
+        self._audit = audit
+        self._by_token: dict[str, Session] = {}
+        self._connections: dict[Session, Connection] = {}
+        self._parked: dict[Session, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    @property
+    def full(self) -> bool:
+        return len(self) >= self._config.limits.max_sessions
+
+    async def open(
+        self,
+        wanted: SessionConfig,
+        connection: Connection,
+        session_id: str,
+        first_seq: int,
+        takeover: bool,
+    ) -> Session:
+        """Grant and register a session. Raises `ProtocolError`."""
+        admitted = admit(self._config, wanted, self._model)
+        if wanted.stream_id is not None:
+            await self._make_way(wanted.stream_id, takeover)
+        session = Session(
+            self._config,
+            wanted,
+            admitted,
+            self._model,
+            self._batcher,
+            self._hub,
+            self._metrics,
+            session_id,
+            first_seq,
+        )
+        self._by_token[session.resume_token] = session
+        self._connections[session] = connection
+        live = session.live
+        self._audit.record(
+            "session.start",
+            session_id=session.id,
+            roles=live.roles,
+            analysed=[live.roles[c] for c in live.analysed],
+            employee_basis=self._config.privacy.employee_basis,
+            consent=wanted.consent.model_dump(),
+        )
+        return session
+
+    def resume(self, token: str, connection: Connection) -> Session:
+        """Hand a session to its returning producer. Raises `ProtocolError` unknown_stream."""
+        session = self._by_token.get(token)
+        if session is None or session.ended:
+            raise ProtocolError(
+                "unknown_stream",
+                "nothing is kept under this resume token (any more); start a new session",
+                param="resume",
+            )
+        self._parked.pop(session, None)
+        before = self._connections.get(session)
+        if before is not None:
+            self._spawn(before.leave(4409, "resumed elsewhere"))
+        self._connections[session] = connection
+        return session
+
+    def lost(self, session: Session, connection: Connection) -> None:
+        """The connection broke: keep the stream for its producer to come back."""
+        if self._connections.get(session) is not connection:
+            return
+        del self._connections[session]
+        session.send = None
+        if self._config.limits.resume_s and not self.draining and not session.ended:
+            self._parked[session] = time.monotonic()
+        else:
+            self._spawn(self.finish(session, "connection_lost"))
+
+    async def finish(self, session: Session, reason: str, timeout_s: float = FINISH_S) -> None:
+        """End a session and forget it."""
+        self._parked.pop(session, None)
+        await session.finish(reason, timeout_s)
+        self._connections.pop(session, None)
+        if self._by_token.pop(session.resume_token, None) is not None:
+            self._audit.record("session.end", session_id=session.id, reason=reason)
+
+    async def run(self) -> None:
+        """Acknowledge audio once a second; end what idles, expires or does not come back."""
+        acknowledged: dict[Session, float] = {}
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            for session, connection in list(self._connections.items()):
+                if session.ended:
+                    continue
+                if now - acknowledged.get(session, session.since) >= ACK_S:
+                    acknowledged[session] = now
+                    session.acknowledge()
+                self._expire(session, connection, now)
+            for session, since in list(self._parked.items()):
+                if now - since > self._config.limits.resume_s:
+                    self._spawn(self.finish(session, "connection_lost"))
+            for session in [s for s in acknowledged if s not in self._connections]:
+                del acknowledged[session]
+
+    async def drain(self, timeout_s: float) -> None:
+        """Score the tails, tell the clients, close; all at once, within `timeout_s`."""
+        self.draining = True
+        error = ProtocolError(
+            "draining",
+            "this server is going away; connect again in a moment",
+            retry_after_s=1.0,
+        )
+        waiting = [c.refuse(error) for c in self._connections.values()]
+        waiting += [self.finish(s, "draining", timeout_s) for s in list(self._parked)]
+        done = asyncio.gather(*waiting, *self._tasks, return_exceptions=True)
+        try:
+            await asyncio.wait_for(done, timeout_s)
+        except TimeoutError:
+            log.warning("drain timed out", extra={"sessions": len(self)})
+
+    async def _make_way(self, stream_id: str, takeover: bool) -> None:
+        """See to it that nobody streams under this id. Raises `ProtocolError`."""
+        live = self._hub.streams.get(stream_id)
+        session = next((s for s in self._by_token.values() if s.live is live), None)
+        if session is None:
+            return
+        connection = self._connections.get(session)
+        if connection is not None and not takeover:
+            raise ProtocolError(
+                "stream_conflict",
+                f"stream_id {stream_id!r} is live on another connection; choose another, or "
+                "connect with takeover=true",
+                param="stream_id",
+            )
+        await self.finish(session, "taken_over", FINISH_S / 2)
+        if connection is not None:
+            self._spawn(connection.leave(4409, "taken over"))
+
+    def _expire(self, session: Session, connection: Connection, now: float) -> None:
+        limits = self._config.limits
+        error = None
+        if now - connection.last_heard > limits.idle_timeout_s:
+            error = ProtocolError(
+                "idle_timeout",
+                f"nothing came for {limits.idle_timeout_s:g} s; send keepalive while there is "
+                "no audio",
+            )
+        elif now - session.since > limits.max_session_s:
+            error = ProtocolError(
+                "session_expired", f"a session lasts at most {limits.max_session_s:g} s"
+            )
+        if error is not None:
+            connection.last_heard = now
+            self._spawn(connection.refuse(error))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,175 @@
+"""A subscriber on /v1/subscribe: filters in, events of many streams out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import orjson
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from stream.audit import AuditLog
+from stream.config import LimitsConfig
+from stream.events import timestamp
+from stream.hub import Hub, Subscription
+from stream.metrics import Metrics
+from stream.protocol import (
+    VERSION,
+    ListSubscriptions,
+    ProtocolError,
+    Subscribe,
+    Unsubscribe,
+    parse_subscriber,
+)
+from stream.queues import ConflatingQueue
+
+MAX_SUBSCRIPTIONS = 32
+PATIENCE = 10
+PING_S = 20.0
+
+
+class Subscriber:
+    """One WebSocket of a subscriber; its outbox is bounded and its slowness is its own."""
+
+    def __init__(
+        self,
+        socket: ServerConnection,
+        limits: LimitsConfig,
+        hub: Hub,
+        metrics: Metrics,
+        audit: AuditLog,
+    ) -> None:
+        self._socket = socket
+        self._limits = limits
+        self._hub = hub
+        self._metrics = metrics
+        self._audit = audit
+        self._outbox: ConflatingQueue[bytes] = ConflatingQueue(limits.subscriber_queue)
+        self._subscriptions: dict[str, Subscription] = {}
+        self._sending_since: float | None = None
+
+    async def run(self) -> None:
+        """Serve the connection until it ends."""
+        tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._alive())]
+        self._metrics.subscribers.inc()
+        mistakes = 0
+        try:
+            async for text in self._socket:
+                try:
+                    if isinstance(text, bytes):
+                        raise ProtocolError(
+                            "invalid_message",
+                            "subscribers send JSON text; audio belongs on /v1/stream",
+                            fatal=False,
+                        )
+                    self._act(text)
+                except ProtocolError as error:
+                    mistakes += 1
+                    self._metrics.refused(error.code)
+                    error.fatal = mistakes >= PATIENCE
+                    self._say(error.body())
+                    if error.fatal:
+                        await self._leave(error)
+        except ConnectionClosed:
+            pass
+        finally:
+            self._metrics.subscribers.dec()
+            for task in tasks:
+                task.cancel()
+            for subscription in self._subscriptions.values():
+                self._hub.unsubscribe(subscription)
+
+    async def leave(self, error: ProtocolError) -> None:
+        """Tell the reason and close."""
+        self._say(error.body())
+        await self._leave(error)
+
+    def _act(self, text: str) -> None:
+        message = parse_subscriber(text)
+        match message:
+            case Subscribe():
+                self._subscribe(message)
+            case Unsubscribe():
+                subscription = self._subscriptions.pop(message.id, None)
+                if subscription is None:
+                    raise ProtocolError(
+                        "invalid_message", f"id: no subscription {message.id!r}", param="id"
+                    )
+                self._hub.unsubscribe(subscription)
+                self._say({"type": "unsubscribed", "id": message.id})
+            case ListSubscriptions():
+                self._say({"type": "subscriptions", "ids": sorted(self._subscriptions)})
+
+    def _subscribe(self, wanted: Subscribe) -> None:
+        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise ProtocolError(
+                "quota_exceeded", f"a connection has at most {MAX_SUBSCRIPTIONS} subscriptions"
+            )
+        if wanted.id in self._subscriptions:
+            raise ProtocolError(
+                "invalid_message", f"id: {wanted.id!r} is in use here; unsubscribe it", param="id"
+            )
+        subscription = Subscription(wanted, self._outbox, asyncio.get_running_loop())
+        matched = self._hub.subscribe(subscription)
+        self._subscriptions[wanted.id] = subscription
+        self._audit.record("subscribe", filter=wanted.filter.model_dump(), matched=len(matched))
+        self._say({"type": "subscribed", "id": wanted.id, "matched": len(matched)})
+        if wanted.snapshot:
+            streams = [stream.snapshot() for stream in matched]
+            self._say({"type": "snapshot", "sub": wanted.id, "streams": streams})
+        for stream in matched:
+            since = wanted.since.get(stream.stream_id)
+            for event in list(stream.recent) if since is not None else ():
+                if since is not None and event.seq > since and subscription.wants(event):
+                    self._outbox.put(event.tagged(wanted.id))
+
+    def _say(self, body: dict[str, Any]) -> None:
+        head = {"type": body["type"], "v": VERSION, "ts": timestamp(time.time())}
+        self._outbox.put(orjson.dumps({**head, **body}))
+
+    async def _leave(self, error: ProtocolError) -> None:
+        try:
+            async with asyncio.timeout(2.0):
+                await self._outbox.emptied()
+                await self._socket.close(error.close_code, error.code)
+        except TimeoutError:
+            self._socket.transport.abort()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                data = await self._outbox.get()
+                if self._outbox.dropped:
+                    lost, self._outbox.dropped = self._outbox.dropped, 0
+                    self._metrics.lost("ws", lost)
+                    self._say({"type": "lagged", "dropped": lost})
+                self._sending_since = time.monotonic()
+                await self._socket.send(data, text=True)
+                self._sending_since = None
+                self._metrics.sent("ws")
+        except ConnectionClosed:
+            return
+
+    async def _alive(self) -> None:
+        """Ping, and close a peer that does not answer or does not read."""
+        since_ping = 0.0
+        while True:
+            await asyncio.sleep(1.0)
+            blocked = self._sending_since
+            slow = blocked is not None and time.monotonic() - blocked > self._limits.slow_consumer_s
+            if slow:
+                try:
+                    await asyncio.wait_for(self._socket.close(4408, "slow_consumer"), 1.0)
+                except TimeoutError:
+                    self._socket.transport.abort()
+                return
+            since_ping += 1.0
+            if since_ping >= PING_S:
+                since_ping = 0.0
+                try:
+                    await asyncio.wait_for(await self._socket.ping(), PING_S)
+                except (TimeoutError, ConnectionClosed):
+                    self._socket.transport.abort()
+                    return
