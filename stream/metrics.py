@@ -14,7 +14,7 @@ from prometheus_client import (
 from stream.batcher import BatchReport
 from stream.types import GapReason, ModelInfo
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it untyped
 
 LATENCY = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5)
 SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)

@@ -237,12 +237,12 @@ class Session:
         """
         event = seal(body, self._seq, self.id, self.live.stream_id, time.time())
         self._seq += 1
-        self._remember(event)
         if self.send is not None and (self._wanted.results or not _is_result(event.type)):
             self.send(event)
         if private:
             public = {key: value for key, value in body.items() if key not in private}
             event = seal(public, event.seq, self.id, self.live.stream_id, time.time())
+        self._remember(event)
         if shared:
             self._hub.publish(self.live, event)
 

@@ -121,8 +121,9 @@ class Subscriber:
             self._say({"type": "snapshot", "sub": wanted.id, "streams": streams})
         for stream in matched:
             since = wanted.since.get(stream.stream_id)
-            for event in list(stream.recent) if since is not None else ():
-                if since is not None and event.seq > since and subscription.wants(event):
+            if since is not None:
+                missed = (e for e in stream.recent if e.seq > since and e.type != "audio.ack")
+                for event in filter(subscription.wants, missed):
                     self._outbox.put(event.tagged(wanted.id))
 
     def _say(self, body: dict[str, Any]) -> None:
