@@ -86,15 +86,19 @@ class Slot:
         """Wait until nothing of this channel waits or is being scored either."""
         return await _within(self._idle, timeout)
 
+    def hurry(self) -> None:
+        """Let whoever waits for `free` go on at once."""
+        self._free.set()
+
     @property
     def is_idle(self) -> bool:
         return self._idle.is_set()
 
-    def begun(self, window: Window, waits: bool) -> None:
-        """The batcher took `window`; `waits` says whether a newer one is there already."""
+    def begun(self, window: Window) -> None:
+        """The batcher took `window`; a newer one may wait already."""
         self._in_flight += 1
         self.listener.taken(window)
-        if not waits:
+        if not self._batcher.holds(self):
             self._free.set()
 
     def done(self) -> None:
@@ -103,7 +107,7 @@ class Slot:
         self._settle()
 
     def _settle(self) -> None:
-        if self._free.is_set() and self._in_flight == 0:
+        if self._in_flight == 0 and not self._batcher.holds(self):
             self._idle.set()
 
 
@@ -167,6 +171,10 @@ class Batcher:
     def remove(self, slot: Slot) -> None:
         with self._room:
             self._waiting.pop(slot, None)
+
+    def holds(self, slot: Slot) -> bool:
+        """Whether a window of `slot` waits."""
+        return slot in self._waiting
 
     def slot(self, listener: Listener) -> Slot:
         return Slot(self, listener)
@@ -282,7 +290,7 @@ class Batcher:
     def _began(self, rows: Sequence[_Row]) -> None:
         self._batch = rows
         for row in rows:
-            row.slot.begun(row.window, row.slot in self._waiting)
+            row.slot.begun(row.window)
 
     def _done(self, rows: Sequence[_Row], results: Sequence[Logits | None], elapsed: float) -> None:
         now = time.monotonic()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stream.events import Sealed, timestamp
+from stream.events import SCORE, Sealed, timestamp
 
 StreamState = Literal["active", "paused", "ended"]
 
@@ -34,6 +35,18 @@ class LiveStream:
     speaking: frozenset[int] = frozenset()
     last: dict[int, Sealed] = field(default_factory=dict)
     recent: deque[Sealed] = field(default_factory=deque)
+    _kept: deque[float] = field(default_factory=deque)
+
+    def remember(self, event: Sealed, most: int, keep_s: float) -> None:
+        """Keep an event for whoever comes back: at most `most`, none older than `keep_s`."""
+        now = time.monotonic()
+        self.recent.append(event)
+        self._kept.append(now)
+        while len(self.recent) > most or self._kept[0] < now - keep_s:
+            self.recent.popleft()
+            self._kept.popleft()
+        if event.type == SCORE:
+            self.last[event.body["channel"]] = event
 
     def snapshot(self) -> dict[str, Any]:
         """State and newest scores, as `/v1/streams` and `snapshot` show them."""

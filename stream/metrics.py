@@ -118,15 +118,14 @@ class Metrics:
 
     def gap(self, reason: GapReason, seconds: float) -> None:
         self._dropped.labels(reason).inc(seconds)
-        if reason == "overload":
-            self._windows.labels("superseded").inc()
 
     def scored(self, adapter: str, latency_s: float) -> None:
         self._windows.labels("scored").inc()
         self._latency.labels(adapter).observe(latency_s)
 
-    def window_failed(self, reason: GapReason) -> None:
-        self._windows.labels(reason).inc()
+    def window(self, fate: str) -> None:
+        """A window that was not scored: superseded by a newer one, or a gap's reason."""
+        self._windows.labels(fate).inc()
 
     def batch(self, report: BatchReport) -> None:
         self._inference.observe(report.inference_s)

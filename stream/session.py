@@ -6,12 +6,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stream.batcher import Batcher, Slot
+from stream.batcher import Batcher
 from stream.codecs import InvalidAudio
 from stream.config import Config
 from stream.events import SCORE, SEGMENT, Body, Sealed, Voice, model_body, seal
@@ -22,13 +21,12 @@ from stream.pace import Pace
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission
 from stream.protocol import ProtocolError, SessionAnnotate, SessionConfig
+from stream.scoring import Scoring
 from stream.types import (
     SAMPLE_RATE,
     AudioFormat,
     Event,
-    FrameScores,
     Gap,
-    GapReason,
     ModelInfo,
     Window,
     to_ms,
@@ -77,15 +75,18 @@ class Session:
         self.id = session_id
         self.resume_token = "rt_" + secrets.token_urlsafe(24)
         self.ended = False
+        """Set when the end begins; `session.closed` is told once the tail is scored."""
+        self._closed = False
         self.since = time.monotonic()
         self.send: Callable[[Sealed], None] | None = None
         self._format: AudioFormat = wanted.format
         self._voice = Voice(admitted.roles, model, frozenset(wanted.analysis.labels))
         self._pace = Pace()
         self._pipeline = StreamPipeline(self._format, admitted.analysed, model, admitted.settings)
-        self._channels = {c: _Channel(self, batcher) for c in admitted.analysed}
+        self._line = asyncio.Lock()
+        """Held while audio goes in, so that an end from elsewhere cannot overtake it."""
+        self._early_until = 0.0
         self._totals = Totals()
-        self._ring_times: deque[float] = deque()
         self.live = LiveStream(
             stream_id=wanted.stream_id or session_id,
             session_id=session_id,
@@ -96,6 +97,7 @@ class Session:
             mqtt=wanted.publish.mqtt,
             attrs=dict(wanted.attrs),
         )
+        self._scoring = Scoring(self._pipeline, batcher, metrics, self.live.adapter, self._tell)
 
     # -- what the producer does --------------------------------------------------------------
 
@@ -113,9 +115,9 @@ class Session:
             )
         self._metrics.audio(len(data), duration)
         ahead = self._pace.take(duration, time.monotonic())
-        patience = time.monotonic() + ahead
+        self._early_until = time.monotonic() + ahead
         if duration * 1000 > limits.max_frame_ms:
-            await self._drive(self._pipeline.skip(samples), patience)
+            await self._drive(self._pipeline.skip(samples))
             raise ProtocolError(
                 "invalid_audio_frame",
                 f"a message held {duration:.1f} s of audio; send at most "
@@ -123,10 +125,10 @@ class Session:
                 fatal=False,
             )
         if self.live.state == "paused":
-            await self._drive(self._pipeline.skip(samples), patience)
+            await self._drive(self._pipeline.skip(samples))
             return
         try:
-            await self._drive(self._pipeline.feed(data), patience)
+            await self._drive(self._pipeline.feed(data))
         except InvalidAudio as error:
             raise ProtocolError("invalid_audio_frame", str(error), fatal=False) from None
         ratio = self._pace.suspicious_rate()
@@ -141,7 +143,7 @@ class Session:
 
     async def flush(self) -> None:
         """Give a result for all speech heard so far."""
-        await self._drive(self._pipeline.flush(), time.monotonic() + self._config.limits.ahead_s)
+        await self._drive(self._pipeline.flush())
 
     async def pause(self) -> None:
         """Stop analysing until `resume`; audio that comes in between only moves the time."""
@@ -155,7 +157,7 @@ class Session:
         """Analyse again; `skipped_ms` of audio were not sent."""
         if skipped_ms:
             samples = skipped_ms * self._format.sample_rate // 1000
-            await self._drive(self._pipeline.skip(samples), time.monotonic())
+            await self._drive(self._pipeline.skip(samples))
         if self.live.state == "paused":
             self._state("active")
         self.emit({"type": "stream.resumed", "audio_ms": to_ms(self._pipeline.position)})
@@ -181,15 +183,16 @@ class Session:
             return
         self.ended = True
         deadline = time.monotonic() + timeout_s
-        if reason == "objected":
-            self._withdraw()
-        else:
-            await self._drive(self._pipeline.finish(), deadline)
-            for channel in self._channels.values():
-                await channel.slot.idle(max(0.0, deadline - time.monotonic()))
-        self._withdraw()
+        if self._line.locked():
+            self._scoring.hurry()
+        if reason != "objected":
+            async with self._line:
+                await self._scoring.drive(self._pipeline.finish(), deadline)
+            await self._scoring.settle(deadline)
+        self._scoring.withdraw()
         self._state("ended")
         self.emit(self._closing(reason))
+        self._closed = True
         self._hub.closed(self.live)
         self._metrics.session_closed(self.live.adapter, reason)
 
@@ -235,6 +238,8 @@ class Session:
 
         The fields named in `private` are for the producer alone.
         """
+        if self._closed:
+            return
         event = seal(body, self._seq, self.id, self.live.stream_id, time.time())
         self._seq += 1
         if self.send is not None and (self._wanted.results or not _is_result(event.type)):
@@ -242,7 +247,8 @@ class Session:
         if private:
             public = {key: value for key, value in body.items() if key not in private}
             event = seal(public, event.seq, self.id, self.live.stream_id, time.time())
-        self._remember(event)
+        keep_s = self._config.limits.resume_s + RING_SLACK_S
+        self.live.remember(event, self._config.limits.resume_events, keep_s)
         if shared:
             self._hub.publish(self.live, event)
 
@@ -257,7 +263,9 @@ class Session:
                 "type": "audio.ack",
                 "received_ms": to_ms(pipeline.position),
                 "received_samples": pipeline.received,
-                "processed_ms": to_ms(pipeline.position if self._idle else pipeline.scored_until),
+                "processed_ms": to_ms(
+                    pipeline.position if self._scoring.idle else pipeline.scored_until
+                ),
                 "dropped_ms": to_ms(pipeline.lost),
             },
             shared=False,
@@ -279,21 +287,14 @@ class Session:
         )
         return missed
 
-    # -- between pipeline and batcher --------------------------------------------------------
+    # -- behind the scenes -------------------------------------------------------------------
 
-    async def _drive(self, items: Iterator[Window | Event], patience: float) -> None:
-        """Run a pipeline's output; before `patience` (monotonic), windows wait for their turn."""
-        for item in items:
-            if not isinstance(item, Window):
-                self._tell(item)
-                continue
-            channel = self._channels[item.channel]
-            early = patience - time.monotonic()
-            if early > 0:
-                await channel.slot.free(early)
-            channel.offer(item)
+    async def _drive(self, items: Iterator[Window | Event]) -> None:
+        async with self._line:
+            if not self.ended:
+                await self._scoring.drive(items, self._early_until)
 
-    def _tell(self, event: Event, latency_s: float | None = None) -> None:
+    def _tell(self, event: Event, latency_s: float | None) -> None:
         latency = None if latency_s is None else round(latency_s * 1000)
         body = self._voice.body(event, latency)
         kind = body["type"]
@@ -309,28 +310,9 @@ class Session:
             self._metrics.gap(event.reason, event.speech / SAMPLE_RATE)
         self.emit(body)
 
-    def _remember(self, event: Sealed) -> None:
-        live, limits, now = self.live, self._config.limits, time.monotonic()
-        live.recent.append(event)
-        self._ring_times.append(now)
-        oldest = now - limits.resume_s - RING_SLACK_S
-        while len(live.recent) > limits.resume_events or self._ring_times[0] < oldest:
-            live.recent.popleft()
-            self._ring_times.popleft()
-        if event.type == SCORE:
-            live.last[event.body["channel"]] = event
-
     def _state(self, state: StreamState) -> None:
         self.live.state = state
         self._hub.changed(self.live)
-
-    @property
-    def _idle(self) -> bool:
-        return all(channel.slot.is_idle for channel in self._channels.values())
-
-    def _withdraw(self) -> None:
-        for channel in self._channels.values():
-            channel.slot.withdraw()
 
     def _closing(self, reason: str) -> Body:
         pipeline, totals = self._pipeline, self._totals
@@ -360,35 +342,6 @@ class Session:
             },
             "summary": summary,
         }
-
-
-class _Channel:
-    """The batcher's listener for one analysed channel."""
-
-    def __init__(self, session: Session, batcher: Batcher) -> None:
-        self._session = session
-        self.slot: Slot = batcher.slot(self)
-
-    def offer(self, window: Window) -> None:
-        replaced = self.slot.offer(window)
-        if replaced is not None:
-            self._tell(self._session._pipeline.superseded(replaced, window))
-
-    def taken(self, window: Window) -> None:
-        self._session._pipeline.taken(window)
-
-    def scored(self, scores: FrameScores, waited_s: float) -> None:
-        session = self._session
-        session._metrics.scored(session.live.adapter, waited_s)
-        self._tell(session._pipeline.scored(scores), waited_s)
-
-    def failed(self, window: Window, reason: GapReason) -> None:
-        self._session._metrics.window_failed(reason)
-        self._tell(self._session._pipeline.failed(window, reason))
-
-    def _tell(self, events: list[Event], latency_s: float | None = None) -> None:
-        for event in events:
-            self._session._tell(event, latency_s)
 
 
 def _is_result(kind: str) -> bool:

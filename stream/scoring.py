@@ -1,0 +1,90 @@
+"""A stream's pipeline and its places in the batcher, brought together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from stream.batcher import Batcher
+from stream.metrics import Metrics
+from stream.pipeline import StreamPipeline
+from stream.types import Event, FrameScores, GapReason, Window
+
+Tell = Callable[[Event, float | None], None]
+"""Takes an event and, for scores, the seconds since its window was due."""
+
+
+class Scoring:
+    """Drives windows into the batcher and results back into the pipeline; tells every event."""
+
+    def __init__(
+        self,
+        pipeline: StreamPipeline,
+        batcher: Batcher,
+        metrics: Metrics,
+        adapter: str,
+        tell: Tell,
+    ) -> None:
+        self._pipeline = pipeline
+        self._metrics = metrics
+        self._adapter = adapter
+        self._tell = tell
+        self._hurried = False
+        self._slots = {channel: batcher.slot(self) for channel in pipeline.channels}
+
+    @property
+    def idle(self) -> bool:
+        """Whether no window waits or is being scored."""
+        return all(slot.is_idle for slot in self._slots.values())
+
+    async def drive(self, items: Iterator[Window | Event], patience: float) -> None:
+        """Run a pipeline's output to its end.
+
+        Until `patience` (monotonic seconds), a window waits for the one before it to be taken;
+        after that it replaces it, because a reader must not wait for the model.
+        """
+        for item in items:
+            if not isinstance(item, Window):
+                self._tell(item, None)
+                continue
+            slot = self._slots[item.channel]
+            early = patience - time.monotonic()
+            if early > 0 and not self._hurried:
+                await slot.free(early)
+            replaced = slot.offer(item)
+            if replaced is not None:
+                self._metrics.window("superseded")
+                self._tell_all(self._pipeline.superseded(replaced, item))
+
+    def hurry(self) -> None:
+        """Nobody waits for a turn any more: the stream is ending."""
+        self._hurried = True
+        for slot in self._slots.values():
+            slot.hurry()
+
+    async def settle(self, deadline: float) -> None:
+        """Wait until everything offered has been told, at most until `deadline` (monotonic)."""
+        for slot in self._slots.values():
+            await slot.idle(max(0.0, deadline - time.monotonic()))
+
+    def withdraw(self) -> None:
+        """Take back what waits; it is not told."""
+        for slot in self._slots.values():
+            slot.withdraw()
+
+    # -- the batcher's listener --------------------------------------------------------------
+
+    def taken(self, window: Window) -> None:
+        self._pipeline.taken(window)
+
+    def scored(self, scores: FrameScores, waited_s: float) -> None:
+        self._metrics.scored(self._adapter, waited_s)
+        self._tell_all(self._pipeline.scored(scores), waited_s)
+
+    def failed(self, window: Window, reason: GapReason) -> None:
+        self._metrics.window(reason)
+        self._tell_all(self._pipeline.failed(window, reason))
+
+    def _tell_all(self, events: Iterable[Event], waited_s: float | None = None) -> None:
+        for event in events:
+            self._tell(event, waited_s)
