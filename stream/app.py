@@ -69,7 +69,14 @@ class App:
         self._mqtt: list[Sink] = []
         if config.mqtt.host:
             self._mqtt.append(
-                MqttSink(config.mqtt, config.privacy, self._node, self._info, self._stats)
+                MqttSink(
+                    config.mqtt,
+                    config.privacy,
+                    self._node,
+                    self._info,
+                    self._stats,
+                    self._metrics.mqtt(),
+                )
             )
         self._hub = Hub(self._mqtt)
         self._model: ModelInfo | None = None
@@ -150,7 +157,16 @@ class App:
         if not loading.done():
             loading.cancel()
             return False
-        self._model = model = loading.result()
+        try:
+            self._model = model = loading.result()
+        except (ModelRefused, ConfigError):
+            raise
+        except Exception as error:
+            # Whatever a model's libraries raise, the operator gets one line and a status.
+            log.debug("loading failed", exc_info=True)
+            raise ModelRefused(
+                f"model {self._config.model.name} cannot run: {type(error).__name__}: {error}"
+            ) from error
         self._metrics.model(model)
         self._sessions = Sessions(
             self._config, model, self._batcher, self._hub, self._metrics, self._audit
@@ -304,6 +320,3 @@ def _tls(cert: os.PathLike[str] | None, key: os.PathLike[str] | None) -> ssl.SSL
             + f": {error.strerror or error}; both must be PEM files that this user can read"
         ) from None
     return context
-
-
-__all__ = ["EXIT_CONFIG", "EXIT_MODEL", "App", "ModelRefused"]

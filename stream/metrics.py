@@ -12,6 +12,7 @@ from prometheus_client import (
 )
 
 from stream.batcher import BatchReport
+from stream.sinks.mqtt import MqttObserver
 from stream.types import GapReason, ModelInfo
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it untyped
@@ -90,11 +91,11 @@ class Metrics:
         self._errors = Counter(
             "emotide_protocol_errors_total", "Refused messages", ["code"], registry=r
         )
-        self.mqtt_connected = Gauge("emotide_mqtt_connected", "1 while connected", registry=r)
-        self.mqtt_reconnects = Counter(
+        self._mqtt_connected = Gauge("emotide_mqtt_connected", "1 while connected", registry=r)
+        self._mqtt_reconnects = Counter(
             "emotide_mqtt_reconnects_total", "Connections to the broker", registry=r
         )
-        self.mqtt_errors = Counter(
+        self._mqtt_errors = Counter(
             "emotide_mqtt_publish_errors_total", "Messages the broker did not take", registry=r
         )
 
@@ -141,6 +142,21 @@ class Metrics:
 
     def lost(self, transport: str, events: int) -> None:
         self._lost.labels(transport).inc(events)
+
+    def mqtt(self) -> MqttObserver:
+        """What the MQTT sink reports to."""
+
+        def connected(up: bool) -> None:
+            self._mqtt_connected.set(up)
+            if up:
+                self._mqtt_reconnects.inc()
+
+        return MqttObserver(
+            connected=connected,
+            sent=lambda count: self.sent("mqtt", count),
+            dropped=lambda count: self.lost("mqtt", count),
+            failed=self._mqtt_errors.inc,
+        )
 
     def text(self) -> bytes:
         """The exposition format, for GET /metrics."""
