@@ -66,9 +66,9 @@ class App:
             config.model.hang_timeout_s,
             self._metrics.batch,
         )
-        self._mqtt: list[Sink] = []
+        self._sinks: list[Sink] = []
         if config.mqtt.host:
-            self._mqtt.append(
+            self._sinks.append(
                 MqttSink(
                     config.mqtt,
                     config.privacy,
@@ -78,7 +78,7 @@ class App:
                     self._metrics.mqtt(),
                 )
             )
-        self._hub = Hub(self._mqtt)
+        self._hub = Hub(self._sinks)
         self._model: ModelInfo | None = None
         self._sessions: Sessions | None = None
         self._subscribers: set[Subscriber] = set()
@@ -105,11 +105,12 @@ class App:
             loop.add_signal_handler(number, self._signalled)
         server = await self._listen()
         tasks = [asyncio.create_task(self._heartbeat(), name="heartbeat")]
-        tasks += [asyncio.create_task(sink.run(), name="sink") for sink in self._mqtt]
         try:
             if await self._load():
                 assert self._sessions is not None
                 tasks.append(asyncio.create_task(self._sessions.run(), name="sessions"))
+                # Not before: a broker that hears "online" may count on scores.
+                tasks += [asyncio.create_task(sink.run(), name="sink") for sink in self._sinks]
                 await self._stopping.wait()
                 await self._drain(server)
         finally:
@@ -201,7 +202,7 @@ class App:
         await self._sessions.drain(timeout * 0.7)
         error = ProtocolError("draining", "this server is going away", retry_after_s=1.0)
         leaving = [subscriber.leave(error) for subscriber in self._subscribers]
-        stopping = [sink.stop(timeout * 0.2) for sink in self._mqtt]
+        stopping = [sink.stop(timeout * 0.2) for sink in self._sinks]
         await asyncio.gather(*leaving, *stopping, return_exceptions=True)
         await self._batcher.stop(timeout * 0.1)
 

@@ -12,7 +12,7 @@ from prometheus_client import (
 )
 
 from stream.batcher import BatchReport
-from stream.sinks.mqtt import MqttObserver
+from stream.sinks.publisher import MqttObserver
 from stream.types import GapReason, ModelInfo
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it untyped

@@ -1,0 +1,300 @@
+"""What MQTT subscribers read: topic names, flat payloads and how they are kept. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, Literal
+from urllib.parse import quote
+
+import orjson
+
+from stream.events import timestamp, top
+from stream.live import LiveStream
+
+Fields = Mapping[str, Any]
+
+VERSION = 1
+SCORE_EXPIRY_S = 30
+STATS_EXPIRY_S = 120
+SUMMARY_EXPIRY_S = 120
+EVENT_EXPIRY_S = 3600
+STATE_EXPIRY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One publication.
+
+    `expiry_s`: seconds after which the broker forgets it, None for never (MQTT 5.0, 3.3.2.3.3);
+    `schema` names the payload's shape. An empty retained payload deletes what the topic retains
+    (3.3.1.3).
+    """
+
+    topic: str
+    payload: bytes
+    qos: Literal[0, 1]
+    retain: bool
+    expiry_s: int | None
+    schema: str
+    content_type: str = "application/json"
+
+
+def deletion(topic: str) -> Message:
+    """What makes a broker forget the retained message of `topic`."""
+    return Message(topic, b"", 1, True, None, "", "")
+
+
+def level(text: str) -> str:
+    """`text` as one topic level of `[A-Za-z0-9_.-]`, the rest as %XX of its UTF-8; injective.
+
+    Wildcards and separators (MQTT 5.0, 4.7.1) thus never reach a topic.
+    """
+    return quote(text, safe="", errors="surrogatepass").replace("~", "%7E") or "%"
+
+
+class StreamNames:
+    """Stream ids as topic levels: readable without a key, a keyed hash with one.
+
+    A hash says the same of one id for as long as the key stays, and nothing to who lacks it.
+    """
+
+    def __init__(self, key: bytes | None) -> None:
+        # Hashed itself, because blake2b takes at most 64 bytes of key.
+        self._key = None if key is None else blake2b(key).digest()
+
+    def of(self, stream_id: str) -> str:
+        if self._key is None:
+            return level(stream_id)
+        raw = stream_id.encode(errors="surrogatepass")
+        return blake2b(raw, key=self._key, digest_size=8).hexdigest()
+
+
+def role_levels(roles: Sequence[str]) -> tuple[str, ...]:
+    """One distinct topic level per channel: `speaker`, `speaker-1`, ..."""
+    return tuple(
+        level(role) + (f"-{before}" if (before := roles[:channel].count(role)) else "")
+        for channel, role in enumerate(roles)
+    )
+
+
+COMMON = frozenset(("type", "v", "seq", "session_id", "stream_id", "ts", "channel", "role"))
+"""Fields of an event that MQTT words otherwise, or must not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """All publications of one node. `now` is Unix time; `t` in payloads is its milliseconds."""
+
+    prefix: str
+    node: str
+    names: StreamNames
+
+    def status(self, online: bool) -> Message:
+        """Birth, will and farewell of the node."""
+        payload = b"online" if online else b"offline"
+        topic = self.of_node("status")
+        return Message(topic, payload, 1, True, None, "emotide.status.v1", "text/plain")
+
+    def info(self, body: Fields) -> Message:
+        """What the node is: version, model, limits."""
+        return _message(self.of_node("info"), {**self._about(), **body}, "info", 1, True, None)
+
+    def stats(self, body: Fields, now: float) -> Message:
+        """How the node fares."""
+        fields = {**self._about(), "t": _ms(now), **body}
+        return _message(self.of_node("stats"), fields, "stats", 0, True, STATS_EXPIRY_S)
+
+    def state(self, stream: LiveStream, now: float) -> Message:
+        """Whether a stream lives, and what it is."""
+        roles = role_levels(stream.roles)
+        fields = {
+            "v": VERSION,
+            "t": _ms(now),
+            "stream": self.names.of(stream.stream_id),
+            "node": self.node,
+            "state": stream.state,
+            "started": timestamp(stream.started),
+            "roles": roles,
+            "analysed": [roles[channel] for channel in stream.analysed],
+            "tags": stream.tags,
+        }
+        return _message(self.state_topic(stream), fields, "state", 1, True, STATE_EXPIRY_S)
+
+    def score(self, stream: LiveStream, body: Fields) -> Message:
+        """The newest window's scores, a number per label."""
+        fields = {
+            # Labels first: whatever a model calls them, they hide no field of ours.
+            **body["scores"],
+            **self._head(stream, body),
+            **_top(body["scores"]),
+            "speech_ratio": body["speech_ratio"],
+            "audio_ms": body["audio_end_ms"],
+        }
+        topic = self._channel(stream, body, "score")
+        return _message(topic, fields, "score", 0, True, SCORE_EXPIRY_S)
+
+    def segment(self, stream: LiveStream, body: Fields) -> Message:
+        """The final scores of an utterance."""
+        told = ("utterance", "trigger", "audio_start_ms", "audio_end_ms", "covered", "final")
+        fields = {
+            **body["scores"],
+            **self._head(stream, body),
+            **_top(body["scores"]),
+            **{name: body[name] for name in told if name in body},
+            **body["quality"],
+            "hints": body["hints"],
+        }
+        topic = self._channel(stream, body, "segment")
+        return _message(topic, fields, "segment", 1, False, EVENT_EXPIRY_S)
+
+    def alert(self, stream: LiveStream, body: Fields) -> Message:
+        """An alert as it is told, without the ids."""
+        fields = {
+            **{name: value for name, value in body.items() if name not in COMMON},
+            **self._head(stream, body),
+        }
+        topic = self._channel(stream, body, "alert")
+        return _message(topic, fields, "alert", 1, False, EVENT_EXPIRY_S)
+
+    def change(self, kind: str, before: Fields | None, after: Fields) -> Message:
+        """One step in the life of an utterance: new, update or end."""
+        fields = {"v": VERSION, "type": kind, "before": before, "after": after}
+        return _message(f"{self.prefix}/events", fields, "event", 1, False, EVENT_EXPIRY_S)
+
+    def summary(self, tag: str, streams: Iterable[LiveStream], now: float) -> Message:
+        """The mood of all streams with a tag; names none of them.
+
+        Channels without a score younger than `SCORE_EXPIRY_S` do not count.
+        """
+        members = list(streams)
+        newest = [
+            score.body["rolling"].get("10s") or score.body["scores"]
+            for stream in members
+            for score in stream.last.values()
+            if now - _seconds(score.body["ts"]) <= SCORE_EXPIRY_S
+        ]
+        means = {}
+        for label in dict.fromkeys(label for scores in newest for label in scores):
+            shares = [scores[label] for scores in newest if label in scores]
+            means[label] = sum(shares) / len(shares)
+        fields = {
+            **means,
+            **self._about(),
+            "t": _ms(now),
+            "group": level(tag),
+            "streams": len(members),
+            "speaking": sum(1 for stream in members if stream.speaking),
+            **_top(means),
+        }
+        topic = f"{self.prefix}/group/{level(tag)}/summary"
+        return _message(topic, fields, "summary", 0, True, SUMMARY_EXPIRY_S)
+
+    def of_node(self, leaf: str) -> str:
+        return f"{self.prefix}/node/{level(self.node)}/{leaf}"
+
+    def state_topic(self, stream: LiveStream) -> str:
+        return f"{self._stream(stream)}/state"
+
+    def score_topics(self, stream: LiveStream) -> list[str]:
+        """Where the newest scores of a stream are retained."""
+        roles = role_levels(stream.roles)
+        return [f"{self._stream(stream)}/{roles[channel]}/score" for channel in stream.analysed]
+
+    def _about(self) -> dict[str, Any]:
+        return {"v": VERSION, "node": self.node}
+
+    def _head(self, stream: LiveStream, body: Fields) -> dict[str, Any]:
+        return {
+            "v": VERSION,
+            "t": _ms(_seconds(body["ts"])),
+            "stream": self.names.of(stream.stream_id),
+            "role": _role(stream, body),
+        }
+
+    def _stream(self, stream: LiveStream) -> str:
+        return f"{self.prefix}/stream/{self.names.of(stream.stream_id)}"
+
+    def _channel(self, stream: LiveStream, body: Fields, leaf: str) -> str:
+        return f"{self._stream(stream)}/{_role(stream, body)}/{leaf}"
+
+
+class Utterances:
+    """The open utterances of one stream, as the before and after of `Topics.change`."""
+
+    def __init__(self, stream: LiveStream, names: StreamNames) -> None:
+        self._stream = stream
+        self._id = names.of(stream.stream_id)
+        self._open: dict[tuple[int, int], dict[str, Any]] = {}
+
+    def step(self, body: Fields) -> tuple[str, Fields | None, Fields] | None:
+        """What `body` changes of its utterance: type, before, after; None for nothing."""
+        kind = body["type"]
+        if kind not in ("speech.start", "emotion.score", "emotion.segment"):
+            return None
+        key = (body["channel"], body["utterance"])
+        before = self._open.get(key)
+        if kind == "speech.start":
+            after = self._record(body, body["audio_ms"])
+            self._open[key] = after
+            return "new", None, after
+        if kind == "emotion.score":
+            # Scores may follow the segment when the stream ends in a hurry.
+            label = _top(body["scores"])
+            if before is None or before["top"] == label.get("top"):
+                return None
+            after = {**before, **label}
+            self._open[key] = after
+            return "update", before, after
+        self._open.pop(key, None)
+        start = before["start_ms"] if before else body["audio_start_ms"]
+        after = {
+            **self._record(body, start),
+            **_top(body["scores"]),
+            "end_ms": body["audio_end_ms"],
+            "covered": body["covered"],
+        }
+        return "end", before, after
+
+    def close(self) -> list[tuple[str, Fields | None, Fields]]:
+        """The ends of those that no segment ended."""
+        left = [("end", before, before) for before in self._open.values()]
+        self._open.clear()
+        return list(left)
+
+    def _record(self, body: Fields, start_ms: int) -> dict[str, Any]:
+        return {
+            "stream": self._id,
+            "role": _role(self._stream, body),
+            "utterance": body["utterance"],
+            "start_ms": start_ms,
+            "end_ms": None,
+            "top": None,
+            "top_score": None,
+        }
+
+
+def _role(stream: LiveStream, body: Fields) -> str:
+    return role_levels(stream.roles)[body.get("channel", 0)]
+
+
+def _top(scores: Mapping[str, float]) -> dict[str, Any]:
+    best = top(scores)
+    return {} if best is None else {"top": best["label"], "top_score": best["score"]}
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _message(
+    topic: str, fields: Fields, schema: str, qos: Literal[0, 1], retain: bool, expiry_s: int | None
+) -> Message:
+    payload = orjson.dumps(fields)
+    return Message(topic, payload, qos, retain, expiry_s, f"emotide.{schema}.v{VERSION}")

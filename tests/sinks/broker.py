@@ -1,0 +1,199 @@
+"""A real broker for tests, and ways to make its life hard."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+READY_S = 5.0
+
+
+def _binary(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise AssertionError(f"{name} is needed for this test: apt-get install mosquitto")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Broker:
+    """mosquitto on 127.0.0.1, on one port through all its restarts.
+
+    `user` is a name and a password; without, everybody may come in. What it retains is lost at
+    every restart unless `persistent`.
+    """
+
+    def __init__(
+        self, directory: Path, user: tuple[str, str] | None = None, persistent: bool = False
+    ) -> None:
+        self.port = free_port()
+        self._log = directory / "mosquitto.log"
+        self._conf = directory / "mosquitto.conf"
+        lines = [
+            f"listener {self.port} 127.0.0.1",
+            f"allow_anonymous {'false' if user else 'true'}",
+            f"persistence {'true' if persistent else 'false'}",
+            f"persistence_location {directory}/",
+            "max_queued_messages 0",
+        ]
+        if os.geteuid() == 0:
+            lines.append("user root")  # else it could not read what lies in `directory`
+        if user:
+            passwords = directory / "passwords"
+            command = [_binary("mosquitto_passwd"), "-c", "-b", str(passwords), *user]
+            subprocess.run(command, check=True, capture_output=True, timeout=10)
+            lines.append(f"password_file {passwords}")
+        self._conf.write_text("\n".join(lines) + "\n")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start and wait until it accepts connections."""
+        with self._log.open("ab") as log:
+            command = [_binary("mosquitto"), "-c", str(self._conf)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + READY_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    self.kill()
+                    raise AssertionError(
+                        f"mosquitto does not start: {self._log.read_text()}"
+                    ) from None
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        """kill -9; does nothing to one that is dead."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def pause(self) -> None:
+        """Stop it without closing a connection."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+class Proxy:
+    """TCP to a broker, through our hands.
+
+    `refusal` answers CONNECT with protocol level 5, and the connection is closed. While `blocked`
+    nothing passes to the broker. With no `target` connections are accepted and never answered.
+    """
+
+    def __init__(self, target: int | None, refusal: bytes | None = None) -> None:
+        self.port = 0
+        self.refused = 0
+        self.connections = 0
+        self.blocked = False
+        self._target = target
+        self._refusal = refusal
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Break all connections."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        self.connections += 1
+        try:
+            await self._talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            self._writers.discard(writer)
+            self._tasks.discard(task)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._target is None:
+            while await reader.read(4096):
+                pass
+            return
+        # Fixed header, one or two bytes of length, "MQTT" with its length, then the level.
+        head = await reader.readexactly(2)
+        if head[1] & 0x80:
+            head += await reader.readexactly(1)
+        body = await reader.readexactly(7)
+        if self._refusal is not None and body[6] == 5:
+            self.refused += 1
+            writer.write(self._refusal)
+            await writer.drain()
+            return
+        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers.add(upstream)
+        upstream.write(head + body)
+        back = asyncio.create_task(self._pipe(upstream_reader, writer, hold=False))
+        try:
+            await self._pipe(reader, upstream, hold=True)
+        finally:
+            upstream.close()
+            self._writers.discard(upstream)
+            await asyncio.gather(back, return_exceptions=True)
+
+    async def _pipe(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hold: bool
+    ) -> None:
+        while data := await reader.read(65_536):
+            while hold and self.blocked:
+                if writer.is_closing():
+                    return
+                await asyncio.sleep(0.01)
+            writer.write(data)
+            await writer.drain()
+        writer.close()

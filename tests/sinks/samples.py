@@ -1,0 +1,116 @@
+"""Streams and events as sessions make them, for tests of what sinks do with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from stream.events import Sealed, Voice, seal
+from stream.live import LiveStream
+from stream.types import (
+    Event,
+    ModelInfo,
+    Quality,
+    Score,
+    Segment,
+    SpeechEnd,
+    SpeechStart,
+    from_ms,
+)
+
+MODEL = ModelInfo(
+    id="sample",
+    revision="1",
+    labels=("angry", "happy", "neutral"),
+    frame_hop=320,
+    lengths=(48_000,),
+    batch_sizes=(1,),
+    temperature=1.0,
+    licence="Apache-2.0",
+    device="cpu",
+)
+QUALITY = Quality(rms_dbfs=-20.0, clipped=0.0, snr_db=None, band="wide", speech_s=2.5)
+CALM: Mapping[str, float] = {"angry": 0.1, "happy": 0.2, "neutral": 0.7}
+ANGRY: Mapping[str, float] = {"angry": 0.8, "happy": 0.05, "neutral": 0.15}
+
+
+def live(
+    stream_id: str = "call-1",
+    roles: tuple[str, ...] = ("customer",),
+    tags: tuple[str, ...] = (),
+    mqtt: bool = True,
+) -> LiveStream:
+    return LiveStream(
+        stream_id=stream_id,
+        session_id="s-" + stream_id,
+        roles=roles,
+        analysed=tuple(range(len(roles))),
+        tags=tags,
+        started=1_700_000_000.0,
+        mqtt=mqtt,
+    )
+
+
+def sealed(stream: LiveStream, event: Event, ts: float | None = None) -> Sealed:
+    """An event as the hub gets it."""
+    body = Voice(stream.roles, MODEL).body(event, latency_ms=40)
+    now = time.time() if ts is None else ts
+    return seal(body, 1, stream.session_id, stream.stream_id, now)
+
+
+def start(utterance: int = 0, channel: int = 0) -> SpeechStart:
+    return SpeechStart(channel, utterance, from_ms(1000))
+
+
+def end(utterance: int = 0, channel: int = 0) -> SpeechEnd:
+    return SpeechEnd(channel, utterance, from_ms(1000), from_ms(4000), "speech_end")
+
+
+def score(
+    scores: Mapping[str, float] = CALM,
+    rolling: Mapping[str, Mapping[str, float]] | None = None,
+    utterance: int = 0,
+    channel: int = 0,
+    end_ms: int = 3000,
+) -> Score:
+    return Score(
+        channel=channel,
+        utterance=utterance,
+        start=from_ms(end_ms - 2000),
+        end=from_ms(end_ms),
+        trigger="interval",
+        speech_ratio=0.83,
+        scores=scores,
+        rolling={"10s": scores, "call": scores} if rolling is None else rolling,
+        quality=QUALITY,
+        hints=(),
+    )
+
+
+def segment(scores: Mapping[str, float] = CALM, utterance: int = 0, channel: int = 0) -> Segment:
+    return Segment(
+        channel=channel,
+        utterance=utterance,
+        start=from_ms(1000),
+        end=from_ms(4000),
+        trigger="speech_end",
+        covered=1.0,
+        scores=scores,
+        rolling={"10s": scores},
+        quality=QUALITY,
+        hints=("short_speech",),
+    )
+
+
+def alert(stream: LiveStream, **fields: Any) -> Sealed:
+    body = {
+        "type": "alert",
+        "channel": 0,
+        "role": stream.roles[0],
+        "rule": "anger",
+        "state": "new",
+        "value": 0.8,
+        **fields,
+    }
+    return seal(body, 1, stream.session_id, stream.stream_id, time.time())
