@@ -119,6 +119,10 @@ class App:
             await asyncio.gather(*tasks, return_exceptions=True)
             server.close(close_connections=True)
             self._audit.close()
+        if self._batcher.alive:
+            # Native code in a thread that still runs would abort the interpreter's own exit.
+            logging.shutdown()
+            os._exit(0)
         return 0
 
     async def _listen(self) -> WebSocketServer:

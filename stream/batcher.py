@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 FAILURES_UNTIL_UNREADY = 3
 
+FILLED = 0.8
+"""A batch is rounded up to a size that is at least this full; else it takes fewer windows."""
+
 
 class Listener(Protocol):
     """Who offered a window; called on the event loop."""
@@ -115,8 +118,8 @@ class Batcher:
     """Feeds one backend from one thread and tells each window's fate on the event loop.
 
     A batch takes the longest-waiting window and all others of its length, oldest first, so no
-    stream is served twice while another waits. Sizes are rounded up to the backend's by repeating
-    a row. A batch that fails is tried row by row; only rows that fail alone are lost.
+    stream is served twice while another waits. A batch has one of the backend's sizes; a row is
+    repeated where little is missing, and where much is, the rest waits for the next. A batch that fails is tried row by row; only rows that fail alone are lost.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class Batcher:
         self._room = threading.Condition()
         self._waiting: dict[Slot, _Waiting] = {}
         self._stopping = False
+        self._thread: threading.Thread | None = None
         self._batch: Sequence[_Row] = ()
         self._busy_since: float | None = None
         self._failures = 0
@@ -150,11 +154,10 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         ready: asyncio.Future[ModelInfo] = self._loop.create_future()
         # A daemon, because loading cannot be interrupted and must not hold up an exit.
-        thread = threading.Thread(
+        self._thread = threading.Thread(
             target=self._run, args=(ready, lengths), name="emotide-inference", daemon=True
         )
-        thread.start()
-        self._thread = thread
+        self._thread.start()
         return await ready
 
     def put(self, slot: Slot, window: Window) -> Window | None:
@@ -206,12 +209,18 @@ class Batcher:
                 row.slot.listener.failed(row.window, "inference_timeout")
                 row.slot.done()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs; while it loads or hangs, it cannot be stopped."""
+        return self._thread is not None and self._thread.is_alive()
+
     async def stop(self, timeout_s: float) -> None:
         """End the thread after its current batch; what waits is not scored any more."""
         with self._room:
             self._stopping = True
             self._room.notify()
-        await asyncio.to_thread(self._thread.join, timeout_s)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, timeout_s)
 
     def _run(self, ready: asyncio.Future[ModelInfo], lengths: Sequence[int]) -> None:
         try:
@@ -263,9 +272,16 @@ class Batcher:
                 for slot, waiting in self._waiting.items()
                 if waiting.window.length == length
             ][:limit]
+            rows = rows[: self._fitting(len(rows))]
             for row in rows:
                 del self._waiting[row.slot]
             return rows
+
+    def _fitting(self, waiting: int) -> int:
+        """How many of the `waiting` rows go into the next batch."""
+        up = next((n for n in self._sizes if n >= waiting), self._sizes[-1])
+        down = max((n for n in self._sizes if n <= waiting), default=waiting)
+        return waiting if waiting >= FILLED * up else down
 
     def _infer(self, audio: list[NDArray[np.float32]]) -> list[Logits | None]:
         """Logits per row, None for a row that fails by itself."""
