@@ -119,7 +119,8 @@ class Batcher:
 
     A batch takes the longest-waiting window and all others of its length, oldest first, so no
     stream is served twice while another waits. A batch has one of the backend's sizes; a row is
-    repeated where little is missing, and where much is, the rest waits for the next. A batch that fails is tried row by row; only rows that fail alone are lost.
+    repeated where little is missing, and where much is, the rest waits for the next. A batch
+    that fails is tried row by row; only rows that fail alone are lost.
     """
 
     def __init__(

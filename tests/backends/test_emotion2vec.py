@@ -120,9 +120,11 @@ def test_scores_equal_funasr(tmp_path: Path, tokens: tuple[str, ...], published:
 
 
 def test_info_of_nine_and_five_classes(backend: Emotion2vec, tmp_path: Path) -> None:
-    assert backend.info.labels == LABELS and backend.info.missing_labels == ()
+    assert backend.info.labels == LABELS
+    assert backend.info.missing_labels == ()
     assert (backend.info.id, backend.info.device, backend.info.frame_hop) == ("small", "cpu", 320)
-    assert backend.info.lengths == LENGTHS and backend.info.batch_sizes == (1, 2, 4)
+    assert backend.info.lengths == LENGTHS
+    assert backend.info.batch_sizes == (1, 2, 4)
     assert len(backend.info.revision) == 12
     five = load(small_model.build(tmp_path / "five", small_model.FIVE)).info
     assert five.labels == ("angry", "happy", "neutral", "sad", "unknown")
@@ -190,7 +192,8 @@ def test_position_buffer_never_grows(backend: Emotion2vec) -> None:
     for samples in reversed(LENGTHS):
         for rows in reversed(backend.info.batch_sizes):
             backend.infer(np.stack([voice(samples)] * rows))
-    assert list(buffers) == [key] and buffers[key] is reserved
+    assert list(buffers) == [key]
+    assert buffers[key] is reserved
 
 
 @pytest.mark.parametrize("shape", [(1, LENGTHS[2] + 320), (1, 400), (5, LENGTHS[0])])
@@ -440,7 +443,8 @@ def test_refused_by_name(
     damage(damaged)
     with pytest.raises(ModelRefused, match=message) as refusal:
         emotion2vec.load(str(damaged), device="cpu")
-    assert str(damaged) in str(refusal.value) and "\n" not in str(refusal.value)
+    assert str(damaged) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,9 @@ def test_auto_falls_back_and_says_why(
     assert choose("auto", device=device, offline=offline, threads=2) == "embedded"
     ((backend, directory, threads, why),) = calls
     assert (backend, directory, threads) == ("embedded", None, 2)
-    assert words in why and why[0].isupper() and why.endswith(".")
+    assert words in why
+    assert why[0].isupper()
+    assert why.endswith(".")
 
 
 def test_auto_fetches_what_is_not_on_disk(

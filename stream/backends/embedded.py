@@ -1,0 +1,156 @@
+"""The small model that comes with Emotide: ONNX on one CPU thread, no download, no GPU."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.backends.base import LABELS, Backend, ModelRefused
+from stream.types import ModelInfo
+
+SHIPPED = Path(__file__).parent / "models" / "embedded"
+
+BATCH_SIZES = (1, 2, 4, 8)
+"""On a CPU a larger batch is no cheaper per window; these are enough to share the call's cost."""
+
+EXPECTED: dict[str, type | tuple[type, ...]] = {
+    "id": str,
+    "revision": str,
+    "labels": list,
+    "missing_labels": list,
+    "frame_hop": int,
+    "lengths": list,
+    "temperature": (int, float),
+    "licence": str,
+    "sha256": str,
+}
+"""What model.json must hold; it may hold more, such as training data and measured figures."""
+
+
+class EmbeddedBackend:
+    """One ONNX session. Made by `load`, which checks that it is what model.json says."""
+
+    def __init__(self, session: Any, info: ModelInfo) -> None:
+        self._session = session
+        self._info = info
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits float32[batch, frames, labels] of float32[batch, samples]; see `Backend`."""
+        audio = np.ascontiguousarray(batch, np.float32)
+        logits: NDArray[np.float32] = self._session.run(None, {"audio": audio})[0]
+        return logits
+
+    def close(self) -> None:
+        self._session = None
+
+
+def load(directory: Path | None = None, threads: int = 1, why: str = "") -> Backend:
+    """Load model.onnx and model.json from `directory`, by default the model that is shipped.
+
+    `threads` bounds the cores one batch may use. Raises ModelRefused, naming file and remedy,
+    where a file is missing, damaged or not what model.json says.
+    """
+    folder = directory or SHIPPED
+    about = _read_json(folder / "model.json")
+    info = _info(folder / "model.json", about, why)
+    session = _session(folder / "model.onnx", about["sha256"], threads)
+    backend = EmbeddedBackend(session, info)
+    _dry_run(folder / "model.onnx", backend)
+    return backend
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelRefused(f"{path} is missing: {_remedy(path)}") from None
+    except (OSError, ValueError) as error:
+        raise ModelRefused(f"{path} cannot be read ({error}): {_remedy(path)}") from error
+    if not isinstance(about, dict):
+        raise ModelRefused(f"{path} is not a JSON object: {_remedy(path)}")
+    for name, kind in EXPECTED.items():
+        if not isinstance(about.get(name), kind) or isinstance(about.get(name), bool):
+            raise ModelRefused(f'{path} lacks a valid "{name}": {_remedy(path)}')
+    return about
+
+
+def _info(path: Path, about: dict[str, Any], why: str) -> ModelInfo:
+    wrong = [label for label in about["labels"] + about["missing_labels"] if label not in LABELS]
+    if wrong or len(set(about["labels"])) != len(about["labels"]) or not about["labels"]:
+        raise ModelRefused(
+            f"{path} has labels {about['labels']}: expected different ones out of "
+            f"{', '.join(LABELS)}"
+        )
+    lengths, hop = about["lengths"], about["frame_hop"]
+    if not lengths or hop <= 0 or any(type(n) is not int or n <= 0 or n % hop for n in lengths):
+        raise ModelRefused(
+            f"{path} has lengths {lengths} and frame_hop {hop}: expected lengths in samples that "
+            "are multiples of the hop"
+        )
+    if not 0 < about["temperature"] < float("inf"):
+        raise ModelRefused(f"{path} has temperature {about['temperature']}: expected above 0")
+    known = {f.name: about[f.name] for f in fields(ModelInfo) if f.name in about}
+    for name in ("labels", "missing_labels", "lengths"):
+        known[name] = tuple(known[name])
+    return ModelInfo(**(known | {"batch_sizes": BATCH_SIZES, "device": "cpu", "why": why}))
+
+
+def _session(path: Path, sha256: str, threads: int) -> Any:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelRefused(f"{path} cannot be read ({error.strerror}): {_remedy(path)}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ModelRefused(f"{path} is not the file model.json names (sha256): {_remedy(path)}")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelRefused(
+            f"{path} needs onnxruntime, which cannot be imported ({error}): pip install onnxruntime"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle threads sleep: a server between two windows burns no CPU.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The arena keeps the peak of every shape it ever saw; plain allocation costs no time here.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen types of its own
+        raise ModelRefused(f"{path} cannot be loaded ({error}): {_remedy(path)}") from error
+
+
+def _dry_run(path: Path, backend: EmbeddedBackend) -> None:
+    """Silence of every length, two rows: the frames and labels must be those promised."""
+    info = backend.info
+    for length in info.lengths:
+        expected = (2, length // info.frame_hop, len(info.labels))
+        try:
+            logits = backend.infer(np.zeros((2, length), np.float32))
+        except Exception as error:  # as above
+            raise ModelRefused(f"{path} cannot score {length} samples ({error})") from error
+        if logits.shape != expected or logits.dtype != np.float32:
+            raise ModelRefused(
+                f"{path} answers {logits.dtype}{list(logits.shape)} to {length} samples, "
+                f"model.json promises float32{list(expected)}: export both again"
+            )
+        if not np.isfinite(logits).all():
+            raise ModelRefused(f"{path} answers silence with NaN or infinity: export it again")
+
+
+def _remedy(path: Path) -> str:
+    if path.parent == SHIPPED:
+        return "install Emotide again"
+    return "export the model again with training.export, or name another directory"

@@ -1,0 +1,154 @@
+"""Clips from a manifest, cut into windows as the live server cuts them, and made worse."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import soxr
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+RATE, FRAME = 16_000, 320
+LENGTHS = (RATE, 2 * RATE, 3 * RATE)
+"""Window lengths in samples that the model is trained for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One labelled recording: float32[samples] at 16 kHz, silence at both ends removed."""
+
+    path: str
+    corpus: str
+    speaker: str
+    emotion: str
+    audio: Array
+
+
+def decode(path: Path) -> Array:
+    """First channel of an audio file as float32[samples] at 16 kHz."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler(format="flt", layout="mono")
+        stream = container.streams.audio[0]
+        frames = [f for packet in container.decode(stream) for f in resampler.resample(packet)]
+        rate = stream.rate or RATE
+    audio = np.concatenate([f.to_ndarray().ravel() for f in frames]).astype(np.float32)
+    return soxr.resample(audio, rate, RATE) if rate != RATE else audio
+
+
+def speech_mask(audio: Array) -> Mask:
+    """Which 20 ms frames are speech: within 35 dB of the loud ones. Clean recordings only."""
+    frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
+    level = 10 * np.log10((frames**2).mean(axis=1) + 1e-10)
+    return np.asarray(level > np.percentile(level, 95) - 35)
+
+
+def read_manifest(path: Path, corpora: set[str] | None = None) -> list[Clip]:
+    """Clips of a CSV with the columns path, corpus, speaker and emotion.
+
+    Paths are relative to the CSV. Clips under 0.4 s of speech are left out.
+    """
+    clips = []
+    with path.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            if corpora and row["corpus"] not in corpora:
+                continue
+            audio = decode(path.parent / row["path"])
+            speech = np.flatnonzero(speech_mask(audio))
+            audio = audio[speech[0] * FRAME : (speech[-1] + 1) * FRAME]
+            if len(audio) >= 0.4 * RATE:
+                clips.append(
+                    Clip(row["path"], row["corpus"], row["speaker"], row["emotion"], audio)
+                )
+    return clips
+
+
+def mirrored(audio: Array, length: int) -> Array:
+    """The last `length` samples; what lies before the beginning is the audio mirrored there."""
+    missing = max(0, length - len(audio))
+    return np.pad(audio, (missing, 0), mode="reflect")[-length:]
+
+
+def cut(rng: Generator, clip: Clip, before: Clip, length: int) -> tuple[Array, Mask]:
+    """A window float32[length] of the clip and which of its frames count.
+
+    Speech that does not fill the window ends it; `before`, a noise floor or the mirrored clip is
+    what came first, and its frames do not count.
+    """
+    wanted = length
+    if rng.random() < 0.2:
+        wanted = int(rng.uniform(0.5, 1.0) * RATE) // FRAME * FRAME
+    free = len(clip.audio) - wanted
+    start = int(rng.integers(free // FRAME + 1)) * FRAME if free > 0 else 0
+    speech = clip.audio[start : start + wanted]
+    speech = speech[: min(len(speech), length) // FRAME * FRAME]
+    missing = length - len(speech)
+    kind = rng.random()
+    if kind < 0.4:
+        level = 10 ** (rng.uniform(-60, -30) / 20) * float(np.abs(speech).max())
+        context = rng.normal(0, level, missing).astype(np.float32)
+    elif kind < 0.7:
+        pause = np.zeros(int(rng.uniform(0, 0.6) * RATE), np.float32)
+        context = mirrored(np.concatenate([before.audio, pause]), missing) if missing else pause[:0]
+    else:
+        context = mirrored(speech, length)[:missing]
+    mask = np.concatenate([np.zeros(missing // FRAME, np.bool_), speech_mask(speech)])
+    return np.concatenate([context, speech]), mask
+
+
+def filtered(audio: Array, gain: Array) -> Array:
+    """The audio with a gain for each of its rfft bins."""
+    return np.fft.irfft(np.fft.rfft(audio) * gain, len(audio)).astype(np.float32)
+
+
+def telephone(audio: Array) -> Array:
+    """What a call makes of it: 300-3400 Hz, 8 kHz, mu-law; back at 16 kHz, of the same length."""
+    narrow = soxr.resample(audio, RATE, RATE // 2)
+    hz = np.fft.rfftfreq(len(narrow), 2 / RATE)
+    edges = np.interp(hz, [200, 300, 3400, 3600], [0, 1, 1, 0]).astype(np.float32)
+    narrow = filtered(narrow, edges)
+    scale = max(1.0, float(np.abs(narrow).max()))
+    coded = np.round(127 * np.log1p(255 * np.abs(narrow) / scale) / np.log(256)) / 127
+    narrow = np.sign(narrow) * np.expm1(coded * np.log(256)) / 255 * scale
+    wide = soxr.resample(narrow.astype(np.float32), RATE // 2, RATE)
+    return np.pad(wide, (0, max(0, len(audio) - len(wide))))[: len(audio)]
+
+
+def noise(rng: Generator, length: int) -> Array:
+    """Noise of unit power, its spectrum falling by 0 (white) to 6 dB per octave (brown)."""
+    hz = np.fft.rfftfreq(length, 1 / RATE)
+    gain = np.maximum(hz, 50.0) ** -rng.uniform(0, 1)
+    shaped = filtered(rng.normal(size=length).astype(np.float32), gain.astype(np.float32))
+    even: Array = shaped / shaped.std()
+    return even
+
+
+def degrade(rng: Generator, audio: Array) -> Array:
+    """A random microphone, room, noise, gain and sometimes telephone line; same length."""
+    if rng.random() < 0.6:
+        hz = np.fft.rfftfreq(len(audio), 1 / RATE)
+        octaves = np.log2(np.maximum(hz, 62.5) / 62.5)
+        audio = filtered(audio, 10 ** (np.interp(octaves, range(8), rng.normal(0, 5, 8)) / 20))
+    if rng.random() < 0.3:
+        decay = np.arange(RATE // 2) / RATE
+        echo = rng.normal(size=RATE // 2) * np.exp(-decay * 6.9 / rng.uniform(0.15, 0.7))
+        echo *= rng.uniform(0.1, 1.0) / np.sqrt((echo**2).sum())
+        echo[0] = 1.0
+        size = 2 * len(audio) + RATE
+        both = np.fft.rfft(audio, size) * np.fft.rfft(echo, size)
+        audio = np.fft.irfft(both, size)[: len(audio)].astype(np.float32)
+    if rng.random() < 0.6:
+        level = audio.std() * 10 ** (-rng.uniform(5, 30) / 20)
+        audio = audio + level * noise(rng, len(audio))
+    audio = audio / (np.abs(audio).max() + 1e-9) * 10 ** (-rng.uniform(0, 30) / 20)
+    if rng.random() < 0.1:
+        audio = np.clip(audio * 8, -1, 1)
+    if rng.random() < 0.4:
+        audio = telephone(audio)
+    return audio.astype(np.float32)

@@ -1,0 +1,234 @@
+"""The frozen encoder: Whisper-style log-mels, convolution stem and first transformer layers.
+
+The weights come from smart-turn v3.2 (BSD-2-Clause, Copyright (c) 2024-2026, Daily), a Whisper
+tiny encoder (MIT, Copyright (c) 2022 OpenAI) fine-tuned on turn-taking in 23 languages. Its last
+layers are tuned to turns; the first two still carry emotion.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+Array = NDArray[np.float32]
+
+RATE, FFT, HOP = 16_000, 400, 160
+"""Samples per second, per spectrum and between spectra, as Whisper has them."""
+
+FLOOR = -3.5
+"""log10 of a mel power that counts as loudest for quieter rows: speech of about -70 dBFS."""
+
+QUIETEST = 1e-12
+"""Least mel power. Below 8 decades under FLOOR, so that it never limits what gain cancels."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Dimensions of an encoder; the defaults are smart-turn's, cut to two layers and 3 s."""
+
+    width: int = 384
+    heads: int = 6
+    layers: int = 2
+    mels: int = 80
+    positions: int = 150
+
+
+def mel_filters(mels: int) -> Array:
+    """Slaney's mel filter bank with unit area, float32[FFT // 2 + 1, mels]."""
+    linear_hz, linear_mel, step = 1000.0, 15.0, np.log(6.4) / 27.0
+    top = linear_mel + np.log(RATE / 2 / linear_hz) / step
+    points = np.linspace(0.0, top, mels + 2)
+    hz = np.where(
+        points < linear_mel,
+        points * linear_hz / linear_mel,
+        linear_hz * np.exp(step * (points - linear_mel)),
+    )
+    bins = np.fft.rfftfreq(FFT, 1 / RATE)[:, None]
+    rising = (bins - hz[:-2]) / np.diff(hz)[:-1]
+    falling = (hz[2:] - bins) / np.diff(hz)[1:]
+    bank: Array = np.maximum(0.0, np.minimum(rising, falling)) * 2.0 / (hz[2:] - hz[:-2])
+    return bank.astype(np.float32, copy=False)
+
+
+def fourier_basis() -> Array:
+    """Windowed cosines, then sines, as convolution kernels float32[2 * (FFT // 2 + 1), 1, FFT]."""
+    time = np.arange(FFT)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * time / FFT)
+    phase = 2 * np.pi * np.outer(np.arange(FFT // 2 + 1), time) / FFT
+    basis = np.concatenate([np.cos(phase), np.sin(phase)]) * window
+    return basis[:, None, :].astype(np.float32)
+
+
+class LogMel(nn.Module):
+    """Audio float32[rows, samples] → log-mels float32[rows, mels, samples // HOP].
+
+    Each row is measured against its own loudest mel, so gain cancels exactly and rows never mix.
+    Rows quieter than FLOOR are measured against it instead: silence stays silence.
+    """
+
+    basis: Tensor
+    filters: Tensor
+
+    def __init__(self, mels: int) -> None:
+        super().__init__()
+        self.register_buffer("basis", torch.from_numpy(fourier_basis()), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(mel_filters(mels)), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        # As many frames as hops: the one Whisper computes last and drops is never computed.
+        padded = functional.pad(audio[:, None], (FFT // 2, FFT // 2 - HOP), mode="reflect")
+        waves = functional.conv1d(padded, self.basis, stride=HOP)
+        cosines, sines = waves.chunk(2, dim=1)
+        power = self.filters.T @ (cosines.square() + sines.square())
+        levels = power.clamp(min=QUIETEST).log10()
+        loudest = levels.amax(dim=(1, 2), keepdim=True).clamp(min=FLOOR)
+        # The loudest mel lies at 1.9, as it does for speech of unit variance on Whisper's scale.
+        return (levels - loudest).clamp(min=-8.0) / 4.0 + 1.9
+
+
+class Layer(nn.Module):
+    """One pre-norm transformer layer over float32[rows, frames, width]."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.width
+        self.heads = shape.heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.feed_norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def split(y: Tensor) -> Tensor:
+            return y.reshape(*y.shape[:2], self.heads, -1).transpose(1, 2)
+
+        y = self.attention_norm(x)
+        mixed = functional.scaled_dot_product_attention(
+            split(self.query(y)), split(self.key(y)), split(self.value(y))
+        )
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        fed: Tensor = self.down(functional.gelu(self.up(self.feed_norm(x))))
+        return x + fed
+
+
+class Encoder(nn.Module):
+    """Audio float32[rows, samples] → frames float32[rows, samples // 320, layers * width].
+
+    A frame (20 ms) is the outputs of all layers side by side.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.mel = LogMel(shape.mels)
+        self.conv1 = nn.Conv1d(shape.mels, shape.width, 3, padding=1)
+        self.conv2 = nn.Conv1d(shape.width, shape.width, 3, stride=2, padding=1)
+        self.positions = nn.Parameter(torch.zeros(shape.positions, shape.width))
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+
+    def forward(self, audio: Tensor) -> Tensor:
+        x = functional.gelu(self.conv1(self.mel(audio)))
+        x = functional.gelu(self.conv2(x)).transpose(1, 2)
+        x = x + self.positions[: x.shape[1]]
+        outputs = []
+        for layer in self.layers:
+            x = layer(x)
+            outputs.append(x)
+        return torch.cat(outputs, dim=-1)
+
+
+def save_encoder(path: Path, encoder: Encoder) -> None:
+    """Write shape and weights as one npz."""
+    weights = {name: value.numpy() for name, value in encoder.state_dict().items()}
+    weights |= {f"shape.{k}": np.array(v) for k, v in asdict(encoder.shape).items()}
+    np.savez(path, allow_pickle=False, **weights)
+
+
+def load_encoder(path: Path) -> Encoder:
+    """Read what `save_encoder` wrote; the encoder comes back frozen."""
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    shape = Shape(**{k: int(arrays.pop(f"shape.{k}")) for k in asdict(Shape())})
+    encoder = Encoder(shape)
+    encoder.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+    encoder.requires_grad_(False).eval()
+    return encoder
+
+
+def read_smart_turn(path: Path, shape: Shape) -> Encoder:
+    """Undo the int8 quantisation of a smart-turn v3 ONNX file and keep its first layers.
+
+    Raises KeyError where the file is not laid out like smart-turn v3.2.
+    """
+    graph = onnx.load(path).graph
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in arrays:
+            quantised, scale = arrays[node.input[0]], arrays[node.input[1]]
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+            if scale.ndim:
+                scale = scale.reshape([-1 if i == axis else 1 for i in range(quantised.ndim)])
+            arrays[node.output[0]] = (quantised * scale).astype(np.float32)
+
+    # Linear weights have lost their names; the bias added to each product still has one. Only the
+    # keys have no bias: theirs is the product that is not added to anything.
+    added = {}
+    for node in graph.node:
+        if node.op_type == "Add":
+            for product, bias in (node.input, reversed(node.input)):
+                if bias in arrays:
+                    added[product.removesuffix("_DequantizeLinear_Output")] = bias
+    products = [n for n in graph.node if n.op_type == "MatMul" and n.input[1] in arrays]
+    by_bias = {added[n.output[0]]: arrays[n.input[1]] for n in products if n.output[0] in added}
+    keys = [arrays[n.input[1]] for n in products if n.output[0] not in added]
+
+    prefix = "inner.encoder."
+    state = {"positions": arrays[prefix + "embed_positions.weight"][: shape.positions]}
+    for conv in ("conv1", "conv2"):
+        state[f"{conv}.weight"] = arrays[f"{prefix}{conv}.weight_DequantizeLinear_Output"]
+        state[f"{conv}.bias"] = arrays[f"{prefix}{conv}.bias"]
+    names = {"query": "self_attn.q_proj", "value": "self_attn.v_proj", "out": "self_attn.out_proj"}
+    names |= {"up": "fc1", "down": "fc2"}
+    norms = {"attention_norm": "self_attn_layer_norm", "feed_norm": "final_layer_norm"}
+    for index in range(shape.layers):
+        theirs, ours = f"{prefix}layers.{index}.", f"layers.{index}."
+        state[f"{ours}key.weight"] = keys[index].T
+        for name, old in names.items():
+            state[f"{ours}{name}.weight"] = by_bias[f"{theirs}{old}.bias"].T
+            state[f"{ours}{name}.bias"] = arrays[f"{theirs}{old}.bias"]
+        for name, old in norms.items():
+            state[f"{ours}{name}.weight"] = arrays[f"{theirs}{old}.weight"]
+            state[f"{ours}{name}.bias"] = arrays[f"{theirs}{old}.bias"]
+    encoder = Encoder(shape)
+    encoder.load_state_dict({k: torch.tensor(np.ascontiguousarray(v)) for k, v in state.items()})
+    return encoder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.encoder",
+        description="Turn smart-turn v3.2 (int8 ONNX, in the pipecat-ai wheel under "
+        "pipecat/audio/turn/smart_turn/data/) into the float encoder that training starts from.",
+    )
+    parser.add_argument("--onnx", type=Path, required=True, help="smart-turn-v3.2-cpu.onnx")
+    parser.add_argument("--out", type=Path, required=True, help="encoder to write, .npz")
+    parser.add_argument("--layers", type=int, default=2, help="layers to keep (default: 2)")
+    options = parser.parse_args()
+    save_encoder(options.out, read_smart_turn(options.onnx, Shape(layers=options.layers)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Encoder and head → one ONNX file that hears audio and says frame logits, and its model.json."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from training.data import FRAME, LENGTHS, RATE
+from training.encoder import FFT, FLOOR, HOP, QUIETEST, Encoder, Layer, load_encoder
+from training.head import Head, load_head
+
+OPSET = 20
+"""The first with Gelu, which onnxruntime then runs as one kernel."""
+
+
+class Graph:
+    """An ONNX graph under construction: every method returns the name of the value it adds."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.stored: list[onnx.TensorProto] = []
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        name = f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def const(self, value: object, dtype: type = np.float32) -> str:
+        array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+        name = f"stored_{len(self.stored)}"
+        tensor = numpy_helper.from_array(np.asarray(array, dtype, order="C"), name)
+        self.stored.append(tensor)
+        return name
+
+    def weight(self, value: Tensor, axis: int) -> str:
+        """A large weight in int8 with one scale per output along `axis`.
+
+        Cast and Mul are folded when the session starts, so the arithmetic is float32.
+        """
+        array = value.numpy()
+        others = tuple(i for i in range(array.ndim) if i != axis)
+        scale = np.maximum(np.abs(array).max(axis=others, keepdims=True), 1e-12) / 127
+        stored = self.const(np.round(array / scale), np.int8)
+        return self.op("Mul", self.op("Cast", stored, to=TensorProto.FLOAT), self.const(scale))
+
+    def linear(self, x: str, weight: Tensor, bias: Tensor) -> str:
+        return self.op("Add", self.op("MatMul", x, self.weight(weight.T, axis=1)), self.const(bias))
+
+    def norm(self, x: str, norm: torch.nn.LayerNorm) -> str:
+        weight, bias = self.const(norm.weight), self.const(norm.bias)
+        return self.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=norm.eps)
+
+
+def add_log_mel(graph: Graph, encoder: Encoder) -> str:
+    """From the input `audio` to log-mels, exactly as `training.encoder.LogMel`."""
+    mel = encoder.mel
+    x = graph.op("Unsqueeze", "audio", graph.const([1], np.int64))
+    ends = graph.const([0, 0, FFT // 2, 0, 0, FFT // 2 - HOP], np.int64)
+    x = graph.op("Pad", x, ends, mode="reflect")
+    x = graph.op("Conv", x, graph.const(mel.basis), strides=[HOP])
+    squares = graph.op("Mul", x, x)
+    # Cosines and sines share their filters, so one product sums both.
+    x = graph.op("MatMul", graph.const(torch.cat([mel.filters, mel.filters]).T), squares)
+    x = graph.op("Log", graph.op("Max", x, graph.const(QUIETEST)))
+    x = graph.op("Mul", x, graph.const(1 / np.log(10)))
+    loudest = graph.op("ReduceMax", x, graph.const([1, 2], np.int64), keepdims=1)
+    x = graph.op("Sub", x, graph.op("Max", loudest, graph.const(FLOOR)))
+    x = graph.op("Mul", graph.op("Max", x, graph.const(-8.0)), graph.const(0.25))
+    return graph.op("Add", x, graph.const(1.9))
+
+
+def add_layer(graph: Graph, x: str, layer: Layer) -> str:
+    """One transformer layer; queries, keys and values come from one product."""
+    head = layer.query.in_features // layer.heads
+    scale = head**-0.5
+    weights = [layer.query.weight * scale, layer.key.weight, layer.value.weight]
+    bias = torch.cat([layer.query.bias * scale, 0 * layer.value.bias, layer.value.bias])
+    y = graph.linear(graph.norm(x, layer.attention_norm), torch.cat(weights), bias)
+    y = graph.op("Reshape", y, graph.const([0, 0, 3, layer.heads, head], np.int64))
+    y = graph.op("Transpose", y, perm=[2, 0, 3, 1, 4])
+    query, key, value = (graph.op("Gather", y, graph.const(i, np.int64), axis=0) for i in range(3))
+    share = graph.op("MatMul", query, graph.op("Transpose", key, perm=[0, 1, 3, 2]))
+    y = graph.op("MatMul", graph.op("Softmax", share, axis=-1), value)
+    y = graph.op("Transpose", y, perm=[0, 2, 1, 3])
+    y = graph.op("Reshape", y, graph.const([0, 0, -1], np.int64))
+    x = graph.op("Add", x, graph.linear(y, layer.out.weight, layer.out.bias))
+    y = graph.linear(graph.norm(x, layer.feed_norm), layer.up.weight, layer.up.bias)
+    y = graph.linear(graph.op("Gelu", y), layer.down.weight, layer.down.bias)
+    return graph.op("Add", x, y)
+
+
+def build(encoder: Encoder, head: Head) -> onnx.ModelProto:
+    """The whole model: audio float32[batch, samples] → logits float32[batch, frames, labels]."""
+    graph = Graph()
+    x = add_log_mel(graph, encoder)
+    for conv, stride in ((encoder.conv1, 1), (encoder.conv2, 2)):
+        weight, bias = graph.weight(conv.weight, axis=0), graph.const(conv.bias)
+        x = graph.op("Conv", x, weight, bias, pads=[1, 1], strides=[stride])
+        x = graph.op("Gelu", x)
+    x = graph.op("Transpose", x, perm=[0, 2, 1])
+    frames = graph.op("Shape", x, start=1, end=2)
+    zero = graph.const([0], np.int64)
+    positions = graph.op("Slice", graph.const(encoder.positions), zero, frames, zero)
+    x = graph.op("Add", x, positions)
+    outputs = []
+    for layer in encoder.layers:
+        assert isinstance(layer, Layer)
+        x = add_layer(graph, x, layer)
+        outputs.append(x)
+    x = graph.op("Concat", *outputs, axis=-1)
+    x = graph.op("MatMul", x, graph.const(head.project.weight.T))
+    x = graph.op("Add", x, graph.const(head.project.bias))
+    x = graph.op("Transpose", x, perm=[0, 2, 1])
+    pad = head.conv.weight.shape[-1] // 2
+    kernel, bias = graph.const(head.conv.weight), graph.const(head.conv.bias)
+    x = graph.op("Gelu", graph.op("Conv", x, kernel, bias, pads=[pad, pad]))
+    x = graph.op("Transpose", x, perm=[0, 2, 1])
+    x = graph.op("MatMul", x, graph.const(head.out.weight.T))
+    bias = graph.const(head.out.bias)
+    graph.nodes.append(helper.make_node("Add", [x, bias], ["logits"]))
+
+    labels = len(head.out.bias)
+    audio = helper.make_tensor_value_info("audio", TensorProto.FLOAT, ["batch", "samples"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "frames", labels])
+    body = helper.make_graph(graph.nodes, "emotion", [audio], [logits], graph.stored)
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(body, opset_imports=opsets, ir_version=10)
+    onnx.checker.check_model(model)
+    return model
+
+
+def largest_error(path: Path, encoder: Encoder, head: Head) -> float:
+    """How far the file's logits are from torch's, over noise of every window length."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    rng, worst = np.random.default_rng(0), 0.0
+    for length in LENGTHS:
+        audio: NDArray[np.float32] = rng.normal(0, 0.1, (2, length)).astype(np.float32)
+        with torch.no_grad():
+            expected = head(encoder(torch.from_numpy(audio))).numpy()
+        worst = max(worst, float(np.abs(session.run(None, {"audio": audio})[0] - expected).max()))
+    return worst
+
+
+def export(encoder: Encoder, head: Head, facts: dict[str, object], out: Path) -> float:
+    """Write model.onnx and model.json into `out`; return the largest error against torch."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "model.onnx"
+    with torch.no_grad():
+        path.write_bytes(build(encoder, head).SerializeToString())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    about = {"revision": digest[:12], "sample_rate": RATE, "frame_hop": FRAME}
+    about |= {"lengths": list(LENGTHS), **facts, "sha256": digest}
+    (out / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    return largest_error(path, encoder, head)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export",
+        description="Write model.onnx and model.json, which the server's embedded backend loads. "
+        "Keep the NOTICE of what went into the weights beside them.",
+    )
+    parser.add_argument("--encoder", type=Path, required=True, help="encoder.npz trained with")
+    parser.add_argument("--trained", type=Path, required=True, help="--out of training.train")
+    parser.add_argument("--out", type=Path, required=True, help="model directory to write")
+    options = parser.parse_args()
+    facts = json.loads((options.trained / "training.json").read_text())
+    head = load_head(options.trained / "head.npz")
+    error = export(load_encoder(options.encoder), head, facts, options.out)
+    print(f"wrote {options.out / 'model.onnx'}; largest logit error {error:.2g}")
+
+
+if __name__ == "__main__":
+    main()
