@@ -6,11 +6,19 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from stream.events import SCORE, Sealed, timestamp
 
 StreamState = Literal["active", "paused", "ended"]
+
+
+class Kept(NamedTuple):
+    """An event that somebody may have missed: only its bytes, a stream keeps a minute of them."""
+
+    seq: int
+    data: bytes
+    since: float
 
 
 @dataclass(slots=True, eq=False)
@@ -34,17 +42,14 @@ class LiveStream:
     state: StreamState = "active"
     speaking: frozenset[int] = frozenset()
     last: dict[int, Sealed] = field(default_factory=dict)
-    recent: deque[Sealed] = field(default_factory=deque)
-    _kept: deque[float] = field(default_factory=deque)
+    recent: deque[Kept] = field(default_factory=deque)
 
     def remember(self, event: Sealed, most: int, keep_s: float) -> None:
         """Keep an event for whoever comes back: at most `most`, none older than `keep_s`."""
         now = time.monotonic()
-        self.recent.append(event)
-        self._kept.append(now)
-        while len(self.recent) > most or self._kept[0] < now - keep_s:
+        self.recent.append(Kept(event.seq, event.data, now))
+        while len(self.recent) > most or self.recent[0].since < now - keep_s:
             self.recent.popleft()
-            self._kept.popleft()
         if event.type == SCORE:
             self.last[event.body["channel"]] = event
 

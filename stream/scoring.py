@@ -56,11 +56,12 @@ class Scoring:
                 self._metrics.window("superseded")
                 self._tell_all(self._pipeline.superseded(replaced, item))
 
-    def hurry(self) -> None:
-        """Nobody waits for a turn any more: the stream is ending."""
-        self._hurried = True
-        for slot in self._slots.values():
-            slot.hurry()
+    def hurry(self, hurried: bool = True) -> None:
+        """While hurried, nobody waits for a turn: somebody else needs the stream now."""
+        self._hurried = hurried
+        if hurried:
+            for slot in self._slots.values():
+                slot.hurry()
 
     async def settle(self, deadline: float) -> None:
         """Wait until everything offered has been told, at most until `deadline` (monotonic)."""

@@ -13,7 +13,7 @@ from typing import Any
 from stream.batcher import Batcher
 from stream.codecs import InvalidAudio
 from stream.config import Config
-from stream.events import SCORE, SEGMENT, Body, Sealed, Voice, model_body, seal
+from stream.events import SCORE, SEGMENT, Body, Voice, model_body, seal, top
 from stream.hub import Hub
 from stream.live import LiveStream, StreamState
 from stream.metrics import Metrics
@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 ATTRS_MAX = 64
 RING_SLACK_S = 30.0
 """Events are kept this much longer than a producer may stay away: it notices late."""
+
+
+Send = Callable[[bytes], None]
+"""Puts an encoded event on its way to the producer; never blocks."""
 
 
 @dataclass(slots=True)
@@ -76,9 +80,9 @@ class Session:
         self.resume_token = "rt_" + secrets.token_urlsafe(24)
         self.ended = False
         """Set when the end begins; `session.closed` is told once the tail is scored."""
-        self._closed = False
+        self.over = asyncio.Event()
         self.since = time.monotonic()
-        self.send: Callable[[Sealed], None] | None = None
+        self.send: Send | None = None
         self._format: AudioFormat = wanted.format
         self._voice = Voice(admitted.roles, model, frozenset(wanted.analysis.labels))
         self._pace = Pace()
@@ -190,9 +194,10 @@ class Session:
                 await self._scoring.drive(self._pipeline.finish(), deadline)
             await self._scoring.settle(deadline)
         self._scoring.withdraw()
+        self.acknowledge()
         self._state("ended")
         self.emit(self._closing(reason))
-        self._closed = True
+        self.over.set()
         self._hub.closed(self.live)
         self._metrics.session_closed(self.live.adapter, reason)
 
@@ -238,12 +243,12 @@ class Session:
 
         The fields named in `private` are for the producer alone.
         """
-        if self._closed:
+        if self.over.is_set():
             return
         event = seal(body, self._seq, self.id, self.live.stream_id, time.time())
         self._seq += 1
         if self.send is not None and (self._wanted.results or not _is_result(event.type)):
-            self.send(event)
+            self.send(event.data)
         if private:
             public = {key: value for key, value in body.items() if key not in private}
             event = seal(public, event.seq, self.id, self.live.stream_id, time.time())
@@ -271,10 +276,22 @@ class Session:
             shared=False,
         )
 
-    def rejoin(self, last_seq: int) -> list[Sealed]:
-        """The producer is back: what it missed, then `session.resumed` with where to go on."""
+    async def rejoin(self, send: Send, last_seq: int) -> None:
+        """The producer is back on `send`: tell it where to go on, then all that it missed.
+
+        Waits for the audio that the broken connection is still putting in: it counts as received.
+        """
+        self._scoring.hurry()
+        async with self._line:
+            self._scoring.hurry(False)
+            missed = [kept for kept in self.live.recent if kept.seq > last_seq]
+            self.send = send
+            self._resumed()
+            for kept in missed:
+                send(kept.data)
+
+    def _resumed(self) -> None:
         self._pipeline.realign()
-        missed = [event for event in self.live.recent if event.seq > last_seq]
         self._metrics.resumed()
         self.emit(
             {
@@ -285,7 +302,6 @@ class Session:
             },
             private=("resume_token",),
         )
-        return missed
 
     # -- behind the scenes -------------------------------------------------------------------
 
@@ -326,6 +342,7 @@ class Session:
                     "channel": number,
                     "role": self.live.roles[number],
                     "scores": scores,
+                    "top": top(scores),
                     "speech_ms": to_ms(channel.speech),
                     "utterances": channel.utterances,
                 }

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 ACK_S = 1.0
+KEPT = 64
+"""This many ended sessions are held at most for producers whose connection broke at the end."""
+
 FINISH_S = 5.0
 """How long the last windows of a stream may take before it ends without them."""
 
@@ -66,6 +69,7 @@ class Sessions:
         self._by_token: dict[str, Session] = {}
         self._connections: dict[Session, Connection] = {}
         self._parked: dict[Session, float] = {}
+        self._told: dict[str, tuple[Session, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
 
@@ -114,8 +118,8 @@ class Sessions:
 
     def resume(self, token: str, connection: Connection) -> Session:
         """Hand a session to its returning producer. Raises `ProtocolError` unknown_stream."""
-        session = self._by_token.get(token)
-        if session is None or session.ended:
+        session = self._by_token.get(token) or self._told.get(token, (None,))[0]
+        if session is None:
             raise ProtocolError(
                 "unknown_stream",
                 "nothing is kept under this resume token (any more); start a new session",
@@ -127,6 +131,16 @@ class Sessions:
             self._spawn(before.leave(4409, "resumed elsewhere"))
         self._connections[session] = connection
         return session
+
+    def owns(self, connection: Connection, session: Session) -> bool:
+        """Whether the session has not been resumed on another connection."""
+        return session.ended or self._connections.get(session) is connection
+
+    def keep(self, session: Session) -> None:
+        """Hold an ended session's last events for a producer that may not have got them."""
+        self._told[session.resume_token] = (session, time.monotonic())
+        while len(self._told) > KEPT:
+            self._told.pop(next(iter(self._told)))
 
     def lost(self, session: Session, connection: Connection) -> None:
         """The connection broke: keep the stream for its producer to come back."""
@@ -163,6 +177,9 @@ class Sessions:
             for session, since in list(self._parked.items()):
                 if now - since > self._config.limits.resume_s:
                     self._spawn(self.finish(session, "connection_lost"))
+            for token, (_, since) in list(self._told.items()):
+                if now - since > self._config.limits.resume_s:
+                    del self._told[token]
             for session in [s for s in acknowledged if s not in self._connections]:
                 del acknowledged[session]
 

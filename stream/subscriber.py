@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from stream.audit import AuditLog
 from stream.config import LimitsConfig
-from stream.events import timestamp
+from stream.events import Sealed, timestamp
 from stream.hub import Hub, Subscription
 from stream.metrics import Metrics
 from stream.protocol import (
@@ -122,9 +122,10 @@ class Subscriber:
         for stream in matched:
             since = wanted.since.get(stream.stream_id)
             if since is not None:
-                missed = (e for e in stream.recent if e.seq > since and e.type != "audio.ack")
-                for event in filter(subscription.wants, missed):
-                    self._outbox.put(event.tagged(wanted.id))
+                missed = [kept for kept in stream.recent if kept.seq > since]
+                for event in (Sealed(m.seq, orjson.loads(m.data), m.data) for m in missed):
+                    if event.type != "audio.ack" and subscription.wants(event):
+                        self._outbox.put(event.tagged(wanted.id))
 
     def _say(self, body: dict[str, Any]) -> None:
         head = {"type": body["type"], "v": VERSION, "ts": timestamp(time.time())}

@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from stream.config import Config
-from stream.events import Body, Sealed, model_body, seal
+from stream.events import Body, model_body, seal
 from stream.metrics import Metrics
 from stream.protocol import (
     InputFlush,
@@ -70,7 +70,11 @@ class Producer:
         writer = asyncio.create_task(self._write(), name=f"writer[{self._session_id}]")
         try:
             self._session = await self._begin(query)
-            await self._listen(self._session)
+            if self._session.ended:
+                await self._session.over.wait()
+                await self.leave(1000, "completed")
+            else:
+                await self._listen(self._session)
         except ProtocolError as error:
             await self.refuse(error)
         except ConnectionClosed as closed:
@@ -100,7 +104,7 @@ class Producer:
     async def _begin(self, query: Query) -> Session:
         wanted = parse_query(query)
         if "resume" in query:
-            return self._resume(query)
+            return await self._resume(query)
         if wanted is not None:
             return await self._open(wanted, query, "session.created")
         self._say(
@@ -140,25 +144,26 @@ class Producer:
     async def _open(self, wanted: SessionConfig, query: Query, kind: str) -> Session:
         takeover = query.get("takeover", ["false"])[-1].lower() in ("1", "true")
         session = await self._sessions.open(wanted, self, self._session_id, self._seq, takeover)
-        session.send = self._put
+        session.send = self._outbox.put
         session.open(kind, self._limits(), self._config.server.name)
         return session
 
-    def _resume(self, query: Query) -> Session:
-        session = self._sessions.resume(query["resume"][-1], self)
+    async def _resume(self, query: Query) -> Session:
         last = query.get("last_seq", ["-1"])[-1]
         if not last.removeprefix("-").isdecimal():
             raise ProtocolError(
                 "config_invalid", "last_seq: must be the last seq received", param="last_seq"
             )
-        session.send = self._put
-        for event in session.rejoin(int(last)):
-            self._put(event)
+        session = self._sessions.resume(query["resume"][-1], self)
+        await session.rejoin(self._outbox.put, int(last))
         return session
 
     async def _listen(self, session: Session) -> None:
         while True:
             message = await self._socket.recv()
+            if not self._sessions.owns(self, session):
+                # Resumed elsewhere: what this socket still holds will be sent again there.
+                return
             self.last_heard = time.monotonic()
             try:
                 if isinstance(message, str):
@@ -210,9 +215,13 @@ class Producer:
         return False
 
     async def _end(self, reason: str) -> None:
-        if self._session is not None:
-            await self._sessions.finish(self._session, reason)
+        if self._session is None:
+            return
+        await self._sessions.finish(self._session, reason)
         await self.leave(1000, reason)
+        if self._socket.protocol.close_rcvd is None:
+            # The connection broke before the peer confirmed: it may come back for the totals.
+            self._sessions.keep(self._session)
 
     async def _gone(self, closed: ConnectionClosed) -> None:
         """The peer left: with a proper close the stream is over, else it may come back."""
@@ -237,14 +246,11 @@ class Producer:
         except ConnectionClosed:
             return
 
-    def _put(self, event: Sealed) -> None:
-        self._outbox.put(event.data)
-
     def _say(self, body: Body) -> None:
         """An event before there is a session."""
         event = seal(body, self._seq, self._session_id, self._session_id, time.time())
         self._seq += 1
-        self._put(event)
+        self._outbox.put(event.data)
 
     def _defaults(self) -> Body:
         return {

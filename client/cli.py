@@ -1,0 +1,100 @@
+"""What the command line clients share: connection options, and how failures are told."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from client.link import STREAM, Server
+from client.retry import Refused, Unreachable
+from client.sources import NotAudio
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+_HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+
+
+class Stop(Exception):
+    """The command cannot go on; the message says why and what to do."""
+
+    def __init__(self, message: str, status: int = FAILED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Options that say how to get into a server."""
+    group = parser.add_argument_group("connection")
+    group.add_argument(
+        "--api-key",
+        default=os.environ.get("EMOTIDE_API_KEY"),
+        metavar="KEY",
+        help="key to be let in with (default: $EMOTIDE_API_KEY)",
+    )
+    group.add_argument(
+        "--ca-file",
+        type=Path,
+        metavar="PEM",
+        help="certificate of the authority behind a wss:// server",
+    )
+
+
+def server_of(options: argparse.Namespace) -> Server:
+    """The server that the options name. Raises `Stop` for a wrong address or file."""
+    server = Server(options.url, options.api_key, options.ca_file)
+    if options.ca_file is not None and not options.ca_file.is_file():
+        raise Stop(f"{options.ca_file}: no such file", USAGE)
+    try:
+        server.address(STREAM)
+    except ValueError as error:
+        raise Stop(str(error), USAGE) from None
+    return server
+
+
+def is_url(text: str) -> bool:
+    return "://" in text
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Ctrl-C and SIGTERM ask to end; a second one is taken at its word."""
+    loop = asyncio.get_running_loop()
+    signals = [signal.SIGINT, signal.SIGTERM, *_HANGUP]
+
+    def asked() -> None:
+        stop.set()
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+    with suppress(NotImplementedError):  # Windows knows only KeyboardInterrupt
+        for number in signals:
+            loop.add_signal_handler(number, asked)
+
+
+def run(command: Coroutine[Any, Any, int]) -> int:
+    """Run a command to its exit status; failures become one line on stderr."""
+    try:
+        return asyncio.run(command)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone, as with `| head`: nobody is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Stop as stop:
+        status, text = stop.status, str(stop)
+    except NotAudio as error:
+        status, text = USAGE, str(error)
+    except Refused as refused:
+        status, text = FAILED, f"the server refuses: {refused}"
+    except Unreachable as error:
+        status, text = FAILED, f"{error}\nstart a server with: python server.py"
+    print(text, file=sys.stderr)
+    return status

@@ -1,0 +1,110 @@
+"""One WebSocket to an Emotide server: its address, TLS, the key, and what a failure means."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import orjson
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
+
+from client.retry import RETRY_CODES, RETRY_STATUS, Broken, NoServer, Refused
+from stream.protocol import SUBPROTOCOL
+
+DEFAULT_URL = "ws://127.0.0.1:8765"
+STREAM, SUBSCRIBE = "/v1/stream", "/v1/subscribe"
+MAX_MESSAGE = 16 * 1024 * 1024
+"""A snapshot of many streams is one message."""
+
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a server is and how to get in.
+
+    `url` is ws:// or wss:// with a host, a port and, behind a proxy, a path. `ca_file` is a PEM
+    file of the authority that signed the server's certificate; `tls` a whole context instead.
+    """
+
+    url: str = DEFAULT_URL
+    api_key: str | None = None
+    ca_file: Path | None = None
+    tls: ssl.SSLContext | None = None
+
+    def address(self, path: str, query: Iterable[tuple[str, str]] = ()) -> str:
+        """The whole URL of one endpoint. Raises ValueError for what is no address."""
+        parts = urlsplit(self.url if "://" in self.url else f"ws://{self.url}")
+        scheme = _SCHEMES.get(parts.scheme)
+        if scheme is None or not parts.hostname:
+            raise ValueError(f"{self.url!r} is not an address like {DEFAULT_URL}")
+        base = parts.path.rstrip("/").removesuffix(STREAM).removesuffix(SUBSCRIBE)
+        return urlunsplit((scheme, parts.netloc, base + path, urlencode(list(query)), ""))
+
+    async def connect(self, path: str, query: Iterable[tuple[str, str]] = ()) -> ClientConnection:
+        """Open a WebSocket.
+
+        Raises `NoServer` when nothing answers, `Broken` for what may pass, `Refused` otherwise.
+        """
+        address = self.address(path, query)
+        parts = urlsplit(address)
+        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else None
+        options: dict[str, Any] = {"ssl": self._context()} if parts.scheme == "wss" else {}
+        try:
+            return await open_websocket(
+                address,
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                additional_headers=headers,
+                compression=None,  # audio does not compress, and scores are small
+                proxy=None if parts.hostname in _LOOPBACK else True,
+                max_size=MAX_MESSAGE,
+                close_timeout=3,
+                **options,
+            )
+        except InvalidStatus as error:
+            raise _answered(error.response) from None
+        except ssl.SSLCertVerificationError as error:
+            remedy = "give its authority's certificate as ca_file"
+            text = f"the certificate of {parts.netloc} is not trusted: {error.verify_message}"
+            raise Refused(1015, "tls", f"{text}; {remedy}") from None
+        except (OSError, WebSocketException) as error:
+            why = str(error) or type(error).__name__
+            raise NoServer(f"no server answers at {parts.netloc}: {why}") from None
+
+    def _context(self) -> ssl.SSLContext:
+        return self.tls or ssl.create_default_context(cafile=self.ca_file)
+
+
+def verdict(closed: ConnectionClosed, error: Mapping[str, Any] | None = None) -> Broken | Refused:
+    """What the end of a connection means; `error` is the fatal `error` event before it."""
+    code = closed.rcvd.code if closed.rcvd else 1006
+    reason = closed.rcvd.reason if closed.rcvd else ""
+    message = reason or f"the connection ended with {code}"
+    retry_after = 0.0
+    if error is not None:
+        reason, message = str(error.get("code", reason)), str(error.get("message", message))
+        retry_after = float(error.get("retry_after_s") or 0.0)
+    if code in RETRY_CODES:
+        return Broken(message, retry_after)
+    return Refused(code, reason, message)
+
+
+def _answered(response: Response) -> Broken | Refused:
+    status = response.status_code
+    message = f"HTTP {status} {response.reason_phrase}"
+    with suppress(ValueError, TypeError, KeyError):
+        message = str(orjson.loads(response.body)["error"])
+    if status in RETRY_STATUS:
+        wish = response.headers.get("Retry-After", "")
+        return Broken(message, float(wish) if wish.isdecimal() else 0.0)
+    return Refused(4000 + status, f"http_{status}", message)

@@ -1,0 +1,266 @@
+"""Plays recordings to a server as if they were live calls."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import orjson
+
+from client.cli import (
+    INTERRUPTED,
+    OK,
+    USAGE,
+    Stop,
+    add_connection,
+    is_url,
+    run,
+    server_of,
+    stop_on_signals,
+)
+from client.connection import ENDED, Call, stream
+from client.inbox import Event
+from client.link import DEFAULT_URL
+from client.pacing import Pacing
+from client.retry import Refused, Unreachable
+from client.sources import ENCODERS, Pcm, Recording, blocks, chunks, joined, pair_up, probe
+from client.wording import closing, line
+from stream.protocol import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from stream.types import Encoding
+
+EXAMPLES = f"""\
+examples:
+  python -m client.replay call.wav
+      play one recording, in real time, to {DEFAULT_URL}
+  python -m client.replay caller.wav agent.wav --join --roles customer,agent \\
+      --rate 8000 --encoding mulaw
+      two mono files as the two sides of one telephone call
+  python -m client.replay a.mp3 b.flac c.ogg wss://emotions.example.com --ca-file ca.pem
+      three calls at the same time, over TLS
+  python -m client.replay call.wav --speed 0 --json > events.jsonl
+      as fast as the server takes it; every event as a line of JSON
+
+exit status: 0 all played, 1 the server failed or refused, 2 wrong use or not a recording,
+             130 stopped by Ctrl-C (the call is still ended properly)
+"""
+
+Tell = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What one stream plays: its name for people, its format, and its audio from the start."""
+
+    name: str
+    sample_rate: int
+    channels: int
+    stream_id: str | None
+    open: Callable[[], Iterator[Pcm]]
+
+
+async def play(
+    call: Call,
+    pieces: Iterator[Pcm],
+    sample_rate: int,
+    encoding: Encoding,
+    pacing: Pacing,
+    stop: asyncio.Event,
+) -> None:
+    """Send each piece when its last sample would have been heard, until `stop` is set."""
+    encode, position = ENCODERS[encoding], 0
+    for piece in pieces:
+        position += len(piece)
+        await pacing.until(position / sample_rate)
+        if stop.is_set():
+            return
+        await call.send(encode(piece))
+
+
+async def perform(call: Call, playing: Callable[[], Awaitable[None]], tell: Tell) -> Event:
+    """Play and listen at once; returns `session.closed`. Raises as `Call` does."""
+
+    async def listen() -> None:
+        async for event in call:
+            tell(event)
+
+    async with call:
+        listening = asyncio.create_task(listen())
+        try:
+            try:
+                await playing()
+            except Refused as refused:
+                if refused.code != ENDED:
+                    raise
+            closed = await call.close()
+            await listening
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+    return closed
+
+
+def tracks(options: argparse.Namespace) -> list[Track]:
+    """What to play, looked at before anything is sent. Raises `NotAudio` and `Stop`."""
+    recordings = [probe(Path(name)) for name in options.files]
+    wanted: str | None = options.stream_id
+    if options.join:
+        left, right = pair_up(recordings)
+        rate = _rate(options, left)
+        size = _size(options, rate)
+        name = f"{left.path.stem}+{right.path.stem}"
+
+        def both() -> Iterator[Pcm]:
+            return joined(blocks(left, rate, 1), blocks(right, rate, 1), size)
+
+        return [Track(name, rate, 2, wanted, both)]
+    several = len(recordings) > 1
+    return [
+        _track(options, recording, f"{wanted}-{number}" if wanted and several else wanted)
+        for number, recording in enumerate(recordings, 1)
+    ]
+
+
+def _track(options: argparse.Namespace, recording: Recording, stream_id: str | None) -> Track:
+    rate = _rate(options, recording)
+    channels = options.channels or min(recording.channels, MAX_CHANNELS)
+
+    def one() -> Iterator[Pcm]:
+        return chunks(blocks(recording, rate, channels), _size(options, rate))
+
+    return Track(recording.path.name, rate, channels, stream_id, one)
+
+
+def _rate(options: argparse.Namespace, recording: Recording) -> int:
+    rate: int = options.rate or recording.sample_rate
+    return min(MAX_RATE, max(MIN_RATE, rate))
+
+
+def _size(options: argparse.Namespace, rate: int) -> int:
+    return max(1, rate * int(options.chunk_ms) // 1000)
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m client.replay",
+        description="Play recordings to an Emotide server as live audio and show the scores.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="FILE|URL",
+        help=f"recordings, and where to (default: {DEFAULT_URL})",
+    )
+    audio = parser.add_argument_group("audio")
+    audio.add_argument("--rate", type=int, metavar="HZ", help="default: the recording's own")
+    audio.add_argument("--encoding", choices=get_args(Encoding), default="linear16")
+    audio.add_argument("--channels", type=int, choices=(1, 2), help="default: the recording's")
+    audio.add_argument("--join", action="store_true", help="two mono files are one call's sides")
+    audio.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="0: no waiting")
+    audio.add_argument("--chunk-ms", type=_chunk_ms, default=20, metavar="MS", help="default: 20")
+    audio.add_argument("--loop", action="store_true", help="start again at the end, until Ctrl-C")
+    session = parser.add_argument_group("session")
+    session.add_argument("--stream-id", metavar="ID", help="default: the server chooses")
+    session.add_argument("--roles", default="", metavar="A,B", help="who speaks on each channel")
+    session.add_argument("--tag", action="append", default=[], help="may be given several times")
+    output = parser.add_argument_group("output")
+    output.add_argument("--quiet", action="store_true", help="only what the call came to")
+    output.add_argument("--json", action="store_true", help="events as JSON lines")
+    add_connection(parser)
+    return parser
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 <= speed <= 1000:
+        raise argparse.ArgumentTypeError("must lie between 0 and 1000")
+    return speed
+
+
+def _chunk_ms(text: str) -> int:
+    length = int(text)
+    if not 1 <= length <= 1000:
+        raise argparse.ArgumentTypeError("must lie between 1 and 1000")
+    return length
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a name that looks like an address is the server."""
+    options = parser().parse_intermixed_args(arguments)
+    urls = [name for name in options.names if is_url(name)]
+    options.files = [name for name in options.names if not is_url(name)]
+    options.url = urls[-1] if urls else DEFAULT_URL
+    return options
+
+
+async def replay(options: argparse.Namespace) -> int:
+    server = server_of(options)
+    playlist = tracks(options)
+    if not playlist:
+        raise Stop("nothing to play: give at least one recording", USAGE)
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    roles = options.roles.split(",") if options.roles else ["customer", "agent"][: 2 * options.join]
+
+    async def one(track: Track) -> None:
+        label = f"{track.name}: " if len(playlist) > 1 else ""
+
+        def tell(event: Event) -> None:
+            if options.json:
+                sys.stdout.buffer.write(orjson.dumps(event) + b"\n")
+                sys.stdout.flush()
+                return
+            text = line(event)
+            if text is not None and (not options.quiet or event["type"] == "session.closed"):
+                print(label + text, flush=True)
+            if event["type"] == "session.closed":
+                print(*(label + text for text in closing(event)), sep="\n", flush=True)
+
+        def audio() -> Iterator[Pcm]:
+            while True:
+                yield from track.open()
+                if not options.loop:
+                    return
+
+        call = stream(
+            server.url,
+            sample_rate=track.sample_rate,
+            encoding=options.encoding,
+            channels=track.channels,
+            roles=roles,
+            stream_id=track.stream_id,
+            tags=options.tag,
+            api_key=server.api_key,
+            ca_file=server.ca_file,
+        )
+        pacing = Pacing(options.speed)
+        try:
+            await perform(
+                call,
+                lambda: play(call, audio(), track.sample_rate, options.encoding, pacing, stop),
+                tell,
+            )
+        except (Refused, Unreachable) as error:
+            if label:
+                print(f"{label}{error}", file=sys.stderr)
+            raise
+
+    results = await asyncio.gather(*map(one, playlist), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return INTERRUPTED if stop.is_set() else OK
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run(replay(parse(sys.argv[1:] if arguments is None else arguments)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""What the terminal shows of many streams: events in, a table out. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+Event = Mapping[str, Any]
+
+COLOURS = {
+    "angry": "red",
+    "disgusted": "dark_olive_green3",
+    "fearful": "medium_purple",
+    "happy": "gold1",
+    "neutral": "grey70",
+    "other": "cyan",
+    "sad": "dodger_blue1",
+    "surprised": "dark_orange",
+    "unknown": "grey42",
+}
+BLOCKS = "▁▂▃▄▅▆▇█"
+BAR = 12
+SPARK = 30
+SPARK_S = 2.0
+"""Each mark of the line stands for so many seconds: the whole line is the last minute."""
+WIDE = 140
+"""Narrower terminals get what matters most."""
+NARROW_REST = 65
+KEEP_ENDED_S = 30.0
+MAX_STREAMS = 2_000
+
+
+def bar(share: float, width: int = BAR) -> str:
+    """A share in [0, 1] as a bar, to an eighth of a character."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")).ljust(width)
+
+
+def block(share: float) -> str:
+    """A share in [0, 1] as one mark."""
+    return BLOCKS[min(7, max(0, int(share * 8)))]
+
+
+@dataclass(slots=True)
+class Side:
+    """One channel of a stream, as it is now. Times are the screen's own, in seconds."""
+
+    role: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    speaking: bool = False
+    hints: tuple[str, ...] = ()
+    heard: float | None = None
+    count: int = 0
+    past: deque[tuple[float, Mapping[str, float]]] = field(default_factory=deque)
+
+    @property
+    def top(self) -> str | None:
+        return max(self.scores, key=self.scores.__getitem__) if self.scores else None
+
+    def spark(self, now: float, label: str | None, width: int = SPARK) -> str:
+        """The last minute of one label, or of whichever was on top; gaps where nothing came."""
+        marks = [" "] * width
+        for at, scores in self.past:
+            place = width - 1 - int((now - at) // SPARK_S)
+            if 0 <= place < width and scores:
+                marks[place] = block(scores.get(label, 0.0) if label else max(scores.values()))
+        return "".join(marks)
+
+
+@dataclass(slots=True)
+class Row:
+    """One stream."""
+
+    state: str = "active"
+    ended: float | None = None
+    sides: dict[int, Side] = field(default_factory=dict)
+
+
+class Screen:
+    """All streams that were heard of. `label` is what the sparklines follow (None: the top one),
+    `horizon` which rolling scores are shown; where a score has none, the window's are."""
+
+    def __init__(self, label: str | None = None, horizon: str = "10s") -> None:
+        self._label = label
+        self._horizon = horizon
+        self.rows: dict[str, Row] = {}
+        self.notes: deque[str] = deque(maxlen=3)
+
+    def hear(self, event: Event, now: float) -> None:
+        """Take one event of a producer's or a subscriber's connection; `now` in seconds."""
+        kind = str(event.get("type"))
+        if kind == "snapshot":
+            for stream in event["streams"]:
+                self._snapshot(stream, now)
+        elif kind.startswith("client.") or kind in ("warning", "error", "lagged"):
+            text = event.get("message") or event.get("why") or f"{event.get('dropped')} dropped"
+            where = f"{event['stream_id']}: " if "stream_id" in event else ""
+            self.notes.append(f"{where}{kind.removeprefix('client.')}: {text}")
+        elif isinstance(event.get("stream_id"), str):
+            row = self.rows.setdefault(event["stream_id"], Row())
+            if row.ended is not None and kind == "session.created":
+                row = self.rows[event["stream_id"]] = Row()
+            self._update(row, kind, event, now)
+        self._tidy(now)
+
+    def _snapshot(self, stream: Event, now: float) -> None:
+        row = self.rows.setdefault(stream["stream_id"], Row())
+        row.state = stream["state"]
+        for channel in stream["analysed"]:
+            side = row.sides.setdefault(channel, Side(stream["roles"][channel]))
+            side.speaking = channel in stream["speaking"]
+        for score in stream["last"]:
+            self._update(row, score["type"], score, now)
+
+    def _update(self, row: Row, kind: str, event: Event, now: float) -> None:
+        if kind in ("session.created", "session.updated"):
+            session = event["session"]
+            for channel in session["analysis"].get("analyse_channels", ()):
+                row.sides.setdefault(channel, Side(session["audio"]["roles"][channel]))
+        elif kind == "session.closed":
+            row.state, row.ended = "ended", now
+        elif kind in ("stream.paused", "stream.resumed"):
+            row.state = "paused" if kind == "stream.paused" else "active"
+        if "channel" not in event:
+            return
+        side = row.sides.setdefault(event["channel"], Side(str(event.get("role", ""))))
+        if kind in ("speech.start", "speech.end"):
+            side.speaking = kind == "speech.start"
+        elif kind == "emotion.score":
+            scores = event.get("rolling", {}).get(self._horizon) or event["scores"]
+            side.scores, side.heard, side.count = scores, now, side.count + 1
+            side.hints = tuple(event.get("hints", ()))
+            side.past.append((now, scores))
+            while now - side.past[0][0] > SPARK * SPARK_S:
+                side.past.popleft()
+
+    def _tidy(self, now: float) -> None:
+        gone = [k for k, r in self.rows.items() if r.ended and now - r.ended > KEEP_ENDED_S]
+        for stream_id in gone:
+            del self.rows[stream_id]
+        while len(self.rows) > MAX_STREAMS:
+            del self.rows[next(iter(self.rows))]
+
+    def _labels(self) -> list[str]:
+        seen = {k for r in self.rows.values() for s in r.sides.values() for k in s.scores}
+        return sorted(seen) or sorted(COLOURS)
+
+    def _sides(self) -> Iterator[tuple[str, Row, Side]]:
+        for stream_id, row in self.rows.items():
+            for channel in sorted(row.sides):
+                yield stream_id, row, row.sides[channel]
+
+    def render(self, now: float, width: int = WIDE, height: int | None = None) -> RenderableType:
+        """The table as it is `now`, for a terminal of `width` columns and `height` lines."""
+        labels, wide = self._labels(), width >= WIDE
+        spark = SPARK if wide else min(SPARK, max(8, width - NARROW_REST))
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+        table.add_column("stream", overflow="ellipsis", no_wrap=True, max_width=24 if wide else 14)
+        table.add_column("who", no_wrap=True, max_width=8)
+        table.add_column("", width=1)
+        table.add_column(f"now ({self._horizon})", no_wrap=True)
+        table.add_column(_marks(labels, {n: n for n in labels}, 2 if wide else 1), no_wrap=True)
+        table.add_column(f"{self._label or 'top'} lately", no_wrap=True, width=spark)
+        if wide:
+            table.add_column("age", justify="right", no_wrap=True)
+            table.add_column("state", no_wrap=True)
+            table.add_column("hints")
+        sides = list(self._sides())
+        most = len(sides) if height is None else max(1, height - 3 - len(self.notes))
+        for stream_id, row, side in sides[:most]:
+            marks = {name: block(share) * 2 for name, share in side.scores.items()}
+            cells = [
+                Text(stream_id),
+                Text(side.role),
+                _state(row, side),
+                _top(side),
+                _marks(labels, marks, 2 if wide else 1),
+                Text(
+                    side.spark(now, self._label, spark),
+                    COLOURS.get(self._label or side.top or "", ""),
+                ),
+            ]
+            if wide:
+                age = "" if side.heard is None else f"{now - side.heard:.0f} s"
+                hints = Text(" ".join(side.hints), "dim", no_wrap=True, overflow="ellipsis")
+                cells += [Text(age), Text(row.state), hints]
+            table.add_row(*cells, style="dim" if row.ended else "")
+        parts: list[RenderableType] = [table]
+        if not sides:
+            parts.append(Text("no streams yet", style="dim"))
+        if len(sides) > most:
+            parts.append(Text(f"… and {len(sides) - most} more", style="dim"))
+        parts += [Text(note, "yellow", no_wrap=True, overflow="ellipsis") for note in self.notes]
+        return Group(*parts)
+
+
+def _state(row: Row, side: Side) -> Text:
+    """Speaking or listening, paused, ended, in one mark."""
+    if row.state != "active":
+        return Text("‖", "yellow") if row.state == "paused" else Text("■", "dim")
+    return Text("●", "green") if side.speaking else Text("·", "dim")
+
+
+def _top(side: Side) -> Text:
+    label = side.top
+    if label is None:
+        return Text("–".ljust(15 + BAR), style="dim")
+    share = side.scores[label]
+    style = COLOURS.get(label, "")
+    return Text.assemble((f"{label:<9.9} ", style), (bar(share), style), (f" {share:4.0%}", "bold"))
+
+
+def _marks(labels: list[str], marks: Mapping[str, str], width: int) -> Text:
+    """One mark of each label, in its colour; the header has their beginnings."""
+    texts = (Text(marks.get(n, "")[:width].ljust(width), COLOURS.get(n, "")) for n in labels)
+    return Text(" " if width > 1 else "").join(texts)

@@ -1,0 +1,159 @@
+"""Recordings → blocks of PCM → the wire's encodings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.codecs import CODECS
+from stream.types import Encoding
+
+Pcm = NDArray[np.int16]
+"""Interleaved audio, shape [samples, channels]."""
+
+
+class NotAudio(Exception):
+    """A file that cannot be played; the message names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file with sound. `duration_s` is None where the file does not say."""
+
+    path: Path
+    sample_rate: int
+    channels: int
+    duration_s: float | None
+
+
+def probe(path: Path) -> Recording:
+    """Look at a file's first audio stream. Raises `NotAudio`."""
+    if not path.is_file():
+        raise NotAudio(f"{path}: no such file")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise NotAudio(f"{path}: has no audio in it")
+            stream = container.streams.audio[0]
+            length = None
+            if stream.duration is not None and stream.time_base is not None:
+                length = float(stream.duration * stream.time_base)
+            return Recording(path, stream.rate, stream.channels, length)
+    except (av.FFmpegError, OSError) as error:
+        raise NotAudio(f"{path}: not a recording that can be decoded ({_why(error)})") from None
+
+
+def blocks(recording: Recording, sample_rate: int, channels: int) -> Iterator[Pcm]:
+    """The recording at `sample_rate` in Hz with 1 or 2 channels, piece by piece.
+
+    Raises `NotAudio` where it turns out to be broken.
+    """
+    layout = "stereo" if channels == 2 else "mono"
+    resampler = av.AudioResampler(format="s16", layout=layout, rate=sample_rate)
+    try:
+        with av.open(str(recording.path)) as container:
+            for frame in container.decode(container.streams.audio[0]):
+                for piece in resampler.resample(frame):
+                    yield _pcm(piece, channels)
+            for piece in resampler.resample(None):
+                yield _pcm(piece, channels)
+    except (av.FFmpegError, OSError) as error:
+        raise NotAudio(f"{recording.path}: broken recording ({_why(error)})") from None
+
+
+def _pcm(frame: av.AudioFrame, channels: int) -> Pcm:
+    return np.asarray(frame.to_ndarray(), np.int16).reshape(-1, channels)
+
+
+def chunks(pieces: Iterator[Pcm], size: int) -> Iterator[Pcm]:
+    """The same audio in chunks of `size` samples; the last one may be shorter."""
+    held: list[Pcm] = []
+    count = 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece)
+        if count >= size:
+            whole = np.concatenate(held)
+            for start in range(0, count - size + 1, size):
+                yield whole[start : start + size]
+            held = [whole[count - count % size :]]
+            count %= size
+    if count:
+        yield np.concatenate(held)
+
+
+def joined(left: Iterator[Pcm], right: Iterator[Pcm], size: int) -> Iterator[Pcm]:
+    """Two mono recordings as the two channels of one, `size` samples at a time.
+
+    Where one is shorter it is silent.
+    """
+    sides = chunks(left, size), chunks(right, size)
+    nothing = np.zeros((0, 1), np.int16)
+    while True:
+        pair = [next(side, nothing) for side in sides]
+        longest = max(len(part) for part in pair)
+        if not longest:
+            return
+        yield np.hstack([np.pad(part, ((0, longest - len(part)), (0, 0))) for part in pair])
+
+
+def _table(encoding: Encoding) -> NDArray[np.uint8]:
+    """Of every int16, as uint16, the code whose decoded value is nearest."""
+    values = CODECS[encoding](bytes(range(256)))
+    # Mu-law has two zeros: of equals take the last, which is the one that silence is sent as.
+    levels, last = np.unique(values[::-1], return_index=True)
+    codes = (255 - last).astype(np.uint8)
+    pcm = np.arange(65536, dtype=np.uint16).view(np.int16) / np.float32(32768)
+    return codes[np.searchsorted((levels[1:] + levels[:-1]) / 2, pcm)]
+
+
+_MULAW, _ALAW = _table("mulaw"), _table("alaw")
+
+
+def _linear16(pcm: Pcm) -> bytes:
+    return pcm.astype("<i2", copy=False).tobytes()
+
+
+def _f32le(pcm: Pcm) -> bytes:
+    return (pcm / np.float32(32768)).astype("<f4", copy=False).tobytes()
+
+
+def _mulaw(pcm: Pcm) -> bytes:
+    return _MULAW[pcm.astype(np.int16, copy=False).view(np.uint16)].tobytes()
+
+
+def _alaw(pcm: Pcm) -> bytes:
+    return _ALAW[pcm.astype(np.int16, copy=False).view(np.uint16)].tobytes()
+
+
+ENCODERS: dict[Encoding, Callable[[Pcm], bytes]] = {
+    "linear16": _linear16,
+    "f32le": _f32le,
+    "mulaw": _mulaw,
+    "alaw": _alaw,
+}
+"""Encoding name → encoder of interleaved PCM."""
+
+
+def level_dbfs(pcm: Pcm) -> float:
+    """RMS level of a block in dB below full scale; -96 for silence."""
+    if not pcm.size:
+        return -96.0
+    power = float(np.mean(np.square(pcm / np.float32(32768), dtype=np.float64)))
+    return max(-96.0, 10 * float(np.log10(power))) if power > 0 else -96.0
+
+
+def pair_up(recordings: Sequence[Recording]) -> tuple[Recording, Recording]:
+    """The two sides of one call. Raises `NotAudio` unless there are two mono recordings."""
+    if len(recordings) != 2 or any(recording.channels != 1 for recording in recordings):
+        raise NotAudio("--join needs exactly two mono files, one for each side of the call")
+    return recordings[0], recordings[1]
+
+
+def _why(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

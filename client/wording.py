@@ -1,0 +1,71 @@
+"""Events as lines that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Event = Mapping[str, Any]
+
+
+def clock(milliseconds: int) -> str:
+    """Time within a stream, as m:ss.s."""
+    tenths = milliseconds // 100
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+
+
+def shares(scores: Mapping[str, float], most: int = 3) -> str:
+    """The largest shares, like "angry 62 %  neutral 30 %"."""
+    ranked = sorted(scores.items(), key=lambda item: -item[1])[:most]
+    return "  ".join(f"{label} {share:3.0%}" for label, share in ranked)
+
+
+def line(event: Event) -> str | None:
+    """One event in one line; None for what only programs want to know."""
+    kind = str(event.get("type"))
+    side = f"{event.get('role', '')!s:<9}"
+    match kind:
+        case "session.created":
+            model = event["session"]["analysis"]["model"]["id"]
+            return f"started as {event['stream_id']}, analysed by {model}"
+        case "speech.start":
+            return f"{clock(event['audio_ms'])} {side} speaks"
+        case "emotion.score" | "emotion.segment":
+            text = shares(event["scores"]) or "not scored"
+            hints = f"  ({', '.join(event['hints'])})" if event.get("hints") else ""
+            whole = "  = whole utterance" if kind == "emotion.segment" else ""
+            return f"{clock(event['audio_end_ms'])} {side} {text}{whole}{hints}"
+        case "stream.gap":
+            lost = f"{event['missing_ms'] / 1000:.1f} s of speech were not scored"
+            return f"{clock(event['audio_ms'])} {side} {lost}: {event['reason']}"
+        case "alert":
+            return f"alert {event.get('rule')} ({event.get('state')})"
+        case "warning" | "error":
+            return f"{kind}: {event.get('message')}"
+        case "session.resumed":
+            return f"connected again; the server has {event['received_ms'] / 1000:.1f} s"
+        case "client.reconnecting":
+            return f"connection lost ({event['why']}), next try in {event['delay_s']:.1f} s"
+        case "client.restarted":
+            return f"the old session is gone ({event['why']}): starting a new one"
+        case "client.lagged" | "lagged":
+            return f"{event['dropped']} events were dropped: this reader is too slow"
+        case "session.closed":
+            return f"ended: {event['reason']}"
+    return None
+
+
+def closing(event: Event) -> list[str]:
+    """What a call came to, side by side: the lines under `session.closed`."""
+    totals = event["totals"]
+    lines = [
+        f"{totals['audio_ms'] / 1000:.1f} s of audio, {totals['speech_ms'] / 1000:.1f} s of speech,"
+        f" {totals['scores']} scores, {totals['segments']} utterances scored"
+        + (f", {totals['dropped_ms'] / 1000:.1f} s dropped" if totals["dropped_ms"] else "")
+    ]
+    for side in event["summary"]:
+        count, speech_s = side["utterances"], side["speech_ms"] / 1000
+        text = shares(side["scores"]) or "nothing scored"
+        plural = "utterance" if count == 1 else "utterances"
+        lines.append(f"  {side['role']:<9} {speech_s:6.1f} s in {count} {plural}: {text}")
+    return lines
