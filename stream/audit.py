@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from queue import Full, Queue
 from typing import Any
@@ -53,8 +54,9 @@ class AuditLog:
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what waits and end."""
         if self._thread is not None:
-            self._records.put(None)
-            self._thread.join(timeout_s)
+            with suppress(Full):
+                self._records.put(None, timeout=timeout_s / 2)
+            self._thread.join(timeout_s / 2)
 
     def _write(self, path: Path) -> None:
         while (line := self._records.get()) is not None:

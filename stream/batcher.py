@@ -63,7 +63,8 @@ class Slot:
     def __init__(self, batcher: Batcher, listener: Listener) -> None:
         self._batcher = batcher
         self.listener = listener
-        self._in_flight = 0
+        self.withdrawn = False
+        self._untold = 0
         self._free = asyncio.Event()
         self._free.set()
         self._idle = asyncio.Event()
@@ -73,13 +74,17 @@ class Slot:
         """Put a window up for scoring; returns the one it replaced, if one still waited."""
         self._free.clear()
         self._idle.clear()
-        return self._batcher.put(self, window)
+        replaced = self._batcher.put(self, window)
+        if replaced is None:
+            self._untold += 1
+        return replaced
 
     def withdraw(self) -> None:
-        """Take back what waits; nobody will be told of it."""
-        self._batcher.remove(self)
+        """The channel is over: nobody will be told of what waits or is being scored."""
+        self.withdrawn = True
+        if self._batcher.remove(self):
+            self.done()
         self._free.set()
-        self._settle()
 
     async def free(self, timeout: float) -> bool:
         """Wait until nothing of this channel waits to be taken; False after `timeout` seconds."""
@@ -99,18 +104,15 @@ class Slot:
 
     def begun(self, window: Window) -> None:
         """The batcher took `window`; a newer one may wait already."""
-        self._in_flight += 1
-        self.listener.taken(window)
+        if not self.withdrawn:
+            self.listener.taken(window)
         if not self._batcher.holds(self):
             self._free.set()
 
     def done(self) -> None:
-        """The batcher has told what became of the window it took."""
-        self._in_flight -= 1
-        self._settle()
-
-    def _settle(self) -> None:
-        if self._in_flight == 0 and not self._batcher.holds(self):
+        """One of the windows offered needs nothing any more: it was told, or withdrawn."""
+        self._untold -= 1
+        if not self._untold:
             self._idle.set()
 
 
@@ -172,9 +174,10 @@ class Batcher:
             self._room.notify()
             return None
 
-    def remove(self, slot: Slot) -> None:
+    def remove(self, slot: Slot) -> bool:
+        """Forget what `slot` has waiting; whether there was anything."""
         with self._room:
-            self._waiting.pop(slot, None)
+            return self._waiting.pop(slot, None) is not None
 
     def holds(self, slot: Slot) -> bool:
         """Whether a window of `slot` waits."""
@@ -207,8 +210,7 @@ class Batcher:
             self._given_up = True
             log.error("inference hangs", extra={"busy_s": round(self.busy_s(), 1)})
             for row in self._batch:
-                row.slot.listener.failed(row.window, "inference_timeout")
-                row.slot.done()
+                self._tell_row(row, None, "inference_timeout", self.busy_s())
 
     @property
     def alive(self) -> bool:
@@ -290,8 +292,11 @@ class Batcher:
         padded = [*audio, *([audio[0]] * (size - len(audio)))]
         try:
             logits = self._backend.infer(np.stack(padded))[: len(audio)]
-            if len(logits) != len(audio):
-                raise RuntimeError(f"the backend gave {len(logits)} rows for {len(audio)}")
+            if logits.shape != (len(audio), logits.shape[1], len(self._info.labels)):
+                raise RuntimeError(
+                    f"the backend gave logits {logits.shape} for {len(audio)} windows and "
+                    f"{len(self._info.labels)} labels"
+                )
         except Exception:
             log.exception("a batch failed", extra={"size": len(audio)})
             return [None] if len(audio) == 1 else [self._infer([row])[0] for row in audio]
@@ -321,10 +326,22 @@ class Batcher:
             log.warning("inference answers again", extra={"elapsed_s": round(elapsed, 1)})
             return
         for row, logits in zip(rows, results, strict=True):
+            self._tell_row(row, logits, "inference_failed", now - row.since)
+
+    def _tell_row(
+        self, row: _Row, logits: Logits | None, reason: GapReason, waited_s: float
+    ) -> None:
+        """Tell one listener; what it makes of it is not the others' trouble."""
+        try:
+            if row.slot.withdrawn:
+                return
             if logits is None:
-                row.slot.listener.failed(row.window, "inference_failed")
+                row.slot.listener.failed(row.window, reason)
             else:
-                row.slot.listener.scored(FrameScores(row.window, logits), now - row.since)
+                row.slot.listener.scored(FrameScores(row.window, logits), waited_s)
+        except Exception:
+            log.exception("a listener failed")
+        finally:
             row.slot.done()
 
 

@@ -66,6 +66,7 @@ class ChannelPipeline:
         self._partial = np.zeros(0, np.int16)
         self._waiting: deque[tuple[Utterance, Quality]] = deque()
         self._settled = 0
+        self._told = 0
         reach = max((*rolling.horizons, vad.max_utterance * FRAME / SAMPLE_RATE))
         self._timeline = Timeline(
             len(model.labels), model.frame_hop, reach + 2 * windows.longest / SAMPLE_RATE
@@ -119,9 +120,7 @@ class ChannelPipeline:
             if ended is not None:
                 yield from self._end(ended)
             elif voiced and speech is not None:
-                window = self._windower.hear(speech)
-                if window is not None:
-                    yield window
+                yield from self._windower.hear(speech)
 
     def flush(self, trigger: Trigger = "flush") -> Iterator[Window | Event]:
         """End the open utterance now, so that all speech heard so far gets its result."""
@@ -162,7 +161,7 @@ class ChannelPipeline:
 
     def superseded(self, old: Window, new: Window) -> list[Event]:
         """`new` replaced the waiting `old`: what of its speech `new` is too short to cover."""
-        return self._lose(old, max(old.fresh, self._windower.handed), new.start, "overload")
+        return self._lose(old, max(old.fresh, self._windower.handed), new.heard, "overload")
 
     def failed(self, window: Window, reason: GapReason) -> list[Event]:
         """The window will never be scored; its unheard speech is lost."""
@@ -233,9 +232,10 @@ class ChannelPipeline:
 
     def _posteriors(self, window: Window, logits: NDArray[np.float32]) -> FramePosteriors:
         """The frames that no window before had, so that frames of a stream join up."""
-        first = max(0, (window.fresh - window.start) // self._model.frame_hop)
         hop = self._model.frame_hop
+        first = max(0, (max(self._told, window.heard) - window.start) // hop)
         posteriors = softmax(logits[first:], self._model.temperature)
+        self._told = window.start + len(logits) * hop
         return FramePosteriors(window.start + first * hop, hop, posteriors)
 
     def _named(self, mean: Mean) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import socket
 import tomllib
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from stream.pipeline import AnalysisSettings
 from stream.protocol import Role
@@ -256,7 +258,22 @@ def _put(tree: dict[str, Any], key: str, text: str, source: str) -> None:
     section, dot, name = key.partition(".")
     if not dot or not name or not isinstance(tree.setdefault(section, {}), dict):
         raise ConfigError(f"{source}: expected SECTION.KEY, like server.port")
-    tree[section][name] = _value(text)
+    field = _field(section, name)
+    value = _value(text)
+    if field is not None and _is_text(field, value):
+        value = text
+    tree[section][name] = value
+
+
+def _field(section: str, name: str) -> FieldInfo | None:
+    kind = getattr(Config.model_fields.get(section), "annotation", None)
+    return kind.model_fields.get(name) if kind is not None else None
+
+
+def _is_text(field: FieldInfo, value: Any) -> bool:
+    """Whether a key takes its text as it is: a name or a password may look like a number."""
+    text = field.annotation is str or Path in get_args(field.annotation)
+    return field.annotation is SecretStr or (text and not isinstance(value, str))
 
 
 def _value(text: str) -> Any:
@@ -275,7 +292,10 @@ def _explain(error: ValidationError) -> str:
         key = ".".join(path)
         if problem["type"] != "extra_forbidden":
             message = problem["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+            field = _field(*path[:2]) if len(path) > 1 else None
+            secret = field is not None and field.annotation is SecretStr
+            hidden = secret or isinstance(problem["input"], dict)
+            shown = "" if hidden else f" (got {problem['input']!r})"
             lines.append(f"{key}: {message}{shown}")
             continue
         section = Config.model_fields.get(path[0]) if len(path) > 1 else None
@@ -302,6 +322,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_toml(item) for item in value)}]"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)

@@ -40,6 +40,7 @@ class Subscription:
         self._outbox = outbox
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes = 0.0
         self._streams = _globs(wanted.filter.streams)
         self._events = _globs(wanted.filter.events)
         self._tags = frozenset(wanted.filter.tags)
@@ -70,7 +71,7 @@ class Subscription:
         key = (self.id, event.body["stream_id"], event.body["channel"])
         if self._pacer.offer(key, event, self._loop.time()):
             self._outbox.put(self._worded(event), key)
-        elif self._timer is None:
+        else:
             self._wait()
 
     def _release(self) -> None:
@@ -82,8 +83,11 @@ class Subscription:
 
     def _wait(self) -> None:
         due = self._pacer.next_due()
-        if due is not None:
-            self._timer = self._loop.call_at(due, self._release)
+        if due is None or (self._timer is not None and self._wakes <= due):
+            return
+        self.close()
+        self._wakes = due
+        self._timer = self._loop.call_at(due, self._release)
 
     def close(self) -> None:
         """Nobody listens any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Any
@@ -31,7 +32,11 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:
+            # What orjson is too strict for (huge integers, odd keys) is worth a line all the same.
+            return json.dumps(line, default=str, skipkeys=True)
 
 
 class TextFormatter(logging.Formatter):

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from stream.types import SAMPLE_RATE, AudioFormat, Encoding
 
 VERSION = 1
 SUBPROTOCOL = "emotide.v1"
+MAX_ATTRS, MAX_ATTRS_BYTES = 64, 8_192
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 48_000, 2
 STREAM_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
 TAG = r"^[A-Za-z0-9_.:-]{1,64}$"
@@ -60,8 +61,8 @@ class ProtocolError(Exception):
     ) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
-        self.param = param
+        self.message = _short(message, 300)
+        self.param = None if param is None else _short(param, 64)
         self.fatal = fatal
         self.retry_after_s = retry_after_s
 
@@ -83,6 +84,27 @@ class ProtocolError(Exception):
         if self.retry_after_s is not None:
             body["retry_after_s"] = self.retry_after_s
         return body
+
+
+def _short(text: str, most: int) -> str:
+    """What a client sent may be quoted, but never at length."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _attrs(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Attributes travel in events and stay with the stream, so they are small."""
+    try:
+        size = len(orjson.dumps(attrs))
+    except TypeError as error:
+        raise ValueError(f"attributes must be plain JSON: {error}") from None
+    if len(attrs) > MAX_ATTRS or size > MAX_ATTRS_BYTES:
+        raise ValueError(
+            f"a stream has at most {MAX_ATTRS} attributes in {MAX_ATTRS_BYTES} bytes of JSON"
+        )
+    return attrs
+
+
+Attrs = Annotated[dict[str, Any], AfterValidator(_attrs)]
 
 
 class _Strict(BaseModel):
@@ -139,7 +161,7 @@ class SessionConfig(_Strict):
     analysis: Analysis = Analysis()
     stream_id: Annotated[str, Field(pattern=STREAM_ID)] | None = None
     tags: Annotated[tuple[Tag, ...], Field(max_length=8)] = ()
-    attrs: dict[str, Any] = Field(default_factory=dict)
+    attrs: Attrs = Field(default_factory=dict)
     consent: Consent = Consent()
     publish: Publish = Publish()
     results: bool = True
@@ -173,7 +195,7 @@ class KeepAlive(_Message):
 
 class SessionAnnotate(_Message):
     type: Literal["session.annotate"]
-    attrs: dict[str, Any] = Field(default_factory=dict)
+    attrs: Attrs = Field(default_factory=dict)
     dtmf: Annotated[str, Field(pattern=r"^[0-9A-D*#]{1,32}$")] | None = None
     mark: Annotated[str, Field(max_length=128)] | None = None
     objected: bool = False
@@ -323,7 +345,9 @@ def _parse(adapter: TypeAdapter[_M], message: dict[str, Any]) -> _M:
 def _refusal(error: ValidationError) -> ProtocolError:
     """The first thing wrong with a message, in one line that names the field."""
     first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"] if part not in _TYPES]
+    path = [str(part) for part in first["loc"]]
+    if path and path[0] in _TYPES:
+        del path[0]
     param, kind = ".".join(path), first["type"]
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         if kind == "union_tag_not_found":
@@ -333,7 +357,7 @@ def _refusal(error: ValidationError) -> ProtocolError:
         tag, expected = first["ctx"]["tag"], first["ctx"]["expected_tags"]
         text = f"unknown message type {str(tag)[:64]!r}; this endpoint knows {expected}"
         return ProtocolError("unknown_message", text, param="type", fatal=False)
-    shown = re.sub(r"\s+", " ", repr(first["input"]))[:64]
+    shown = _shown(first["input"])
     if path[-1:] == ["encoding"]:
         return ProtocolError(
             "unsupported_encoding",
@@ -345,6 +369,13 @@ def _refusal(error: ValidationError) -> ProtocolError:
     configures = error.title == "SessionConfig" or path[:1] in (["session"], ["filter"])
     code = "config_invalid" if configures else "invalid_message"
     return ProtocolError(code, text, param=param, fatal=configures)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return re.sub(r"\s+", " ", repr(value))[:64]
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deeply"
 
 
 _TYPES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,11 @@ LOW_LEVEL_DBFS = -45.0
 CLIPPED_SHARE = 0.005
 NOISY_SNR_DB = 10.0
 LOW_CONFIDENCE = 0.4
+
+
+@cache
+def _taper(length: int) -> Samples:
+    return np.hanning(length).astype(np.float32)
 
 
 def dbfs(power: float) -> float:
@@ -65,8 +71,10 @@ class QualityMeter:
         """Look at the last second of a window for energy above the telephone band."""
         if self._narrow_source:
             return
-        energy = np.abs(np.fft.rfft(audio[-SAMPLE_RATE:])) ** 2
-        split = NARROW_ABOVE_HZ * len(audio[-SAMPLE_RATE:]) // SAMPLE_RATE
+        # Without the taper, what the cut leaks upwards looks like a wide band.
+        newest = audio[-SAMPLE_RATE:]
+        energy = np.abs(np.fft.rfft(newest * _taper(len(newest)))) ** 2
+        split = NARROW_ABOVE_HZ * len(newest) // SAMPLE_RATE
         self._high = 0.8 * self._high + float(energy[split:].sum())
         self._all = 0.8 * self._all + float(energy.sum())
 

@@ -34,11 +34,11 @@ class Resampler:
         return out
 
     def drain(self) -> Samples:
-        """The rest, so that output length is input length × 16 000 / rate; then starts anew."""
+        """The rest, so that output length is ⌊input length × 16 000 / rate⌋; then anew."""
         if self._stream is None:
             return np.zeros(0, np.float32)
         rest: Samples = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
-        due = round(self._taken * SAMPLE_RATE / self._rate) - self._given
+        due = self._taken * SAMPLE_RATE // self._rate - self._given
         rest = np.concatenate([rest, np.zeros(max(0, due - len(rest)), np.float32)])[: max(0, due)]
         self._stream, self._taken, self._given = self._open(), 0, 0
         return rest

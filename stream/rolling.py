@@ -35,7 +35,7 @@ def speech_mask(window: Window, frames: int, hop: int) -> NDArray[np.bool_]:
     middle = window.start + np.arange(frames) * hop + hop // 2
     mask = np.zeros(frames, np.bool_)
     for start, end in window.speech:
-        mask |= (middle >= max(start, 0)) & (middle < end)
+        mask |= (middle >= start) & (middle < end)
     if not mask.any():
         mask[-1] = True
     return mask

@@ -77,15 +77,16 @@ class Quality:
 class Window:
     """One piece of a channel's audio that is to be scored.
 
-    `start` may be negative: before the stream began there is nothing, the audio is mirrored there
-    and the frames are not counted. `speech` lists the speech inside `[start, end)` as it was known
-    when the window was cut, `quality` what the utterance sounded like so far. `fresh` is where the
-    speech begins that no window taken before covered.
+    Real audio begins at `heard`; before it, where the stream had not begun or had a hole, it is
+    mirrored and never counted (`start` may be negative). `speech` lists the speech inside
+    `[heard, end)` as it was known when the window was cut, `quality` what the utterance sounded
+    like so far. `fresh` is where the speech begins that no window taken before covered.
     """
 
     channel: int
     start: int
     audio: Samples
+    heard: int
     speech: tuple[Span, ...]
     fresh: int
     utterance: int

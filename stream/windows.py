@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,13 +44,17 @@ class History:
         """Go on at `position`; what lies before it is not audio that a window may hold."""
         self.end = self.start = position
 
+    def real(self, start: int) -> int:
+        """Where the audio of a window from `start` on really begins."""
+        return max(start, self.start, self.end - len(self._ring))
+
     def read(self, start: int, end: int) -> Samples:
         """Float32 of `[start, end)`; audio before the first that is there is mirrored.
 
         A mirror keeps level and spectrum of the real audio, where zeros would change what a
         layer-normed model hears; frames before `start` of the stream are never counted.
         """
-        first = max(start, self.start, self.end - len(self._ring))
+        first = self.real(start)
         at, count = first % len(self._ring), end - first
         real = np.concatenate(
             [self._ring[at : at + count], self._ring[: max(0, at + count - len(self._ring))]]
@@ -78,11 +83,16 @@ class Windower:
         self.handed = 0
         """Speech before this position was handed to a backend."""
 
-    def hear(self, speech: Utterance) -> Window | None:
-        """The window due now that the open utterance reaches to `speech.end`, if one is."""
-        if speech.end - max(self._cut, speech.start) < self._settings.hop:
-            return None
-        return self._window(speech, "interval")
+    def hear(self, speech: Utterance) -> Iterator[Window]:
+        """The window due now that the open utterance reaches to `speech.end`, if one is.
+
+        More than one when a pause that turned out to be within speech brings more than fits.
+        """
+        since = max(self._cut, speech.start)
+        while speech.end - since >= self._settings.hop:
+            end = min(speech.end, since + self._settings.longest)
+            yield self._window(Utterance(speech.index, speech.start, end), "interval")
+            since = end
 
     def close(self, utterance: Utterance) -> Window | None:
         """The window over what the ended utterance still has unheard, if anything."""
@@ -106,6 +116,7 @@ class Windower:
         lengths = self._settings.lengths
         length = next((n for n in lengths if end - context <= n), lengths[-1])
         start = end - length
+        heard = self._history.real(start)
         self._cut = end
         audio = self._history.read(start, end)
         self._meter.spectrum(audio)
@@ -113,8 +124,9 @@ class Windower:
             channel=self._channel,
             start=start,
             audio=audio,
-            speech=clip(spans, start, end),
-            fresh=max(fresh, start),
+            heard=heard,
+            speech=clip(spans, heard, end),
+            fresh=max(fresh, heard),
             utterance=speech.index,
             trigger=trigger,
             quality=self._meter.quality(),
@@ -122,8 +134,9 @@ class Windower:
 
 
 def clip(spans: tuple[Span, ...], start: int, end: int) -> tuple[Span, ...]:
-    """The parts of `spans` inside `[start, end)`."""
-    return tuple((max(a, start), min(b, end)) for a, b in spans if a < end and b > start)
+    """The parts of `spans` inside `[start, end)`; none where that is empty."""
+    inside = ((max(a, start), min(b, end)) for a, b in spans)
+    return tuple(span for span in inside if span[0] < span[1])
 
 
 def total(spans: tuple[Span, ...]) -> int:
