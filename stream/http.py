@@ -39,6 +39,10 @@ class _File:
     etag: str
 
 
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+
+
 def _load(folder: Path) -> dict[str, _File]:
     """Every file of the page, by its path; read once, a page is small."""
     files = {}
@@ -48,8 +52,8 @@ def _load(folder: Path) -> dict[str, _File]:
             kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
             if kind.startswith("text/") or kind.endswith("javascript"):
                 kind += "; charset=utf-8"
-            etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-            files["/" + path.relative_to(folder).as_posix()] = _File(content, kind, etag)
+            name = "/" + path.relative_to(folder).as_posix()
+            files[name] = _File(content, kind, _etag(content))
     if "/index.html" in files:
         files["/"] = files["/index.html"]
     return files
@@ -73,7 +77,7 @@ class Pages:
         self._files = _load(WEB)
         if CONTRACT.is_file():
             content = CONTRACT.read_bytes()
-            self._files["/asyncapi.yaml"] = _File(content, "application/yaml", '"asyncapi"')
+            self._files["/asyncapi.yaml"] = _File(content, "application/yaml", _etag(content))
 
     def answer(self, request: Request) -> Response:
         """The response to a GET or HEAD; other methods are refused."""
@@ -106,8 +110,10 @@ class Pages:
         if file is None:
             return _text(HTTPStatus.NOT_FOUND, "not found\n")
         if headers.get("If-None-Match") == file.etag:
-            return respond(HTTPStatus.NOT_MODIFIED, b"", file.kind)
-        response = respond(HTTPStatus.OK, file.content, file.kind)
+            response = respond(HTTPStatus.NOT_MODIFIED, b"", file.kind)
+            del response.headers["Content-Length"]
+        else:
+            response = respond(HTTPStatus.OK, file.content, file.kind)
         response.headers["ETag"] = file.etag
         response.headers["Cache-Control"] = "no-cache"
         return response

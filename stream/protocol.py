@@ -47,6 +47,9 @@ CLOSE_CODES: Mapping[str, int] = {
 RETRYABLE = {"draining", "internal_error", "overloaded", "rate_limited", "quota_exceeded"}
 
 
+Query = Mapping[str, Sequence[str]]
+
+
 class ProtocolError(Exception):
     """A peer's message or wish that is refused; `param` names the field, `message` the remedy."""
 
@@ -91,8 +94,11 @@ def _short(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _attrs(attrs: dict[str, Any]) -> dict[str, Any]:
-    """Attributes travel in events and stay with the stream, so they are small."""
+def checked_attrs(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Attributes as they are. They travel in events and stay with the stream, so they are small.
+
+    Raises `ValueError` for those that are too many, too large, or no plain JSON.
+    """
     try:
         size = len(orjson.dumps(attrs))
     except TypeError as error:
@@ -104,7 +110,7 @@ def _attrs(attrs: dict[str, Any]) -> dict[str, Any]:
     return attrs
 
 
-Attrs = Annotated[dict[str, Any], AfterValidator(_attrs)]
+Attrs = Annotated[dict[str, Any], AfterValidator(checked_attrs)]
 
 
 class _Strict(BaseModel):
@@ -261,13 +267,35 @@ def parse_subscriber(text: str) -> SubscriberMessage:
     return _parse(_SUBSCRIBER, _load(text))
 
 
-def parse_query(query: Mapping[str, Sequence[str]]) -> SessionConfig | None:
+def parse_query(query: Query) -> SessionConfig | None:
     """The session that a URL's query describes (as of `urllib.parse.parse_qs`).
 
     None when it has no `sample_rate`: then a `session.update` has to come. Raises `ProtocolError`
     for values that do not fit and for keys that mean nothing here.
     """
-    known = {"resume", "last_seq", "takeover", "ticket"}
+    config = _configured(_wishes(query))
+    return config if "sample_rate" in query else None
+
+
+def overlay(query: Query, update: SessionConfig) -> SessionConfig:
+    """What `session.update` says, and what the URL's query said of the rest."""
+    said = update.model_dump(exclude_unset=True)
+    wishes = _wishes(query)
+    for key, value in said.items():
+        deep = isinstance(value, dict) and key != "attrs"
+        wishes[key] = {**wishes.get(key, {}), **value} if deep else value
+    return _configured(wishes)
+
+
+def _configured(wishes: dict[str, Any]) -> SessionConfig:
+    try:
+        return SessionConfig.model_validate(wishes)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def _wishes(query: Query) -> dict[str, Any]:
+    known = {"resume", "last_seq", "takeover"}
     audio: dict[str, Any] = {}
     analysis: dict[str, Any] = {}
     session: dict[str, Any] = {"audio": audio, "analysis": analysis}
@@ -289,11 +317,7 @@ def parse_query(query: Mapping[str, Sequence[str]]) -> SessionConfig | None:
             session["consent"] = {"disclosed": value}
         elif key not in known:
             raise ProtocolError("config_invalid", f"unknown query parameter {key!r}", param=key)
-    try:
-        config = SessionConfig.model_validate(session)
-    except ValidationError as error:
-        raise _refusal(error) from None
-    return config if "sample_rate" in audio else None
+    return session
 
 
 def _load(text: str) -> dict[str, Any]:

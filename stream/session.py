@@ -20,7 +20,7 @@ from stream.metrics import Metrics
 from stream.pace import Pace
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission
-from stream.protocol import ProtocolError, SessionAnnotate, SessionConfig
+from stream.protocol import ProtocolError, SessionAnnotate, SessionConfig, checked_attrs
 from stream.scoring import Scoring
 from stream.types import (
     SAMPLE_RATE,
@@ -34,7 +34,6 @@ from stream.types import (
 
 log = logging.getLogger(__name__)
 
-ATTRS_MAX = 64
 RING_SLACK_S = 30.0
 """Events are kept this much longer than a producer may stay away: it notices late."""
 
@@ -90,6 +89,7 @@ class Session:
         self._line = asyncio.Lock()
         """Held while audio goes in, so that an end from elsewhere cannot overtake it."""
         self._early_until = 0.0
+        self._windows = admitted.settings.windows
         self._totals = Totals()
         self.live = LiveStream(
             stream_id=wanted.stream_id or session_id,
@@ -168,15 +168,12 @@ class Session:
 
     def annotate(self, note: SessionAnnotate) -> None:
         """Keep what the producer says of the stream, and tell subscribers."""
-        attrs = {**self.live.attrs, **note.attrs}
-        if len(attrs) > ATTRS_MAX:
+        try:
+            self.live.attrs = checked_attrs({**self.live.attrs, **note.attrs})
+        except ValueError as error:
             raise ProtocolError(
-                "invalid_message",
-                f"attrs: a stream may have at most {ATTRS_MAX} attributes",
-                param="attrs",
-                fatal=False,
-            )
-        self.live.attrs = attrs
+                "invalid_message", f"attrs: {error}", param="attrs", fatal=False
+            ) from None
         said = note.model_dump(exclude={"type", "objected"}, exclude_defaults=True)
         position = to_ms(self._pipeline.position)
         self.emit({"type": "session.annotated", "audio_ms": position, **said})
@@ -224,8 +221,8 @@ class Session:
         return {
             "audio": {**settings.audio.model_dump(mode="json"), "roles": list(self.live.roles)},
             "analysis": {
-                "interval_ms": settings.analysis.interval_ms or self._config.windows.hop_ms,
-                "window_ms": settings.analysis.window_ms or self._config.windows.lengths_ms[-1],
+                "interval_ms": to_ms(self._windows.hop),
+                "window_ms": to_ms(self._windows.longest),
                 "labels": [*self._voice.named(dict.fromkeys(self._model.labels, 0.0))],
                 "analyse_channels": list(self.live.analysed),
                 "frames": settings.analysis.frames,
@@ -233,7 +230,7 @@ class Session:
                 "model": model_body(self._model),
             },
             "tags": list(self.live.tags),
-            "consent": settings.consent.model_dump(mode="json"),
+            "consent": settings.consent.model_dump(mode="json", exclude={"ref"}),
             "publish": settings.publish.model_dump(mode="json"),
             "results": settings.results,
         }
@@ -336,12 +333,12 @@ class Session:
         summary: list[dict[str, Any]] = []
         for number, channel in pipeline.channels.items():
             spoken += channel.speech
-            scores = {} if reason == "objected" else self._voice.named(channel.summary())
+            scores = {} if reason == "objected" else channel.summary()
             summary.append(
                 {
                     "channel": number,
                     "role": self.live.roles[number],
-                    "scores": scores,
+                    "scores": self._voice.named(scores),
                     "top": top(scores),
                     "speech_ms": to_ms(channel.speech),
                     "utterances": channel.utterances,

@@ -43,8 +43,8 @@ class Connection(Protocol):
         """Tell the error, end the session, close."""
         ...
 
-    async def leave(self, code: int, reason: str) -> None:
-        """Close without ending the session."""
+    async def replaced(self, error: ProtocolError) -> None:
+        """Tell the error and close, without ending the session."""
         ...
 
 
@@ -128,7 +128,8 @@ class Sessions:
         self._parked.pop(session, None)
         before = self._connections.get(session)
         if before is not None:
-            self._spawn(before.leave(4409, "resumed elsewhere"))
+            error = ProtocolError("stream_conflict", "resumed on another connection")
+            self._spawn(before.replaced(error))
         self._connections[session] = connection
         return session
 
@@ -215,7 +216,8 @@ class Sessions:
             )
         await self.finish(session, "taken_over", FINISH_S / 2)
         if connection is not None:
-            self._spawn(connection.leave(4409, "taken over"))
+            error = ProtocolError("stream_conflict", "another connection took stream_id over")
+            self._spawn(connection.replaced(error))
 
     def _expire(self, session: Session, connection: Connection, now: float) -> None:
         limits = self._config.limits

@@ -12,11 +12,12 @@ export async function about(node, notice) {
   const facts = [
     [words.model, `${model.id} (${model.revision})`],
     [words.licence, model.licence],
-    [words.device, `${model.device}, ${server}, Emotide ${version}`],
+    [words.device, model.device],
     [words.why, model.why],
     [words.missing, model.missing_labels.map(name).join(", ")],
     [words.analysed, privacy.analyse_roles.join(", ")],
     [words.kept, privacy.audio_kept ? "" : words.no],
+    [words.server, version === "0" ? server : `${server}, Emotide ${version}`],
   ];
   const shown = facts.filter(([, value]) => value);
   const list = element("dl");

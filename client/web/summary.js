@@ -15,7 +15,8 @@ export class Summary {
 
   tell(streams, connected, now) {
     if (now < this.#next) return;
-    const text = connected ? describe(streams) : words.lost;
+    // Nothing is lost before it was there.
+    const text = connected ? describe(streams) : this.node.textContent && words.lost;
     if (text === this.node.textContent) return;
     this.#next = now + PERIOD;
     say(this.node, text);

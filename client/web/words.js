@@ -49,4 +49,5 @@ export const words = {
   analysed: "Analysed roles",
   kept: "Audio kept",
   no: "none",
+  server: "Server",
 };

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -19,10 +18,12 @@ from stream.protocol import (
     InputResume,
     KeepAlive,
     ProtocolError,
+    Query,
     SessionAnnotate,
     SessionClose,
     SessionConfig,
     SessionUpdate,
+    overlay,
     parse_producer,
     parse_query,
 )
@@ -38,8 +39,6 @@ PATIENCE = 10
 
 GOODBYE_S = 5.0
 """How long a peer may take to read its last events and to close."""
-
-Query = Mapping[str, Sequence[str]]
 
 
 class Producer:
@@ -79,6 +78,10 @@ class Producer:
             await self.refuse(error)
         except ConnectionClosed as closed:
             await self._gone(closed)
+        except Exception:
+            log.exception("a producer's session failed", extra={"session_id": self._session_id})
+            fault = "something went wrong here; connect again"
+            await self.refuse(ProtocolError("internal_error", fault))
         finally:
             writer.cancel()
 
@@ -90,6 +93,11 @@ class Producer:
         elif not self._session.ended:
             self._session.emit(error.body())
             await self._sessions.finish(self._session, error.code)
+        await self.leave(error.close_code, error.code)
+
+    async def replaced(self, error: ProtocolError) -> None:
+        """Another connection has the session, or its id, now: tell this one and close it."""
+        self._say(error.body())
         await self.leave(error.close_code, error.code)
 
     async def leave(self, code: int, reason: str) -> None:
@@ -115,15 +123,15 @@ class Producer:
                 "node": self._config.server.name,
             }
         )
-        return await self._open(await self._configuration(), query, "session.updated")
+        return await self._open(await self._configuration(query), query, "session.updated")
 
-    async def _configuration(self) -> SessionConfig:
-        """The `session.update` that must come first."""
+    async def _configuration(self, query: Query) -> SessionConfig:
+        """The `session.update` that must come first; it builds on the URL's query."""
         limit = self._config.limits.start_timeout_s
         try:
             async with asyncio.timeout(limit):
                 while True:
-                    message = await self._socket.recv()
+                    message = await self._receive()
                     if isinstance(message, bytes):
                         raise ProtocolError(
                             "config_invalid",
@@ -133,7 +141,7 @@ class Producer:
                         )
                     said = parse_producer(message)
                     if isinstance(said, SessionUpdate):
-                        return said.session
+                        return overlay(query, said.session)
                     if isinstance(said, SessionClose):
                         raise ProtocolError("completed", "closed before it began")
         except TimeoutError:
@@ -158,9 +166,19 @@ class Producer:
         await session.rejoin(self._outbox.put, int(last))
         return session
 
+    async def _receive(self) -> str | bytes:
+        """The next message. Raises `ProtocolError` for one that is too large."""
+        message = await self._socket.recv()
+        most = self._config.limits.max_message_bytes
+        if len(message) > most:
+            raise ProtocolError(
+                "message_too_large", f"a message had {len(message)} bytes; send at most {most}"
+            )
+        return message
+
     async def _listen(self, session: Session) -> None:
         while True:
-            message = await self._socket.recv()
+            message = await self._receive()
             if not self._sessions.owns(self, session):
                 # Resumed elsewhere: what this socket still holds will be sent again there.
                 return
@@ -169,12 +187,6 @@ class Producer:
                 if isinstance(message, str):
                     if await self._control(session, message):
                         return
-                elif len(message) > self._config.limits.max_message_bytes:
-                    raise ProtocolError(
-                        "message_too_large",
-                        f"a message had {len(message)} bytes; send at most "
-                        f"{self._config.limits.max_message_bytes}",
-                    )
                 else:
                     await session.audio(message)
             except ProtocolError as error:
