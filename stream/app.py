@@ -22,13 +22,13 @@ from websockets.typing import Subprotocol
 from stream.audit import AuditLog
 from stream.backends.base import Backend, ModelRefused
 from stream.batcher import Batcher
-from stream.config import Config, ConfigError
+from stream.config import Config, ConfigError, ServerConfig
 from stream.events import model_body
 from stream.http import Pages, refuse, same_origin
 from stream.hub import Hub
 from stream.ingest.native import Producer
 from stream.metrics import Metrics
-from stream.protocol import SUBPROTOCOL, ProtocolError
+from stream.protocol import SUBPROTOCOL, ProtocolError, Query
 from stream.sessions import Sessions
 from stream.sinks.base import Sink
 from stream.sinks.mqtt import MqttSink
@@ -112,7 +112,7 @@ class App:
                 # Not before: a broker that hears "online" may count on scores.
                 tasks += [asyncio.create_task(sink.run(), name="sink") for sink in self._sinks]
                 await self._stopping.wait()
-                await self._drain(server)
+                await self._drain()
         finally:
             for task in tasks:
                 task.cancel()
@@ -186,7 +186,7 @@ class App:
                 "seconds": round(time.monotonic() - self._started, 2),
             },
         )
-        if self._config.server.host not in ("127.0.0.1", "::1", "localhost"):
+        if not _local(self._config.server):
             log.warning(
                 "anybody who reaches this port may stream and listen; see docs/operations.md"
             )
@@ -199,10 +199,10 @@ class App:
         log.info("draining")
         self._stopping.set()
 
-    async def _drain(self, server: WebSocketServer) -> None:
+    async def _drain(self) -> None:
         timeout = self._config.server.drain_timeout_s
-        server.close(close_connections=False)
         assert self._sessions is not None
+        # The port stays open meanwhile: /readyz has to say no, and late calls get a 503.
         await self._sessions.drain(timeout * 0.7)
         error = ProtocolError("draining", "this server is going away", retry_after_s=1.0)
         leaving = [subscriber.leave(error) for subscriber in self._subscribers]
@@ -230,20 +230,30 @@ class App:
 
     def _route(self, socket: ServerConnection, request: Request) -> Response | None:
         """Answer plain requests; let upgrades through that may come in. None: upgrade."""
-        path = urlsplit(request.path).path
-        if path not in (PRODUCE, SUBSCRIBE):
+        try:
+            url = urlsplit(request.path)
+        except ValueError:
+            return refuse(HTTPStatus.BAD_REQUEST, "the request's path is no path")
+        if url.path not in (PRODUCE, SUBSCRIBE):
             return self._pages.answer(request)
+        response = self._admit(url.path, parse_qs(url.query), request)
+        if response is not None and request.method == "HEAD":
+            response.body = b""
+        return response
+
+    def _admit(self, path: str, query: Query, request: Request) -> Response | None:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return refuse(HTTPStatus.UPGRADE_REQUIRED, f"{path} is a WebSocket endpoint")
         origin = request.headers.get("Origin")
         host = request.headers.get("Host", "")
-        if origin is not None and not same_origin(origin, host, self._config.server.origins):
+        config = self._config.server
+        if origin is not None and not same_origin(origin, host, config.origins, _local(config)):
             return refuse(HTTPStatus.FORBIDDEN, f"origin_forbidden: add {origin} to server.origins")
         if self._sessions is None:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the model is loading", 2)
         if self._stopping.is_set():
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "draining", 5)
-        if path == PRODUCE and self._sessions.full:
+        if path == PRODUCE and self._sessions.full and "resume" not in query:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: limits.max_sessions", 5)
         if path == SUBSCRIBE and len(self._subscribers) >= self._config.limits.max_subscribers:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: limits.max_subscribers", 5)
@@ -303,6 +313,11 @@ class App:
     def _snapshot(self, stream_id: str) -> dict[str, Any] | None:
         stream = self._hub.streams.get(stream_id)
         return stream.snapshot() if stream is not None else None
+
+
+def _local(config: ServerConfig) -> bool:
+    """Whether only this machine can reach the port."""
+    return config.host in ("127.0.0.1", "::1", "localhost")
 
 
 def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

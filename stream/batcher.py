@@ -19,6 +19,7 @@ from stream.types import FrameScores, GapReason, Logits, ModelInfo, Window
 log = logging.getLogger(__name__)
 
 FAILURES_UNTIL_UNREADY = 3
+PROBE_S = 1.0
 
 FILLED = 0.8
 """A batch is rounded up to a size that is at least this full; else it takes fewer windows."""
@@ -240,6 +241,7 @@ class Batcher:
             self._tell(self._began, rows)
             results = self._infer([row.window.audio for row in rows])
             elapsed = time.monotonic() - self._busy_since
+            self._judge(results)
             self._busy_since = None
             self._tell(self._done, rows, results, elapsed)
         self._backend.close()
@@ -248,6 +250,7 @@ class Batcher:
         """Run the largest shapes first: memory is claimed once and the first call is not slow."""
         shapes = [(n, size) for n in sorted(lengths)[::-1] for size in self._sizes[::-1]]
         noise = np.random.default_rng(1).standard_normal(max(lengths)).astype(np.float32) * 0.05
+        self._noise = noise[: min(lengths)]
         for done, (length, size) in enumerate(shapes, 1):
             logits = self._backend.infer(np.repeat(noise[None, :length], size, axis=0))
             if logits.ndim != 3 or len(logits) != size or not np.isfinite(logits).all():
@@ -257,12 +260,27 @@ class Batcher:
                 )
             self.warmed = done / len(shapes)
 
+    def _judge(self, results: Sequence[Logits | None]) -> None:
+        """Count batches that failed because of the model, not because of what was in them."""
+        if any(logits is not None for logits in results) or self._probe():
+            self._failures = 0
+        else:
+            self._failures += 1
+
+    def _probe(self) -> bool:
+        """Whether the model answers to noise that it answered to when it warmed up."""
+        return self._infer([self._noise])[0] is not None
+
     def _take(self) -> list[_Row]:
         """Block until there is work; the rows of the next batch, empty when stopping."""
         limit = self._sizes[-1]
         with self._room:
             while True:
-                self._room.wait_for(lambda: self._waiting or self._stopping)
+                # In trouble it gets no calls, so it has to find out by itself that it is well.
+                patience = PROBE_S if self._failures else None
+                if not self._room.wait_for(lambda: self._waiting or self._stopping, patience):
+                    self._judge([])
+                    continue
                 if self._stopping:
                     return []
                 full = self._room.wait_for(lambda: len(self._waiting) >= limit, self._max_wait_s)
@@ -317,7 +335,6 @@ class Batcher:
     def _done(self, rows: Sequence[_Row], results: Sequence[Logits | None], elapsed: float) -> None:
         now = time.monotonic()
         lost = sum(logits is None for logits in results)
-        self._failures = self._failures + 1 if lost == len(rows) else 0
         queued = tuple(now - elapsed - row.since for row in rows)
         self._report(BatchReport(len(rows), lost, queued, elapsed))
         self._batch = ()

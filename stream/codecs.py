@@ -90,6 +90,13 @@ class Decoder:
         samples = self._decode(data[: len(data) - odd] if odd else data)
         return samples.reshape(-1, self._channels).T
 
+    def discard(self, data: bytes) -> int:
+        """Pass over a chunk without decoding it; returns its whole samples per channel."""
+        whole = self.whole(data)
+        odd = (len(self._carry) + len(data)) % self._frame_bytes
+        self._carry = (self._carry + data[-self._frame_bytes :])[-odd:] if odd else b""
+        return whole
+
     def whole(self, data: bytes) -> int:
         """Samples per channel that `decode(data)` would yield now."""
         return (len(self._carry) + len(data)) // self._frame_bytes

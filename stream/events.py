@@ -76,7 +76,7 @@ class Voice:
                         "start_ms": to_ms(event.frames.start),
                         "hop_ms": to_ms(event.frames.hop),
                         "labels": list(self.model.labels),
-                        "posteriors": event.frames.posteriors.round(4).tolist(),
+                        "posteriors": event.frames.posteriors.astype(float).round(4).tolist(),
                     }
                 if latency_ms is not None:
                     body["latency_ms"] = latency_ms

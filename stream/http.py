@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "client" / "web"
 CONTRACT = ROOT / "docs" / "asyncapi.yaml"
 
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+
 POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -86,7 +88,7 @@ class Pages:
             response = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not offered here\n")
             response.headers["Allow"] = "GET, HEAD"
             return response
-        response = self._get(urlsplit(request.path).path, request.headers)
+        response = self._get(request.path.partition("?")[0], request.headers)
         if method == "HEAD":
             response.body = b""
         return response
@@ -144,6 +146,16 @@ def _json(status: HTTPStatus, document: Any) -> Response:
     return response
 
 
-def same_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a browser at `origin` may connect to us at `host`: our own page, or one allowed."""
-    return origin in allowed or urlsplit(origin).netloc == host
+def same_origin(origin: str, host: str, allowed: tuple[str, ...], local: bool) -> bool:
+    """Whether a browser at `origin` may connect to us at `host`: our own page, or one allowed.
+
+    A `local` server is also reached by any name that somebody points at this machine (DNS
+    rebinding), so there only names that nobody else can own are our own page.
+    """
+    if origin in allowed:
+        return True
+    try:
+        url = urlsplit(origin)
+        return url.netloc == host and (not local or url.hostname in LOCAL_NAMES)
+    except ValueError:
+        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
 from typing import Any
 
@@ -94,21 +94,33 @@ class Subscription:
         if self._timer is not None:
             self._timer.cancel()
 
+    def replay(self, event: Sealed) -> None:
+        """Tell an event of the past, if it is wanted; it takes its place in the queue."""
+        if self.wants(event):
+            self._outbox.put(self._worded(event))
+
     def forget(self, stream: LiveStream) -> None:
         for channel in stream.analysed:
             self._pacer.forget((self.id, stream.stream_id, channel))
 
     def _worded(self, event: Sealed) -> bytes:
-        labels = self._filter.labels
-        if not labels or "scores" not in event.body:
+        if not self._filter.labels or "scores" not in event.body:
             return event.tagged(self.id)
-        body: dict[str, Any] = dict(event.body)
-        body["scores"] = {k: v for k, v in body["scores"].items() if k in labels}
-        body["rolling"] = {
+        return orjson.dumps({**self._labelled(event.body), "sub": self.id})
+
+    def _labelled(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        labels = self._filter.labels or body["scores"].keys()
+        rolling = {
             name: {k: v for k, v in shares.items() if k in labels}
             for name, shares in body["rolling"].items()
         }
-        return orjson.dumps({**body, "sub": self.id})
+        scores = {k: v for k, v in body["scores"].items() if k in labels}
+        return {**body, "scores": scores, "rolling": rolling}
+
+    def snapshot(self, stream: LiveStream) -> dict[str, Any]:
+        """The stream's snapshot, with only the scores that the filter wants."""
+        last = [event for _, event in sorted(stream.last.items()) if self.wants(event)]
+        return {**stream.snapshot(), "last": [self._labelled(event.body) for event in last]}
 
 
 class Hub:

@@ -17,6 +17,7 @@ class Kept(NamedTuple):
     """An event that somebody may have missed: only its bytes, a stream keeps a minute of them."""
 
     seq: int
+    type: str
     data: bytes
     since: float
 
@@ -47,7 +48,7 @@ class LiveStream:
     def remember(self, event: Sealed, most: int, keep_s: float) -> None:
         """Keep an event for whoever comes back: at most `most`, none older than `keep_s`."""
         now = time.monotonic()
-        self.recent.append(Kept(event.seq, event.data, now))
+        self.recent.append(Kept(event.seq, event.type, event.data, now))
         while len(self.recent) > most or self.recent[0].since < now - keep_s:
             self.recent.popleft()
         if event.type == SCORE:

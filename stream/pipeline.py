@@ -97,6 +97,10 @@ class StreamPipeline:
             yield from pipeline.feed(self._resamplers[channel].drain())
             yield from pipeline.skip(self.position - pipeline.position)
 
+    def discard(self, data: bytes) -> Iterator[Window | Event]:
+        """Let the time of a chunk go by without hearing it; its bytes keep their alignment."""
+        yield from self.skip(self._decoder.discard(data))
+
     def flush(self) -> Iterator[Window | Event]:
         """End open utterances, so that all speech heard so far gets its result."""
         for pipeline in self.channels.values():

@@ -144,7 +144,10 @@ class Analysis(_Strict):
     interval_ms: Annotated[int, Field(ge=250, le=10_000)] | None = None
     window_ms: Annotated[int, Field(ge=1_000, le=10_000)] | None = None
     labels: tuple[str, ...] = ()
-    analyse_channels: tuple[Annotated[int, Field(ge=0, lt=MAX_CHANNELS)], ...] | None = None
+    analyse_channels: (
+        Annotated[tuple[Annotated[int, Field(ge=0, lt=MAX_CHANNELS)], ...], Field(min_length=1)]
+        | None
+    ) = None
     frames: bool = False
 
 
@@ -214,10 +217,10 @@ class SessionClose(_Message):
 class Filter(_Strict):
     """What a subscriber wants to hear; globs in `streams` and `events`, all of it by default."""
 
-    streams: tuple[str, ...] = ("*",)
+    streams: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
     tags: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
-    events: tuple[str, ...] = ("*",)
+    events: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
     labels: tuple[str, ...] = ()
     min_score: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
 

@@ -34,6 +34,8 @@ from stream.types import (
 
 log = logging.getLogger(__name__)
 
+FLUSH_PATIENCE_S = 0.2
+
 RING_SLACK_S = 30.0
 """Events are kept this much longer than a producer may stay away: it notices late."""
 
@@ -110,26 +112,25 @@ class Session:
 
         Raises `ProtocolError` (not fatal) for audio that cannot be used; time goes on without it.
         """
-        samples = len(data) // self._format.bytes_per_frame
-        duration = samples / self._format.sample_rate
+        duration = len(data) / self._format.bytes_per_second
         limits = self._config.limits
         if not data:
             raise ProtocolError(
                 "invalid_audio_frame", "an empty binary message carries no audio", fatal=False
             )
         self._metrics.audio(len(data), duration)
-        ahead = self._pace.take(duration, time.monotonic())
-        self._early_until = time.monotonic() + ahead
         if duration * 1000 > limits.max_frame_ms:
-            await self._drive(self._pipeline.skip(samples))
+            await self._drive(self._pipeline.discard(data))
             raise ProtocolError(
                 "invalid_audio_frame",
                 f"a message held {duration:.1f} s of audio; send at most "
                 f"{limits.max_frame_ms / 1000:g} s at once (20 to 100 ms is best)",
                 fatal=False,
             )
+        ahead = self._pace.take(duration, time.monotonic())
+        self._early_until = time.monotonic() + ahead
         if self.live.state == "paused":
-            await self._drive(self._pipeline.skip(samples))
+            await self._drive(self._pipeline.discard(data))
             return
         try:
             await self._drive(self._pipeline.feed(data))
@@ -147,6 +148,8 @@ class Session:
 
     async def flush(self) -> None:
         """Give a result for all speech heard so far."""
+        # Asked for now: it may wait for the model's turn only as long as nobody notices.
+        self._early_until = min(self._early_until, time.monotonic() + FLUSH_PATIENCE_S)
         await self._drive(self._pipeline.flush())
 
     async def pause(self) -> None:
@@ -244,7 +247,7 @@ class Session:
             return
         event = seal(body, self._seq, self.id, self.live.stream_id, time.time())
         self._seq += 1
-        if self.send is not None and (self._wanted.results or not _is_result(event.type)):
+        if self.send is not None and self._wants(event.type):
             self.send(event.data)
         if private:
             public = {key: value for key, value in body.items() if key not in private}
@@ -281,7 +284,9 @@ class Session:
         self._scoring.hurry()
         async with self._line:
             self._scoring.hurry(False)
-            missed = [kept for kept in self.live.recent if kept.seq > last_seq]
+            missed = [
+                kept for kept in self.live.recent if kept.seq > last_seq and self._wants(kept.type)
+            ]
             self.send = send
             self._resumed()
             for kept in missed:
@@ -301,6 +306,10 @@ class Session:
         )
 
     # -- behind the scenes -------------------------------------------------------------------
+
+    def _wants(self, kind: str) -> bool:
+        """Whether the producer wants events of this kind on its own connection."""
+        return self._wanted.results or not kind.startswith(("emotion.", "speech."))
 
     async def _drive(self, items: Iterator[Window | Event]) -> None:
         async with self._line:
@@ -356,7 +365,3 @@ class Session:
             },
             "summary": summary,
         }
-
-
-def _is_result(kind: str) -> bool:
-    return kind.startswith(("emotion.", "speech."))

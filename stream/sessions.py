@@ -39,8 +39,8 @@ class Connection(Protocol):
 
     last_heard: float
 
-    async def refuse(self, error: ProtocolError) -> None:
-        """Tell the error, end the session, close."""
+    async def refuse(self, error: ProtocolError, finish_s: float = FINISH_S) -> None:
+        """Tell the error, end the session within `finish_s` seconds, close."""
         ...
 
     async def replaced(self, error: ProtocolError) -> None:
@@ -89,6 +89,12 @@ class Sessions:
         takeover: bool,
     ) -> Session:
         """Grant and register a session. Raises `ProtocolError`."""
+        if self.full:
+            raise ProtocolError(
+                "overloaded",
+                f"{len(self)} streams are all this server takes (limits.max_sessions)",
+                retry_after_s=5.0,
+            )
         admitted = admit(self._config, wanted, self._model)
         if wanted.stream_id is not None:
             await self._make_way(wanted.stream_id, takeover)
@@ -135,7 +141,7 @@ class Sessions:
 
     def owns(self, connection: Connection, session: Session) -> bool:
         """Whether the session has not been resumed on another connection."""
-        return session.ended or self._connections.get(session) is connection
+        return self._connections.get(session) is connection
 
     def keep(self, session: Session) -> None:
         """Hold an ended session's last events for a producer that may not have got them."""
@@ -192,8 +198,9 @@ class Sessions:
             "this server is going away; connect again in a moment",
             retry_after_s=1.0,
         )
-        waiting = [c.refuse(error) for c in self._connections.values()]
-        waiting += [self.finish(s, "draining", timeout_s) for s in list(self._parked)]
+        finish_s = timeout_s * 0.6
+        waiting = [c.refuse(error, finish_s) for c in list(self._connections.values())]
+        waiting += [self.finish(s, "draining", finish_s) for s in list(self._parked)]
         done = asyncio.gather(*waiting, *self._tasks, return_exceptions=True)
         try:
             await asyncio.wait_for(done, timeout_s)

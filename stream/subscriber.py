@@ -10,7 +10,7 @@ import orjson
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from stream.audit import AuditLog
+from stream.audit import AuditLog, masked
 from stream.config import LimitsConfig
 from stream.events import Sealed, timestamp
 from stream.hub import Hub, Subscription
@@ -114,22 +114,33 @@ class Subscriber:
         subscription = Subscription(wanted, self._outbox, asyncio.get_running_loop())
         matched = self._hub.subscribe(subscription)
         self._subscriptions[wanted.id] = subscription
-        self._audit.record("subscribe", filter=wanted.filter.model_dump(), matched=len(matched))
+        peer = self._socket.remote_address
+        self._audit.record(
+            "subscribe",
+            peer=peer[0] if peer else None,
+            streams=masked(wanted.filter.streams),
+            filter=wanted.filter.model_dump(exclude={"streams"}),
+            matched=len(matched),
+        )
         self._say({"type": "subscribed", "id": wanted.id, "matched": len(matched)})
         if wanted.snapshot:
-            streams = [stream.snapshot() for stream in matched]
+            streams = [subscription.snapshot(stream) for stream in matched]
             self._say({"type": "snapshot", "sub": wanted.id, "streams": streams})
         for stream in matched:
             since = wanted.since.get(stream.stream_id)
             if since is not None:
                 missed = [kept for kept in stream.recent if kept.seq > since]
                 for event in (Sealed(m.seq, orjson.loads(m.data), m.data) for m in missed):
-                    if event.type != "audio.ack" and subscription.wants(event):
-                        self._outbox.put(event.tagged(wanted.id))
+                    if event.type != "audio.ack":
+                        subscription.replay(event)
 
     def _say(self, body: dict[str, Any]) -> None:
-        head = {"type": body["type"], "v": VERSION, "ts": timestamp(time.time())}
-        self._outbox.put(orjson.dumps({**head, **body}))
+        self._outbox.put(_encode(body))
+
+    async def _send(self, data: bytes) -> None:
+        self._sending_since = time.monotonic()
+        await self._socket.send(data, text=True)
+        self._sending_since = None
 
     async def _leave(self, error: ProtocolError) -> None:
         try:
@@ -146,10 +157,8 @@ class Subscriber:
                 if self._outbox.dropped:
                     lost, self._outbox.dropped = self._outbox.dropped, 0
                     self._metrics.lost("ws", lost)
-                    self._say({"type": "lagged", "dropped": lost})
-                self._sending_since = time.monotonic()
-                await self._socket.send(data, text=True)
-                self._sending_since = None
+                    await self._send(_encode({"type": "lagged", "dropped": lost}))
+                await self._send(data)
                 self._metrics.sent("ws")
         except ConnectionClosed:
             return
@@ -175,3 +184,9 @@ class Subscriber:
                 except (TimeoutError, ConnectionClosed):
                     self._socket.transport.abort()
                     return
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    """A message about the subscription itself; it belongs to no stream and has no `seq`."""
+    head = {"type": body["type"], "v": VERSION, "ts": timestamp(time.time())}
+    return orjson.dumps({**head, **body})

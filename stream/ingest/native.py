@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
+from contextlib import suppress
 
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
 from stream.config import Config
 from stream.events import Body, model_body, seal
@@ -29,13 +31,16 @@ from stream.protocol import (
 )
 from stream.queues import ConflatingQueue
 from stream.session import Session
-from stream.sessions import Sessions, new_session_id
+from stream.sessions import FINISH_S, Sessions, new_session_id
 from stream.types import ModelInfo
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 10
 """This many messages may be wrong before the connection is closed for it."""
+
+GOODBYES = (1000, 1001, 1005)
+"""Close codes of a peer that is done: done, leaving the page, or closing without a word."""
 
 GOODBYE_S = 5.0
 """How long a peer may take to read its last events and to close."""
@@ -66,7 +71,7 @@ class Producer:
 
     async def run(self, query: Query) -> None:
         """Serve the connection until it ends, whoever ends it."""
-        writer = asyncio.create_task(self._write(), name=f"writer[{self._session_id}]")
+        self._writer = asyncio.create_task(self._write(), name=f"writer[{self._session_id}]")
         try:
             self._session = await self._begin(query)
             if self._session.ended:
@@ -83,16 +88,17 @@ class Producer:
             fault = "something went wrong here; connect again"
             await self.refuse(ProtocolError("internal_error", fault))
         finally:
-            writer.cancel()
+            self._writer.cancel()
 
-    async def refuse(self, error: ProtocolError) -> None:
-        """Tell the error, end the session, close."""
+    async def refuse(self, error: ProtocolError, finish_s: float = FINISH_S) -> None:
+        """Tell the error, end the session within `finish_s` seconds, close."""
+        error.fatal = True
         self._metrics.refused(error.code)
         if self._session is None:
             self._say(error.body())
         elif not self._session.ended:
             self._session.emit(error.body())
-            await self._sessions.finish(self._session, error.code)
+            await self._sessions.finish(self._session, error.code, finish_s)
         await self.leave(error.close_code, error.code)
 
     async def replaced(self, error: ProtocolError) -> None:
@@ -102,12 +108,23 @@ class Producer:
 
     async def leave(self, code: int, reason: str) -> None:
         """Close after everything said so far was sent, without ending the session."""
+        reading = asyncio.create_task(self._discard())
+        sent = asyncio.create_task(self._outbox.emptied())
         try:
             async with asyncio.timeout(GOODBYE_S):
-                await self._outbox.emptied()
+                await asyncio.wait({sent, self._writer}, return_when=asyncio.FIRST_COMPLETED)
                 await self._socket.close(code, reason)
         except TimeoutError:
             self._socket.transport.abort()
+        finally:
+            reading.cancel()
+            sent.cancel()
+
+    async def _discard(self) -> None:
+        """Read what the peer still sends, so that its goodbye is not stuck behind it."""
+        with suppress(ConnectionClosed, ConcurrencyError):
+            while True:
+                await self._socket.recv()
 
     async def _begin(self, query: Query) -> Session:
         wanted = parse_query(query)
@@ -158,7 +175,7 @@ class Producer:
 
     async def _resume(self, query: Query) -> Session:
         last = query.get("last_seq", ["-1"])[-1]
-        if not last.removeprefix("-").isdecimal():
+        if re.fullmatch(r"-?\d{1,15}", last, re.ASCII) is None:
             raise ProtocolError(
                 "config_invalid", "last_seq: must be the last seq received", param="last_seq"
             )
@@ -179,8 +196,8 @@ class Producer:
     async def _listen(self, session: Session) -> None:
         while True:
             message = await self._receive()
-            if not self._sessions.owns(self, session):
-                # Resumed elsewhere: what this socket still holds will be sent again there.
+            if session.ended or not self._sessions.owns(self, session):
+                # Over, or resumed elsewhere, where what this socket still holds is sent again.
                 return
             self.last_heard = time.monotonic()
             try:
@@ -192,7 +209,6 @@ class Producer:
             except ProtocolError as error:
                 self._mistakes += 1
                 if error.fatal or self._mistakes >= PATIENCE:
-                    error.fatal = True
                     raise
                 self._metrics.refused(error.code)
                 session.emit(error.body())
@@ -240,7 +256,7 @@ class Producer:
         session = self._session
         if session is None or session.ended:
             return
-        if closed.rcvd is not None and closed.rcvd.code in (1000, 1001):
+        if closed.rcvd is not None and closed.rcvd.code in GOODBYES:
             await self._sessions.finish(session, "client_closed")
         else:
             self._sessions.lost(session, self)

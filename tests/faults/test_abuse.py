@@ -1,0 +1,277 @@
+"""Peers that are slow, silent, greedy or many: each is bounded, and nobody else pays for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests.running import (
+    Server,
+    connect,
+    encode,
+    run,
+    running_server,
+    speech,
+    stream,
+    talk,
+)
+
+MIB = 1_048_576
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Server]:
+    limits = ("start_timeout_s=0.5", "idle_timeout_s=0.8", "max_sessions=2", "resume_s=0.3")
+    with running_server(*(x for limit in limits for x in ("--set", f"limits.{limit}"))) as running:
+        yield running
+
+
+async def latency(server: Server, seconds: float = 2.2) -> int:
+    """The slowest score of a well-behaved call in real time, in ms."""
+    async with stream(server) as call:
+        await call.audio(talk(seconds), 3200, 0.1)
+        await call.close_session()
+        return max(event["latency_ms"] for event in call.of("emotion.score"))
+
+
+@pytest.fixture(scope="module")
+def alone(server: Server) -> int:
+    """The same with nobody else there."""
+    return run(latency(server))
+
+
+async def empty(server: Server, timeout: float = 3.0) -> None:
+    deadline = time.monotonic() + timeout
+    while (await asyncio.to_thread(server.json, "/v1/streams"))["streams"]:
+        assert time.monotonic() < deadline, server.json("/v1/streams")
+        await asyncio.sleep(0.05)
+
+
+def test_slowloris(server: Server, alone: int) -> None:
+    """A hundred half-open handshakes, a byte now and then: a call beside them is as fast."""
+
+    async def session() -> None:
+        with contextlib.ExitStack() as stack:
+            half = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                for _ in range(100)
+            ]
+            for sock in half:
+                sock.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nX-")
+
+            async def drip() -> None:
+                while True:
+                    await asyncio.sleep(0.3)
+                    for sock in half:
+                        sock.send(b"a")
+
+            dripping = asyncio.create_task(drip())
+            beside = await latency(server)
+            dripping.cancel()
+            assert server.get("/readyz")[0] == 200
+        assert beside < alone + 200
+
+    run(session())
+
+
+def test_handshake_then_silence(impatient: Server) -> None:
+    async def session() -> None:
+        before = time.monotonic()
+        async with connect(impatient) as client:
+            error = await client.until("error", timeout=3)
+            assert (error["code"], error["fatal"]) == ("start_timeout", True)
+            assert await client.closed() == 4408
+            assert 0.4 < time.monotonic() - before < 2
+
+    run(session())
+
+
+def test_a_stream_that_goes_silent(impatient: Server) -> None:
+    async def session() -> None:
+        async with stream(impatient) as client:
+            await client.audio(talk(1.2))
+            before = time.monotonic()
+            error = await client.until("error", timeout=4)
+            assert (error["code"], error["fatal"]) == ("idle_timeout", True)
+            assert await client.closed() == 4408
+            assert 0.6 < time.monotonic() - before < 2.5
+            closed = client.events[-1]
+            assert (closed["type"], closed["reason"]) == ("session.closed", "idle_timeout")
+            assert closed["totals"]["segments"] == 1, "its tail was scored all the same"
+        await empty(impatient)
+
+    run(session())
+
+
+def test_max_sessions(impatient: Server) -> None:
+    async def session() -> None:
+        await empty(impatient)
+        async with stream(impatient) as one, stream(impatient) as two:
+            await one.until("session.created")
+            await two.until("session.created")
+            with pytest.raises(InvalidStatus) as refused:
+                async with stream(impatient):
+                    pass
+            answer = refused.value.response
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+            assert b"max_sessions" in (answer.body or b"")
+            assert impatient.get("/readyz")[0] == 200
+            await one.close_session()
+            async with stream(impatient) as third:
+                await third.until("session.created")
+                await third.close_session()
+            await two.close_session()
+
+    run(session())
+
+
+def test_max_sessions_holds_for_those_who_wait_with_their_update(impatient: Server) -> None:
+    """The door looked at sessions, not at who stood in it: all went through together."""
+
+    async def session() -> None:
+        await empty(impatient)
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(connect(impatient)) for _ in range(4)]
+            for client in clients:
+                await client.say("session.update", session={})
+            for client in clients:
+                await client.until(lambda e: e["type"] in ("session.updated", "error"))
+            inside = [client for client in clients if client.of("session.updated")]
+            assert len(inside) <= 2, "limits.max_sessions is 2"
+            for client in clients:
+                if client not in inside:
+                    assert client.of("error")[0]["code"] == "overloaded"
+                    assert await client.closed() == 1013
+
+    run(session())
+
+
+def test_a_flood_is_throttled(server: Server, alone: int) -> None:
+    """Sixty seconds of audio at once: taken at real time plus five seconds, out of TCP's buffers.
+
+    Memory does not hold what waits, and the neighbour's scores are as quick as ever.
+    """
+
+    async def session() -> None:
+        memory = server.rss()
+        async with stream(server) as flood:
+            data = talk(60.0)
+            sending = asyncio.create_task(flood.audio(data, 64_000))
+            beside = await latency(server)
+            ack = await flood.until("audio.ack", 3)
+            assert 5_000 < ack["received_ms"] < 15_000
+            assert server.rss() - memory < 20 * MIB
+            assert beside < alone + 200
+            sending.cancel()
+            await asyncio.wait([sending])
+
+    run(session())
+
+
+def test_a_flood_of_notes_does_not_fill_the_memory(server: Server) -> None:
+    """What a stream says is kept for its return, a thousand events: but how large is an event?
+
+    Sixty notes of 900 kB took 60 MiB; a thousand would take a gigabyte, in one stream.
+    """
+
+    async def session() -> None:
+        note = "x" * 900_000
+        async with stream(server) as client:
+            await client.until("session.created")
+            memory = server.rss()
+            for _ in range(60):
+                await client.say("session.annotate", attrs={"note": note})
+            await client.say("session.annotate", mark="done")
+            await client.until(lambda e: e.get("mark") == "done")
+            grown = server.rss() - memory
+            await client.close_session()
+            assert grown < 40 * MIB, f"{grown / MIB:.0f} MiB"
+
+    run(session())
+
+
+def test_a_producer_that_never_reads_is_analysed_all_the_same(server: Server) -> None:
+    async def session() -> None:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", server.port))
+        query = {"sample_rate": 16000, "stream_id": "deaf", "frames": "true", "interval_ms": 250}
+        async with connect(server, query=query, sock=sock) as deaf:
+            await deaf.until("session.created")
+            deaf.socket.transport.pause_reading()
+            for number in range(800):  # 4 MB of echoes that nobody reads
+                await deaf.say("session.annotate", attrs={"note": "x" * 5000, "n": number})
+            await deaf.audio(talk(4.0), 3200, 0.05)
+            shown = server.json("/v1/streams/deaf")
+            assert shown["last"][0]["audio_end_ms"] > 3000
+            assert await latency(server, 1.5) < 1000
+
+    run(session())
+
+
+def test_churn_leaves_nothing_behind() -> None:
+    """Two hundred short streams, ended in every way: no session, task or descriptor is left."""
+
+    async def one(server: Server, number: int) -> None:
+        async with stream(server, stream_id=f"churn-{number}") as client:
+            await client.audio(talk(0.6))
+            if number % 4 == 0:
+                await client.close_session()
+            elif number % 4 == 1:
+                await client.socket.close()
+            elif number % 4 == 2:
+                await client.abort()
+            else:
+                await client.text("{")
+                await client.socket.close(1001)
+
+    async def session(server: Server) -> None:
+        async def many(first: int, count: int) -> None:
+            for start in range(first, first + count, 8):
+                await asyncio.gather(*(one(server, n) for n in range(start, start + 8)))
+            await empty(server)
+
+        await many(0, 40)
+        fds, memory = server.fds(), server.rss()
+        await many(40, 200)
+        assert server.metric("emotide_sessions_active") == 0
+        assert server.metric("emotide_sessions_total") == 240
+        assert server.metric("emotide_windows_waiting") == 0
+        deadline = time.monotonic() + 3
+        while server.fds() > fds + 2:
+            assert time.monotonic() < deadline, (fds, server.fds())
+            await asyncio.sleep(0.1)
+        assert server.rss() - memory < 15 * MIB
+
+    with running_server("--set", "limits.resume_s=0.2") as server:
+        run(session(server), 60)
+
+
+def test_a_day_of_silence_costs_nothing(server: Server) -> None:
+    """Skipping ahead by hours is a number, not a buffer."""
+
+    async def session() -> None:
+        memory = server.rss()
+        async with stream(server) as client:
+            for _ in range(10):
+                await client.say("input.resume", skipped_ms=14_400_000)
+            await client.until("stream.resumed", 10)
+            await client.audio(encode(speech())[:96_000])
+            closed = await client.close_session()
+            assert closed["totals"]["audio_ms"] == 144_003_000
+        assert server.rss() - memory < 10 * MIB
+
+    run(session())

@@ -1,0 +1,242 @@
+"""Who may be analysed, who must be told, what is written down, and how to say no."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.running import (
+    Client,
+    Server,
+    connect,
+    encode,
+    run,
+    running_server,
+    speech,
+    stream,
+    subscriber,
+    talk,
+    utterances,
+)
+
+PHONE = "4915112345678"
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("audit") / "logs" / "audit.jsonl"
+
+
+@pytest.fixture(scope="module")
+def server(audit: Path) -> Iterator[Server]:
+    """As it comes, with an audit log."""
+    args = ("--set", f"privacy.audit_log={audit}", "--set", "limits.ahead_s=1000")
+    with running_server(*args) as running:
+        yield running
+
+
+def both_talk() -> bytes:
+    """A two-sided call: each channel has the same speech, the second half a second later."""
+    first = speech()
+    second = first.copy()
+    second[8000:], second[:8000] = first[:-8000], first[-8000:]
+    interleaved = first.repeat(2)
+    interleaved[1::2] = second
+    return bytes(interleaved.tobytes())
+
+
+async def refusal(client: Client) -> tuple[str, int | None, str]:
+    error = await client.until("error")
+    assert error["fatal"] is True
+    return error["code"], await client.closed(), error["message"]
+
+
+def two_sided(server: Server, **query: Any) -> AbstractAsyncContextManager[Client]:
+    return stream(server, channels=2, **query)
+
+
+def test_only_the_customer_of_a_call_is_analysed(server: Server) -> None:
+    async def session() -> None:
+        async with two_sided(server) as client:
+            created = await client.until("session.created")
+            assert created["session"]["audio"]["roles"] == ["customer", "agent"]
+            assert created["session"]["analysis"]["analyse_channels"] == [0]
+            await client.audio(both_talk(), 6400)
+            closed = await client.close_session()
+            assert len(utterances(client.events)) == 2
+            assert {e["channel"] for e in client.events if "channel" in e} == {0}
+            assert [part["role"] for part in closed["summary"]] == ["customer"]
+            assert "agent" not in str(client.events[1:])
+
+    run(session())
+
+
+@pytest.mark.parametrize("role", ["agent", "employee", "supervisor"])
+def test_a_channel_of_somebody_at_work_is_refused(server: Server, role: str) -> None:
+    """Article 5(1)(f) of the AI Act: nobody infers emotions of people at work by default."""
+
+    async def session() -> None:
+        async with stream(server, roles=role) as client:
+            code, close, message = await refusal(client)
+            assert (code, close) == ("agent_channel_forbidden", 4403)
+            assert role in message
+            assert "privacy.analyse_roles" in message
+
+    run(session())
+
+
+def test_asking_for_the_agents_channel_is_refused(server: Server) -> None:
+    async def session() -> None:
+        async with connect(server) as client:
+            await client.say(
+                "session.update",
+                session={"audio": {"channels": 2}, "analysis": {"analyse_channels": [0, 1]}},
+            )
+            assert (await refusal(client))[:2] == ("agent_channel_forbidden", 4403)
+
+    run(session())
+
+
+def test_the_agent_may_be_analysed_on_a_lawful_basis_only() -> None:
+    """Without a basis such a configuration does not start: see test_lifecycle."""
+
+    async def session(server: Server) -> None:
+        async with two_sided(server) as client:
+            created = await client.until("session.created")
+            assert created["session"]["analysis"]["analyse_channels"] == [0, 1]
+            await client.audio(both_talk(), 6400)
+            await client.close_session()
+            assert {e["role"] for e in client.of("emotion.segment")} == {"customer", "agent"}
+        privacy = server.json("/v1/info")["privacy"]
+        assert privacy["employee_basis"] == "acted_recording"
+
+    config = '[privacy]\nanalyse_roles = ["customer", "agent"]\nemployee_basis = "acted_recording"'
+    with running_server("--set", "limits.ahead_s=1000", config=config) as server:
+        run(session(server))
+
+
+def test_disclosure_can_be_required() -> None:
+    async def session(server: Server) -> None:
+        info = server.json("/v1/info")["privacy"]
+        assert info["require_disclosure"] is True
+        assert info["disclosure"]
+        async with stream(server) as client:
+            code, close, message = await refusal(client)
+            assert (code, close) == ("disclosure_required", 4403)
+            assert "disclosed" in message
+        async with stream(server, disclosed="false") as client:
+            assert (await refusal(client))[0] == "disclosure_required"
+        async with stream(server, disclosed="true") as client:
+            created = await client.until("session.created")
+            assert created["session"]["consent"]["disclosed"] is True
+            await client.close_session()
+        async with connect(server) as client:
+            await client.say("session.update", session={"consent": {"disclosed": True}})
+            await client.until("session.updated")
+            await client.close_session()
+
+    with running_server("--set", "privacy.require_disclosure=true") as server:
+        run(session(server))
+
+
+def test_an_objection_deletes_and_stops(server: Server) -> None:
+    """From that word on nothing of the stream is scored, kept or told, not even its summary."""
+
+    async def session() -> None:
+        async with (
+            subscriber(server, filter={"streams": ["objector"]}) as listener,
+            stream(server, stream_id="objector") as client,
+        ):
+            await client.audio(talk(2.2))
+            await client.until("emotion.score")
+            token = client.token
+            await client.say("session.annotate", objected=True)
+            await client.audio(talk(1.0))
+            assert await client.closed() == 1000
+            closed = client.events[-1]
+            assert (closed["type"], closed["reason"]) == ("session.closed", "objected")
+            assert closed["summary"][0]["scores"] == {}
+            assert not client.of("emotion.segment"), "the open utterance is not scored any more"
+            await listener.until("session.closed")
+            await listener.say("subscribe", id="late", since={"objector": -1})
+            await listener.until("subscribed", 2)
+            await listener.say("list")
+            await listener.until("subscriptions")
+            kinds = [event["type"] for event in listener.events]
+            assert "emotion.segment" not in kinds
+            assert not [e for e in listener.events if e.get("sub") == "late" and "scores" in e]
+            assert server.get("/v1/streams/objector")[0] == 404
+            async with connect(server, query={"resume": token}) as again:
+                assert (await refusal(again))[:2] == ("unknown_stream", 4404)
+
+    run(session())
+
+
+def test_the_audit_log_holds_who_and_what(server: Server, audit: Path) -> None:
+    async def session() -> str:
+        listening = subscriber(server, filter={"streams": [PHONE, "queue-*"]})
+        async with listening, connect(server) as client:
+            await client.say(
+                "session.update",
+                session={
+                    "stream_id": PHONE,
+                    "tags": ["vip"],
+                    "attrs": {"caller": "+" + PHONE},
+                    "consent": {"basis": "contract", "disclosed": True, "ref": "c-17"},
+                },
+            )
+            await client.audio(encode(speech()))
+            await client.close_session()
+        await asyncio.sleep(0.3)
+        return str(client.events[0]["session_id"])
+
+    session_id = run(session())
+    lines = [orjson.loads(line) for line in audit.read_bytes().splitlines()]
+    (start,) = [x for x in lines if x["event"] == "session.start" and x["session_id"] == session_id]
+    (end,) = [x for x in lines if x["event"] == "session.end" and x["session_id"] == session_id]
+    assert start["analysed"] == ["speaker"]
+    assert start["consent"] == {"basis": "contract", "disclosed": True, "ref": "c-17"}
+    assert start["employee_basis"] == ""
+    assert end["reason"] == "completed"
+    assert [x for x in lines if x["event"] == "subscribe"]
+    text = audit.read_text()
+    assert "scores" not in text
+    assert "angry" not in text
+    assert len(text) < 20_000, "no audio fits into that"
+    assert not audit.stat().st_mode & stat.S_IROTH, "not for everybody on the machine"
+
+
+def test_the_audit_log_says_who_listened(server: Server, audit: Path) -> None:
+    """A record without the listener's address or session does not say who listened to whom."""
+
+    async def session() -> None:
+        async with subscriber(server, filter={"streams": ["who"]}):
+            await asyncio.sleep(0.3)
+
+    run(session())
+    last = [orjson.loads(x) for x in audit.read_bytes().splitlines() if b'"subscribe"' in x][-1]
+    assert last["event"] == "subscribe"
+    assert "127.0.0.1" in str(last), last
+
+
+def test_no_phone_number_is_written_down(server: Server, audit: Path) -> None:
+    """Stream ids are often phone numbers. Sessions are recorded without; filters were not."""
+
+    async def session() -> None:
+        async with (
+            subscriber(server, filter={"streams": [PHONE]}),
+            stream(server, stream_id=PHONE) as client,
+        ):
+            await client.close_session()
+        await asyncio.sleep(0.3)
+
+    run(session())
+    assert PHONE not in audit.read_text()
+    assert PHONE not in server.log()

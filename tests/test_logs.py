@@ -1,0 +1,146 @@
+"""Log lines that machines and people can read, whatever is logged."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.config import LogConfig
+from stream.logs import JsonFormatter, TextFormatter, configure
+
+
+def record(message: str = "said", *args: object, **extra: Any) -> logging.LogRecord:
+    made = logging.LogRecord("stream.test", logging.WARNING, __file__, 1, message, args, None)
+    made.created = 0.25
+    vars(made).update(extra)
+    return made
+
+
+def failed() -> logging.LogRecord:
+    try:
+        raise ValueError("broken\nfor good")
+    except ValueError:
+        made = record("it failed")
+        made.exc_info = sys.exc_info()
+        return made
+
+
+def test_a_json_line_holds_what_was_said_and_what_was_added() -> None:
+    line = JsonFormatter().format(record("took %d ms", 5, stream_id="call-1", size=3))
+    assert json.loads(line) == {
+        "ts": "1970-01-01T00:00:00.250Z",
+        "level": "warning",
+        "logger": "stream.test",
+        "event": "took 5 ms",
+        "stream_id": "call-1",
+        "size": 3,
+    }
+
+
+def test_a_json_line_is_one_line_whatever_clients_put_into_it() -> None:
+    """A client's text with a line break must not forge a second log line."""
+    forged = 'x\n{"level":"info","event":"all is well"}'
+    line = JsonFormatter().format(record(forged, note=forged, lines=[forged]))
+    assert len(line.splitlines()) == 1
+    assert json.loads(line)["event"] == forged
+
+
+def test_an_exception_is_told_in_its_line() -> None:
+    line = JsonFormatter().format(failed())
+    assert len(line.splitlines()) == 1
+    assert "ValueError: broken" in json.loads(line)["exception"]
+    text = TextFormatter().format(failed())
+    assert "it failed" in text.splitlines()[0]
+    assert "ValueError: broken" in text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Path("a/b"),
+        {1, 2},
+        object(),
+        b"bytes",
+        float("nan"),
+        2**70,
+        {1: "a"},
+        "\ud800",
+        ValueError("x"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_anything_can_be_logged(value: object) -> None:
+    """A line that cannot be encoded is lost, and lines are lost when they matter most."""
+    line = json.loads(JsonFormatter().format(record(value=value)))
+    assert line["event"] == "said"
+    assert "value" in line
+    assert "value=" in TextFormatter().format(record(value=value))
+
+
+def test_a_text_line_is_short_and_for_eyes() -> None:
+    line = TextFormatter().format(record("took %d ms", 5, stream_id="call-1"))
+    assert line == "00:00:00.250 warning took 5 ms stream_id=call-1"
+    assert TextFormatter().format(record()) == "00:00:00.250 warning said"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@contextmanager
+def stderr(out: io.StringIO) -> Iterator[io.StringIO]:
+    """`out` as stderr and the root logger as a program starts with, put back afterwards.
+
+    Not a fixture: pytest captures stderr anew between a test's setup and its call."""
+    loggers = [logging.getLogger(name) for name in (None, "websockets", "asyncio")]
+    levels, handlers = [logger.level for logger in loggers], loggers[0].handlers[:]
+    loggers[0].handlers[:] = []
+    try:
+        with redirect_stderr(out):
+            yield out
+    finally:
+        loggers[0].handlers[:] = handlers
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def test_elsewhere_than_on_a_terminal_lines_are_json() -> None:
+    with stderr(io.StringIO()) as out:
+        configure(LogConfig())
+        logging.getLogger("stream.x").info("hello", extra={"n": 1})
+        logging.getLogger("stream.x").debug("unheard")
+    assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["hello"]
+
+
+def test_on_a_terminal_lines_are_text() -> None:
+    with stderr(Terminal()) as out:
+        configure(LogConfig())
+        logging.getLogger("stream.x").info("hello")
+    assert out.getvalue().endswith("info    hello\n")
+
+
+def test_level_and_format_are_as_configured_and_may_be_set_again() -> None:
+    with stderr(io.StringIO()) as out:
+        configure(LogConfig(level="error", format="text"))
+        logging.getLogger("stream.x").warning("not an error")
+        configure(LogConfig(level="debug", format="json"))
+        logging.getLogger("stream.x").debug("deep")
+    assert [json.loads(line)["level"] for line in out.getvalue().splitlines()] == ["debug"]
+
+
+def test_the_sockets_own_chatter_is_kept_down() -> None:
+    with stderr(io.StringIO()) as out:
+        configure(LogConfig(level="debug"))
+        logging.getLogger("websockets.server").error("connection handler failed")
+        logging.getLogger("asyncio").info("using selector")
+        logging.getLogger("stream.x").info("heard")
+    assert len(out.getvalue().splitlines()) == 1
