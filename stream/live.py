@@ -13,6 +13,10 @@ from stream.events import SCORE, Sealed, timestamp
 StreamState = Literal["active", "paused", "ended"]
 
 
+KEPT_BYTES = 262_144
+"""A minute of scores is some 60 kB."""
+
+
 class Kept(NamedTuple):
     """An event that somebody may have missed: only its bytes, a stream keeps a minute of them."""
 
@@ -44,13 +48,22 @@ class LiveStream:
     speaking: frozenset[int] = frozenset()
     last: dict[int, Sealed] = field(default_factory=dict)
     recent: deque[Kept] = field(default_factory=deque)
+    _kept_bytes: int = 0
 
     def remember(self, event: Sealed, most: int, keep_s: float) -> None:
-        """Keep an event for whoever comes back: at most `most`, none older than `keep_s`."""
+        """Keep an event for whoever comes back.
+
+        At most `most` are kept, in at most `KEPT_BYTES`, and none older than `keep_s` seconds.
+        """
         now = time.monotonic()
         self.recent.append(Kept(event.seq, event.type, event.data, now))
-        while len(self.recent) > most or self.recent[0].since < now - keep_s:
-            self.recent.popleft()
+        self._kept_bytes += len(event.data)
+        while (
+            len(self.recent) > most
+            or self._kept_bytes > KEPT_BYTES
+            or self.recent[0].since < now - keep_s
+        ):
+            self._kept_bytes -= len(self.recent.popleft().data)
         if event.type == SCORE:
             self.last[event.body["channel"]] = event
 

@@ -30,6 +30,7 @@ class Scoring:
         self._adapter = adapter
         self._tell = tell
         self._hurried = False
+        self._open: list[Window] = []
         self._slots = {channel: batcher.slot(self) for channel in pipeline.channels}
 
     @property
@@ -52,7 +53,9 @@ class Scoring:
             if early > 0 and not self._hurried:
                 await slot.free(early)
             replaced = slot.offer(item)
+            self._open.append(item)
             if replaced is not None:
+                self._open.remove(replaced)
                 self._metrics.window("superseded")
                 self._tell_all(self._pipeline.superseded(replaced, item))
 
@@ -69,9 +72,17 @@ class Scoring:
             await slot.idle(max(0.0, deadline - time.monotonic()))
 
     def withdraw(self) -> None:
-        """Take back what waits; it is not told."""
+        """Forget what waits or is being scored; it is not told."""
         for slot in self._slots.values():
             slot.withdraw()
+        self._open.clear()
+
+    def give_up(self) -> None:
+        """Tell what was not scored in time as lost."""
+        late = list(self._open)
+        self.withdraw()
+        for window in late:
+            self._tell_all(self._pipeline.failed(window, "inference_timeout"))
 
     # -- the batcher's listener --------------------------------------------------------------
 
@@ -79,10 +90,12 @@ class Scoring:
         self._pipeline.taken(window)
 
     def scored(self, scores: FrameScores, waited_s: float) -> None:
+        self._open.remove(scores.window)
         self._metrics.scored(self._adapter, waited_s)
         self._tell_all(self._pipeline.scored(scores), waited_s)
 
     def failed(self, window: Window, reason: GapReason) -> None:
+        self._open.remove(window)
         self._metrics.window(reason)
         self._tell_all(self._pipeline.failed(window, reason))
 

@@ -193,6 +193,7 @@ class Session:
             async with self._line:
                 await self._scoring.drive(self._pipeline.finish(), deadline)
             await self._scoring.settle(deadline)
+            self._scoring.give_up()
         self._scoring.withdraw()
         self.acknowledge()
         self._state("ended")

@@ -47,6 +47,10 @@ class Connection(Protocol):
         """Tell the error and close, without ending the session."""
         ...
 
+    async def leave(self, code: int, reason: str) -> None:
+        """Close after everything said so far was sent."""
+        ...
+
 
 class Sessions:
     """The register of sessions; also the clock that acknowledges, expires and idles them out."""
@@ -221,10 +225,12 @@ class Sessions:
                 "connect with takeover=true",
                 param="stream_id",
             )
+        error = ProtocolError("stream_conflict", "another connection took stream_id over")
+        if connection is not None:
+            session.emit(error.body())
         await self.finish(session, "taken_over", FINISH_S / 2)
         if connection is not None:
-            error = ProtocolError("stream_conflict", "another connection took stream_id over")
-            self._spawn(connection.replaced(error))
+            self._spawn(connection.leave(error.close_code, error.code))
 
     def _expire(self, session: Session, connection: Connection, now: float) -> None:
         limits = self._config.limits

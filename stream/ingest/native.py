@@ -197,7 +197,9 @@ class Producer:
         while True:
             message = await self._receive()
             if session.ended or not self._sessions.owns(self, session):
-                # Over, or resumed elsewhere, where what this socket still holds is sent again.
+                # Over, or resumed elsewhere, where what this socket still holds is sent again:
+                # whoever ended it says goodbye.
+                await self._discard()
                 return
             self.last_heard = time.monotonic()
             try:

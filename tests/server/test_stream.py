@@ -326,9 +326,8 @@ def test_without_results_the_producer_gets_none_and_subscribers_do(server: Serve
             await listener.until("session.closed")
             assert listener.of("emotion.score")
             assert listener.of("emotion.segment")
-            assert numbers(client.events) == list(range(len(client.events))), (
-                "seq is +1 per connection, whatever is left out"
-            )
+            seen = numbers(client.events)
+            assert seen == sorted(set(seen)), "what is left out leaves holes, nothing else"
 
     run(session())
 
