@@ -29,6 +29,9 @@ MAX_SUBSCRIPTIONS = 32
 PATIENCE = 10
 PING_S = 20.0
 
+GOODBYE_S = 5.0
+"""How long a peer may take to read what is left and to close."""
+
 
 class Subscriber:
     """One WebSocket of a subscriber; its outbox is bounded and its slowness is its own."""
@@ -144,7 +147,7 @@ class Subscriber:
 
     async def _leave(self, error: ProtocolError) -> None:
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(GOODBYE_S):
                 await self._outbox.emptied()
                 await self._socket.close(error.close_code, error.code)
         except TimeoutError:
@@ -172,7 +175,7 @@ class Subscriber:
             slow = blocked is not None and time.monotonic() - blocked > self._limits.slow_consumer_s
             if slow:
                 try:
-                    await asyncio.wait_for(self._socket.close(4408, "slow_consumer"), 1.0)
+                    await asyncio.wait_for(self._socket.close(4408, "slow_consumer"), GOODBYE_S)
                 except TimeoutError:
                     self._socket.transport.abort()
                 return

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -326,11 +327,22 @@ def test_fifty_subscribers_hear_the_same(server: Server) -> None:
 # -- listeners that do not listen -----------------------------------------------------------
 
 
+def narrow(slow_consumer_s: float) -> AbstractContextManager[Server]:
+    """A server with small queues, and as patient as told."""
+    limits = ("ahead_s=1000", "subscriber_queue=100", "resume_events=5000")
+    limits = (*limits, f"slow_consumer_s={slow_consumer_s}")
+    return running_server(*(x for limit in limits for x in ("--set", f"limits.{limit}")))
+
+
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Server]:
-    """Small queues and little patience."""
-    limits = ("ahead_s=1000", "subscriber_queue=100", "slow_consumer_s=0.5", "resume_events=5000")
-    with running_server(*(x for limit in limits for x in ("--set", f"limits.{limit}"))) as running:
+    with narrow(0.5) as running:
+        yield running
+
+
+@pytest.fixture
+def patient() -> Iterator[Server]:
+    with narrow(30.0) as running:
         yield running
 
 
@@ -408,7 +420,7 @@ def test_a_slow_listener_is_told_why_it_is_closed(strict: Server) -> None:
     run(session())
 
 
-def test_scores_conflate_and_losses_are_told(strict: Server) -> None:
+def test_scores_conflate_and_losses_are_told(patient: Server) -> None:
     """A pause in reading: of the scores the newest arrive, of the rest what fits, and `lagged`.
 
     `lagged` waited in the same queue and was itself dropped, and what it told of was told by
@@ -417,10 +429,10 @@ def test_scores_conflate_and_losses_are_told(strict: Server) -> None:
 
     async def session() -> None:
         async with contextlib.AsyncExitStack() as stack:
-            slow = await deaf(strict, stack, filter={"streams": ["busy"]})
-            async with stream(strict, stream_id="busy", interval_ms=250) as producer:
+            slow = await deaf(patient, stack, filter={"streams": ["busy"]})
+            async with stream(patient, stream_id="busy", interval_ms=250) as producer:
                 await producer.until("session.created")
-                asked = await fill(strict, slow)
+                asked = await fill(patient, slow)
                 for _ in range(150):
                     await producer.say("session.annotate", attrs={"note": "x" * 1000})
                 await producer.audio(talk(3.0))
