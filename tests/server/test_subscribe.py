@@ -391,7 +391,7 @@ def test_a_listener_that_never_reads_is_closed_and_nobody_else_notices(strict: S
             producer = await call(strict, "go")
             await good.until("session.closed")
             assert len(good.of("emotion.segment")) == len(producer.of("emotion.segment")) == 2
-            for _ in range(80):
+            for _ in range(200):
                 if strict.metric("emotide_subscribers_active") == 1:
                     break
                 await asyncio.sleep(0.05)
