@@ -52,11 +52,11 @@ def _f32le(data: bytes) -> Samples:
 
 
 def _mulaw(data: bytes) -> Samples:
-    return _MULAW[np.frombuffer(data, np.uint8)]
+    return _MULAW.take(np.frombuffer(data, np.uint8))
 
 
 def _alaw(data: bytes) -> Samples:
-    return _ALAW[np.frombuffer(data, np.uint8)]
+    return _ALAW.take(np.frombuffer(data, np.uint8))
 
 
 CODECS: dict[str, Callable[[bytes], Samples]] = {

@@ -158,4 +158,5 @@ def seal(body: Body, seq: int, session_id: str, stream_id: str, now: float) -> S
         "ts": timestamp(now),
         **body,
     }
-    return Sealed(seq, whole, orjson.dumps(whole))
+    # orjson leaves its buffer at several times the length; what is kept is copied to size.
+    return Sealed(seq, whole, bytes(memoryview(orjson.dumps(whole))))

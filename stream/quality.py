@@ -38,7 +38,7 @@ def dbfs(power: float) -> float:
 def frame_power(frames: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Mean square float32[n] (full scale = 1) and clipped samples int[n] of int16[n, 320]."""
     scaled = frames.astype(np.float32) * np.float32(1 / 32768)
-    clipped = np.count_nonzero(np.abs(scaled) >= CLIPPED_LEVEL / 32768, axis=1)
+    clipped = (np.abs(scaled) >= CLIPPED_LEVEL / 32768).sum(axis=1)
     return np.einsum("ij,ij->i", scaled, scaled) / np.float32(frames.shape[1]), clipped
 
 

@@ -77,6 +77,15 @@ class Scoring:
             slot.withdraw()
         self._open.clear()
 
+    def forget(self) -> None:
+        """Let go of session and slots at the end.
+
+        In a circle they would keep their audio until the collector looks at everything, which is
+        some hundred sessions later.
+        """
+        self._tell = lambda event, waited_s: None
+        self._slots.clear()
+
     def give_up(self) -> None:
         """Tell what was not scored in time as lost."""
         late = list(self._open)

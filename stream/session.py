@@ -201,6 +201,7 @@ class Session:
         self.over.set()
         self._hub.closed(self.live)
         self._metrics.session_closed(self.live.adapter, reason)
+        self._scoring.forget()
 
     # -- what goes out -----------------------------------------------------------------------
 

@@ -89,6 +89,8 @@ class Producer:
             await self.refuse(ProtocolError("internal_error", fault))
         finally:
             self._writer.cancel()
+            # Session and connection know each other; see `Scoring.forget`.
+            self._session = None
 
     async def refuse(self, error: ProtocolError, finish_s: float = FINISH_S) -> None:
         """Tell the error, end the session within `finish_s` seconds, close."""
@@ -186,6 +188,8 @@ class Producer:
     async def _receive(self) -> str | bytes:
         """The next message. Raises `ProtocolError` for one that is too large."""
         message = await self._socket.recv()
+        # `recv` only waits when nothing is buffered: whoever floods must take turns.
+        await asyncio.sleep(0)
         most = self._config.limits.max_message_bytes
         if len(message) > most:
             raise ProtocolError(

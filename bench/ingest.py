@@ -1,0 +1,279 @@
+"""What a second of one channel's audio costs before any model sees it, in CPU milliseconds.
+
+Three views, from the inside out:
+  pipeline  codec, resampling, VAD, windows and quality, called in this process
+  session   Session.audio with limits, batcher, rolling scores and sealed events, in this process
+  socket    a real server process with streams paced in real time; CPU of the whole process
+
+No model is loaded: a stand-in answers at once. CPU time is counted, not wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench.common import (
+    NULL,
+    WARM_UP_S,
+    Cpu,
+    Load,
+    NullBackend,
+    Server,
+    Wire,
+    arguments,
+    as_json,
+    cast,
+    frames,
+    machine,
+    null_backend,
+    recordings,
+    say,
+    table,
+)
+from stream.batcher import Batcher
+from stream.codecs import Decoder
+from stream.config import Config
+from stream.hub import Hub
+from stream.metrics import Metrics
+from stream.pipeline import SLICE_S, StreamPipeline
+from stream.policy import admit
+from stream.protocol import Audio, SessionConfig
+from stream.resample import Resampler
+from stream.session import Session
+from stream.types import AudioFormat, Samples, Window
+from stream.vad import DETECTORS, VoiceDetector
+
+WIRES = (
+    Wire("linear16", 16_000, 100),
+    Wire("linear16", 16_000, 20),
+    Wire("mulaw", 8_000, 100),
+    Wire("mulaw", 8_000, 20),
+)
+TARGETS = {WIRES[0]: 1.5, WIRES[3]: 3.5}
+"""Milliseconds per second that the pipeline may take."""
+
+STAGES = ("codec", "resample", "VAD", "windows+quality", "rest")
+
+EXAMPLES = """\
+  python -m bench.ingest                 all three views, about two minutes
+  python -m bench.ingest --quick         half a minute
+  python -m bench.ingest --streams 100   more streams at the socket
+  python -m bench.ingest --json          for a machine"""
+
+
+class Line:
+    """The stages of one channel, each alone on exactly the input that the line gives it."""
+
+    def __init__(self, wire: Wire, chunks: Sequence[bytes]) -> None:
+        self._format = AudioFormat(wire.encoding, wire.sample_rate)
+        self._chunks = chunks
+        self._settings = Config().analysis()
+        step = max(1, int(wire.sample_rate * SLICE_S))
+        self._slices = [
+            samples[i : i + step] for samples in self.codec() for i in range(0, len(samples), step)
+        ]
+        self._audio = self.resample()
+        self._frames: list[bytes] = []
+        self._voiced: list[bool] = []
+        self._detector = DETECTORS[self._settings.vad.detector]
+        DETECTORS["recorder"] = lambda mode: Recorder(
+            self._detector(mode), self._frames, self._voiced
+        )
+        DETECTORS["replayed"] = lambda mode: Replayed(self._voiced)
+        self.whole("recorder")
+
+    def codec(self) -> list[Samples]:
+        decoder = Decoder(self._format)
+        return [decoder.decode(chunk)[0] for chunk in self._chunks]
+
+    def resample(self) -> list[Samples]:
+        resampler = Resampler(self._format.sample_rate)
+        return [resampler.push(piece) for piece in self._slices]
+
+    def vad(self) -> None:
+        detector = self._detector(self._settings.vad.mode)
+        for frame in self._frames:
+            detector.is_speech(frame)
+
+    def windows(self) -> None:
+        """Speech, quality and windows of a channel that is told what is voiced."""
+        channel = self._pipeline("replayed").channels[0]
+        for samples in self._audio:
+            for item in channel.feed(samples):
+                if isinstance(item, Window):
+                    channel.taken(item)
+
+    def whole(self, detector: str | None = None) -> int:
+        """The real thing; returns the number of windows."""
+        pipeline = self._pipeline(detector or self._settings.vad.detector)
+        windows = 0
+        for chunk in self._chunks:
+            for item in pipeline.feed(chunk):
+                if isinstance(item, Window):
+                    pipeline.taken(item)
+                    windows += 1
+        return windows
+
+    def _pipeline(self, detector: str) -> StreamPipeline:
+        vad = replace(self._settings.vad, detector=detector)
+        settings = replace(self._settings, vad=vad)
+        return StreamPipeline(self._format, (0,), NullBackend.info, settings)
+
+
+class Recorder:
+    """A detector that writes down what it was asked and what it said."""
+
+    def __init__(self, real: VoiceDetector, frames: list[bytes], voiced: list[bool]) -> None:
+        self._real = real
+        self._frames = frames
+        self._voiced = voiced
+
+    def is_speech(self, frame: bytes) -> bool:
+        self._frames.append(frame)
+        self._voiced.append(self._real.is_speech(frame))
+        return self._voiced[-1]
+
+
+class Replayed:
+    """A detector that costs nothing: it says again what the recorded one said."""
+
+    def __init__(self, voiced: list[bool]) -> None:
+        self._next = iter(voiced).__next__
+
+    def is_speech(self, frame: bytes) -> bool:
+        return self._next()
+
+
+def pipeline(wire: Wire, chunks: Sequence[bytes], rounds: int) -> dict[str, float]:
+    """CPU ms per second of audio by stage, and the number of windows per second.
+
+    The fastest round of each counts, because others on the machine only ever add; the stages take
+    turns, so that they had the same neighbours.
+    """
+    line = Line(wire, chunks)
+    seconds = len(chunks) * wire.chunk_s
+    work: dict[str, Callable[[], object]] = {
+        "codec": line.codec,
+        "resample": line.resample,
+        "VAD": line.vad,
+        "windows+quality": line.windows,
+        "total": line.whole,
+    }
+    costs = dict.fromkeys(work, float("inf"))
+    for _ in range(rounds):
+        for stage, step in work.items():
+            before = time.process_time()
+            step()
+            took = (time.process_time() - before) * 1000 / seconds
+            costs[stage] = min(costs[stage], took)
+    costs["rest"] = 2 * costs["total"] - sum(costs.values())
+    costs["windows_per_s"] = line.whole() / seconds
+    return costs
+
+
+async def session(wire: Wire, chunks: Sequence[bytes], rounds: int) -> float:
+    """CPU ms per second of audio of a `Session`, hand-over to the inference thread included."""
+    # Played faster than it sounds, so that nothing but work is counted; the throttle is off.
+    config = Config.model_validate({"limits": {"ahead_s": 1e9}, "model": {"max_wait_ms": 0}})
+    metrics = Metrics("bench", "bench")
+    batcher = Batcher(null_backend, 32, 0.0, 10.0, metrics.batch)
+    model = await batcher.start(NullBackend.info.lengths)
+    took = []
+    for number in range(rounds):
+        audio = Audio(encoding=wire.encoding, sample_rate=wire.sample_rate)
+        wanted = SessionConfig(audio=audio)
+        admitted = admit(config, wanted, model)
+        one = Session(config, wanted, admitted, model, batcher, Hub(), metrics, f"ses_{number}")
+        one.send = lambda _: None
+        one.open("session.created", {}, "bench")
+        before = time.process_time()
+        for chunk in chunks:
+            await one.audio(chunk)
+        await one.finish("completed", 5.0)
+        took.append(time.process_time() - before)
+    await batcher.stop(1.0)
+    return min(took) * 1000 / (len(chunks) * wire.chunk_s)
+
+
+async def socket(wire: Wire, recorded: list[list[bytes]], streams: int, seconds: float) -> Any:
+    """CPU ms per second of audio and stream of a whole server process, in real time."""
+    with Server(NULL) as server:
+        load = Load(server, cast(streams, recorded), wire)
+        await load.start()
+        await asyncio.sleep(WARM_UP_S)
+        before, cpu, sent = server.cpu_s(), Cpu(server), _sent(load)
+        await asyncio.sleep(seconds)
+        used, shares = server.cpu_s() - before, cpu.shares()
+        audio_s = (_sent(load) - sent) * wire.chunk_s
+        await load.stop()
+    return {
+        "ms_per_s": used * 1000 / audio_s,
+        "server_cores": shares[0],
+        "generator_cores": shares[1],
+        "others_cores": shares[2],
+        "dropped_ms": load.total("dropped_ms"),
+    }
+
+
+def _sent(load: Load) -> int:
+    return sum(len(p.sent) for p in load.producers.values())
+
+
+async def main(options: argparse.Namespace) -> None:
+    rounds = 3 if options.quick else 7
+    seconds = 8 if options.quick else 20
+    figures: dict[str, dict[str, Any]] = {}
+    say(options, machine(), "")
+    for wire in WIRES:
+        voices = recordings(wire.sample_rate)
+        chunks = wire.chunks(voices[0])
+        figures[str(wire)] = {
+            "pipeline": pipeline(wire, chunks, rounds),
+            "target": TARGETS.get(wire),
+            "session": await session(wire, chunks, rounds),
+            "socket": await socket(
+                wire, [frames(wire.chunks(v)) for v in voices], options.streams, seconds
+            ),
+        }
+    if options.json:
+        print(as_json(figures))
+        return
+    print("CPU milliseconds per second of audio and channel, in the pipeline:\n")
+    rows: list[list[object]] = []
+    for name, figure in figures.items():
+        costs = figure["pipeline"]
+        row = [name, *(costs[stage] for stage in STAGES), costs["total"]]
+        rows.append([*row, figure["target"] or "", round(1000 / costs["total"])])
+    print(table(["audio", *STAGES, "total", "target", "channels/core"], rows))
+    print("\nThe same with what is around the pipeline:\n")
+    rows = []
+    for name, figure in figures.items():
+        at_socket = figure["socket"]
+        rows.append(
+            [
+                name,
+                figure["pipeline"]["total"],
+                figure["session"],
+                at_socket["ms_per_s"],
+                round(1000 / at_socket["ms_per_s"]),
+                at_socket["server_cores"],
+                at_socket["generator_cores"],
+                at_socket["others_cores"],
+                at_socket["dropped_ms"],
+            ]
+        )
+    head = ["audio", "pipeline", "session", "socket", "streams/core"]
+    head += ["server cores", "generator cores", "others' cores", "dropped ms"]
+    print(table(head, rows))
+    print(f"\nsocket: {options.streams} streams in real time for {seconds} s")
+
+
+if __name__ == "__main__":
+    parser = arguments(__doc__ or "", EXAMPLES)
+    parser.add_argument("--streams", type=int, default=50, help="at the socket (default: 50)")
+    asyncio.run(main(parser.parse_args()))
