@@ -53,7 +53,7 @@ class Call:
         self._query = query
         self._lossy = lossy
         self._backoff = backoff or Backoff()
-        self._sample_rate = audio.sample_rate
+        self._audio = audio
         self._piece = max(1, int(PIECE_S * audio.sample_rate)) * audio.bytes_per_frame
         self._backlog = Backlog(audio, backlog_s)
         self._token: str | None = None
@@ -254,7 +254,11 @@ class Call:
                     self._lost = None
                 self._token = event.get("resume_token")
                 limits = event.get("limits", {})
-                self._piece = min(self._piece, int(limits.get("max_message_bytes", self._piece)))
+                most = (
+                    int(limits.get("max_frame_ms", 10_000)) * self._audio.bytes_per_second // 1000
+                )
+                most = min(most, int(limits.get("max_message_bytes", most)))
+                self._piece = min(self._piece, max(1, most))
                 self._greeted.set()
                 self._begun.set()
             case "audio.ack":
@@ -271,7 +275,7 @@ class Call:
     def _ended(self, event: Event) -> None:
         """The session is over; after a fatal error that may pass, another one is to follow."""
         if self._fault is not None:
-            self._acknowledged(event["totals"]["audio_ms"] * self._sample_rate // 1000)
+            self._acknowledged(event["totals"]["audio_ms"] * self._audio.sample_rate // 1000)
             if not (self._closing and self._backlog.drained):
                 self._token, self._lost = None, str(self._fault.get("message"))
                 return

@@ -82,7 +82,10 @@ class Server:
             raise NoServer(f"no server answers at {parts.netloc}: {why}") from None
 
     def _context(self) -> ssl.SSLContext:
-        return self.tls or ssl.create_default_context(cafile=self.ca_file)
+        try:
+            return self.tls or ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise Refused(1015, "tls", f"{self.ca_file} is no PEM certificate: {error}") from None
 
 
 def verdict(closed: ConnectionClosed, error: Mapping[str, Any] | None = None) -> Broken | Refused:

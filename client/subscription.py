@@ -54,14 +54,14 @@ async def subscribe(
         message["rate_hz"] = rate_hz
     retries = Retries(backoff or Backoff())
     now = asyncio.get_running_loop().time
-    since: dict[str, int] = {}
+    seen: dict[str, tuple[str, int]] = {}
     ever = False
     while True:
         begun, welcome, fault = now(), False, None
         broken: Broken
         try:
             async with await server.connect(SUBSCRIBE) as socket:
-                await socket.send(orjson.dumps({**message, "since": since}).decode())
+                await socket.send(orjson.dumps({**message, "since": _since(seen)}).decode())
                 while True:
                     event = orjson.loads(await socket.recv())
                     # With a `sub` it is a stream's own trouble.
@@ -69,7 +69,7 @@ async def subscribe(
                         fault = event
                     welcome = welcome or event.get("type") == "subscribed"
                     ever = ever or welcome
-                    _remember(since, event)
+                    _remember(seen, event)
                     yield event
         except ConnectionClosedOK as closed:
             ending = verdict(closed, fault)
@@ -92,14 +92,21 @@ async def subscribe(
         await asyncio.sleep(delay)
 
 
-def _remember(since: dict[str, int], event: Event) -> None:
+def _since(seen: dict[str, tuple[str, int]]) -> dict[str, int]:
+    return {stream_id: seq for stream_id, (_, seq) in seen.items()}
+
+
+def _remember(seen: dict[str, tuple[str, int]], event: Event) -> None:
+    """Keep each stream's place: its session and the largest `seq` of that."""
     stream_id, seq = event.get("stream_id"), event.get("seq")
     if not isinstance(stream_id, str) or not isinstance(seq, int):
         return
+    session_id = str(event.get("session_id"))
+    before, last = seen.pop(stream_id, (session_id, -1))
     if event["type"] == "session.closed":
-        since.pop(stream_id, None)
         return
-    # Scores held back by the rate may come after events with larger numbers.
-    since[stream_id] = max(seq, since.pop(stream_id, -1))
-    if len(since) > MAX_SINCE:
-        del since[next(iter(since))]
+    # Scores held back by the rate may come after events with larger numbers; a new session of the
+    # same stream begins again.
+    seen[stream_id] = (session_id, max(seq, last) if before == session_id else seq)
+    if len(seen) > MAX_SINCE:
+        del seen[next(iter(seen))]

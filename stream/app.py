@@ -24,12 +24,12 @@ from stream.backends.base import Backend, ModelRefused
 from stream.batcher import Batcher
 from stream.config import Config, ConfigError, ServerConfig
 from stream.events import model_body
-from stream.http import Pages, refuse, same_origin
+from stream.http import Pages, known_host, refuse, same_origin
 from stream.hub import Hub
 from stream.ingest.native import Producer
 from stream.metrics import Metrics
-from stream.protocol import SUBPROTOCOL, ProtocolError, Query
-from stream.sessions import Sessions
+from stream.protocol import SUBPROTOCOL, Query
+from stream.sessions import Sessions, draining
 from stream.sinks.base import Sink
 from stream.sinks.mqtt import MqttSink
 from stream.subscriber import Subscriber
@@ -57,7 +57,7 @@ class App:
     def __init__(self, config: Config, load: Callable[[], Backend]) -> None:
         self._config = config
         self._node = config.server.name
-        self._metrics = Metrics(VERSION, self._node)
+        self._metrics = Metrics(VERSION)
         self._audit = AuditLog(config.privacy.audit_log)
         self._batcher = Batcher(
             load,
@@ -111,7 +111,7 @@ class App:
                 tasks.append(asyncio.create_task(self._sessions.run(), name="sessions"))
                 # Not before: a broker that hears "online" may count on scores.
                 tasks += [asyncio.create_task(sink.run(), name="sink") for sink in self._sinks]
-                await self._stopping.wait()
+                await self._until_stopped(tasks)
                 await self._drain()
         finally:
             for task in tasks:
@@ -124,6 +124,14 @@ class App:
             logging.shutdown()
             os._exit(0)
         return 0
+
+    async def _until_stopped(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Wait for the signal; a task that ends before is a fault that must not go unnoticed."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in done - {stopping}:
+            await task
 
     async def _listen(self) -> WebSocketServer:
         config, limits = self._config.server, self._config.limits
@@ -204,8 +212,7 @@ class App:
         assert self._sessions is not None
         # The port stays open meanwhile: /readyz has to say no, and late calls get a 503.
         await self._sessions.drain(timeout * 0.7)
-        error = ProtocolError("draining", "this server is going away", retry_after_s=1.0)
-        leaving = [subscriber.leave(error) for subscriber in self._subscribers]
+        leaving = [subscriber.leave(draining()) for subscriber in self._subscribers]
         stopping = [sink.stop(timeout * 0.2) for sink in self._sinks]
         await asyncio.gather(*leaving, *stopping, return_exceptions=True)
         await self._batcher.stop(timeout * 0.1)
@@ -234,6 +241,12 @@ class App:
             url = urlsplit(request.path)
         except ValueError:
             return refuse(HTTPStatus.BAD_REQUEST, "the request's path is no path")
+        config = self._config.server
+        if not known_host(request.headers.get("Host", ""), config.origins, _local(config)):
+            return refuse(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "this server is not known by that name: add its origin to server.origins",
+            )
         if url.path not in (PRODUCE, SUBSCRIBE):
             return self._pages.answer(request)
         response = self._admit(url.path, parse_qs(url.query), request)
@@ -246,8 +259,7 @@ class App:
             return refuse(HTTPStatus.UPGRADE_REQUIRED, f"{path} is a WebSocket endpoint")
         origin = request.headers.get("Origin")
         host = request.headers.get("Host", "")
-        config = self._config.server
-        if origin is not None and not same_origin(origin, host, config.origins, _local(config)):
+        if origin is not None and not same_origin(origin, host, self._config.server.origins):
             return refuse(HTTPStatus.FORBIDDEN, f"origin_forbidden: add {origin} to server.origins")
         if self._sessions is None:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the model is loading", 2)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.backends.base import Backend
-from stream.types import FrameScores, GapReason, Logits, ModelInfo, Window
+from stream.config import ConfigError
+from stream.types import FrameScores, GapReason, Logits, ModelInfo, Window, to_ms
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,11 @@ class BatchReport:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
+    """`since` is when the slot's turn began to count, `due` when this very window was offered."""
+
     window: Window
     since: float
+    due: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +60,7 @@ class _Row:
     slot: Slot
     window: Window
     since: float
+    due: float
 
 
 class Slot:
@@ -98,10 +103,6 @@ class Slot:
     def hurry(self) -> None:
         """Let whoever waits for `free` go on at once."""
         self._free.set()
-
-    @property
-    def is_idle(self) -> bool:
-        return self._idle.is_set()
 
     def begun(self, window: Window) -> None:
         """The batcher took `window`; a newer one may wait already."""
@@ -167,11 +168,11 @@ class Batcher:
     def put(self, slot: Slot, window: Window) -> Window | None:
         """`Slot.offer`: the newer window takes the older one's place in the queue."""
         with self._room:
-            before = self._waiting.get(slot)
+            before, now = self._waiting.get(slot), time.monotonic()
             if before is not None:
-                replaced, before.window = before.window, window
+                replaced, before.window, before.due = before.window, window, now
                 return replaced
-            self._waiting[slot] = _Waiting(window, time.monotonic())
+            self._waiting[slot] = _Waiting(window, now, now)
             self._room.notify()
             return None
 
@@ -230,21 +231,31 @@ class Batcher:
         try:
             self._backend = self._load()
             self._info = self._backend.info
+            self._check(lengths)
             self._sizes = [n for n in self._info.batch_sizes if n <= self._max_batch] or [1]
             self._warm_up(lengths)
         except BaseException as error:
             self._tell(_settle, ready, None, error)
             return
         self._tell(_settle, ready, self._info, None)
-        while rows := self._take():
+        # No rows: a probe, because all is quiet and the model was in trouble.
+        while (rows := self._take()) is not None:
             self._busy_since = time.monotonic()
             self._tell(self._began, rows)
-            results = self._infer([row.window.audio for row in rows])
+            results = self._infer([row.window.audio for row in rows]) if rows else []
             elapsed = time.monotonic() - self._busy_since
             self._judge(results)
             self._busy_since = None
             self._tell(self._done, rows, results, elapsed)
         self._backend.close()
+
+    def _check(self, lengths: Sequence[int]) -> None:
+        offered = self._info.lengths
+        if any(length not in offered for length in lengths):
+            raise ConfigError(
+                f"windows.lengths_ms: {self._info.id} takes windows of "
+                f"{', '.join(str(to_ms(n)) for n in offered)} ms"
+            )
 
     def _warm_up(self, lengths: Sequence[int]) -> None:
         """Run the largest shapes first: memory is claimed once and the first call is not slow."""
@@ -253,7 +264,8 @@ class Batcher:
         self._noise = noise[: min(lengths)]
         for done, (length, size) in enumerate(shapes, 1):
             logits = self._backend.infer(np.repeat(noise[None, :length], size, axis=0))
-            if logits.ndim != 3 or len(logits) != size or not np.isfinite(logits).all():
+            expected = (size, logits.shape[1], len(self._info.labels)) if logits.ndim == 3 else ()
+            if logits.shape != expected or not np.isfinite(logits).all():
                 raise RuntimeError(
                     f"model {self._info.id} gave logits {logits.shape} for {size} windows of "
                     f"{length} samples; expected finite [windows, frames, labels]"
@@ -271,25 +283,24 @@ class Batcher:
         """Whether the model answers to noise that it answered to when it warmed up."""
         return self._infer([self._noise])[0] is not None
 
-    def _take(self) -> list[_Row]:
-        """Block until there is work; the rows of the next batch, empty when stopping."""
+    def _take(self) -> list[_Row] | None:
+        """Block until there is work; the rows of the next batch, none to probe, None to stop."""
         limit = self._sizes[-1]
         with self._room:
             while True:
                 # In trouble it gets no calls, so it has to find out by itself that it is well.
                 patience = PROBE_S if self._failures else None
                 if not self._room.wait_for(lambda: self._waiting or self._stopping, patience):
-                    self._judge([])
-                    continue
-                if self._stopping:
                     return []
+                if self._stopping:
+                    return None
                 full = self._room.wait_for(lambda: len(self._waiting) >= limit, self._max_wait_s)
                 if full or self._waiting:
                     break
             oldest = next(iter(self._waiting.values()))
             length = oldest.window.length
             rows = [
-                _Row(slot, waiting.window, waiting.since)
+                _Row(slot, waiting.window, waiting.since, waiting.due)
                 for slot, waiting in self._waiting.items()
                 if waiting.window.length == length
             ][:limit]
@@ -335,15 +346,16 @@ class Batcher:
     def _done(self, rows: Sequence[_Row], results: Sequence[Logits | None], elapsed: float) -> None:
         now = time.monotonic()
         lost = sum(logits is None for logits in results)
-        queued = tuple(now - elapsed - row.since for row in rows)
-        self._report(BatchReport(len(rows), lost, queued, elapsed))
+        if rows:
+            queued = tuple(now - elapsed - row.since for row in rows)
+            self._report(BatchReport(len(rows), lost, queued, elapsed))
         self._batch = ()
         if self._given_up:
             self._given_up = False
             log.warning("inference answers again", extra={"elapsed_s": round(elapsed, 1)})
             return
         for row, logits in zip(rows, results, strict=True):
-            self._tell_row(row, logits, "inference_failed", now - row.since)
+            self._tell_row(row, logits, "inference_failed", now - row.due)
 
     def _tell_row(
         self, row: _Row, logits: Logits | None, reason: GapReason, waited_s: float

@@ -84,11 +84,6 @@ class ChannelPipeline:
     def speaking(self) -> bool:
         return self._segmenter.speech is not None
 
-    @property
-    def scored_until(self) -> int:
-        """Up to where everything was scored or reported lost."""
-        return max(0, self._settled)
-
     def feed(self, samples: Samples) -> Iterator[Window | Event]:
         """Take float32[n]; yields what becomes due, in the order of time. Must be run to its end.
 

@@ -83,7 +83,7 @@ class Pages:
 
     def answer(self, request: Request) -> Response:
         """The response to a GET or HEAD; other methods are refused."""
-        method = getattr(request, "method", "GET")
+        method = request.method
         if method not in ("GET", "HEAD"):
             response = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not offered here\n")
             response.headers["Allow"] = "GET, HEAD"
@@ -146,16 +146,22 @@ def _json(status: HTTPStatus, document: Any) -> Response:
     return response
 
 
-def same_origin(origin: str, host: str, allowed: tuple[str, ...], local: bool) -> bool:
-    """Whether a browser at `origin` may connect to us at `host`: our own page, or one allowed.
+def known_host(host: str, allowed: tuple[str, ...], local: bool) -> bool:
+    """Whether a request may call this server `host`.
 
-    A `local` server is also reached by any name that somebody points at this machine (DNS
-    rebinding), so there only names that nobody else can own are our own page.
+    A `local` server is reached by any name that somebody points at this machine (DNS rebinding),
+    so there it answers only to names that nobody else can own, and to those of `allowed` origins.
     """
-    if origin in allowed:
-        return True
     try:
-        url = urlsplit(origin)
-        return url.netloc == host and (not local or url.hostname in LOCAL_NAMES)
+        ours = urlsplit(f"//{host}").hostname in LOCAL_NAMES
+        return not local or ours or any(urlsplit(origin).netloc == host for origin in allowed)
+    except ValueError:
+        return False
+
+
+def same_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
+    """Whether a browser at `origin` may connect to us at `host`: our own page, or one allowed."""
+    try:
+        return origin in allowed or urlsplit(origin).netloc == host
     except ValueError:
         return False

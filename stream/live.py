@@ -60,7 +60,7 @@ class LiveStream:
         self._kept_bytes += len(event.data)
         while (
             len(self.recent) > most
-            or self._kept_bytes > KEPT_BYTES
+            or (self._kept_bytes > KEPT_BYTES and len(self.recent) > 1)
             or self.recent[0].since < now - keep_s
         ):
             self._kept_bytes -= len(self.recent.popleft().data)

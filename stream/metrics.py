@@ -24,9 +24,9 @@ SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 class Metrics:
     """All series of one process, and the few verbs that move them."""
 
-    def __init__(self, version: str, node: str) -> None:
+    def __init__(self, version: str) -> None:
         self.registry = r = CollectorRegistry()
-        self._version, self._node = version, node
+        self._version = version
         self._build = Gauge(
             "emotide_build_info",
             "Always 1; what runs is in the labels",

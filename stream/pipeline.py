@@ -129,11 +129,6 @@ class StreamPipeline:
         return self.channels[window.channel].failed(window, reason)
 
     @property
-    def scored_until(self) -> int:
-        """Up to where every channel has been scored or reported lost, in samples at 16 kHz."""
-        return min((c.scored_until for c in self.channels.values()), default=self.position)
-
-    @property
     def lost(self) -> int:
         """Speech that was reported as lost, in samples at 16 kHz over all channels."""
         return sum(c.lost for c in self.channels.values())

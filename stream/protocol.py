@@ -214,15 +214,22 @@ class SessionClose(_Message):
     type: Literal["session.close"]
 
 
+Glob = Annotated[str, Field(min_length=1, max_length=64)]
+Globs = Annotated[tuple[Glob, ...], Field(min_length=1, max_length=64)]
+Names = Annotated[tuple[Glob, ...], Field(max_length=64)]
+
+
 class Filter(_Strict):
     """What a subscriber wants to hear; globs in `streams` and `events`, all of it by default."""
 
-    streams: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
-    tags: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
-    events: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
-    labels: tuple[str, ...] = ()
-    min_score: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    streams: Globs = ("*",)
+    tags: Names = ()
+    roles: Names = ()
+    events: Globs = ("*",)
+    labels: Names = ()
+    min_score: Annotated[dict[Glob, Annotated[float, Field(ge=0, le=1)]], Field(max_length=64)] = (
+        Field(default_factory=dict)
+    )
 
 
 class Subscribe(_Message):
@@ -231,7 +238,7 @@ class Subscribe(_Message):
     filter: Filter = Filter()
     rate_hz: Annotated[float, Field(gt=0, le=50)] | None = None
     snapshot: bool = True
-    since: dict[str, int] = Field(default_factory=dict)
+    since: Annotated[dict[str, int], Field(max_length=10_000)] = Field(default_factory=dict)
 
 
 class Unsubscribe(_Message):
@@ -278,6 +285,17 @@ def parse_query(query: Query) -> SessionConfig | None:
     """
     config = _configured(_wishes(query))
     return config if "sample_rate" in query else None
+
+
+_FLAG = TypeAdapter(bool)
+
+
+def parse_flag(query: Query, key: str) -> bool:
+    """A yes or no in a URL's query; no when it is not there. Raises `ProtocolError`."""
+    try:
+        return _FLAG.validate_python(query.get(key, ["false"])[-1])
+    except ValidationError:
+        raise ProtocolError("config_invalid", f"{key}: say true or false", param=key) from None
 
 
 def overlay(query: Query, update: SessionConfig) -> SessionConfig:

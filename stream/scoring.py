@@ -34,9 +34,9 @@ class Scoring:
         self._slots = {channel: batcher.slot(self) for channel in pipeline.channels}
 
     @property
-    def idle(self) -> bool:
-        """Whether no window waits or is being scored."""
-        return all(slot.is_idle for slot in self._slots.values())
+    def processed(self) -> int:
+        """Up to where all speech was scored or told as lost, in samples at 16 kHz."""
+        return min((w.fresh for w in self._open), default=self._pipeline.position)
 
     async def drive(self, items: Iterator[Window | Event], patience: float) -> None:
         """Run a pipeline's output to its end.
@@ -91,6 +91,7 @@ class Scoring:
         late = list(self._open)
         self.withdraw()
         for window in late:
+            self._metrics.window("inference_timeout")
             self._tell_all(self._pipeline.failed(window, "inference_timeout"))
 
     # -- the batcher's listener --------------------------------------------------------------

@@ -182,26 +182,34 @@ class Session:
         self.emit({"type": "session.annotated", "audio_ms": position, **said})
 
     async def finish(self, reason: str, timeout_s: float) -> None:
-        """Score what is left, tell the totals, and end. Safe to call twice."""
+        """Score what is left, tell the totals, and end; a second caller waits for the first."""
         if self.ended:
+            await self.over.wait()
             return
         self.ended = True
-        deadline = time.monotonic() + timeout_s
-        if self._line.locked():
-            self._scoring.hurry()
-        if reason != "objected":
-            async with self._line:
-                await self._scoring.drive(self._pipeline.finish(), deadline)
-            await self._scoring.settle(deadline)
-            self._scoring.give_up()
-        self._scoring.withdraw()
-        self.acknowledge()
-        self._state("ended")
-        self.emit(self._closing(reason))
-        self.over.set()
-        self._hub.closed(self.live)
-        self._metrics.session_closed(self.live.adapter, reason)
-        self._scoring.forget()
+        try:
+            if reason == "objected":
+                self._scoring.withdraw()
+            else:
+                await self._score_tail(time.monotonic() + timeout_s, timeout_s / 2)
+            self.acknowledge()
+            self.live.state = "ended"
+            self.emit(self._closing(reason))
+        finally:
+            self.over.set()
+            self._hub.closed(self.live)
+            self._metrics.session_closed(self.live.adapter, reason)
+            self._scoring.forget()
+
+    async def _score_tail(self, deadline: float, patience_s: float) -> None:
+        """Score what came in until now; what is not scored by the deadline is told as lost."""
+        late = asyncio.get_running_loop().call_later(patience_s, self._scoring.hurry)
+        async with self._line:
+            late.cancel()
+            self._scoring.hurry(False)
+            await self._scoring.drive(self._pipeline.finish(), deadline)
+        await self._scoring.settle(deadline)
+        self._scoring.give_up()
 
     # -- what goes out -----------------------------------------------------------------------
 
@@ -270,9 +278,7 @@ class Session:
                 "type": "audio.ack",
                 "received_ms": to_ms(pipeline.position),
                 "received_samples": pipeline.received,
-                "processed_ms": to_ms(
-                    pipeline.position if self._scoring.idle else pipeline.scored_until
-                ),
+                "processed_ms": to_ms(self._scoring.processed),
                 "dropped_ms": to_ms(pipeline.lost),
             },
             shared=False,

@@ -43,13 +43,15 @@ class Connection(Protocol):
         """Tell the error, end the session within `finish_s` seconds, close."""
         ...
 
-    async def replaced(self, error: ProtocolError) -> None:
-        """Tell the error and close, without ending the session."""
-        ...
-
     async def leave(self, code: int, reason: str) -> None:
         """Close after everything said so far was sent."""
         ...
+
+
+def draining() -> ProtocolError:
+    return ProtocolError(
+        "draining", "this server is going away; connect again in a moment", retry_after_s=1.0
+    )
 
 
 class Sessions:
@@ -93,6 +95,8 @@ class Sessions:
         takeover: bool,
     ) -> Session:
         """Grant and register a session. Raises `ProtocolError`."""
+        if self.draining:
+            raise draining()
         if self.full:
             raise ProtocolError(
                 "overloaded",
@@ -101,7 +105,9 @@ class Sessions:
             )
         admitted = admit(self._config, wanted, self._model)
         if wanted.stream_id is not None:
-            await self._make_way(wanted.stream_id, takeover)
+            # Whoever else waited for the id may have got it meanwhile: look again.
+            while (holder := self._holder(wanted.stream_id)) is not None:
+                await self._displace(holder, wanted.stream_id, takeover)
         session = Session(
             self._config,
             wanted,
@@ -138,9 +144,9 @@ class Sessions:
         self._parked.pop(session, None)
         before = self._connections.get(session)
         if before is not None:
-            error = ProtocolError("stream_conflict", "resumed on another connection")
-            self._spawn(before.replaced(error))
-        self._connections[session] = connection
+            self._spawn(before.leave(4409, "resumed elsewhere"))
+        if not session.over.is_set():
+            self._connections[session] = connection
         return session
 
     def owns(self, connection: Connection, session: Session) -> bool:
@@ -197,13 +203,8 @@ class Sessions:
     async def drain(self, timeout_s: float) -> None:
         """Score the tails, tell the clients, close; all at once, within `timeout_s`."""
         self.draining = True
-        error = ProtocolError(
-            "draining",
-            "this server is going away; connect again in a moment",
-            retry_after_s=1.0,
-        )
         finish_s = timeout_s * 0.6
-        waiting = [c.refuse(error, finish_s) for c in list(self._connections.values())]
+        waiting = [c.refuse(draining(), finish_s) for c in list(self._connections.values())]
         waiting += [self.finish(s, "draining", finish_s) for s in list(self._parked)]
         done = asyncio.gather(*waiting, *self._tasks, return_exceptions=True)
         try:
@@ -211,12 +212,12 @@ class Sessions:
         except TimeoutError:
             log.warning("drain timed out", extra={"sessions": len(self)})
 
-    async def _make_way(self, stream_id: str, takeover: bool) -> None:
-        """See to it that nobody streams under this id. Raises `ProtocolError`."""
+    def _holder(self, stream_id: str) -> Session | None:
         live = self._hub.streams.get(stream_id)
-        session = next((s for s in self._by_token.values() if s.live is live), None)
-        if session is None:
-            return
+        return next((s for s in self._by_token.values() if s.live is live), None)
+
+    async def _displace(self, session: Session, stream_id: str, takeover: bool) -> None:
+        """End the session that has the id, if it may be ended. Raises `ProtocolError`."""
         connection = self._connections.get(session)
         if connection is not None and not takeover:
             raise ProtocolError(
@@ -227,26 +228,28 @@ class Sessions:
             )
         error = ProtocolError("stream_conflict", "another connection took stream_id over")
         if connection is not None:
-            session.emit(error.body())
+            session.emit(error.body(), shared=False)
         await self.finish(session, "taken_over", FINISH_S / 2)
         if connection is not None:
             self._spawn(connection.leave(error.close_code, error.code))
 
     def _expire(self, session: Session, connection: Connection, now: float) -> None:
         limits = self._config.limits
-        error = None
         if now - connection.last_heard > limits.idle_timeout_s:
             error = ProtocolError(
                 "idle_timeout",
                 f"nothing came for {limits.idle_timeout_s:g} s; send keepalive while there is "
                 "no audio",
             )
+            # This is also how a network that went away in silence looks: the producer may be back.
+            session.emit(error.body(), shared=False)
+            self._metrics.refused(error.code)
+            self._spawn(connection.leave(error.close_code, error.code))
+            self.lost(session, connection)
         elif now - session.since > limits.max_session_s:
             error = ProtocolError(
                 "session_expired", f"a session lasts at most {limits.max_session_s:g} s"
             )
-        if error is not None:
-            connection.last_heard = now
             self._spawn(connection.refuse(error))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:

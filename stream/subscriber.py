@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -24,6 +25,8 @@ from stream.protocol import (
     parse_subscriber,
 )
 from stream.queues import ConflatingQueue
+
+log = logging.getLogger(__name__)
 
 MAX_SUBSCRIPTIONS = 32
 PATIENCE = 10
@@ -67,16 +70,24 @@ class Subscriber:
                             "subscribers send JSON text; audio belongs on /v1/stream",
                             fatal=False,
                         )
+                    if len(text) > self._limits.max_message_bytes:
+                        raise ProtocolError(
+                            "message_too_large",
+                            f"send at most {self._limits.max_message_bytes} bytes at once",
+                        )
                     self._act(text)
                 except ProtocolError as error:
                     mistakes += 1
                     self._metrics.refused(error.code)
-                    error.fatal = mistakes >= PATIENCE
+                    error.fatal = mistakes >= PATIENCE or error.code == "message_too_large"
                     self._say(error.body())
                     if error.fatal:
                         await self._leave(error)
         except ConnectionClosed:
             pass
+        except Exception:
+            log.exception("a subscriber failed")
+            raise
         finally:
             self._metrics.subscribers.dec()
             for task in tasks:
@@ -129,13 +140,18 @@ class Subscriber:
         if wanted.snapshot:
             streams = [subscription.snapshot(stream) for stream in matched]
             self._say({"type": "snapshot", "sub": wanted.id, "streams": streams})
-        for stream in matched:
-            since = wanted.since.get(stream.stream_id)
-            if since is not None:
-                missed = [kept for kept in stream.recent if kept.seq > since]
-                for event in (Sealed(m.seq, orjson.loads(m.data), m.data) for m in missed):
-                    if event.type != "audio.ack":
-                        subscription.replay(event)
+        missed = [
+            kept
+            for stream in matched
+            if stream.stream_id in wanted.since
+            for kept in stream.recent
+            if kept.seq > wanted.since[stream.stream_id] and kept.type != "audio.ack"
+        ]
+        # The past must not push the present out of the queue; what does not fit is told as lagged.
+        too_many = max(0, len(missed) - self._limits.subscriber_queue // 2)
+        self._outbox.dropped += too_many
+        for kept in missed[too_many:]:
+            subscription.replay(Sealed(kept.seq, orjson.loads(kept.data), kept.data))
 
     def _say(self, body: dict[str, Any]) -> None:
         self._outbox.put(_encode(body))
@@ -180,10 +196,11 @@ class Subscriber:
                     self._socket.transport.abort()
                 return
             since_ping += 1.0
-            if since_ping >= PING_S:
+            if blocked is None and since_ping >= PING_S:
                 since_ping = 0.0
                 try:
-                    await asyncio.wait_for(await self._socket.ping(), PING_S)
+                    async with asyncio.timeout(PING_S):
+                        await (await self._socket.ping())
                 except (TimeoutError, ConnectionClosed):
                     self._socket.transport.abort()
                     return

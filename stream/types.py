@@ -30,7 +30,7 @@ BYTES_PER_SAMPLE: Mapping[str, int] = {"linear16": 2, "f32le": 4, "mulaw": 1, "a
 Trigger = Literal["interval", "speech_end", "flush", "split"]
 """What made a window due: a hop of new speech, or the way its utterance ended."""
 
-GapReason = Literal["overload", "inference_failed", "inference_timeout", "skipped"]
+GapReason = Literal["overload", "inference_failed", "inference_timeout"]
 
 
 def to_ms(position: int) -> int:

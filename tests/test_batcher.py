@@ -249,9 +249,9 @@ def test_a_window_is_taken_scored_and_told_on_the_loop_s_thread() -> None:
     async def story(bench: Bench) -> None:
         ear, slot = bench.slot()
         offered = window()
-        assert slot.is_idle
+        assert slot._idle.is_set()
         assert slot.offer(offered) is None
-        assert not slot.is_idle
+        assert not slot._idle.is_set()
         assert await slot.idle(5)
         assert await slot.free(0)
         assert ear.taken_ == [offered]
@@ -434,7 +434,7 @@ def test_what_was_withdrawn_is_not_scored() -> None:
         ear, slot = bench.slot()
         slot.offer(window())
         slot.withdraw()
-        assert slot.is_idle
+        assert slot._idle.is_set()
         assert await slot.free(0)
         assert bench.batcher.waiting == 0
         bench.backend.open.set()

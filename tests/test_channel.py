@@ -526,14 +526,3 @@ def test_the_memory_of_an_hour_of_silence_is_that_of_a_minute() -> None:
         assert list(pipeline.feed(minute)) == []
     assert pipeline.position == 3600 * S
     assert size() == before
-
-
-def test_scored_until_follows_the_results_and_is_never_negative() -> None:
-    slot = Slot(channel(CALM, STANDARD))
-    assert slot.pipeline.scored_until == 0
-    speak(slot, "x" * 10 + "t")
-    assert slot.pipeline.scored_until == 0
-    speak(slot, "s")
-    assert slot.pipeline.scored_until == S
-    speak(slot, "x" * 10 + "tf")
-    assert slot.pipeline.scored_until == 2 * S

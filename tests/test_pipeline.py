@@ -18,7 +18,6 @@ from stream.types import (
     SAMPLE_RATE,
     AudioFormat,
     Event,
-    FrameScores,
     Score,
     Segment,
     SpeechEnd,
@@ -332,18 +331,8 @@ def test_nothing_at_all_gives_nothing() -> None:
     line = pipeline(STUDIO)
     assert analyse(line, [], BACKEND.score) == []
     assert analyse(line, [b""], BACKEND.score) == []
-    assert (line.position, line.scored_until, line.lost) == (0, 0, 0)
+    assert (line.position, line.lost) == (0, 0)
     assert line.channels[0].summary() == {}
-
-
-def test_a_stream_is_scored_as_far_as_its_slowest_channel() -> None:
-    line = pipeline(PHONE, (0, 1))
-    windows = [item for item in line.feed(wire(PHONE)) if isinstance(item, Window)]
-    first = next(window for window in windows if window.channel == 0)
-    line.taken(first)
-    line.scored(FrameScores(first, BACKEND.score(first).logits))
-    assert line.channels[0].scored_until == first.end
-    assert line.scored_until == 0
 
 
 def test_windows_and_gaps_of_one_channel_are_kept_from_the_other() -> None:

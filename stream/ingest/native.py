@@ -26,6 +26,7 @@ from stream.protocol import (
     SessionConfig,
     SessionUpdate,
     overlay,
+    parse_flag,
     parse_producer,
     parse_query,
 )
@@ -62,7 +63,10 @@ class Producer:
         self._model = model
         self._sessions = sessions
         self._metrics = metrics
-        self._outbox: ConflatingQueue[bytes] = ConflatingQueue(config.limits.subscriber_queue)
+        self._outbox: ConflatingQueue[bytes] = ConflatingQueue(
+            # A returning producer is told all that it missed at once.
+            config.limits.subscriber_queue + config.limits.resume_events + 1
+        )
         self._session: Session | None = None
         self._session_id = new_session_id()
         self._seq = 0
@@ -98,14 +102,10 @@ class Producer:
         self._metrics.refused(error.code)
         if self._session is None:
             self._say(error.body())
-        elif not self._session.ended:
-            self._session.emit(error.body())
+        elif self._sessions.owns(self, self._session):
+            if not self._session.ended:
+                self._session.emit(error.body(), shared=False)
             await self._sessions.finish(self._session, error.code, finish_s)
-        await self.leave(error.close_code, error.code)
-
-    async def replaced(self, error: ProtocolError) -> None:
-        """Another connection has the session, or its id, now: tell this one and close it."""
-        self._say(error.body())
         await self.leave(error.close_code, error.code)
 
     async def leave(self, code: int, reason: str) -> None:
@@ -158,7 +158,12 @@ class Producer:
                             "sample_rate (and encoding, channels) into the URL",
                             param="session.audio.sample_rate",
                         )
-                    said = parse_producer(message)
+                    try:
+                        said = parse_producer(message)
+                    except ProtocolError as error:
+                        self._bear(error)
+                        self._say(error.body())
+                        continue
                     if isinstance(said, SessionUpdate):
                         return overlay(query, said.session)
                     if isinstance(said, SessionClose):
@@ -169,7 +174,7 @@ class Producer:
             ) from None
 
     async def _open(self, wanted: SessionConfig, query: Query, kind: str) -> Session:
-        takeover = query.get("takeover", ["false"])[-1].lower() in ("1", "true")
+        takeover = parse_flag(query, "takeover")
         session = await self._sessions.open(wanted, self, self._session_id, self._seq, takeover)
         session.send = self._outbox.put
         session.open(kind, self._limits(), self._config.server.name)
@@ -213,11 +218,15 @@ class Producer:
                 else:
                     await session.audio(message)
             except ProtocolError as error:
-                self._mistakes += 1
-                if error.fatal or self._mistakes >= PATIENCE:
-                    raise
-                self._metrics.refused(error.code)
-                session.emit(error.body())
+                self._bear(error)
+                session.emit(error.body(), shared=False)
+
+    def _bear(self, error: ProtocolError) -> None:
+        """Count a mistake; raises the error when it is fatal or one too many."""
+        self._mistakes += 1
+        if error.fatal or self._mistakes >= PATIENCE:
+            raise error
+        self._metrics.refused(error.code)
 
     async def _control(self, session: Session, text: str) -> bool:
         """Act on a TEXT message; True when the session is over."""
@@ -260,7 +269,7 @@ class Producer:
     async def _gone(self, closed: ConnectionClosed) -> None:
         """The peer left: with a proper close the stream is over, else it may come back."""
         session = self._session
-        if session is None or session.ended:
+        if session is None or session.ended or not self._sessions.owns(self, session):
             return
         if closed.rcvd is not None and closed.rcvd.code in GOODBYES:
             await self._sessions.finish(session, "client_closed")

@@ -147,6 +147,10 @@ async def _open(
         await asyncio.wait({entering})
         _drop(client)
         raise
+    except (OSError, ValueError) as error:
+        # A name that cannot be one (IDNA), a certificate that is none: not aiomqtt's errors.
+        _drop(client)
+        raise BrokerGone(_said(error)) from None
     except aiomqtt.MqttError as error:
         _drop(client)
         code = getattr(error, "rc", None)

@@ -107,8 +107,10 @@ def test_a_stream_that_goes_silent(impatient: Server) -> None:
             assert (error["code"], error["fatal"]) == ("idle_timeout", True)
             assert await client.closed() == 4408
             assert 0.6 < time.monotonic() - before < 2.5
-            closed = client.events[-1]
-            assert (closed["type"], closed["reason"]) == ("session.closed", "idle_timeout")
+        # A network that went away in silence looks the same: the stream waits for its producer.
+        async with connect(impatient, query={"resume": client.token}) as again:
+            await again.until("session.resumed")
+            closed = await again.close_session()
             assert closed["totals"]["segments"] == 1, "its tail was scored all the same"
         await empty(impatient)
 

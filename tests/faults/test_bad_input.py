@@ -59,8 +59,6 @@ def harmless(client: Client) -> None:
 FATAL: dict[str, tuple[dict[str, Any], Act | None, str, int]] = {
     # name: query (empty: nothing configured yet), what is done, error code, close code
     "audio before update": ({}, binary(b"\0" * 640), "config_invalid", 4400),
-    "json before update": ({}, text("{"), "invalid_message", 4400),
-    "unknown type before update": ({}, text('{"type": "hello"}'), "unknown_message", 4400),
     "unknown key": (
         {},
         text('{"type": "session.update", "session": {"audio": {"sample_rte": 8000}}}'),
