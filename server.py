@@ -1,4 +1,4 @@
-"""Start Emotide: `python server.py --config configs/default.toml`."""
+"""Start Emotide: `.venv/bin/python server.py --config configs/default.toml`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ import asyncio
 import sys
 from pathlib import Path
 
-from stream import logs
-from stream.app import EXIT_CONFIG, EXIT_MODEL, App
-from stream.backends import select
-from stream.backends.base import ModelRefused
-from stream.config import Config, ConfigError, load, to_toml
+try:
+    from stream import logs
+    from stream.app import EXIT_CONFIG, EXIT_MODEL, VERSION, App
+    from stream.backends import select
+    from stream.backends.base import ModelRefused
+    from stream.config import Config, ConfigError, load, to_toml
+except ModuleNotFoundError as error:
+    print(
+        f"emotide: this Python has no {error.name}; `make demo` sets .venv up, then it is\n"
+        "  .venv/bin/python server.py",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 EXAMPLES = """
 examples:
-  python server.py                              embedded or GPU model, http://127.0.0.1:8765/
-  python server.py --config configs/iot.toml    publish to an MQTT broker
-  python server.py --model embedded --port 9000
-  python server.py --set vad.mode=3 --set windows.hop_ms=500
-  EMOTIDE_MQTT__PASSWORD=... python server.py --config configs/iot.toml
+  .venv/bin/python server.py                              embedded or GPU model, http://127.0.0.1:8765/
+  .venv/bin/python server.py --config configs/iot.toml    publish to an MQTT broker
+  .venv/bin/python server.py --model embedded --port 9000
+  .venv/bin/python server.py --set vad.mode=3 --set windows.hop_ms=500
+  EMOTIDE_MQTT__PASSWORD=... .venv/bin/python server.py --config configs/iot.toml
 
 Later wins: defaults, --config, EMOTIDE_SECTION__KEY in the environment, command line.
 """
@@ -32,6 +40,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"emotide {VERSION}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file; see configs/")
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", help="port to listen on (default 8765; 0 takes a free one)")

@@ -37,7 +37,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         "--api-key",
         default=os.environ.get("EMOTIDE_API_KEY"),
         metavar="KEY",
-        help="key to be let in with (default: $EMOTIDE_API_KEY)",
+        help="bearer token for a proxy in front that asks for one (default: $EMOTIDE_API_KEY)",
     )
     group.add_argument(
         "--ca-file",
@@ -95,6 +95,6 @@ def run(command: Coroutine[Any, Any, int]) -> int:
     except Refused as refused:
         status, text = FAILED, f"the server refuses: {refused}"
     except Unreachable as error:
-        status, text = FAILED, f"{error}\nstart a server with: python server.py"
+        status, text = FAILED, f"{error}\nstart a server with: .venv/bin/python server.py"
     print(text, file=sys.stderr)
     return status

@@ -33,7 +33,7 @@ the microphone needs PortAudio, which is not installed:
   Debian, Ubuntu   sudo apt-get install libportaudio2
   Fedora           sudo dnf install portaudio
   macOS            brew install portaudio
-Without it the browser page of the server works, and so does python -m client.replay"""
+Without it python -m client.replay FILE works"""
 
 EXAMPLES = """\
 examples:

@@ -27,7 +27,7 @@ examples:
       some streams; the sparklines follow anger
   python -m client.watch --once
       what is going on now, as a table, and exit
-  python -m client.watch --json | jq 'select(.type == "alert")'
+  python -m client.watch --json | jq 'select(.type == "emotion.segment")'
       every event as a line of JSON
 """
 

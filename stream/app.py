@@ -66,6 +66,8 @@ class App:
             config.model.hang_timeout_s,
             self._metrics.batch,
         )
+        self._metrics.waiting.set_function(lambda: self._batcher.waiting)
+        self._metrics.busy.set_function(self._batcher.busy_s)
         self._sinks: list[Sink] = []
         if config.mqtt.host:
             self._sinks.append(
@@ -119,6 +121,7 @@ class App:
             await asyncio.gather(*tasks, return_exceptions=True)
             server.close(close_connections=True)
             self._audit.close()
+        log.info("stopped")
         if self._batcher.alive:
             # Native code in a thread that still runs would abort the interpreter's own exit.
             logging.shutdown()
@@ -260,6 +263,7 @@ class App:
         origin = request.headers.get("Origin")
         host = request.headers.get("Host", "")
         if origin is not None and not same_origin(origin, host, self._config.server.origins):
+            log.warning("origin refused", extra={"origin": origin[:200]})
             return refuse(HTTPStatus.FORBIDDEN, f"origin_forbidden: add {origin} to server.origins")
         if self._sessions is None:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the model is loading", 2)
@@ -277,8 +281,6 @@ class App:
             due = time.monotonic() + HEARTBEAT_S
             await asyncio.sleep(HEARTBEAT_S)
             self._metrics.loop_lag.observe(max(0.0, time.monotonic() - due))
-            self._metrics.waiting.set(self._batcher.waiting)
-            self._metrics.busy.set(self._batcher.busy_s())
             self._batcher.watch()
             if self._batcher.busy_s() > self._config.model.exit_after_hang_s:
                 log.critical("inference does not come back: leaving, so that we are restarted")

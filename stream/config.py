@@ -232,9 +232,13 @@ def load(
     merged: dict[str, Any] = _read(path) if path is not None else {}
     source = str(path) if path is not None else "configuration"
     for name, text in environ.items():
-        if name.startswith(ENV_PREFIX) and "__" in name:
-            key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
-            _put(merged, key, text, name)
+        if not name.startswith(ENV_PREFIX):
+            continue
+        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("_")
+        if "__" in name:
+            _put(merged, f"{section}.{key.removeprefix('_')}", text, name)
+        elif _field(section, key) is not None:
+            raise ConfigError(f"{name}: two underscores part section and key: SECTION__KEY")
     for key, text in (overrides or {}).items():
         _put(merged, key, text, f"--set {key}")
     try:

@@ -122,6 +122,7 @@ class Sessions:
         self._by_token[session.resume_token] = session
         self._connections[session] = connection
         live = session.live
+        log.info("stream began", extra={"session_id": session.id, "roles": ",".join(live.roles)})
         self._audit.record(
             "session.start",
             session_id=session.id,
@@ -176,6 +177,7 @@ class Sessions:
         await session.finish(reason, timeout_s)
         self._connections.pop(session, None)
         if self._by_token.pop(session.resume_token, None) is not None:
+            log.info("stream ended", extra={"session_id": session.id, "reason": reason})
             self._audit.record("session.end", session_id=session.id, reason=reason)
 
     async def run(self) -> None:
