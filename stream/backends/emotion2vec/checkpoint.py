@@ -30,9 +30,9 @@ _PUBLISHED = (
     (r"norm\.", _AUDIO + "context_encoder.norm."),
     (r"(extra_tokens|alibi_scale)", _AUDIO + r"\1"),
     (r"head", "proj"),
-    (r"(blocks\.\d+)\.(qkv)", r"\1.attn.\2"),
-    (r"(blocks\.\d+)\.out", r"\1.attn.proj"),
-    (r"(blocks\.\d+)\.(fc\d)", r"\1.mlp.\2"),
+    (r"\.qkv", ".attn.qkv"),
+    (r"\.out", ".attn.proj"),
+    (r"\.(fc\d)", r".mlp.\1"),
 )
 
 
@@ -57,7 +57,10 @@ def load_network(path: Path, shape: Shape, labels: int) -> Network:
     _refuse(path, "holds in another shape", misshapen)
 
     filled: dict[str, Any] = {}
-    for portion in _portions({name: empty[wanted[name]].numel() * 4 for name in found}):
+    sizes = {name: empty[wanted[name]].numel() * 4 for name in found}
+    # A file of torch's old format cannot be mapped, only read at once.
+    limit = _PORTION if zipfile.is_zipfile(path) else sum(sizes.values())
+    for portion in _portions(sizes, limit):
         # The file is mapped anew for each portion, so that the pages already copied are let go.
         stored = _weights(path)
         for name in portion:
@@ -78,26 +81,21 @@ def load_network(path: Path, shape: Shape, labels: int) -> Network:
 
 def published_name(name: str, shape: Shape) -> str:
     """What the published checkpoints call our parameter `name`."""
-    if match := re.match(r"blocks\.(\d+)\.", name):
-        index = int(match[1])
-        own = index < shape.prenet
-        start = (
-            f"{_AUDIO}context_encoder.blocks.{index}." if own else f"blocks.{index - shape.prenet}."
-        )
-        inner = _renamed(name)[match.end() :]
-        return start + inner
     if match := re.match(r"positions\.(\d+)\.conv", name):
         start = f"{_AUDIO}relative_positional_encoder.{int(match[1]) + 1}.0"
         return start + name[match.end() :]
-    return _renamed(name)
-
-
-def _renamed(name: str) -> str:
+    if (match := re.match(r"blocks\.(\d+)", name)) and (index := int(match[1])) < shape.prenet:
+        start = f"{_AUDIO}context_encoder.blocks.{index}"
+    elif match:
+        start = f"blocks.{index - shape.prenet}"
+    else:
+        start = ""
+    rest = name[match.end() :] if match else name
     for ours, theirs in _PUBLISHED:
-        name, changed = re.subn("^" + ours, theirs, name)
+        rest, changed = re.subn("^" + ours, theirs, rest)
         if changed:
             break
-    return name
+    return start + rest
 
 
 def _weights(path: Path) -> dict[str, Any]:
@@ -126,14 +124,14 @@ def _weights(path: Path) -> dict[str, Any]:
     return weights
 
 
-def _portions(sizes: dict[str, int]) -> Iterable[list[str]]:
-    """The names in groups of about `_PORTION` bytes."""
+def _portions(sizes: dict[str, int], limit: int) -> Iterable[list[str]]:
+    """The names in groups of about `limit` bytes."""
     portion: list[str] = []
     size = 0
     for name, bytes_of_it in sizes.items():
         portion.append(name)
         size += bytes_of_it
-        if size >= _PORTION:
+        if size >= limit:
             yield portion
             portion, size = [], 0
     if portion:

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 
-def auto_model(directory: Path, threads: int = 1) -> Any:
-    """FunASR's AutoModel of a model directory, on the CPU; leaves the process as it was."""
+def auto_model(directory: Path, threads: int = 1, device: str = "cpu") -> Any:
+    """FunASR's AutoModel of a model directory; leaves the process as it was."""
     with _contained():
         from funasr import AutoModel
 
         return AutoModel(
             model=str(directory),
-            device="cpu",
+            device=device,
             ncpu=threads,
             disable_update=True,
             disable_pbar=True,

@@ -1,0 +1,1 @@
+"""What Emotide costs and carries; each module prints a table. See README.md."""
