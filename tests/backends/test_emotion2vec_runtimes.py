@@ -107,7 +107,11 @@ def test_bfloat16_is_near(exported_dir: Path) -> None:
     assert isinstance(near.runner, runners.EagerRunner)
     assert near.runner.scorer is not None
     network = near.runner.scorer.network
-    assert network.frontend[0].weight.dtype == network.head.weight.dtype == torch.float32
+    assert isinstance(exact.runner, runners.EagerRunner)
+    assert exact.runner.scorer is not None
+    whole = exact.runner.scorer.network
+    for name in ("frontend.0.weight", "frontend.0.norm.bias", "head.weight", "alibi_scale"):
+        assert torch.equal(network.state_dict()[name], whole.state_dict()[name])
     assert network.frontend[1].weight.dtype == network.blocks[0].qkv.weight.dtype == torch.bfloat16
     audio = windows(LENGTHS[2], 3)
     for one, other in zip(exact.infer(audio), near.infer(audio), strict=True):

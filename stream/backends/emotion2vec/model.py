@@ -82,15 +82,14 @@ class Network(nn.Module):
         return -distance * self.slopes * self.alibi_scale[0].float().clamp(min=0)
 
     def cast(self, dtype: torch.dtype) -> Network:
-        """Compute in `dtype`, but for the waveform's own layer and the head, which stay float32.
+        """Compute in `dtype`, but for the waveform's own layer, the positions' bias and the head.
 
         Eight bits of mantissa are enough for frames and too few for a waveform.
         """
-        first, head = self.frontend[0], self.head
-        self.to(dtype)
-        for kept in (first, head):
-            kept.float()
-        self.slopes = self.slopes.float()
+        frames = (self.front_norm, self.front_proj, self.positions, self.norm, self.blocks)
+        for module in (*self.frontend[1:], *frames):
+            module.to(dtype)
+        self.extra_tokens.data = self.extra_tokens.data.to(dtype)
         return self
 
 
