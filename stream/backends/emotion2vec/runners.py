@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from stream.backends.emotion2vec.backend import Runner
 from stream.backends.emotion2vec.model import Network
+from stream.types import SAMPLE_RATE
+
+_AT_ONCE = 4 * SAMPLE_RATE
+"""Samples that a CPU takes at once: more do not fit its caches and cost more per window."""
 
 _WARM_UP_RUNS = 3
 """Runs before a capture: cuBLAS and cuDNN choose their kernels and claim memory in the first."""
@@ -55,7 +59,9 @@ class EagerRunner:
             torch.set_num_threads(self._threads)
         assert self.scorer is not None, "closed"
         audio = torch.tensor(batch, dtype=torch.float32, device=self.scorer.kept.device)
-        logits: NDArray[np.float32] = self.scorer(audio).cpu().numpy()
+        rows = max(1, _AT_ONCE // audio.shape[1]) if audio.device.type == "cpu" else len(audio)
+        pieces = [self.scorer(piece) for piece in audio.split(rows)]
+        logits: NDArray[np.float32] = torch.cat(pieces).cpu().numpy()
         return logits
 
     def close(self) -> None:
