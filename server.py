@@ -106,7 +106,14 @@ async def _run(config: Config) -> int:
     model = config.model
     return await App(
         config,
-        lambda: select.choose(model.name, model.device, model.offline, model.threads),
+        lambda: select.choose(
+            model.name,
+            model.device,
+            model.offline,
+            model.threads,
+            model.runtime,
+            model.precision,
+        ),
     ).run()
 
 

@@ -64,6 +64,10 @@ class ModelConfig(_Section):
     """auto, embedded, emotion2vec_plus_seed|base|large, a model directory, or "module:attr"."""
     device: str = "auto"
     threads: Annotated[int, Field(ge=1, le=64)] = 1
+    runtime: Literal["auto", "torch", "onnx"] = "auto"
+    """What runs emotion2vec: auto takes an exported ONNX graph on a CPU, where there is one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 is meant for a GPU; it changed scores by up to 0.01 on random weights."""
     offline: bool = False
     """Never touch the network to find a model."""
     max_batch: Annotated[int, Field(ge=1, le=256)] = 32

@@ -23,17 +23,26 @@ class Wanted:
     device: str = "auto"
     offline: bool = False
     threads: int = 1
+    runtime: emotion2vec.Runtime = "auto"
+    precision: emotion2vec.Precision = "float32"
     why: str = ""
 
 
-def choose(name: str, device: str = "auto", offline: bool = False, threads: int = 1) -> Backend:
-    """Load the model called `name`.
+def choose(
+    name: str,
+    device: str = "auto",
+    offline: bool = False,
+    threads: int = 1,
+    runtime: emotion2vec.Runtime = "auto",
+    precision: emotion2vec.Precision = "float32",
+) -> Backend:
+    """Load the model called `name`; `runtime` and `precision` are for emotion2vec alone.
 
     `name` is a key of `BACKENDS`, a directory with model.json (embedded) or config.yaml
     (emotion2vec), or a plug-in "module:attr": a callable that returns a Backend and is given those
     of `device`, `offline` and `threads` that it names. Raises ModelRefused, naming the remedy.
     """
-    wanted = Wanted(name, device, offline, threads)
+    wanted = Wanted(name, device, offline, threads, runtime, precision)
     if name in BACKENDS:
         return BACKENDS[name](wanted)
     directory = Path(name).expanduser()
@@ -95,7 +104,13 @@ def _embedded(wanted: Wanted, directory: Path | None = None) -> Backend:
 
 def _emotion2vec(wanted: Wanted) -> Backend:
     return emotion2vec.load(
-        wanted.name, wanted.device, wanted.why, wanted.offline, threads=wanted.threads
+        wanted.name,
+        wanted.device,
+        wanted.why,
+        wanted.offline,
+        threads=wanted.threads,
+        runtime=wanted.runtime,
+        precision=wanted.precision,
     )
 
 

@@ -1,4 +1,4 @@
-"""A real emotion2vec, only small: a directory as FunASR publishes them, built in a second."""
+"""A real emotion2vec, small or of full size: a directory as FunASR publishes them."""
 
 from __future__ import annotations
 
@@ -123,8 +123,23 @@ def require() -> None:
         ) from error
 
 
-def build(directory: Path, tokens: tuple[str, ...] = NINE, published: bool = False) -> Path:
-    """Write a small model into `directory` (made if need be) and return it.
+def full_size(dim: int, heads: int) -> dict[str, Any]:
+    """The configuration of seed and base (768, 12) or large (1024, 16)."""
+    config = copy.deepcopy(CONFIG)
+    model, audio = config["model_conf"], config["model_conf"]["modalities"]["audio"]
+    model |= {"depth": 8, "embed_dim": dim, "num_heads": heads}
+    audio |= {"prenet_depth": 4, "model_depth": 8, "num_alibi_heads": heads}
+    audio["feature_encoder_spec"] = SPEC.replace("64", "512")
+    return config
+
+
+def build(
+    directory: Path,
+    tokens: tuple[str, ...] = NINE,
+    published: bool = False,
+    config: dict[str, Any] = CONFIG,
+) -> Path:
+    """Write a model of random weights into `directory` (made if need be) and return it.
 
     `published` names and wraps the weights as the published checkpoints do, with the optimiser's
     state beside them; else the file is a bare state_dict.
@@ -137,7 +152,7 @@ def build(directory: Path, tokens: tuple[str, ...] = NINE, published: bool = Fal
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(SEED)
         network = Emotion2vec(
-            model_conf=copy.deepcopy(CONFIG["model_conf"]), vocab_size=len(tokens)
+            model_conf=copy.deepcopy(config["model_conf"]), vocab_size=len(tokens)
         )
         # Fresh weights leave all logits near zero; livelier ones make every comparison sharper.
         with torch.no_grad():
@@ -149,7 +164,7 @@ def build(directory: Path, tokens: tuple[str, ...] = NINE, published: bool = Fal
         stored = {"args": None, "model": named, "last_optimizer_state": {"state": {}}}
     torch.save(stored, directory / "model.pt")
     (directory / "tokens.txt").write_text("\n".join(tokens), "utf-8")
-    write_config(directory, CONFIG)
+    write_config(directory, config)
     (directory / "configuration.json").write_text(json.dumps(CONFIGURATION), "utf-8")
     return directory
 

@@ -6,6 +6,7 @@ Uses a small model of random weights: what is tested is that we compute what Fun
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import random
 import shutil
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ from numpy.typing import NDArray
 
 from stream.backends import emotion2vec
 from stream.backends.base import LABELS, ModelRefused
-from stream.backends.emotion2vec import Emotion2vec
+from stream.backends.emotion2vec import Emotion2vec, checkpoint, locate, oracle, runners
+from stream.backends.emotion2vec.config import read_shape
 from stream.types import SAMPLE_RATE
 from tests.backends import small_model
 
@@ -71,19 +74,18 @@ def softmax(x: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(e / e.sum())
 
 
-def funasr(directory: Path) -> Any:
-    """FunASR's own way from a directory to scores."""
-    with emotion2vec._funasr_contained("cpu"):
-        from funasr import AutoModel
+def features(loaded: Emotion2vec, audio: NDArray[np.float32]) -> Any:
+    """The frames before the head, float32[rows, frames, dim]."""
+    import torch
 
-        return AutoModel(
-            model=str(directory),
-            device="cpu",
-            ncpu=1,
-            disable_update=True,
-            disable_pbar=True,
-            log_level="ERROR",
-        )
+    with torch.inference_mode():
+        return network(loaded).features(torch.from_numpy(audio)).numpy()
+
+
+def network(loaded: Emotion2vec) -> Any:
+    assert isinstance(loaded.runner, runners.EagerRunner)
+    assert loaded.runner.scorer is not None
+    return loaded.runner.scorer.network
 
 
 # --- The oracle: the head is linear, so the mean of our frames is FunASR's utterance. ---
@@ -96,7 +98,8 @@ def funasr(directory: Path) -> Any:
 )
 def test_scores_equal_funasr(tmp_path: Path, tokens: tuple[str, ...], published: bool) -> None:
     directory = small_model.build(tmp_path / "model", tokens, published)
-    ours, theirs = load(directory), funasr(directory)
+    ours, theirs = load(directory), oracle.auto_model(directory)
+    used = [i for i, token in enumerate(tokens) if not token.startswith("unuse")]
     for seed, samples in enumerate(LENGTHS):
         audio = voice(samples, seed)
         (expected,) = theirs.generate(audio, granularity="frame")
@@ -110,13 +113,40 @@ def test_scores_equal_funasr(tmp_path: Path, tokens: tuple[str, ...], published:
             softmax(logits.mean(axis=0)), expected["scores"], atol=TOLERANCE, rtol=0
         )
 
-        weight = theirs.model.proj.weight.detach().numpy()[ours._kept]
-        bias = theirs.model.proj.bias.detach().numpy()[ours._kept]
+        feats = features(ours, audio[None])[0]
+        np.testing.assert_allclose(feats, expected["feats"], atol=TOLERANCE, rtol=0)
+        weight = theirs.model.proj.weight.detach().numpy()[used]
+        bias = theirs.model.proj.bias.detach().numpy()[used]
         frames = expected["feats"] @ weight.T + bias
         np.testing.assert_allclose(logits, frames, atol=TOLERANCE, rtol=0)
         np.testing.assert_allclose(
             logits.mean(axis=0), expected["feats"].mean(axis=0) @ weight.T + bias, atol=TOLERANCE
         )
+
+
+def test_full_size_equals_funasr(tmp_path: Path) -> None:
+    """The shape of seed and base: heads that are no power of two, 512 channels, twelve blocks."""
+    config = small_model.full_size(768, 12)
+    directory = small_model.build(tmp_path / "model", published=True, config=config)
+    ours, theirs = load(directory), oracle.auto_model(directory)
+    audio = np.stack([voice(LENGTHS[0], seed) for seed in range(2)])
+    logits, feats = ours.infer(audio), features(ours, audio)
+    for row in range(2):
+        (expected,) = theirs.generate(audio[row], granularity="frame")
+        np.testing.assert_allclose(feats[row], expected["feats"], atol=TOLERANCE, rtol=0)
+        np.testing.assert_allclose(
+            softmax(logits[row].mean(axis=0)), expected["scores"], atol=TOLERANCE, rtol=0
+        )
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 4, 6, 12, 16])
+def test_slopes_equal_funasr(heads: int) -> None:
+    from funasr.models.emotion2vec.base import get_alibi
+
+    from stream.backends.emotion2vec.model import alibi_slopes
+
+    theirs = -get_alibi(2, heads)[:, 0, 1].numpy()
+    np.testing.assert_allclose(alibi_slopes(heads), theirs, rtol=1e-6)
 
 
 def test_info_of_nine_and_five_classes(backend: Emotion2vec, tmp_path: Path) -> None:
@@ -185,15 +215,20 @@ def test_gain_does_not_matter(backend: Emotion2vec, gain: float, tolerance: floa
 # --- Shapes are memory. ---
 
 
-def test_position_buffer_never_grows(backend: Emotion2vec) -> None:
-    buffers = backend._model.alibi_biases
-    ((key, reserved),) = buffers.items()
-    assert reserved.shape == (4 * small_model.HEADS, 149, 149)
-    for samples in reversed(LENGTHS):
-        for rows in reversed(backend.info.batch_sizes):
+def test_no_shape_leaves_anything_behind(backend: Emotion2vec) -> None:
+    """FunASR keeps a position bias of the largest shape it has ever seen."""
+    import torch
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    backend.infer(voice(LENGTHS[0])[None])
+    before = tensors()
+    for samples in LENGTHS:
+        for rows in backend.info.batch_sizes:
             backend.infer(np.stack([voice(samples)] * rows))
-    assert list(buffers) == [key]
-    assert buffers[key] is reserved
+    assert tensors() == before
 
 
 @pytest.mark.parametrize("shape", [(1, LENGTHS[2] + 320), (1, 400), (5, LENGTHS[0])])
@@ -238,7 +273,7 @@ def test_load_leaves_generators_and_threads(
 
 
 def test_first_load_of_a_process_is_silent(model_dir: Path) -> None:
-    """The import of FunASR prints and sets up logging and warnings: a new process shows it."""
+    """And imports no FunASR, which prints and sets up logging and warnings."""
     program = (
         "import logging, sys, torch, warnings; from stream.backends import emotion2vec\n"
         "def state():\n"
@@ -246,7 +281,8 @@ def test_first_load_of_a_process_is_silent(model_dir: Path) -> None:
         "    return root.level, list(root.handlers), list(warnings.filters)\n"
         "before = state()\n"
         "emotion2vec.load(sys.argv[1], device='cpu')\n"
-        "assert state() == before, state()"
+        "assert state() == before, state()\n"
+        "assert 'funasr' not in sys.modules"
     )
     finished = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, str(model_dir)],
@@ -275,8 +311,9 @@ def test_threads_are_set_where_inference_runs(model_dir: Path, torch_threads: in
 
 def test_close_lets_go_of_the_weights(model_dir: Path) -> None:
     loaded = load(model_dir)
+    assert isinstance(loaded.runner, runners.EagerRunner)
     loaded.close()
-    assert loaded._model is None
+    assert loaded.runner.scorer is None
 
 
 # --- No scores from anything but the file's own weights. ---
@@ -289,7 +326,9 @@ def test_every_weight_is_the_file_s(tmp_path: Path, published: bool) -> None:
     directory = small_model.build(tmp_path, published=published)
     stored = torch.load(directory / "model.pt", weights_only=True)
     stored = {n.removeprefix("d2v_model."): w for n, w in stored.get("model", stored).items()}
-    loaded = load(directory)._model.state_dict()
+    shape = read_shape(directory / "config.yaml")
+    own = network(load(directory)).state_dict()
+    loaded = {checkpoint.published_name(name, shape): weight for name, weight in own.items()}
     assert loaded.keys() == stored.keys()
     assert all(torch.equal(loaded[name], stored[name]) for name in stored)
 
@@ -329,7 +368,7 @@ def test_decoder_and_training_state_are_ignored(model_dir: Path, damaged: Path) 
 def test_funasr_alone_would_run_on_random_weights(damaged: Path) -> None:
     """Why we check: without model.pt FunASR scores all the same. If this fails, it improved."""
     (damaged / "model.pt").unlink()
-    (result,) = funasr(damaged).generate(voice(LENGTHS[0]))
+    (result,) = oracle.auto_model(damaged).generate(voice(LENGTHS[0]))
     assert len(result["scores"]) == 9
 
 
@@ -416,7 +455,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "NaN": (weights(poison), r"model\.pt holds NaN or infinity in blocks\.0\.attn\.qkv\.weight"),
     "tokens of another model": (write("tokens.txt", "a\n<unk>"), r"another shape proj\.bias, proj"),
-    "symbols twice": (write("tokens.txt", "a\na\n<unk>"), r"FunASR cannot build .*tokens\.txt"),
+    "symbols twice": (write("tokens.txt", "a\na\n<unk>"), r"tokens\.txt: labels must differ"),
     "labels twice": (
         write("tokens.txt", "\n".join([f"{i}/a" for i in range(8)] + ["<unk>"])),
         r"tokens\.txt: labels must differ",
@@ -424,7 +463,27 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "not YAML": (write("config.yaml", "model: [1"), r"config\.yaml describes no emotion2vec"),
     "empty config": (write("config.yaml", ""), r"config\.yaml describes no emotion2vec"),
     "another network": (config(model="Paraformer"), r"config\.yaml says model: Paraformer"),
-    "impossible network": (config(model_conf__embed_dim=63), r"FunASR cannot build .*config\.yaml"),
+    "impossible network": (
+        config(model_conf__embed_dim=63),
+        r"config\.yaml: embed_dim 63 cannot be",
+    ),
+    "pre-norm": (config(model_conf__layer_norm_first=True), r"config\.yaml: layer_norm_first must"),
+    "another front end": (
+        config(model_conf__modalities__audio__extractor_mode="default"),
+        r"config\.yaml: extractor_mode must be layer_norm, found default",
+    ),
+    "heads without positions": (
+        config(model_conf__modalities__audio__num_alibi_heads=2),
+        r"config\.yaml: num_alibi_heads must be num_heads",
+    ),
+    "a number that is none": (
+        config(model_conf__depth="__import__('os')"),
+        r"config\.yaml: depth must be a whole number",
+    ),
+    "a size beyond reason": (
+        config(model_conf__embed_dim=1 << 30),
+        r"config\.yaml: embed_dim must",
+    ),
     "another hop": (
         spec(small_model.SPEC.replace("(64, 10, 5)", "(64, 10, 4)")),
         r"config\.yaml: feature_encoder_spec must have a stride of 320",
@@ -457,6 +516,10 @@ def test_refused_by_name(
         "[(64, 10, 5)] if True else []",
         "[(2 ** 64, 10, 5)]",
         "[('64', 10, 5)]",
+        "[(64, 10)]",
+        "[(64, 10, 5)] * 1000000000",
+        "[(64, 10, 5)] * 64 * 64 * 64",
+        "[(64, 10, 5)] * 0",
         "${oc.env:PATH}",
         "[(64, 10, 5)",
         "",
@@ -509,33 +572,55 @@ def test_offline_without_a_checkpoint(no_caches: Path) -> None:
         emotion2vec.load("emotion2vec_plus_base", device="cpu", offline=True)
 
 
+def test_half_fetched_is_told_apart(no_caches: Path) -> None:
+    name = emotion2vec.NAMES[1]
+    begun = no_caches / "modelscope_cache" / "models" / "iic" / name
+    begun.mkdir(parents=True)
+    (begun / "config.yaml").touch()
+    with pytest.raises(ModelRefused, match=r"half fetched \(.*iic.*start once online"):
+        emotion2vec.load(name, device="cpu", offline=True)
+
+
+@pytest.fixture
+def hubs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the two hubs answer, in their order: a directory or an error; then what was asked."""
+    answers: list[Any] = [OSError("no route\nto host")] * 2
+    asked: list[Any] = []
+
+    def hub(index: int) -> Any:
+        def snapshot_download(model: str, allow_patterns: list[str]) -> str:
+            asked.append((model, allow_patterns))
+            if isinstance(answers[index], Exception):
+                raise answers[index]
+            return str(answers[index])
+
+        return SimpleNamespace(snapshot_download=snapshot_download)
+
+    modules = {module: hub(index) for index, (_, module, _) in enumerate(locate._HUBS)}
+    monkeypatch.setattr(locate, "import_module", modules.__getitem__)
+    answers.append(asked)
+    return answers
+
+
 def test_fetched_from_the_second_hub_if_the_first_fails(
-    no_caches: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+    no_caches: Path, model_dir: Path, hubs: list[Any]
 ) -> None:
-    small_model.require()
-    from funasr.download import download_model_from_hub as hub
-
-    def fail(*_: Any) -> str:
-        raise OSError("no route\nto host")
-
-    asked: list[str] = []
-
-    def find(model: str, *_: Any) -> str:
-        asked.append(model)
-        return str(model_dir)
-
-    monkeypatch.setattr(hub, "get_or_download_model_dir", fail)
-    monkeypatch.setattr(hub, "get_or_download_model_dir_hf", find)
+    hubs[1] = model_dir
     assert emotion2vec.load("emotion2vec_plus_base", device="cpu").info.labels == LABELS
-    assert asked == ["emotion2vec/emotion2vec_plus_base"]
+    asked = hubs[-1]
+    assert [model for model, _ in asked] == [
+        "iic/emotion2vec_plus_base",
+        "emotion2vec/emotion2vec_plus_base",
+    ]
+    assert all(set(patterns) >= set(locate.FILES) for _, patterns in asked)
 
-    monkeypatch.setattr(hub, "get_or_download_model_dir_hf", fail)
+
+def test_no_hub_answers(no_caches: Path, hubs: list[Any]) -> None:
     with pytest.raises(ModelRefused, match=r"could not be fetched \(ModelScope: no route; Hugging"):
         emotion2vec.load("emotion2vec_plus_base", device="cpu")
 
 
-def test_broken_funasr_is_named(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_model.require()
-    monkeypatch.setitem(sys.modules, "funasr.models.emotion2vec.model", None)
-    with pytest.raises(ModelRefused, match=r"funasr cannot be imported.*distutils"):
-        emotion2vec.load(str(model_dir), device="cpu")
+def test_offline_asks_nobody(no_caches: Path, hubs: list[Any]) -> None:
+    with pytest.raises(ModelRefused, match="offline"):
+        emotion2vec.load("emotion2vec_plus_base", device="cpu", offline=True)
+    assert hubs[-1] == []

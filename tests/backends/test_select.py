@@ -12,6 +12,7 @@ import pytest
 
 from stream.backends import emotion2vec, select
 from stream.backends.base import ModelRefused
+from stream.backends.emotion2vec import locate
 
 choose: Any = select.choose
 """Untyped, because the stand-ins here return words instead of backends."""
@@ -26,8 +27,16 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         made.append(("embedded", directory, threads, why))
         return "embedded"
 
-    def large(name: str, device: str, why: str, offline: bool, threads: int) -> str:
-        made.append(("emotion2vec", name, device, offline, threads, why))
+    def large(
+        name: str,
+        device: str,
+        why: str,
+        offline: bool,
+        threads: int,
+        runtime: str,
+        precision: str,
+    ) -> str:
+        made.append(("emotion2vec", name, device, offline, threads, runtime, precision, why))
         return "emotion2vec"
 
     module = ModuleType("stream.backends.embedded")
@@ -54,22 +63,17 @@ def test_auto_takes_the_best_where_everything_is_there(
     calls: list[tuple[Any, ...]], machine: SimpleNamespace
 ) -> None:
     assert choose("auto", offline=True, threads=3) == "emotion2vec"
-    ((backend, name, device, offline, threads, why),) = calls
-    assert (backend, name, device, offline, threads) == (
-        "emotion2vec",
-        "emotion2vec_plus_large",
-        "auto",
-        True,
-        3,
-    )
+    ((*asked, why),) = calls
+    best = "emotion2vec_plus_large"
+    assert asked == ["emotion2vec", best, "auto", True, 3, "auto", "float32"]
     assert "CUDA" in why
 
 
 @pytest.mark.parametrize(
     ("change", "device", "offline", "words"),
     [
-        ({"absent": ("torch", "funasr")}, "auto", False, "torch and funasr not installed; pip"),
-        ({"absent": ("funasr",)}, "auto", False, "funasr not installed; pip install 'emotide["),
+        ({"absent": ("torch", "pyyaml")}, "auto", False, "torch and pyyaml not installed; pip"),
+        ({"absent": ("torch",)}, "auto", False, "torch not installed; pip install 'emotide["),
         ({"cuda": False}, "auto", False, "no CUDA device"),
         ({"checkpoint": None}, "auto", True, "EMOTIDE_MODEL_DIR/emotion2vec_plus_large"),
         ({}, "cpu", False, 'device = "auto"'),
@@ -112,8 +116,8 @@ def test_auto_survives_a_refused_checkpoint(
 
 @pytest.mark.parametrize("name", emotion2vec.NAMES)
 def test_names_load_emotion2vec(calls: list[tuple[Any, ...]], name: str) -> None:
-    choose(name, device="cuda:1", offline=True, threads=4)
-    assert calls == [("emotion2vec", name, "cuda:1", True, 4, "")]
+    choose(name, device="cuda:1", offline=True, threads=4, runtime="torch", precision="bfloat16")
+    assert calls == [("emotion2vec", name, "cuda:1", True, 4, "torch", "bfloat16", "")]
 
 
 def test_embedded_by_name(calls: list[tuple[Any, ...]]) -> None:
@@ -143,8 +147,8 @@ def test_unknown_name_lists_the_valid_ones() -> None:
 
 @pytest.mark.parametrize("name", emotion2vec.NAMES)
 def test_uninstalled_extra_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(emotion2vec, "find_spec", lambda package: None)
-    with pytest.raises(ModelRefused, match=r"torch and funasr: pip install 'emotide\[emotion2vec"):
+    monkeypatch.setattr(locate, "find_spec", lambda package: None)
+    with pytest.raises(ModelRefused, match=r"torch and pyyaml: pip install 'emotide\[emotion2vec"):
         choose(name)
 
 
@@ -187,6 +191,9 @@ def test_checkpoints_are_found_in_every_cache(
 
 
 def test_choosing_the_embedded_model_imports_no_torch() -> None:
-    program = "import sys, stream.backends.select; sys.exit('torch' in sys.modules)"
+    program = (
+        "import sys, stream.backends.select\n"
+        "sys.exit(bool({'torch', 'yaml', 'onnxruntime', 'funasr'} & set(sys.modules)))"
+    )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", program], cwd=root).returncode == 0

@@ -1,0 +1,135 @@
+"""A loaded emotion2vec+ and how one is loaded: which files, which device, which runtime."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.backends.base import LABELS, ModelRefused
+from stream.backends.emotion2vec.config import read_shape, read_tokens, used_labels
+from stream.backends.emotion2vec.locate import INSTALL, NAMES, Files, locate, missing_packages
+from stream.types import FRAME, SAMPLE_RATE, ModelInfo
+
+LICENCE = "FunASR Model License (weights), MIT (code)"
+LENGTHS = (SAMPLE_RATE, 2 * SAMPLE_RATE, 3 * SAMPLE_RATE)
+BATCH_SIZES = {"cuda": (1, 2, 4, 8, 16, 32), "cpu": (1, 2, 4)}
+
+Runtime = Literal["auto", "torch", "onnx"]
+Precision = Literal["float32", "bfloat16"]
+
+
+class Runner(Protocol):
+    """What computes: windows float32[batch, samples] → logits float32[batch, frames, labels]."""
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
+    def close(self) -> None: ...
+
+
+class Emotion2vec:
+    """A loaded emotion2vec+ model; made by `load`. Use from one thread."""
+
+    def __init__(self, runner: Runner, info: ModelInfo) -> None:
+        self.info = info
+        self.runner = runner
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits float32[batch, frames, labels] of windows float32[batch, samples] at 16 kHz.
+
+        frames = (samples - 400) // 320 + 1. Raises ValueError for a length or a batch size beyond
+        those of `info`: every shape that is run costs memory, so only announced ones are.
+        """
+        rows, samples = batch.shape
+        if samples not in self.info.lengths or rows > self.info.batch_sizes[-1]:
+            raise ValueError(
+                f"windows {batch.shape}: at most {self.info.batch_sizes[-1]} rows of a length in "
+                f"{self.info.lengths} samples"
+            )
+        return self.runner.run(batch)
+
+    def close(self) -> None:
+        """Release weights and memory."""
+        self.runner.close()
+
+
+def load(
+    name_or_dir: str,
+    device: str = "auto",
+    why: str = "",
+    offline: bool = False,
+    threads: int = 1,
+    runtime: Runtime = "auto",
+    precision: Precision = "float32",
+) -> Emotion2vec:
+    """Load a model of `NAMES`, or a directory of config.yaml, tokens.txt and a checkpoint.
+
+    `device` is "auto" or any torch device; `threads` are the CPU threads of one `infer`; `offline`
+    forbids to fetch. `runtime` "auto" takes onnxruntime where the CPU is to compute and an export
+    lies beside the checkpoint, else torch; "onnx" needs no torch. `precision` "bfloat16" is for
+    torch on a GPU: faster, and no longer the same scores to 1e-4.
+    Raises ModelRefused before anything runs unless every weight comes from the file. No FunASR is
+    imported and no state of the process is changed, except that float32 stays float32 in torch (no
+    TF32), because scores must not depend on the card, and that idle OpenMP threads sleep.
+    """
+    absent = missing_packages()
+    if absent and runtime != "onnx":
+        raise ModelRefused(f"{name_or_dir} needs {' and '.join(absent)}: {INSTALL}")
+    files = locate(name_or_dir, offline)
+    # Where torch brings its own OpenMP it reads this once: threads that spin while they wait take
+    # the time of whoever shares the cores, and of each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    place = "cpu" if device == "cpu" or runtime == "onnx" else _torch_device(device)
+    if runtime == "onnx" or (runtime == "auto" and place == "cpu" and files.export.is_file()):
+        if precision != "float32" or device not in ("auto", "cpu"):
+            raise ModelRefused(
+                f'{files.export} runs on the CPU in float32, not on "{device}" in {precision}: '
+                'set runtime = "torch"'
+            )
+        from stream.backends.emotion2vec import exported
+
+        graph = exported.ExportedRunner(files.export, files.revision, threads)
+        return Emotion2vec(graph, _info(name_or_dir, files, graph.labels, "cpu", why))
+
+    shape, tokens = read_shape(files.config), read_tokens(files.tokens)
+    labels = used_labels(files.tokens, tokens)
+    from stream.backends.emotion2vec import checkpoint, runners
+
+    network = checkpoint.load_network(files.weights, shape, len(tokens))
+    runner = runners.make(network, list(labels), place, precision, threads)
+    info = _info(name_or_dir, files, tuple(labels.values()), place, why)
+    return Emotion2vec(runner, info)
+
+
+def _info(name: str, files: Files, labels: tuple[str, ...], device: str, why: str) -> ModelInfo:
+    return ModelInfo(
+        id=name if name in NAMES else files.config.parent.resolve().name,
+        revision=files.revision,
+        labels=labels,
+        frame_hop=FRAME,
+        lengths=LENGTHS,
+        batch_sizes=BATCH_SIZES["cuda" if device.startswith("cuda") else "cpu"],
+        temperature=1.0,
+        licence=LICENCE,
+        device=device,
+        why=why,
+        missing_labels=tuple(label for label in LABELS if label not in labels),
+    )
+
+
+def _torch_device(device: str) -> str:
+    """The torch device that "auto" means here, or `device` itself if it can be used."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return str(torch.empty(0, device=device).device)
+    except (RuntimeError, AssertionError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelRefused(
+            f'device "{device}" cannot be used: {line}; use "auto" or "cpu", or install a torch '
+            "build for this device"
+        ) from error

@@ -1,0 +1,104 @@
+"""The network as an ONNX graph: written by `export`, run on the CPU by onnxruntime."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.backends.base import ModelRefused
+from stream.backends.emotion2vec.config import read_shape, read_tokens, used_labels
+from stream.backends.emotion2vec.locate import Files
+
+OPSET = 17
+"""The first with LayerNormalization as one operator."""
+
+_AGAIN = "export it anew (python -m stream.backends.emotion2vec export), or delete it"
+
+
+class ExportedRunner:
+    """An onnxruntime session of an exported graph; `labels` are those it gives logits of."""
+
+    def __init__(self, path: Path, revision: str, threads: int) -> None:
+        """Raises ModelRefused unless `path` was exported from the checkpoint of `revision`."""
+        import onnxruntime as ort
+
+        if not path.is_file():
+            raise ModelRefused(f"{path} is missing: {_AGAIN.partition(',')[0]}")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Spinning threads take the cores from whoever shares them, and their own results wait.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # A plan of memory per shape saves no time here and 40 MB is kept for it.
+        options.enable_mem_pattern = False
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+            about = self._session.get_modelmeta().custom_metadata_map
+            self.labels = tuple(json.loads(about["labels"]))
+            of = about["revision"]
+        except Exception as error:  # onnxruntime has a dozen kinds
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ModelRefused(f"{path} is no export of ours ({line}): {_AGAIN}") from error
+        if of != revision:
+            raise ModelRefused(
+                f"{path} was exported from checkpoint {of}, beside it lies {revision}: {_AGAIN}"
+            )
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Row by row: on a CPU a batch is no cheaper per window, and needs all its rows' memory.
+        audio = np.ascontiguousarray(batch, np.float32)
+        return np.concatenate([self._session.run(None, {"audio": row[None]})[0] for row in audio])
+
+    def close(self) -> None:
+        del self._session
+
+
+def export(directory: Path, out: Path | None = None) -> Path:
+    """Write the model of `directory` as float32 ONNX with dynamic batch and length; return where.
+
+    The graph is "audio" float32[batch, samples] → "logits" float32[batch, frames, labels]. `out`
+    is by default the place beside the checkpoint where `load` looks for it. Raises ModelRefused
+    if the model is not fit to run, or the package onnx is missing.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelRefused("exporting needs the package onnx: pip install onnx") from error
+    import torch
+
+    from stream.backends.emotion2vec import checkpoint, runners
+
+    files = Files.of(directory)
+    tokens = read_tokens(files.tokens)
+    labels = used_labels(files.tokens, tokens)
+    network = checkpoint.load_network(files.weights, read_shape(files.config), len(tokens))
+    buffer = BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode():
+        # The tracing exporter is deprecated in favour of one that needs another package, and it
+        # warns of the lengths and sizes that are Python numbers here; the tests hold them exact.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            runners.Scorer(network, list(labels)).eval(),
+            (torch.zeros(2, 32_000),),
+            buffer,
+            input_names=["audio"],
+            output_names=["logits"],
+            dynamic_axes={"audio": {0: "batch", 1: "samples"}, "logits": {0: "batch", 1: "frames"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    graph = onnx.load_model_from_string(buffer.getvalue())
+    del buffer
+    for key, value in (("revision", files.revision), ("labels", json.dumps([*labels.values()]))):
+        graph.metadata_props.add(key=key, value=value)
+    out = out or files.export
+    part = out.with_name(out.name + ".part")
+    # In its place only when it is whole: a server may start at any moment.
+    part.write_bytes(graph.SerializeToString())
+    return part.replace(out)

@@ -1,0 +1,185 @@
+"""The network of emotion2vec+, for inference, written to be read.
+
+emotion2vec (Ma et al., arXiv 2312.15185) is data2vec 2.0 on speech with one linear head: strided
+convolutions make 50 frames a second out of the waveform, five convolutions tell the frames where
+they stand, and a post-norm transformer with ALiBi (Press et al., arXiv 2108.12409) looks at all of
+a window at once. Shapes below are [batch, time, channels] unless they say otherwise. No tensor of
+the network depends on what it has seen before, and no operation mixes rows of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from stream.backends.emotion2vec.config import Conv, Shape
+
+WAVE_EPS = 1e-5
+"""Added to the variance of a waveform: below about -40 dBFS a window is not fully levelled."""
+
+
+class Network(nn.Module):
+    """Waveform float32[batch, samples] at 16 kHz → logits float32[batch, frames, labels].
+
+    frames = (samples - 400) // 320 + 1 with the published front end. Because the head is linear,
+    the mean of a row's frame logits is the logit of its utterance as FunASR computes it.
+    """
+
+    slopes: Tensor
+
+    def __init__(self, shape: Shape, labels: int) -> None:
+        super().__init__()
+        dim = shape.dim
+        channels = [1, *(channels for channels, _, _ in shape.convs)]
+        self.normalize = shape.normalize
+        self.frontend = nn.ModuleList(
+            FrontLayer(inputs, conv) for inputs, conv in zip(channels, shape.convs, strict=False)
+        )
+        self.front_norm = nn.LayerNorm(channels[-1])
+        self.front_proj = nn.Linear(channels[-1], dim)
+        self.positions = nn.ModuleList(PositionLayer(shape) for _ in range(shape.position_layers))
+        self.norm = nn.LayerNorm(dim, eps=shape.norm_eps)
+        self.extra_tokens = nn.Parameter(torch.empty(1, shape.extra_tokens, dim))
+        self.alibi_scale = nn.Parameter(torch.empty(1, 1, shape.alibi_scales, 1, 1))
+        # A constant, so it is on the CPU and real even where the network is built without storage.
+        slopes = torch.tensor(alibi_slopes(shape.heads), device="cpu")
+        self.register_buffer("slopes", slopes[:, None, None], persistent=False)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.prenet + shape.depth))
+        self.head = nn.Linear(dim, labels)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Logits of every frame, for all labels of the file."""
+        logits: Tensor = self.head(self.features(audio).to(self.head.weight.dtype))
+        return logits
+
+    def features(self, audio: Tensor) -> Tensor:
+        """The frames before the head, [batch, frames, dim]: FunASR's `feats`."""
+        x = normalized(audio) if self.normalize else audio
+        x = x[:, :, None]
+        for layer in self.frontend:
+            x = layer(x)
+        x = self.front_proj(self.front_norm(x))
+        positions = x
+        for layer in self.positions:
+            positions = layer(positions)
+        x = x + positions
+        # The extra tokens stand before the frames; they attend and are attended to from no
+        # distance at all, and the norm of the context encoder comes after they are put there.
+        bias = F.pad(self.alibi(x.shape[1]), (self.extra_tokens.shape[1], 0) * 2).to(x.dtype)
+        x = self.norm(torch.cat([self.extra_tokens.expand(x.shape[0], -1, -1), x], dim=1))
+        for block in self.blocks:
+            x = block(x, bias)
+        return x[:, self.extra_tokens.shape[1] :]
+
+    def alibi(self, frames: int) -> Tensor:
+        """-distance · slope · learned scale, [1, heads, frames, frames]; scales below 0 count 0."""
+        at = torch.arange(frames, device=self.slopes.device)
+        distance = (at[:, None] - at[None, :]).abs()
+        return -distance * self.slopes * self.alibi_scale[0].float().clamp(min=0)
+
+    def cast(self, dtype: torch.dtype) -> Network:
+        """Compute in `dtype`, but for the waveform's own layer, the positions' bias and the head.
+
+        Eight bits of mantissa are enough for frames and too few for a waveform.
+        """
+        frames = (self.front_norm, self.front_proj, self.positions, self.norm, self.blocks)
+        for module in (*self.frontend[1:], *frames):
+            module.to(dtype)
+        self.extra_tokens.data = self.extra_tokens.data.to(dtype)
+        return self
+
+
+def normalized(audio: Tensor) -> Tensor:
+    """Every row of [batch, samples] with mean 0 and variance 1, by its own statistics alone."""
+    centred = audio - audio.mean(dim=-1, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(dim=-1, keepdim=True) + WAVE_EPS)
+
+
+class FrontLayer(nn.Module):
+    """Convolution without bias, layer norm over the channels, GELU.
+
+    The convolution is a sum of matrix products: of a kernel of width 3 and stride 2, two taps read
+    frames that lie side by side in memory and so are one product, the third is another. That needs
+    neither the transpositions around the norm nor an unfolded copy of the input.
+    """
+
+    def __init__(self, inputs: int, conv: Conv) -> None:
+        super().__init__()
+        outputs, self.width, self.stride = conv
+        # [outputs, inputs, width] as everywhere, but stored tap by tap, as the products read it.
+        self.weight = nn.Parameter(torch.empty(self.width, inputs, outputs).permute(2, 1, 0))
+        self.norm = nn.LayerNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, time, inputs = x.shape
+        x = x.to(self.weight.dtype)
+        taps = self.weight.permute(2, 1, 0)
+        frames = (time - self.width) // self.stride + 1
+        whole = self.width // self.stride * self.stride
+        products = [
+            x[:, tap : tap + frames * self.stride].reshape(batch, frames, self.stride * inputs)
+            @ taps[tap : tap + self.stride].reshape(self.stride * inputs, -1)
+            for tap in range(0, whole, self.stride)
+        ]
+        products += [
+            x[:, tap : tap + (frames - 1) * self.stride + 1 : self.stride] @ taps[tap]
+            for tap in range(whole, self.width)
+        ]
+        return F.gelu(self.norm(sum(products[1:], start=products[0])))
+
+
+class PositionLayer(nn.Module):
+    """Grouped convolution that keeps the length, layer norm without parameters, GELU."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.dim, width = shape.dim, shape.position_width
+        self.conv = nn.Conv1d(
+            shape.dim, shape.dim, width, padding=width // 2, groups=shape.position_groups
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        # An even kernel padded on both sides gives one frame too many.
+        y = self.conv(x.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
+        return F.gelu(F.layer_norm(y, (self.dim,)))
+
+
+class Block(nn.Module):
+    """Self-attention and MLP, each added to its input and then normalised (post-norm)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        dim = shape.dim
+        self.heads = shape.heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm1 = nn.LayerNorm(dim, eps=shape.norm_eps)
+        self.fc1 = nn.Linear(dim, shape.mlp)
+        self.fc2 = nn.Linear(shape.mlp, dim)
+        self.norm2 = nn.LayerNorm(dim, eps=shape.norm_eps)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """`bias` [1, heads, time, time] is added to the attention logits."""
+        x = self.norm1(x + self.attention(x, bias))
+        y: Tensor = self.norm2(x + self.fc2(F.gelu(self.fc1(x))))
+        return y
+
+    def attention(self, x: Tensor, bias: Tensor) -> Tensor:
+        batch, time, dim = x.shape
+        qkv = self.qkv(x).view(batch, time, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        attended: Tensor = self.out(y.transpose(1, 2).reshape(batch, time, dim))
+        return attended
+
+
+def alibi_slopes(heads: int) -> Sequence[float]:
+    """A geometric series from 2^(-8/heads); where heads is no power of two, that of the power
+    below it, filled up with every second slope of the power above (arXiv 2108.12409, its code)."""
+    below = 2 ** int(math.log2(heads))
+    slopes = [2 ** (-8 * (i + 1) / below) for i in range(below)]
+    return [*slopes, *(2 ** (-4 * (2 * i + 1) / below) for i in range(heads - below))]

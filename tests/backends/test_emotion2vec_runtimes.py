@@ -1,0 +1,148 @@
+"""The same scores from every way to compute them: torch, an exported graph, a GPU."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stream.backends import emotion2vec
+from stream.backends.base import ModelRefused
+from stream.backends.emotion2vec import __main__ as command
+from stream.backends.emotion2vec import exported, runners
+from stream.backends.emotion2vec.locate import EXPORT
+from tests.backends import small_model
+from tests.backends.test_emotion2vec import LENGTHS, TOLERANCE, softmax, voice
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def exported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = small_model.build(tmp_path_factory.mktemp("model") / "small", small_model.FIVE)
+    assert command.main(["export", str(directory)]) == 0
+    return directory
+
+
+@pytest.fixture
+def copied(exported_dir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported_dir, tmp_path / "copied"))
+
+
+def windows(samples: int, rows: int) -> NDArray[np.float32]:
+    return np.stack([voice(samples, seed, gain=0.1**seed) for seed in range(rows)])
+
+
+@pytest.mark.parametrize("samples", LENGTHS)
+@pytest.mark.parametrize("rows", [1, 4])
+def test_export_equals_torch(exported_dir: Path, samples: int, rows: int) -> None:
+    onnx = emotion2vec.load(str(exported_dir), device="cpu")
+    torch = emotion2vec.load(str(exported_dir), device="cpu", runtime="torch")
+    assert isinstance(onnx.runner, exported.ExportedRunner)
+    assert isinstance(torch.runner, runners.EagerRunner)
+    assert onnx.info == torch.info
+    audio = windows(samples, rows)
+    np.testing.assert_allclose(onnx.infer(audio), torch.infer(audio), atol=TOLERANCE, rtol=0)
+
+
+def test_export_needs_no_torch(exported_dir: Path) -> None:
+    program = (
+        "import sys, numpy as np; from stream.backends import emotion2vec\n"
+        "model = emotion2vec.load(sys.argv[1], device='cpu')\n"
+        "assert model.infer(np.zeros((2, 16_000), np.float32)).shape == (2, 49, 5)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, str(exported_dir)], cwd=ROOT, check=True)
+
+
+def test_export_of_other_weights_is_refused(copied: Path) -> None:
+    with (copied / "model.pt").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ModelRefused, match=rf"{EXPORT} was exported from checkpoint .* anew"):
+        emotion2vec.load(str(copied), device="cpu")
+
+
+def test_damaged_export_is_refused(copied: Path) -> None:
+    (copied / EXPORT).write_bytes((copied / EXPORT).read_bytes()[:1000])
+    with pytest.raises(ModelRefused, match=rf"{EXPORT} is no export of ours .* anew"):
+        emotion2vec.load(str(copied), device="cpu")
+
+
+def test_asked_for_export_must_be_there(copied: Path) -> None:
+    (copied / EXPORT).unlink()
+    with pytest.raises(ModelRefused, match=rf"{EXPORT} is missing: export it anew"):
+        emotion2vec.load(str(copied), device="cpu", runtime="onnx")
+    assert isinstance(emotion2vec.load(str(copied), device="cpu").runner, runners.EagerRunner)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "runtime"), [("cuda", "float32", "onnx"), ("cpu", "bfloat16", "auto")]
+)
+def test_export_is_for_the_cpu_in_float32(
+    exported_dir: Path, device: str, precision: emotion2vec.Precision, runtime: emotion2vec.Runtime
+) -> None:
+    with pytest.raises(ModelRefused, match=r'runs on the CPU in float32.*runtime = "torch"'):
+        emotion2vec.load(str(exported_dir), device, runtime=runtime, precision=precision)
+
+
+def test_export_command(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "elsewhere.onnx"
+    assert command.main(["export", str(copied), str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+    assert command.main(["export", "/no/such/model"]) == 1
+    assert "/no/such/model is no directory" in capsys.readouterr().err
+
+
+def test_bfloat16_is_near(exported_dir: Path) -> None:
+    """Near, not equal; the waveform's own layer and the head stay float32."""
+    import torch
+
+    exact = emotion2vec.load(str(exported_dir), device="cpu", runtime="torch")
+    near = emotion2vec.load(str(exported_dir), device="cpu", runtime="torch", precision="bfloat16")
+    assert isinstance(near.runner, runners.EagerRunner)
+    assert near.runner.scorer is not None
+    network = near.runner.scorer.network
+    assert isinstance(exact.runner, runners.EagerRunner)
+    assert exact.runner.scorer is not None
+    whole = exact.runner.scorer.network
+    for name in ("frontend.0.weight", "frontend.0.norm.bias", "head.weight", "alibi_scale"):
+        assert torch.equal(network.state_dict()[name], whole.state_dict()[name])
+    assert network.frontend[1].weight.dtype == network.blocks[0].qkv.weight.dtype == torch.bfloat16
+    audio = windows(LENGTHS[2], 3)
+    for one, other in zip(exact.infer(audio), near.infer(audio), strict=True):
+        difference = np.abs(softmax(one.mean(axis=0)) - softmax(other.mean(axis=0)))
+        assert 0 < difference.max() < 0.02
+
+
+cuda = pytest.mark.skipif(
+    "not __import__('torch').cuda.is_available()",
+    reason="needs a CUDA device: CUDA graphs cannot be recorded without one",
+)
+
+
+@cuda
+@pytest.mark.parametrize("samples", LENGTHS)
+@pytest.mark.parametrize("rows", [1, 4, 32])
+def test_recorded_graphs_equal_the_cpu(exported_dir: Path, samples: int, rows: int) -> None:
+    cpu = emotion2vec.load(str(exported_dir), device="cpu", runtime="torch")
+    gpu = emotion2vec.load(str(exported_dir), device="cuda")
+    audio = np.concatenate([windows(samples, 4)] * 8)[:rows]
+    expected = np.concatenate([cpu.infer(row[None]) for row in audio])
+    for _ in range(2):  # recorded, then replayed
+        np.testing.assert_allclose(gpu.infer(audio), expected, atol=TOLERANCE, rtol=0)
+
+
+@cuda
+def test_replays_keep_nothing_of_the_last(exported_dir: Path) -> None:
+    gpu = emotion2vec.load(str(exported_dir), device="cuda")
+    first, second = voice(LENGTHS[0], 1)[None], voice(LENGTHS[0], 2)[None]
+    before = gpu.infer(first)
+    kept = before.copy()
+    gpu.infer(second)
+    np.testing.assert_array_equal(before, kept)
+    np.testing.assert_array_equal(gpu.infer(first), kept)
