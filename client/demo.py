@@ -38,6 +38,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "demo.toml"
 SAMPLE = Path(__file__).resolve().parent / "samples" / "call.flac"
 RATE, CHUNK = 8_000, 160
+CAVEAT = (
+    "the small embedded model listens, trained on ten German actors: it shows how Emotide works, "
+    "not how these people feel (other means bored)"
+)
 READY_S = 120.0
 STOP_S = 15.0
 POLL_S = 0.2
@@ -227,6 +231,7 @@ async def demo(console: Console) -> int:
             await wait_until_ready(page(url).rstrip("/"), process, log, stop, console)
             if not stop.is_set():
                 print(f"the server is ready; its page is {page(url)}", flush=True)
+                print(CAVEAT, flush=True)
                 await _show_or_say_why(url, seconds, stop, console, process, log)
     return INTERRUPTED if stop.is_set() else OK
 

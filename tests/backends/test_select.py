@@ -73,7 +73,7 @@ def test_auto_takes_the_best_where_everything_is_there(
     ("change", "device", "offline", "words"),
     [
         ({"absent": ("torch", "pyyaml")}, "auto", False, "torch and pyyaml not installed; pip"),
-        ({"absent": ("torch",)}, "auto", False, "torch not installed; pip install 'emotide["),
+        ({"absent": ("torch",)}, "auto", False, "torch not installed; pip install '.["),
         ({"cuda": False}, "auto", False, "no CUDA device"),
         ({"checkpoint": None}, "auto", True, "EMOTIDE_MODEL_DIR/emotion2vec_plus_large"),
         ({}, "cpu", False, 'device = "auto"'),
