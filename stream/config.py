@@ -273,9 +273,13 @@ def _put(tree: dict[str, Any], key: str, text: str, source: str) -> None:
     tree[section][name] = value
 
 
+def _fields(section: str) -> dict[str, FieldInfo]:
+    kind = getattr(Config.model_fields.get(section), "annotation", _Section)
+    return dict(kind.model_fields)
+
+
 def _field(section: str, name: str) -> FieldInfo | None:
-    kind = getattr(Config.model_fields.get(section), "annotation", None)
-    return kind.model_fields.get(name) if kind is not None else None
+    return _fields(section).get(name)
 
 
 def _is_text(field: FieldInfo, value: Any) -> bool:
@@ -306,8 +310,7 @@ def _explain(error: ValidationError) -> str:
             shown = "" if hidden else f" (got {problem['input']!r})"
             lines.append(f"{key}: {message}{shown}")
             continue
-        section = Config.model_fields.get(path[0]) if len(path) > 1 else None
-        fields = section.annotation.model_fields if section else Config.model_fields  # type: ignore[union-attr]
+        fields = _fields(path[0]) if len(path) > 1 else Config.model_fields
         near = difflib.get_close_matches(path[-1], fields, 1)
         meant = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(fields)}"
         lines.append(f"{key}: unknown key{meant}")
