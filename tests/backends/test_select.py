@@ -148,7 +148,7 @@ def test_unknown_name_lists_the_valid_ones() -> None:
 @pytest.mark.parametrize("name", emotion2vec.NAMES)
 def test_uninstalled_extra_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(locate, "find_spec", lambda package: None)
-    with pytest.raises(ModelRefused, match=r"torch and pyyaml: pip install 'emotide\[emotion2vec"):
+    with pytest.raises(ModelRefused, match=r"torch and pyyaml: pip install '\.\[emotion2vec"):
         choose(name)
 
 
