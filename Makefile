@@ -28,7 +28,7 @@ lint: $(VENV)/dev ## Check format and style
 	$(BIN)/ruff check .
 
 types: $(VENV)/dev ## Check types
-	$(BIN)/mypy --strict stream client server.py
+	$(BIN)/mypy --strict stream client bench server.py
 
 format: $(VENV)/dev ## Format and mend what can be mended by itself
 	$(BIN)/ruff format .

@@ -180,7 +180,7 @@ async def session(wire: Wire, chunks: Sequence[bytes], rounds: int) -> float:
     """CPU ms per second of audio of a `Session`, hand-over to the inference thread included."""
     # Played faster than it sounds, so that nothing but work is counted; the throttle is off.
     config = Config.model_validate({"limits": {"ahead_s": 1e9}, "model": {"max_wait_ms": 0}})
-    metrics = Metrics("bench", "bench")
+    metrics = Metrics("bench")
     batcher = Batcher(null_backend, 32, 0.0, 10.0, metrics.batch)
     model = await batcher.start(NullBackend.info.lengths)
     took = []
