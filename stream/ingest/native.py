@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 PATIENCE = 10
 """This many messages may be wrong before the connection is closed for it."""
 
+PERIOD_S, MESSAGES = 0.1, 100
+"""A connection is read at most this often: a thousand messages a second, where audio needs 50."""
+
 GOODBYES = (1000, 1001, 1005)
 """Close codes of a peer that is done: done, leaving the page, or closing without a word."""
 
@@ -71,6 +74,7 @@ class Producer:
         self._session_id = new_session_id()
         self._seq = 0
         self._mistakes = 0
+        self._period, self._messages = 0.0, 0
         self.last_heard = time.monotonic()
 
     async def run(self, query: Query) -> None:
@@ -193,14 +197,25 @@ class Producer:
     async def _receive(self) -> str | bytes:
         """The next message. Raises `ProtocolError` for one that is too large."""
         message = await self._socket.recv()
-        # `recv` only waits when nothing is buffered: whoever floods must take turns.
-        await asyncio.sleep(0)
+        await self._take_turns()
         most = self._config.limits.max_message_bytes
         if len(message) > most:
             raise ProtocolError(
                 "message_too_large", f"a message had {len(message)} bytes; send at most {most}"
             )
         return message
+
+    async def _take_turns(self) -> None:
+        """Let the others go on: `recv` only waits when nothing is buffered.
+
+        Whoever sends more messages than any audio needs is not read for the rest of the period.
+        """
+        now = time.monotonic()
+        if now - self._period >= PERIOD_S:
+            self._period, self._messages = now, 0
+        self._messages += 1
+        over = self._messages > MESSAGES
+        await asyncio.sleep(self._period + PERIOD_S - now if over else 0)
 
     async def _listen(self, session: Session) -> None:
         while True:
