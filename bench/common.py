@@ -26,7 +26,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import orjson
-import psutil  # type: ignore[import-untyped]
+import psutil  # type: ignore[import-untyped]  # has no types of its own
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -157,6 +157,7 @@ class Server:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         allow_many_sockets()
+        # Lives as long as the server, not as long as a block.
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115
         command = [sys.executable, "server.py", "--model", model, "--port", "0"]
         for key, value in {"log.format": "json", **(settings or {})}.items():

@@ -30,7 +30,7 @@ from client.pacing import Pacing
 from client.retry import Refused, Unreachable
 from client.sources import ENCODERS, Pcm, Recording, blocks, chunks, joined, pair_up, probe
 from client.wording import closing, line
-from stream.protocol import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from stream.messages import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from stream.types import Encoding
 
 EXAMPLES = f"""\

@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.backends.base import Backend
 from stream.config import ConfigError
+from stream.slot import Listener, Slot
 from stream.types import FrameScores, GapReason, Logits, ModelInfo, Window, to_ms
 
 log = logging.getLogger(__name__)
@@ -24,16 +24,6 @@ PROBE_S = 1.0
 
 FILLED = 0.8
 """A batch is rounded up to a size that is at least this full; else it takes fewer windows."""
-
-
-class Listener(Protocol):
-    """Who offered a window; called on the event loop."""
-
-    def taken(self, window: Window) -> None: ...
-
-    def scored(self, scores: FrameScores, waited_s: float) -> None: ...
-
-    def failed(self, window: Window, reason: GapReason) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,61 +51,6 @@ class _Row:
     window: Window
     since: float
     due: float
-
-
-class Slot:
-    """The place of one channel in the batcher's waiting room; holds at most one window."""
-
-    def __init__(self, batcher: Batcher, listener: Listener) -> None:
-        self._batcher = batcher
-        self.listener = listener
-        self.withdrawn = False
-        self._untold = 0
-        self._free = asyncio.Event()
-        self._free.set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    def offer(self, window: Window) -> Window | None:
-        """Put a window up for scoring; returns the one it replaced, if one still waited."""
-        self._free.clear()
-        self._idle.clear()
-        replaced = self._batcher.put(self, window)
-        if replaced is None:
-            self._untold += 1
-        return replaced
-
-    def withdraw(self) -> None:
-        """The channel is over: nobody will be told of what waits or is being scored."""
-        self.withdrawn = True
-        if self._batcher.remove(self):
-            self.done()
-        self._free.set()
-
-    async def free(self, timeout: float) -> bool:
-        """Wait until nothing of this channel waits to be taken; False after `timeout` seconds."""
-        return await _within(self._free, timeout)
-
-    async def idle(self, timeout: float) -> bool:
-        """Wait until nothing of this channel waits or is being scored either."""
-        return await _within(self._idle, timeout)
-
-    def hurry(self) -> None:
-        """Let whoever waits for `free` go on at once."""
-        self._free.set()
-
-    def begun(self, window: Window) -> None:
-        """The batcher took `window`; a newer one may wait already."""
-        if not self.withdrawn:
-            self.listener.taken(window)
-        if not self._batcher.holds(self):
-            self._free.set()
-
-    def done(self) -> None:
-        """One of the windows offered needs nothing any more: it was told, or withdrawn."""
-        self._untold -= 1
-        if not self._untold:
-            self._idle.set()
 
 
 class Batcher:
@@ -372,16 +307,6 @@ class Batcher:
             log.exception("a listener failed")
         finally:
             row.slot.done()
-
-
-async def _within(event: asyncio.Event, timeout: float) -> bool:
-    if event.is_set():
-        return True
-    try:
-        await asyncio.wait_for(event.wait(), timeout)
-    except TimeoutError:
-        return False
-    return True
 
 
 def _settle(

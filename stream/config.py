@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from stream.messages import Role
 from stream.pipeline import AnalysisSettings
-from stream.protocol import Role
 from stream.rolling import RollingSettings
 from stream.types import FRAME, from_ms
 from stream.vad import DETECTORS, VadSettings

@@ -12,7 +12,7 @@ import orjson
 
 from stream.events import SCORE, Sealed
 from stream.live import LiveStream
-from stream.protocol import Filter, Subscribe
+from stream.messages import Filter, Subscribe
 from stream.queues import ConflatingQueue, Pacer
 from stream.sinks.base import Sink
 

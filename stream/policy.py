@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stream.config import Config
+from stream.messages import SessionConfig
 from stream.pipeline import AnalysisSettings
-from stream.protocol import ProtocolError, SessionConfig
+from stream.refusals import ProtocolError
 from stream.types import FRAME, ModelInfo, from_ms
 from stream.windows import WindowSettings
 

@@ -16,11 +16,12 @@ from stream.config import Config
 from stream.events import SCORE, SEGMENT, Body, Voice, model_body, seal, top
 from stream.hub import Hub
 from stream.live import LiveStream, StreamState
+from stream.messages import SessionAnnotate, SessionConfig, checked_attrs
 from stream.metrics import Metrics
 from stream.pace import Pace
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission
-from stream.protocol import ProtocolError, SessionAnnotate, SessionConfig, checked_attrs
+from stream.refusals import ProtocolError
 from stream.scoring import Scoring
 from stream.types import (
     SAMPLE_RATE,

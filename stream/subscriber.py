@@ -15,16 +15,11 @@ from stream.audit import AuditLog, masked
 from stream.config import LimitsConfig
 from stream.events import Sealed, timestamp
 from stream.hub import Hub, Subscription
+from stream.messages import ListSubscriptions, Subscribe, Unsubscribe
 from stream.metrics import Metrics
-from stream.protocol import (
-    VERSION,
-    ListSubscriptions,
-    ProtocolError,
-    Subscribe,
-    Unsubscribe,
-    parse_subscriber,
-)
+from stream.protocol import VERSION, parse_subscriber
 from stream.queues import ConflatingQueue
+from stream.refusals import ProtocolError
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stream.batcher import Batcher, BatchReport, Slot
+from stream.batcher import Batcher, BatchReport
+from stream.slot import Slot
 from stream.types import FRAME, FrameScores, GapReason, ModelInfo, Quality, Window
 from tests.signals import ToneBackend, frame_count, model, sine
 

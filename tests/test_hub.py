@@ -15,7 +15,7 @@ import pytest
 from stream.events import Sealed, seal
 from stream.hub import Hub, Subscription
 from stream.live import LiveStream
-from stream.protocol import Filter, Subscribe
+from stream.messages import Filter, Subscribe
 from stream.queues import ConflatingQueue
 
 

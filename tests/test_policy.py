@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from stream.config import Config
+from stream.messages import SessionConfig
 from stream.policy import admit
-from stream.protocol import ProtocolError, SessionConfig
+from stream.refusals import ProtocolError
 from stream.types import from_ms
 from tests.signals import model
 

@@ -11,25 +11,21 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stream.protocol import (
-    CLOSE_CODES,
-    RETRYABLE,
+from stream.messages import (
     InputFlush,
     InputPause,
     InputResume,
     KeepAlive,
     ListSubscriptions,
-    ProtocolError,
     SessionAnnotate,
     SessionClose,
     SessionConfig,
     SessionUpdate,
     Subscribe,
     Unsubscribe,
-    parse_producer,
-    parse_query,
-    parse_subscriber,
 )
+from stream.protocol import parse_producer, parse_query, parse_subscriber
+from stream.refusals import CLOSE_CODES, RETRYABLE, ProtocolError
 from stream.types import AudioFormat
 
 LONGEST = 300

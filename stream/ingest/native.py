@@ -13,24 +13,20 @@ from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
 from stream.config import Config
 from stream.events import Body, model_body, seal
-from stream.metrics import Metrics
-from stream.protocol import (
+from stream.messages import (
     InputFlush,
     InputPause,
     InputResume,
     KeepAlive,
-    ProtocolError,
-    Query,
     SessionAnnotate,
     SessionClose,
     SessionConfig,
     SessionUpdate,
-    overlay,
-    parse_flag,
-    parse_producer,
-    parse_query,
 )
+from stream.metrics import Metrics
+from stream.protocol import Query, overlay, parse_flag, parse_producer, parse_query
 from stream.queues import ConflatingQueue
+from stream.refusals import ProtocolError
 from stream.session import Session
 from stream.sessions import FINISH_S, Sessions, new_session_id
 from stream.types import ModelInfo

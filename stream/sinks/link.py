@@ -187,7 +187,7 @@ def _said(error: BaseException | None) -> str:
 def _properties(message: Message, packet: int) -> Properties | None:
     if not message.schema:
         return None
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    properties = Properties(packet)  # type: ignore[no-untyped-call]  # paho left it untyped
     properties.PayloadFormatIndicator = 1
     properties.ContentType = message.content_type
     properties.UserProperty = [("schema", message.schema)]

@@ -1,0 +1,187 @@
+"""What clients may say in `emotide.v1`: every message and all that can be configured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from stream.types import SAMPLE_RATE, AudioFormat, Encoding
+
+MAX_ATTRS, MAX_ATTRS_BYTES = 64, 8_192
+MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 48_000, 2
+STREAM_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
+TAG = r"^[A-Za-z0-9_.:-]{1,64}$"
+ROLE = r"^[a-z][a-z0-9_]{0,31}$"
+
+
+def checked_attrs(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Attributes as they are. They travel in events and stay with the stream, so they are small.
+
+    Raises `ValueError` for those that are too many, too large, or no plain JSON.
+    """
+    try:
+        size = len(orjson.dumps(attrs))
+    except TypeError as error:
+        raise ValueError(f"attributes must be plain JSON: {error}") from None
+    if len(attrs) > MAX_ATTRS or size > MAX_ATTRS_BYTES:
+        raise ValueError(
+            f"a stream has at most {MAX_ATTRS} attributes in {MAX_ATTRS_BYTES} bytes of JSON"
+        )
+    return attrs
+
+
+Attrs = Annotated[dict[str, Any], AfterValidator(checked_attrs)]
+
+
+class _Strict(BaseModel):
+    """Configuration: an unknown key is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Message(BaseModel):
+    """A message: unknown fields are tolerated, so that newer clients work."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+Role = Annotated[str, Field(pattern=ROLE)]
+Tag = Annotated[str, Field(pattern=TAG)]
+
+
+class Audio(_Strict):
+    """What the producer will send."""
+
+    encoding: Encoding = "linear16"
+    sample_rate: Annotated[int, Field(ge=MIN_RATE, le=MAX_RATE)] = SAMPLE_RATE
+    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 1
+    roles: tuple[Role, ...] = ()
+
+
+class Analysis(_Strict):
+    """How it is to be analysed; what is left out is the server's default."""
+
+    interval_ms: Annotated[int, Field(ge=250, le=10_000)] | None = None
+    window_ms: Annotated[int, Field(ge=1_000, le=10_000)] | None = None
+    labels: tuple[str, ...] = ()
+    analyse_channels: (
+        Annotated[tuple[Annotated[int, Field(ge=0, lt=MAX_CHANNELS)], ...], Field(min_length=1)]
+        | None
+    ) = None
+    frames: bool = False
+
+
+class Consent(_Strict):
+    """On what basis the speaker is analysed, and whether the speaker was told."""
+
+    basis: Annotated[str, Field(max_length=64)] = ""
+    disclosed: bool = False
+    ref: Annotated[str, Field(max_length=128)] = ""
+
+
+class Publish(_Strict):
+    mqtt: bool = True
+
+
+class SessionConfig(_Strict):
+    """All that a producer may configure, by `session.update` or in the URL's query."""
+
+    audio: Audio = Audio()
+    analysis: Analysis = Analysis()
+    stream_id: Annotated[str, Field(pattern=STREAM_ID)] | None = None
+    tags: Annotated[tuple[Tag, ...], Field(max_length=8)] = ()
+    attrs: Attrs = Field(default_factory=dict)
+    consent: Consent = Consent()
+    publish: Publish = Publish()
+    results: bool = True
+
+    @property
+    def format(self) -> AudioFormat:
+        return AudioFormat(self.audio.encoding, self.audio.sample_rate, self.audio.channels)
+
+
+class SessionUpdate(_Message):
+    type: Literal["session.update"]
+    session: SessionConfig = SessionConfig()
+
+
+class InputFlush(_Message):
+    type: Literal["input.flush"]
+
+
+class InputPause(_Message):
+    type: Literal["input.pause"]
+
+
+class InputResume(_Message):
+    type: Literal["input.resume"]
+    skipped_ms: Annotated[int, Field(ge=0, le=14_400_000)] = 0
+
+
+class KeepAlive(_Message):
+    type: Literal["keepalive"]
+
+
+class SessionAnnotate(_Message):
+    type: Literal["session.annotate"]
+    attrs: Attrs = Field(default_factory=dict)
+    dtmf: Annotated[str, Field(pattern=r"^[0-9A-D*#]{1,32}$")] | None = None
+    mark: Annotated[str, Field(max_length=128)] | None = None
+    objected: bool = False
+
+
+class SessionClose(_Message):
+    type: Literal["session.close"]
+
+
+Glob = Annotated[str, Field(min_length=1, max_length=64)]
+Globs = Annotated[tuple[Glob, ...], Field(min_length=1, max_length=64)]
+Names = Annotated[tuple[Glob, ...], Field(max_length=64)]
+
+
+class Filter(_Strict):
+    """What a subscriber wants to hear; globs in `streams` and `events`, all of it by default."""
+
+    streams: Globs = ("*",)
+    tags: Names = ()
+    roles: Names = ()
+    events: Globs = ("*",)
+    labels: Names = ()
+    min_score: Annotated[dict[Glob, Annotated[float, Field(ge=0, le=1)]], Field(max_length=64)] = (
+        Field(default_factory=dict)
+    )
+
+
+class Subscribe(_Message):
+    type: Literal["subscribe"]
+    id: Annotated[str, Field(min_length=1, max_length=64)] = "s1"
+    filter: Filter = Filter()
+    rate_hz: Annotated[float, Field(gt=0, le=50)] | None = None
+    snapshot: bool = True
+    since: Annotated[dict[str, int], Field(max_length=10_000)] = Field(default_factory=dict)
+
+
+class Unsubscribe(_Message):
+    type: Literal["unsubscribe"]
+    id: str
+
+
+class ListSubscriptions(_Message):
+    type: Literal["list"]
+
+
+ProducerMessage = Annotated[
+    SessionUpdate
+    | InputFlush
+    | InputPause
+    | InputResume
+    | KeepAlive
+    | SessionAnnotate
+    | SessionClose,
+    Field(discriminator="type"),
+]
+SubscriberMessage = Annotated[
+    Subscribe | Unsubscribe | ListSubscriptions | KeepAlive, Field(discriminator="type")
+]
