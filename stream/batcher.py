@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends.base import Backend
+from stream.backends.base import Backend, Embedder
 from stream.config import ConfigError
 from stream.slot import Listener, Slot
-from stream.types import FrameScores, GapReason, Logits, ModelInfo, Window, to_ms
+from stream.types import Features, FrameScores, GapReason, Logits, ModelInfo, Window, to_ms
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,9 @@ class _Row:
     window: Window
     since: float
     due: float
+
+
+Result = tuple[Logits, Features | None]
 
 
 class Batcher:
@@ -120,8 +123,8 @@ class Batcher:
         """Whether a window of `slot` waits."""
         return slot in self._waiting
 
-    def slot(self, listener: Listener) -> Slot:
-        return Slot(self, listener)
+    def slot(self, listener: Listener, embed: bool = False) -> Slot:
+        return Slot(self, listener, embed)
 
     @property
     def waiting(self) -> int:
@@ -177,7 +180,8 @@ class Batcher:
         while (rows := self._take()) is not None:
             self._busy_since = time.monotonic()
             self._tell(self._began, rows)
-            results = self._infer([row.window.audio for row in rows]) if rows else []
+            embed = any(row.slot.embed for row in rows)
+            results = self._infer([row.window.audio for row in rows], embed) if rows else []
             elapsed = time.monotonic() - self._busy_since
             self._judge(results)
             self._busy_since = None
@@ -190,6 +194,11 @@ class Batcher:
             raise ConfigError(
                 f"windows.lengths_ms: {self._info.id} takes windows of "
                 f"{', '.join(str(to_ms(n)) for n in offered)} ms"
+            )
+        if self._info.dim and not isinstance(self._backend, Embedder):
+            raise ConfigError(
+                f"model.name: {self._info.id} says that its embeddings have {self._info.dim} "
+                "values, but has no method embed"
             )
 
     def _warm_up(self, lengths: Sequence[int]) -> None:
@@ -207,16 +216,16 @@ class Batcher:
                 )
             self.warmed = done / len(shapes)
 
-    def _judge(self, results: Sequence[Logits | None]) -> None:
+    def _judge(self, results: Sequence[Result | None]) -> None:
         """Count batches that failed because of the model, not because of what was in them."""
-        if any(logits is not None for logits in results) or self._probe():
+        if any(result is not None for result in results) or self._probe():
             self._failures = 0
         else:
             self._failures += 1
 
     def _probe(self) -> bool:
         """Whether the model answers to noise that it answered to when it warmed up."""
-        return self._infer([self._noise])[0] is not None
+        return self._infer([self._noise], embed=False)[0] is not None
 
     def _take(self) -> list[_Row] | None:
         """Block until there is work; the rows of the next batch, none to probe, None to stop."""
@@ -250,21 +259,31 @@ class Batcher:
         down = max((n for n in self._sizes if n <= waiting), default=waiting)
         return waiting if waiting >= FILLED * up else down
 
-    def _infer(self, audio: list[NDArray[np.float32]]) -> list[Logits | None]:
-        """Logits per row, None for a row that fails by itself."""
+    def _infer(self, audio: list[NDArray[np.float32]], embed: bool) -> list[Result | None]:
+        """Logits per row, with features if `embed`; None for a row that fails by itself."""
         size = next((n for n in self._sizes if n >= len(audio)), len(audio))
-        padded = [*audio, *([audio[0]] * (size - len(audio)))]
+        padded = np.stack([*audio, *([audio[0]] * (size - len(audio)))])
+        kept: Sequence[Features | None] = [None] * len(audio)
         try:
-            logits = self._backend.infer(np.stack(padded))[: len(audio)]
-            if logits.shape != (len(audio), logits.shape[1], len(self._info.labels)):
-                raise RuntimeError(
-                    f"the backend gave logits {logits.shape} for {len(audio)} windows and "
-                    f"{len(self._info.labels)} labels"
-                )
+            if embed and isinstance(self._backend, Embedder):
+                logits, features = self._backend.embed(padded)
+                self._expect("features", features, logits.shape[1], self._info.dim, len(padded))
+                kept = list(features[: len(audio)])
+            else:
+                logits = self._backend.infer(padded)
+            labels = len(self._info.labels)
+            self._expect("logits", logits, logits.shape[1], labels, len(padded))
         except Exception:
             log.exception("a batch failed", extra={"size": len(audio)})
-            return [None] if len(audio) == 1 else [self._infer([row])[0] for row in audio]
-        return [row if np.isfinite(row).all() else None for row in logits]
+            return [None] if len(audio) == 1 else [self._infer([row], embed)[0] for row in audio]
+        rows = zip(logits[: len(audio)], kept, strict=True)
+        return [(row, its) if np.isfinite(row).all() else None for row, its in rows]
+
+    def _expect(
+        self, name: str, got: NDArray[np.float32], frames: int, width: int, rows: int
+    ) -> None:
+        if got.shape != (rows, frames, width):
+            raise RuntimeError(f"{self._info.id} gave {name} {got.shape}, not [{rows}, ., {width}]")
 
     def _tell(self, callback: Callable[..., None], *args: object) -> None:
         try:
@@ -278,9 +297,9 @@ class Batcher:
         for row in rows:
             row.slot.begun(row.window)
 
-    def _done(self, rows: Sequence[_Row], results: Sequence[Logits | None], elapsed: float) -> None:
+    def _done(self, rows: Sequence[_Row], results: Sequence[Result | None], elapsed: float) -> None:
         now = time.monotonic()
-        lost = sum(logits is None for logits in results)
+        lost = sum(result is None for result in results)
         if rows:
             queued = tuple(now - elapsed - row.since for row in rows)
             self._report(BatchReport(len(rows), lost, queued, elapsed))
@@ -289,20 +308,22 @@ class Batcher:
             self._given_up = False
             log.warning("inference answers again", extra={"elapsed_s": round(elapsed, 1)})
             return
-        for row, logits in zip(rows, results, strict=True):
-            self._tell_row(row, logits, "inference_failed", now - row.due)
+        for row, result in zip(rows, results, strict=True):
+            self._tell_row(row, result, "inference_failed", now - row.due)
 
     def _tell_row(
-        self, row: _Row, logits: Logits | None, reason: GapReason, waited_s: float
+        self, row: _Row, result: Result | None, reason: GapReason, waited_s: float
     ) -> None:
         """Tell one listener; what it makes of it is not the others' trouble."""
         try:
             if row.slot.withdrawn:
                 return
-            if logits is None:
+            if result is None:
                 row.slot.listener.failed(row.window, reason)
             else:
-                row.slot.listener.scored(FrameScores(row.window, logits), waited_s)
+                logits, features = result
+                kept = features if row.slot.embed else None
+                row.slot.listener.scored(FrameScores(row.window, logits, kept), waited_s)
         except Exception:
             log.exception("a listener failed")
         finally:

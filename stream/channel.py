@@ -14,6 +14,7 @@ from stream.types import (
     FRAME,
     SAMPLE_RATE,
     Event,
+    Features,
     FramePosteriors,
     FrameScores,
     Gap,
@@ -52,6 +53,7 @@ class ChannelPipeline:
         windows: WindowSettings,
         rolling: RollingSettings,
         frames: bool = False,
+        embeddings: bool = False,
     ) -> None:
         self.channel = channel
         self._model = model
@@ -67,10 +69,12 @@ class ChannelPipeline:
         self._waiting: deque[tuple[Utterance, Quality]] = deque()
         self._settled = 0
         self._told = 0
-        reach = max((*rolling.horizons, vad.max_utterance * FRAME / SAMPLE_RATE))
-        self._timeline = Timeline(
-            len(model.labels), model.frame_hop, reach + 2 * windows.longest / SAMPLE_RATE
-        )
+        utterance = vad.max_utterance * FRAME / SAMPLE_RATE
+        slack = 2 * windows.longest / SAMPLE_RATE
+        hop, reach = model.frame_hop, max((*rolling.horizons, utterance))
+        self._timeline = Timeline(len(model.labels), hop, reach + slack)
+        # A hundred times as wide as the labels, so no longer than one utterance needs.
+        self._embeddings = Timeline(model.dim, hop, utterance + slack) if embeddings else None
         self.utterances = 0
         self.speech = 0
         self.lost = 0
@@ -169,6 +173,8 @@ class ChannelPipeline:
         window, logits = scores.window, scores.logits
         mask = speech_mask(window, len(logits), self._model.frame_hop)
         self._timeline.add(window, logits, mask)
+        if self._embeddings is not None and scores.features is not None:
+            self._embeddings.add(window, scores.features, mask)
         self._settled = max(self._settled, window.end)
         now = self._named(logits[mask].mean(axis=0))
         score = Score(
@@ -182,7 +188,7 @@ class ChannelPipeline:
             rolling=self._horizons(window.end),
             quality=window.quality,
             hints=hints(window.quality, max(now.values())),
-            frames=self._posteriors(window, logits) if self._frames else None,
+            frames=self._posteriors(scores) if self._frames else None,
         )
         return [score, *self._segments()]
 
@@ -208,6 +214,7 @@ class ChannelPipeline:
                 rolling=self._horizons(utterance.end),
                 quality=quality,
                 hints=hints(quality, max(scores.values(), default=None)),
+                embedding=self._embedding(utterance),
             )
 
     def _lose(self, window: Window, since: int, until: int, reason: GapReason) -> list[Event]:
@@ -225,13 +232,22 @@ class ChannelPipeline:
         means["call"] = self._timeline.whole()
         return {name: self._named(mean) for name, (mean, count) in means.items() if count}
 
-    def _posteriors(self, window: Window, logits: NDArray[np.float32]) -> FramePosteriors:
+    def _embedding(self, utterance: Utterance) -> Features | None:
+        """Mean features float32[dim] of the utterance's scored frames."""
+        if self._embeddings is None:
+            return None
+        mean, count = self._embeddings.mean(utterance.start, utterance.end)
+        return mean if count else None
+
+    def _posteriors(self, scores: FrameScores) -> FramePosteriors:
         """The frames that no window before had, so that frames of a stream join up."""
+        window, logits, features = scores.window, scores.logits, scores.features
         hop = self._model.frame_hop
         first = max(0, (max(self._told, window.heard) - window.start) // hop)
         posteriors = softmax(logits[first:], self._model.temperature)
         self._told = window.start + len(logits) * hop
-        return FramePosteriors(window.start + first * hop, hop, posteriors)
+        kept = None if features is None else features[first:]
+        return FramePosteriors(window.start + first * hop, hop, posteriors, kept)
 
     def _named(self, mean: Mean) -> dict[str, float]:
         shares = softmax(mean, self._model.temperature).tolist()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from stream.protocol import VERSION
 from stream.types import (
@@ -78,12 +81,16 @@ class Voice:
                         "labels": list(self.model.labels),
                         "posteriors": event.frames.posteriors.astype(float).round(4).tolist(),
                     }
+                    if event.frames.features is not None:
+                        body["frames"]["embeddings"] = packed(event.frames.features)
                 if latency_ms is not None:
                     body["latency_ms"] = latency_ms
                 return {"type": SCORE, **body}
             case Segment():
-                covered = {"covered": event.covered}
-                return {"type": SEGMENT, **head, **self._emotion(event), **covered}
+                said = {"covered": event.covered}
+                if event.embedding is not None:
+                    said["embedding"] = packed(event.embedding)
+                return {"type": SEGMENT, **head, **self._emotion(event), **said}
 
     def named(self, scores: Mapping[str, float]) -> Mapping[str, float]:
         """The labels asked for, or all."""
@@ -106,6 +113,12 @@ class Voice:
         }
 
 
+def packed(array: NDArray[np.float32]) -> Body:
+    """An array as little-endian float16 in base64, with its shape: a fifth of it as numbers."""
+    data = base64.b64encode(array.astype("<f2").tobytes()).decode("ascii")
+    return {"dtype": "float16", "shape": list(array.shape), "data": data}
+
+
 def top(scores: Mapping[str, float]) -> Body | None:
     """The label with the largest share, or None of no scores."""
     if not scores:
@@ -124,6 +137,7 @@ def model_body(model: ModelInfo) -> Body:
         "licence": model.licence,
         "device": model.device,
         "why": model.why,
+        "embedding_dim": model.dim,
     }
 
 

@@ -71,6 +71,7 @@ class Analysis(_Strict):
         | None
     ) = None
     frames: bool = False
+    embeddings: bool = False
 
 
 class Consent(_Strict):

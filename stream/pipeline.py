@@ -27,12 +27,17 @@ SLICE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class AnalysisSettings:
-    """How a stream is analysed; `frames` adds per-frame posteriors to every score."""
+    """How a stream is analysed.
+
+    `frames` adds per-frame posteriors to every score, `embeddings` their mean features to every
+    segment; both together add the features of the frames to every score as well.
+    """
 
     vad: VadSettings = field(default_factory=VadSettings)
     windows: WindowSettings = field(default_factory=WindowSettings)
     rolling: RollingSettings = field(default_factory=RollingSettings)
     frames: bool = False
+    embeddings: bool = False
 
 
 class StreamPipeline:
@@ -48,6 +53,7 @@ class StreamPipeline:
         model: ModelInfo,
         settings: AnalysisSettings,
     ) -> None:
+        self.embeddings = settings.embeddings
         self._audio = audio
         self._decoder = Decoder(audio)
         self._resamplers = {c: Resampler(audio.sample_rate) for c in analysed}
@@ -60,6 +66,7 @@ class StreamPipeline:
                 settings.windows,
                 settings.rolling,
                 settings.frames,
+                settings.embeddings,
             )
             for c in analysed
         }

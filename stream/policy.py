@@ -79,6 +79,13 @@ def _settings(config: Config, wanted: SessionConfig, model: ModelInfo) -> Analys
             f"it has {', '.join(model.labels)}",
             param="analysis.labels",
         )
+    if analysis.embeddings and not model.dim:
+        raise ProtocolError(
+            "config_invalid",
+            f"analysis.embeddings: {model.id} gives no embeddings; leave it out, or ask the "
+            "operator for a model that does",
+            param="analysis.embeddings",
+        )
     windows = settings.windows
     if analysis.window_ms is not None:
         lengths = tuple(n for n in windows.lengths if n <= from_ms(analysis.window_ms))
@@ -93,4 +100,6 @@ def _settings(config: Config, wanted: SessionConfig, model: ModelInfo) -> Analys
     if analysis.interval_ms is not None:
         hop = from_ms(analysis.interval_ms) // FRAME * FRAME
         windows = WindowSettings(windows.lengths, min(hop, windows.longest))
-    return replace(settings, windows=windows, frames=analysis.frames)
+    return replace(
+        settings, windows=windows, frames=analysis.frames, embeddings=analysis.embeddings
+    )

@@ -82,7 +82,7 @@ def _wishes(query: Query) -> dict[str, Any]:
             audio[key] = value
         elif key == "roles":
             audio["roles"] = value.split(",")
-        elif key in ("interval_ms", "window_ms", "frames"):
+        elif key in ("interval_ms", "window_ms", "frames", "embeddings"):
             analysis[key] = value
         elif key == "labels":
             analysis["labels"] = value.split(",")

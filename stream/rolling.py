@@ -44,17 +44,19 @@ def speech_mask(window: Window, frames: int, hop: int) -> NDArray[np.bool_]:
 class Timeline:
     """Ring of frame cells of one channel: sums of logits and how many windows gave them.
 
+    Made for logits, and true of every row per frame whose mean says something: features as well.
+
     Overlapping windows average in their cells. Cells that leave the ring go into running sums, so
     the whole call stays known at the cost of one row. `capacity_s` is in seconds.
     """
 
-    def __init__(self, labels: int, hop: int, capacity_s: float) -> None:
+    def __init__(self, width: int, hop: int, capacity_s: float) -> None:
         self._hop = hop
         cells = int(capacity_s * SAMPLE_RATE) // hop
-        self._sums = np.zeros((cells, labels), np.float32)
+        self._sums = np.zeros((cells, width), np.float32)
         self._counts = np.zeros(cells, np.float32)
         self._head = 0
-        self._past_sum = np.zeros(labels, np.float64)
+        self._past_sum = np.zeros(width, np.float64)
         self._past_count = 0
 
     def add(self, window: Window, logits: Logits, mask: NDArray[np.bool_]) -> None:

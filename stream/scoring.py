@@ -31,7 +31,7 @@ class Scoring:
         self._tell = tell
         self._hurried = False
         self._open: list[Window] = []
-        self._slots = {channel: batcher.slot(self) for channel in pipeline.channels}
+        self._slots = {c: batcher.slot(self, pipeline.embeddings) for c in pipeline.channels}
 
     @property
     def processed(self) -> int:

@@ -240,6 +240,7 @@ class Session:
                 "labels": [*self._voice.named(dict.fromkeys(self._model.labels, 0.0))],
                 "analyse_channels": list(self.live.analysed),
                 "frames": settings.analysis.frames,
+                "embeddings": settings.analysis.embeddings,
                 "horizons_s": list(self._config.rolling.horizons_s),
                 "model": model_body(self._model),
             },

@@ -29,11 +29,15 @@ class Room(Protocol):
 
 
 class Slot:
-    """The place of one channel in the batcher's waiting room; holds at most one window."""
+    """The place of one channel in the batcher's waiting room; holds at most one window.
 
-    def __init__(self, room: Room, listener: Listener) -> None:
+    `embed` says that its windows' features are wanted besides the logits.
+    """
+
+    def __init__(self, room: Room, listener: Listener, embed: bool = False) -> None:
         self._room = room
         self.listener = listener
+        self.embed = embed
         self.withdrawn = False
         self._untold = 0
         self._free = asyncio.Event()

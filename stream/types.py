@@ -21,6 +21,9 @@ Samples = NDArray[np.float32]
 Logits = NDArray[np.float32]
 """Frame logits, shape [frames, labels]."""
 
+Features = NDArray[np.float32]
+"""Frame embeddings, shape [frames, dim]; or their mean, shape [dim]."""
+
 Span = tuple[int, int]
 """Half-open range of positions."""
 
@@ -104,10 +107,14 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameScores:
-    """What a backend said of one window: logits float32[frames, labels]."""
+    """What a backend said of one window: logits float32[frames, labels].
+
+    `features` float32[frames, dim] is there if embeddings were asked for.
+    """
 
     window: Window
     logits: Logits
+    features: Features | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +145,15 @@ class SpeechEnd:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FramePosteriors:
-    """Posteriors float32[frames, labels] of consecutive frames, `hop` samples apart."""
+    """Posteriors float32[frames, labels] of consecutive frames, `hop` samples apart.
+
+    `features` float32[frames, dim] is there if embeddings were asked for as well.
+    """
 
     start: int
     hop: int
     posteriors: NDArray[np.float32]
+    features: Features | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,7 +177,8 @@ class Score:
 class Segment:
     """The final scores of one utterance over all its frames; no `scores` if none was scored.
 
-    `covered` is the share of the utterance's frames that some window scored.
+    `covered` is the share of the utterance's frames that some window scored, `embedding`
+    float32[dim] the mean of their features, if asked for.
     """
 
     channel: int
@@ -179,6 +191,7 @@ class Segment:
     rolling: Mapping[str, Mapping[str, float]]
     quality: Quality
     hints: tuple[str, ...]
+    embedding: Features | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +216,7 @@ class ModelInfo:
     `frame_hop` is in samples (320 = 50 Hz); `lengths` are the window lengths in samples it was
     made for; `batch_sizes` ascend, and a batch is rounded up to one of them; `temperature` divides
     mean logits before softmax. `why` says why this model was chosen and is shown to users.
+    `dim` is the size of a frame's embedding, 0 for a backend without.
     """
 
     id: str
@@ -216,3 +230,4 @@ class ModelInfo:
     device: str
     why: str = ""
     missing_labels: tuple[str, ...] = field(default=())
+    dim: int = 0

@@ -40,6 +40,7 @@ class Fast:
             licence="test",
             device="cpu",
             why="a test wants it",
+            dim=2,
         )
 
     @property
@@ -56,6 +57,10 @@ class Fast:
         logits[:, :, 0] = 20 * level
         logits[:, :, 2] = 1
         return logits
+
+    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        logits = self.infer(batch)
+        return logits, logits[:, :, [0, 2]]
 
     def close(self) -> None:
         pass

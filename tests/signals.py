@@ -149,6 +149,7 @@ def model(
     lengths: tuple[int, ...] = (16_000, 32_000, 48_000),
     batch_sizes: tuple[int, ...] = (1, 2, 4),
     temperature: float = 1.0,
+    dim: int = 3,
 ) -> ModelInfo:
     return ModelInfo(
         id="tone",
@@ -161,6 +162,7 @@ def model(
         licence="Apache-2.0",
         device="cpu",
         why="it is deterministic",
+        dim=dim,
     )
 
 
@@ -175,18 +177,24 @@ class ToneBackend:
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32[batch, frames, labels] of float32[batch, samples]."""
+        return self.embed(batch)[0]
+
+    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits, and the features float32[batch, frames, 3] they are mixed from."""
         views = np.lib.stride_tricks.sliding_window_view(batch, FIELD, axis=1)[:, ::FRAME]
         energy = np.log10(np.square(views).mean(axis=2) + 1e-9) / 4
         crossings = (np.diff(np.signbit(views), axis=2)).mean(axis=2) * 4
         features = np.stack([energy, crossings, np.ones_like(energy)], axis=2)
-        return np.einsum("bfi,il->bfl", features, self._mixer).astype(np.float32)
+        logits = np.einsum("bfi,il->bfl", features, self._mixer)
+        return logits.astype(np.float32), features.astype(np.float32)
 
     def close(self) -> None:
         self.closed = True
 
     def score(self, window: Window) -> FrameScores:
         """One window, as `pipeline.analyse` asks."""
-        return FrameScores(window, self.infer(window.audio[None])[0])
+        logits, features = self.embed(window.audio[None])
+        return FrameScores(window, logits[0], features[0])
 
 
 # -- looking at results ------------------------------------------------------------------------

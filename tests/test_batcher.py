@@ -37,9 +37,14 @@ class Gate(ToneBackend):
         self.open.set()
         self.entered = threading.Semaphore(0)
         self.broken = False
+        self.plain = 0
         self.answer: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.plain += 1
+        return self.embed(batch)[0]
+
+    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         self.thread = threading.current_thread()
         self.shapes.append(batch.shape)  # type: ignore[arg-type]
         self.order.append(batch[:, 0].tolist())
@@ -47,9 +52,9 @@ class Gate(ToneBackend):
         assert self.open.wait(10)
         if self.broken or (batch[:, 0] == np.float32(POISON)).any():
             raise RuntimeError("the model choked")
-        logits = super().infer(batch)
+        logits, features = super().embed(batch)
         logits[batch[:, 0] == np.float32(HOLE)] = np.nan
-        return logits if self.answer is None else self.answer(logits)
+        return (logits if self.answer is None else self.answer(logits)), features
 
 
 @dataclass
@@ -86,10 +91,10 @@ class Bench:
         self.batcher = Batcher(lambda: self.backend, max_batch, wait_s, hang_s, self.reports.append)
         self.ears: list[Ear] = []
 
-    def slot(self) -> tuple[Ear, Slot]:
+    def slot(self, embed: bool = False) -> tuple[Ear, Slot]:
         ear = Ear()
         self.ears.append(ear)
-        return ear, self.batcher.slot(ear)
+        return ear, self.batcher.slot(ear, embed)
 
     async def hold(self) -> tuple[Ear, Slot]:
         """Keep the backend busy with a window of its own, so that others have to wait."""
@@ -153,6 +158,30 @@ async def all_idle(slots: list[Slot]) -> None:
 
 def expected(bench: Bench, of: Window) -> NDArray[np.float32]:
     return ToneBackend(bench.backend.info).infer(of.audio[None])[0]
+
+
+def test_features_go_to_those_who_asked_and_nobody_else() -> None:
+    """One batch for both; without anybody who asks, the backend is not even asked to embed."""
+
+    async def story(bench: Bench) -> None:
+        _, gate = await bench.hold()
+        (asks, one), (other, two) = bench.slot(embed=True), bench.slot()
+        bench.backend.plain = 0
+        one.offer(window(0.3))
+        two.offer(window(0.4))
+        bench.backend.open.set()
+        await all_idle([gate, one, two])
+        assert bench.backend.plain == 0
+        (scores,) = asks.scored_
+        assert scores.features is not None
+        assert scores.features.shape == (*scores.logits.shape[:1], 3)
+        np.testing.assert_array_equal(scores.logits, expected(bench, scores.window))
+        assert other.scored_[0].features is None
+        two.offer(window(0.4))
+        await all_idle([two])
+        assert bench.backend.plain == 1
+
+    play(story)
 
 
 # -- start and stop ----------------------------------------------------------------------------

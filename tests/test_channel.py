@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stream.channel import ChannelPipeline
-from stream.rolling import RollingSettings, softmax
+from stream.rolling import RollingSettings, softmax, speech_mask
 from stream.types import (
     FRAME,
     SAMPLE_RATE,
@@ -56,10 +56,13 @@ def loud_detector() -> Iterator[None]:
 
 
 def channel(
-    vad: VadSettings = VAD, windows: WindowSettings = SHORT, frames: bool = False
+    vad: VadSettings = VAD,
+    windows: WindowSettings = SHORT,
+    frames: bool = False,
+    embeddings: bool = False,
 ) -> ChannelPipeline:
     info = model(lengths=windows.lengths)
-    return ChannelPipeline(0, S, info, vad, windows, RollingSettings((2, 5)), frames)
+    return ChannelPipeline(0, S, info, vad, windows, RollingSettings((2, 5)), frames, embeddings)
 
 
 @dataclass
@@ -493,6 +496,38 @@ def test_frames_of_consecutive_scores_join_up() -> None:
     for before, after in pairwise(frames):
         assert after.start == before.start + len(before.posteriors) * before.hop
         assert after.posteriors.sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_embedding_is_the_mean_over_the_utterance_s_speech_frames() -> None:
+    """Of the cells that were scored, each averaged over the windows that heard it: what
+    emotion2vec's users get of a whole recording, but without the pauses."""
+    slot = Slot(channel(CALM, STANDARD, frames=True, embeddings=True))
+    speak(slot, "xxxxxxxxxxxts" * 4 + "." * 10 + "xxxxxxxts")
+    slot.finish()
+    segments, scores = slot.of(Segment), slot.of(Score)
+    assert segments
+    for segment in segments:
+        cells: dict[int, list[NDArray[np.float32]]] = {}
+        for window, _ in slot.scored:
+            features = ToneBackend().score(window).features
+            mask = speech_mask(window, len(features), FRAME)
+            starts = window.start + np.flatnonzero(mask) * FRAME
+            for at, row in zip(starts, features[mask], strict=True):
+                cells.setdefault(int(at), []).append(row)
+        inside = [
+            np.mean(rows, 0) for at, rows in cells.items() if segment.start <= at < segment.end
+        ]
+        assert segment.embedding == pytest.approx(np.mean(inside, axis=0), abs=1e-4)
+    for score in scores:
+        assert score.frames is not None
+        assert score.frames.features.shape == (len(score.frames.posteriors), 3)
+
+
+def test_without_being_asked_nothing_is_embedded() -> None:
+    slot = Slot(channel(CALM, STANDARD, frames=True))
+    speak(slot, "xxxxxxxts")
+    slot.finish()
+    assert [segment.embedding for segment in slot.of(Segment)] == [None]
 
 
 def test_faint_noise_is_never_speech_whatever_the_detector_says() -> None:

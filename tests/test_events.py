@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -106,6 +108,18 @@ def test_a_segment_that_was_never_scored_says_so() -> None:
     assert body["role"] == "agent"
     assert (body["scores"], body["top"], body["covered"]) == ({}, None, 0.5)
     assert (body["audio_start_ms"], body["audio_end_ms"]) == (500, 2000)
+
+
+def test_embeddings_travel_as_float16_in_base64() -> None:
+    mean = np.array([0.5, -2.25, 1e-3], np.float32)
+    frames = FramePosteriors(S, 320, np.ones((2, 3), np.float32), np.stack([mean, -mean]))
+    sent = VOICE.body(score(frames=frames))["frames"]["embeddings"]
+    own = VOICE.body(replace(segment(SHARES), embedding=mean))["embedding"]
+    for packed, expected in ((sent, frames.features), (own, mean)):
+        assert packed["dtype"] == "float16"
+        values = np.frombuffer(base64.b64decode(packed["data"]), "<f2").reshape(packed["shape"])
+        np.testing.assert_allclose(values, expected, rtol=1e-3)
+    assert "embedding" not in VOICE.body(segment(SHARES))
 
 
 def test_frames_come_with_their_place_and_labels() -> None:

@@ -10,7 +10,7 @@ from stream.config import Config
 from stream.messages import SessionConfig
 from stream.policy import admit
 from stream.refusals import ProtocolError
-from stream.types import from_ms
+from stream.types import ModelInfo, from_ms
 from tests.signals import model
 
 MODEL = model()
@@ -23,9 +23,9 @@ def wish(**session: Any) -> SessionConfig:
     return SessionConfig.model_validate(session)
 
 
-def refused(config: Config, wanted: SessionConfig) -> ProtocolError:
+def refused(config: Config, wanted: SessionConfig, info: ModelInfo = MODEL) -> ProtocolError:
     with pytest.raises(ProtocolError) as caught:
-        admit(config, wanted, MODEL)
+        admit(config, wanted, info)
     assert caught.value.fatal
     assert len(caught.value.message) <= 300
     return caught.value
@@ -45,6 +45,14 @@ def refused(config: Config, wanted: SessionConfig) -> ProtocolError:
 def test_only_channels_of_allowed_roles_are_analysed(audio, asked, roles, analysed) -> None:
     granted = admit(Config(), wish(audio=audio, analysis={"analyse_channels": asked}), MODEL)
     assert (granted.roles, granted.analysed) == (roles, analysed)
+
+
+def test_embeddings_of_a_model_without_are_refused() -> None:
+    wanted = wish(analysis={"embeddings": True})
+    error = refused(Config(), wanted, model(dim=0))
+    assert (error.code, error.param) == ("config_invalid", "analysis.embeddings")
+    assert "gives no embeddings" in error.message
+    assert admit(Config(), wanted, MODEL).settings.embeddings
 
 
 def test_agents_are_analysed_when_the_operator_says_so() -> None:

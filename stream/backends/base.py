@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,4 +43,13 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release threads and memory."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Backend, Protocol):
+    """A backend that also gives embeddings; its `info.dim` is above 0."""
+
+    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What `infer` gives, and the features float32[batch, frames, dim] that it rests on."""
         ...

@@ -47,8 +47,14 @@ class EmbeddedBackend:
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32[batch, frames, labels] of float32[batch, samples]; see `Backend`."""
         audio = np.ascontiguousarray(batch, np.float32)
-        logits: NDArray[np.float32] = self._session.run(None, {"audio": audio})[0]
+        logits: NDArray[np.float32] = self._session.run(["logits"], {"audio": audio})[0]
         return logits
+
+    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`infer`, and the features float32[batch, frames, dim] that the logits rest on."""
+        audio = np.ascontiguousarray(batch, np.float32)
+        logits, features = self._session.run(["logits", "features"], {"audio": audio})
+        return logits, features
 
     def close(self) -> None:
         self._session = None
@@ -99,6 +105,10 @@ def _info(path: Path, about: dict[str, Any], why: str) -> ModelInfo:
         )
     if not 0 < about["temperature"] < float("inf"):
         raise ModelRefused(f"{path} has temperature {about['temperature']}: expected above 0")
+    if type(about.get("dim", 0)) is not int or about.get("dim", 0) < 0:
+        raise ModelRefused(
+            f"{path} has dim {about['dim']}: expected the size of the output features, or 0"
+        )
     known = {f.name: about[f.name] for f in fields(ModelInfo) if f.name in about}
     for name in ("labels", "missing_labels", "lengths"):
         known[name] = tuple(known[name])
@@ -137,14 +147,21 @@ def _dry_run(path: Path, backend: EmbeddedBackend) -> None:
     info = backend.info
     for length in info.lengths:
         expected = (2, length // info.frame_hop, len(info.labels))
+        silence = np.zeros((2, length), np.float32)
         try:
-            logits = backend.infer(np.zeros((2, length), np.float32))
+            logits = backend.infer(silence)
+            features = backend.embed(silence)[1] if info.dim else logits[..., :0]
         except Exception as error:  # as above
             raise ModelRefused(f"{path} cannot score {length} samples ({error})") from error
         if logits.shape != expected or logits.dtype != np.float32:
             raise ModelRefused(
                 f"{path} answers {logits.dtype}{list(logits.shape)} to {length} samples, "
                 f"model.json promises float32{list(expected)}: export both again"
+            )
+        if features.shape != (*expected[:2], info.dim):
+            raise ModelRefused(
+                f"{path} answers features {list(features.shape)} to {length} samples, model.json "
+                f"promises {[*expected[:2], info.dim]}: export both again"
             )
         if not np.isfinite(logits).all():
             raise ModelRefused(f"{path} answers silence with NaN or infinity: export it again")

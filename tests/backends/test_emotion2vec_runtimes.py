@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stream.backends import emotion2vec
 from stream.backends.base import ModelRefused
 from stream.backends.emotion2vec import __main__ as command
-from stream.backends.emotion2vec import exported, runners
+from stream.backends.emotion2vec import exported, oracle, runners
 from stream.backends.emotion2vec.locate import EXPORT
 from tests.backends import small_model
 from tests.backends.test_emotion2vec import LENGTHS, TOLERANCE, softmax, voice
@@ -48,6 +48,20 @@ def test_export_equals_torch(exported_dir: Path, samples: int, rows: int) -> Non
     assert onnx.info == torch.info
     audio = windows(samples, rows)
     np.testing.assert_allclose(onnx.infer(audio), torch.infer(audio), atol=TOLERANCE, rtol=0)
+
+
+def test_embeddings_are_funasr_s_features(exported_dir: Path) -> None:
+    """`embed` gives `infer`'s logits and what FunASR calls feats, from both runtimes."""
+    model = oracle.auto_model(exported_dir)
+    audio = windows(LENGTHS[1], 3)
+    theirs = [model.generate(row, granularity="frame")[0]["feats"] for row in audio]
+    for runtime in ("torch", "onnx"):
+        backend = emotion2vec.load(str(exported_dir), device="cpu", runtime=runtime)
+        logits, features = backend.embed(audio)
+        np.testing.assert_array_equal(logits, backend.infer(audio))
+        assert features.dtype == np.float32
+        assert features.shape == (3, logits.shape[1], backend.info.dim)
+        np.testing.assert_allclose(features, theirs, atol=TOLERANCE, rtol=0)
 
 
 def test_export_needs_no_torch(exported_dir: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.running import (
@@ -357,6 +359,34 @@ def test_frames_join_up(server: Server) -> None:
                     assert sum(row) == pytest.approx(1, abs=0.01)
             for begin, end in utterances(client.events):
                 assert set(range(begin, end, 20)) <= seen
+
+    run(session())
+
+
+def test_embeddings_on_request(server: Server) -> None:
+    """Every segment has its embedding, every score those of its frames; others have none."""
+
+    async def session() -> None:
+        data = encode(speech())
+        async with stream(server, frames="true", embeddings="true") as client:
+            created = await client.until("session.created")
+            assert created["session"]["analysis"]["embeddings"] is True
+            assert created["session"]["analysis"]["model"]["embedding_dim"] == 2
+            await client.audio(data)
+            await client.close_session()
+            for score in client.of("emotion.score"):
+                frames = score["frames"]
+                assert frames["embeddings"]["shape"] == [len(frames["posteriors"]), 2]
+            for segment in client.of("emotion.segment"):
+                assert segment["embedding"]["shape"] == [2]
+                vector = np.frombuffer(base64.b64decode(segment["embedding"]["data"]), "<f2")
+                assert vector[1] == 1, "the stand-in's second feature is always 1"
+                assert 0 < vector[0] < 20
+        async with stream(server) as client:
+            await client.audio(data)
+            await client.close_session()
+            assert client.of("emotion.segment")
+            assert not any("embedding" in event for event in client.events)
 
     run(session())
 

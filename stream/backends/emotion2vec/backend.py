@@ -26,6 +26,10 @@ class Runner(Protocol):
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
+    def embed(
+        self, batch: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+
     def close(self) -> None: ...
 
 
@@ -42,13 +46,20 @@ class Emotion2vec:
         frames = (samples - 400) // 320 + 1. Raises ValueError for a length or a batch size beyond
         those of `info`: every shape that is run costs memory, so only announced ones are.
         """
+        return self.runner.run(self._announced(batch))
+
+    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`infer`, and the frames before the head: float32[batch, frames, dim], FunASR's feats."""
+        return self.runner.embed(self._announced(batch))
+
+    def _announced(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         rows, samples = batch.shape
         if samples not in self.info.lengths or rows > self.info.batch_sizes[-1]:
             raise ValueError(
                 f"windows {batch.shape}: at most {self.info.batch_sizes[-1]} rows of a length in "
                 f"{self.info.lengths} samples"
             )
-        return self.runner.run(batch)
+        return batch
 
     def close(self) -> None:
         """Release weights and memory."""
@@ -91,7 +102,8 @@ def load(
         from stream.backends.emotion2vec import exported
 
         graph = exported.ExportedRunner(files.export, files.revision, threads)
-        return Emotion2vec(graph, _info(name_or_dir, files, graph.labels, "cpu", why))
+        info = _info(name_or_dir, files, graph.labels, graph.dim, "cpu", why)
+        return Emotion2vec(graph, info)
 
     shape, tokens = read_shape(files.config), read_tokens(files.tokens)
     labels = used_labels(files.tokens, tokens)
@@ -99,11 +111,13 @@ def load(
 
     network = checkpoint.load_network(files.weights, shape, len(tokens))
     runner = runners.make(network, list(labels), place, precision, threads)
-    info = _info(name_or_dir, files, tuple(labels.values()), place, why)
+    info = _info(name_or_dir, files, tuple(labels.values()), shape.dim, place, why)
     return Emotion2vec(runner, info)
 
 
-def _info(name: str, files: Files, labels: tuple[str, ...], device: str, why: str) -> ModelInfo:
+def _info(
+    name: str, files: Files, labels: tuple[str, ...], dim: int, device: str, why: str
+) -> ModelInfo:
     return ModelInfo(
         id=name if name in NAMES else files.config.parent.resolve().name,
         revision=files.revision,
@@ -116,6 +130,7 @@ def _info(name: str, files: Files, labels: tuple[str, ...], device: str, why: st
         device=device,
         why=why,
         missing_labels=tuple(label for label in LABELS if label not in labels),
+        dim=dim,
     )
 
 

@@ -21,7 +21,10 @@ _AGAIN = "export it anew (python -m stream.backends.emotion2vec export), or dele
 
 
 class ExportedRunner:
-    """An onnxruntime session of an exported graph; `labels` are those it gives logits of."""
+    """An onnxruntime session of an exported graph.
+
+    `labels` are those it gives logits of, `dim` is the size of its features.
+    """
 
     def __init__(self, path: Path, revision: str, threads: int) -> None:
         """Raises ModelRefused unless `path` was exported from the checkpoint of `revision`."""
@@ -42,6 +45,7 @@ class ExportedRunner:
             about = self._session.get_modelmeta().custom_metadata_map
             self.labels = tuple(json.loads(about["labels"]))
             of = about["revision"]
+            self.dim = int(self._outputs()["features"][-1])
         except Exception as error:  # onnxruntime has a dozen kinds
             line = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelRefused(f"{path} is no export of ours ({line}): {_AGAIN}") from error
@@ -51,9 +55,21 @@ class ExportedRunner:
             )
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.concatenate([self._row(row, "logits")[0] for row in batch])
+
+    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        rows = [self._row(row, "logits", "features") for row in batch]
+        logits, features = (np.concatenate(each) for each in zip(*rows, strict=True))
+        return logits, features
+
+    def _row(self, row: NDArray[np.float32], *outputs: str) -> list[NDArray[np.float32]]:
         # Row by row: on a CPU a batch is no cheaper per window, and needs all its rows' memory.
-        audio = np.ascontiguousarray(batch, np.float32)
-        return np.concatenate([self._session.run(None, {"audio": row[None]})[0] for row in audio])
+        audio = np.ascontiguousarray(row[None], np.float32)
+        results: list[NDArray[np.float32]] = self._session.run(outputs, {"audio": audio})
+        return results
+
+    def _outputs(self) -> dict[str, list[int | str]]:
+        return {output.name: output.shape for output in self._session.get_outputs()}
 
     def close(self) -> None:
         del self._session
@@ -62,9 +78,10 @@ class ExportedRunner:
 def export(directory: Path, out: Path | None = None) -> Path:
     """Write the model of `directory` as float32 ONNX with dynamic batch and length; return where.
 
-    The graph is "audio" float32[batch, samples] → "logits" float32[batch, frames, labels]. `out`
-    is by default the place beside the checkpoint where `load` looks for it. Raises ModelRefused
-    if the model is not fit to run, or the package onnx is missing.
+    The graph is "audio" float32[batch, samples] → "logits" float32[batch, frames, labels] and
+    "features" float32[batch, frames, dim]. `out` is by default the place beside the checkpoint
+    where `load` looks for it. Raises ModelRefused if the model is not fit to run, or the package
+    onnx is missing.
     """
     try:
         import onnx
@@ -88,8 +105,12 @@ def export(directory: Path, out: Path | None = None) -> Path:
             (torch.zeros(2, 32_000),),
             buffer,
             input_names=["audio"],
-            output_names=["logits"],
-            dynamic_axes={"audio": {0: "batch", 1: "samples"}, "logits": {0: "batch", 1: "frames"}},
+            output_names=["logits", "features"],
+            dynamic_axes={
+                "audio": {0: "batch", 1: "samples"},
+                "logits": {0: "batch", 1: "frames"},
+                "features": {0: "batch", 1: "frames"},
+            },
             opset_version=OPSET,
             dynamo=False,
         )

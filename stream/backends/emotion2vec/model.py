@@ -53,7 +53,11 @@ class Network(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Logits of every frame, for all labels of the file."""
-        logits: Tensor = self.head(self.features(audio).to(self.head.weight.dtype))
+        return self.logits(self.features(audio))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The head, in its own precision, on what `features` gave."""
+        logits: Tensor = self.head(features.to(self.head.weight.dtype))
         return logits
 
     def features(self, audio: Tensor) -> Tensor:

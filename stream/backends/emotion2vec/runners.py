@@ -33,7 +33,7 @@ def make(network: Network, kept: list[int], device: str, precision: str, threads
 
 
 class Scorer(torch.nn.Module):
-    """The network without the labels that its file marks as unused."""
+    """The network without the labels that its file marks as unused: logits, and their features."""
 
     def __init__(self, network: Network, kept: list[int]) -> None:
         super().__init__()
@@ -41,8 +41,9 @@ class Scorer(torch.nn.Module):
         # On the device before any graph is recorded: a list would be copied there at each call.
         self.register_buffer("kept", torch.tensor(kept), persistent=False)
 
-    def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        return self.network(audio).index_select(-1, self.kept)
+    def forward(self, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.network.features(audio)
+        return self.network.logits(features).index_select(-1, self.kept), features
 
 
 class EagerRunner:
@@ -52,17 +53,21 @@ class EagerRunner:
         self.scorer: Scorer | None = scorer
         self._threads = threads
 
-    @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self.embed(batch)[0]
+        return logits
+
+    @torch.inference_mode()
+    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # OpenMP counts its workers per calling thread, so the thread that infers must say it.
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         assert self.scorer is not None, "closed"
         audio = torch.tensor(batch, dtype=torch.float32, device=self.scorer.kept.device)
         rows = max(1, _AT_ONCE // audio.shape[1]) if audio.device.type == "cpu" else len(audio)
-        pieces = [self.scorer(piece) for piece in audio.split(rows)]
-        logits: NDArray[np.float32] = torch.cat(pieces).cpu().numpy()
-        return logits
+        pieces = zip(*(self.scorer(piece) for piece in audio.split(rows)), strict=True)
+        logits, features = (torch.cat(piece).float().cpu().numpy() for piece in pieces)
+        return logits, features
 
     def close(self) -> None:
         self.scorer = None
@@ -77,13 +82,15 @@ class _Recorded:
     audio: torch.Tensor
     logits: torch.Tensor
     host_logits: torch.Tensor
+    features: torch.Tensor
 
 
 class GraphRunner:
     """One CUDA graph per shape, recorded when the shape first comes: in the warm-up.
 
-    A call is one copy in, one launch, one copy out and one wait, whatever the number of rows. The
-    graphs share one pool, because they never run at the same time.
+    A call is one copy in, one launch, one copy out and one wait, whatever the number of rows;
+    features, if asked for, are one copy more. The graphs share one pool, because they never run
+    at the same time.
     """
 
     def __init__(self, scorer: Scorer, device: str) -> None:
@@ -93,8 +100,18 @@ class GraphRunner:
         self._pool = torch.cuda.graph_pool_handle()
         self._recorded: dict[tuple[int, ...], _Recorded] = {}
 
-    @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        # A copy, because the next call writes there again.
+        logits: NDArray[np.float32] = self._replay(batch).host_logits.numpy().copy()
+        return logits
+
+    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        recorded = self._replay(batch)
+        return recorded.host_logits.numpy().copy(), recorded.features.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def _replay(self, batch: NDArray[np.float32]) -> _Recorded:
+        """Run one batch; its results lie in the shape's own memory until the next."""
         with torch.cuda.device(self._device):
             recorded = self._recorded.get(batch.shape)
             if recorded is None:
@@ -105,9 +122,7 @@ class GraphRunner:
                 recorded.graph.replay()
                 recorded.host_logits.copy_(recorded.logits, non_blocking=True)
             self._stream.synchronize()
-        # A copy, because the next call writes there again.
-        logits: NDArray[np.float32] = recorded.host_logits.numpy().copy()
-        return logits
+        return recorded
 
     def _record(self, shape: tuple[int, ...]) -> _Recorded:
         assert self.scorer is not None, "closed"
@@ -119,13 +134,14 @@ class GraphRunner:
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            logits = self.scorer(audio)
+            logits, features = self.scorer(audio)
         return _Recorded(
             graph,
             torch.empty(shape, pin_memory=True),
             audio,
             logits,
             torch.empty(logits.shape, pin_memory=True),
+            features,
         )
 
     def close(self) -> None:
