@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.backends import emotion2vec
+from stream.backends.emotion2vec.locate import Files
+from stream.backends.emotion2vec.signals import buzzes
 from stream.types import SAMPLE_RATE
 from tests.backends import small_model
 
@@ -41,9 +43,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="base only, fewer runs")
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--runs", type=int, help="rounds of the race (default: 3, quick 2)")
     options = parser.parse_args()
     names = ["base"] if options.quick else options.models
-    runs = 2 if options.quick else 3
+    runs = options.runs or (2 if options.quick else 3)
     with tempfile.TemporaryDirectory(prefix="emotide-bench-") as folder:
         for name in names:
             model = _build(Path(folder) / name, *SHAPES[name])
@@ -69,7 +72,7 @@ def _speed(model: Path, runs: int, quick: bool) -> list[list[str]]:
             for batch in batches:
                 if quick and (seconds, batch) == (3, 8):
                     continue
-                best = _race(engines, _speech(batch, seconds * SAMPLE_RATE), clock, runs)
+                best = _race(engines, buzzes(batch, seconds * SAMPLE_RATE), clock, runs)
                 for engine, taken in best.items():
                     ratio = f"{best['FunASR'] / taken:.2f}"
                     rows.append(
@@ -88,7 +91,9 @@ def _engines(model: Path, device: str) -> dict[str, Engine]:
         "torch": torch32.runner.run,
     }
     if device == "cpu":
-        engines["onnx"] = emotion2vec.load(str(model), device, runtime="onnx").runner.run
+        for precision in ("float32", "int8"):
+            own = emotion2vec.load(str(model), device, runtime="onnx", precision=precision)
+            engines[f"onnx {precision}"] = own.runner.run
     else:
         bfloat16 = emotion2vec.load(str(model), device, runtime="torch", precision="bfloat16")
         engines["torch bfloat16"] = bfloat16.runner.run
@@ -118,7 +123,7 @@ def _agreement(model: Path, count: int) -> list[list[str]]:
 
     from stream.backends.emotion2vec import oracle
 
-    windows = _speech(count, SAMPLE_RATE)
+    windows = buzzes(count, SAMPLE_RATE)
     reference = oracle.auto_model(model)
     expected = np.array([reference.generate(row)[0]["scores"] for row in windows])
     del reference
@@ -126,11 +131,14 @@ def _agreement(model: Path, count: int) -> list[list[str]]:
     backends: dict[str, Callable[[], emotion2vec.Emotion2vec]] = {
         "torch float32": lambda: load(str(model), "cpu", runtime="torch"),
         "onnx float32": lambda: load(str(model), "cpu", runtime="onnx"),
+        "onnx int8": lambda: load(str(model), "cpu", precision="int8"),
         "torch bfloat16": lambda: load(str(model), "cpu", runtime="torch", precision="bfloat16"),
+        "torch float16": lambda: load(str(model), "cpu", runtime="torch", precision="float16"),
     }
     if torch.cuda.is_available():
         backends["CUDA float32"] = lambda: load(str(model), "cuda")
         backends["CUDA bfloat16"] = lambda: load(str(model), "cuda", precision="bfloat16")
+        backends["CUDA float16"] = lambda: load(str(model), "cuda", precision="float16")
     rows = [["engine", "windows", "max probability difference", "top-1 flips"]]
     for name, make in backends.items():
         backend = make()
@@ -170,6 +178,7 @@ infer = lambda audio: model.generate(audio[0])
     **{
         runtime: f"""
 from stream.backends import emotion2vec
+from stream.backends.emotion2vec.signals import buzzes
 infer = emotion2vec.load(sys.argv[1], "cpu", runtime={runtime!r}).infer
 """
         for runtime in ("torch", "onnx")
@@ -241,7 +250,7 @@ def _build(directory: Path, dim: int, heads: int) -> Path:
     """A model of full size; its checkpoint holds three copies of the weights, as published."""
     import torch
 
-    from stream.backends.emotion2vec import exported
+    from stream.backends.emotion2vec import exported, quantized
 
     config = small_model.full_size(dim, heads)
     with contextlib.redirect_stdout(io.StringIO()):  # what FunASR says when it is imported
@@ -253,22 +262,8 @@ def _build(directory: Path, dim: int, heads: int) -> Path:
     stored["last_optimizer_state"] = {"state": [moment.clone() for moment in moments]}
     torch.save(stored, path)
     exported.export(directory)
+    quantized.quantize(Files.of(directory))
     return directory
-
-
-def _speech(rows: int, samples: int) -> Windows:
-    """Buzzes of wandering pitch that come and go, above faint noise; another one in each row."""
-    dice = np.random.default_rng(3)
-    seconds = np.arange(samples) / SAMPLE_RATE
-    windows = []
-    for _ in range(rows):
-        pitch = 110 + 120 * dice.random() + 30 * np.sin(2 * np.pi * (1 + dice.random()) * seconds)
-        phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
-        slope = 0.5 + 1.5 * dice.random()
-        buzz = np.sum([np.sin(k * phase) / k**slope for k in range(1, 16)], axis=0)
-        bursts = np.clip(np.sin(2 * np.pi * (2 + 3 * dice.random()) * seconds), 0, 1)
-        windows.append(0.05 * buzz * bursts + 2e-3 * dice.standard_normal(samples))
-    return np.asarray(windows, np.float32)
 
 
 def _print_table(rows: Sequence[Iterable[str]]) -> None:

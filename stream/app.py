@@ -32,6 +32,7 @@ from stream.protocol import SUBPROTOCOL, Query
 from stream.sessions import Sessions, draining
 from stream.sinks.base import Sink
 from stream.sinks.mqtt import MqttSink
+from stream.startup import StartupReport
 from stream.subscriber import Subscriber
 from stream.types import ModelInfo, from_ms
 
@@ -168,7 +169,14 @@ class App:
         lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms]
         loading = asyncio.ensure_future(self._batcher.start(lengths))
         stopping = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        with StartupReport(self._config.model.name) as report:
+            done: set[asyncio.Future[Any]] = set()
+            while not done:
+                done, _ = await asyncio.wait(
+                    {loading, stopping}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED
+                )
+                warm_up = self._batcher.warm_up
+                report.update(warm_up.shape, warm_up.done, warm_up.shapes)
         stopping.cancel()
         if not loading.done():
             loading.cancel()
@@ -289,7 +297,7 @@ class App:
     def _readyz(self) -> tuple[HTTPStatus, Any]:
         model: str
         if self._model is None:
-            model = f"warming up, {self._batcher.warmed:.0%}"
+            model = f"warming up, {self._batcher.warm_up.share:.0%}"
         else:
             model = self._batcher.trouble or "ok"
         checks = {"model": model, "draining": self._stopping.is_set()}

@@ -27,6 +27,19 @@ FILLED = 0.8
 
 
 @dataclass(frozen=True, slots=True)
+class WarmUp:
+    """How far a start is: `done` of `shapes`, `shape` is next; 0 of 0 while the model loads."""
+
+    shape: str = ""
+    done: int = 0
+    shapes: int = 0
+
+    @property
+    def share(self) -> float:
+        return self.done / self.shapes if self.shapes else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class BatchReport:
     """One batch, for metrics: rows asked for, seconds queued per row, seconds of inference."""
 
@@ -86,8 +99,7 @@ class Batcher:
         self._busy_since: float | None = None
         self._failures = 0
         self._given_up = False
-        self.warmed = 0.0
-        """Share of the shapes that are warmed up, 0 to 1."""
+        self.warm_up = WarmUp()
 
     async def start(self, lengths: Sequence[int]) -> ModelInfo:
         """Load the model and run every (length, batch size) once, in the inference thread.
@@ -206,7 +218,9 @@ class Batcher:
         shapes = [(n, size) for n in sorted(lengths)[::-1] for size in self._sizes[::-1]]
         noise = np.random.default_rng(1).standard_normal(max(lengths)).astype(np.float32) * 0.05
         self._noise = noise[: min(lengths)]
-        for done, (length, size) in enumerate(shapes, 1):
+        for done, (length, size) in enumerate(shapes):
+            named = f"{size} x {to_ms(length) / 1000:g} s"
+            self.warm_up = WarmUp(named, done, len(shapes))
             logits = self._backend.infer(np.repeat(noise[None, :length], size, axis=0))
             expected = (size, logits.shape[1], len(self._info.labels)) if logits.ndim == 3 else ()
             if logits.shape != expected or not np.isfinite(logits).all():
@@ -214,7 +228,7 @@ class Batcher:
                     f"model {self._info.id} gave logits {logits.shape} for {size} windows of "
                     f"{length} samples; expected finite [windows, frames, labels]"
                 )
-            self.warmed = done / len(shapes)
+        self.warm_up = WarmUp("", len(shapes), len(shapes))
 
     def _judge(self, results: Sequence[Result | None]) -> None:
         """Count batches that failed because of the model, not because of what was in them."""

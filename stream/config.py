@@ -66,8 +66,9 @@ class ModelConfig(_Section):
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     runtime: Literal["auto", "torch", "onnx"] = "auto"
     """What runs emotion2vec: auto takes an exported ONNX graph on a CPU, where there is one."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 is meant for a GPU; it changed scores by up to 0.01 on random weights."""
+    precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
+    """bfloat16 and float16 are meant for a GPU, int8 for a CPU and `export --int8`; they change
+    scores a little: docs/engine.md."""
     offline: bool = False
     """Never touch the network to find a model."""
     max_batch: Annotated[int, Field(ge=1, le=256)] = 32

@@ -190,12 +190,12 @@ def test_features_go_to_those_who_asked_and_nobody_else() -> None:
 def test_every_shape_is_warmed_up_the_largest_first() -> None:
     async def story() -> None:
         bench = Bench()
-        assert bench.batcher.warmed == 0
+        assert bench.batcher.warm_up.share == 0
         info = await bench.batcher.start([SHORT, LONG])
         assert info is bench.backend.info
         shapes = [(size, length) for length in (LONG, SHORT) for size in (5, 2, 1)]
         assert bench.backend.shapes == shapes
-        assert bench.batcher.warmed == 1.0
+        assert bench.batcher.warm_up.share == 1.0
         assert bench.batcher.trouble is None
         await bench.batcher.stop(5)
 

@@ -100,8 +100,34 @@ def test_asked_for_export_must_be_there(copied: Path) -> None:
 def test_export_is_for_the_cpu_in_float32(
     exported_dir: Path, device: str, precision: emotion2vec.Precision, runtime: emotion2vec.Runtime
 ) -> None:
-    with pytest.raises(ModelRefused, match=r'runs on the CPU in float32.*runtime = "torch"'):
+    with pytest.raises(ModelRefused, match=r'on the CPU in float32 or int8.*runtime = "torch"'):
         emotion2vec.load(str(exported_dir), device, runtime=runtime, precision=precision)
+
+
+def test_int8_is_near_and_rows_stay_alone(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its inputs are scaled by what is in them: a loud neighbour in the batch must not count."""
+    assert command.main(["export", str(copied), "--int8"]) == 0
+    assert "times the speed of float32 here" in capsys.readouterr().out
+    exact = emotion2vec.load(str(copied), device="cpu")
+    near = emotion2vec.load(str(copied), device="cpu", precision="int8")
+    assert isinstance(near.runner, exported.ExportedRunner)
+    assert near.info == exact.info
+    audio = windows(LENGTHS[2], 4)
+    alone = np.concatenate([near.infer(row[None]) for row in audio])
+    np.testing.assert_array_equal(near.infer(audio), alone)
+    for one, other in zip(exact.infer(audio), alone, strict=True):
+        difference = np.abs(softmax(one.mean(axis=0)) - softmax(other.mean(axis=0)))
+        assert 0 < difference.max() < 0.05
+    logits, features = near.embed(audio)
+    np.testing.assert_array_equal(logits, alone)
+    assert features.shape == (*logits.shape[:2], near.info.dim)
+
+
+def test_int8_that_is_not_there_is_refused_with_the_command(exported_dir: Path) -> None:
+    with pytest.raises(ModelRefused, match=r"int8\.onnx is missing: export it anew .* export.*"):
+        emotion2vec.load(str(exported_dir), device="cpu", precision="int8")
+    with pytest.raises(ModelRefused, match=r'"int8" is for an export: set runtime = "auto"'):
+        emotion2vec.load(str(exported_dir), device="cpu", precision="int8", runtime="torch")
 
 
 def test_export_command(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

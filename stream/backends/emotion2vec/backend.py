@@ -18,7 +18,7 @@ LENGTHS = (SAMPLE_RATE, 2 * SAMPLE_RATE, 3 * SAMPLE_RATE)
 BATCH_SIZES = {"cuda": (1, 2, 4, 8, 16, 32), "cpu": (1, 2, 4)}
 
 Runtime = Literal["auto", "torch", "onnx"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
 
 class Runner(Protocol):
@@ -79,8 +79,9 @@ def load(
 
     `device` is "auto" or any torch device; `threads` are the CPU threads of one `infer`; `offline`
     forbids to fetch. `runtime` "auto" takes onnxruntime where the CPU is to compute and an export
-    lies beside the checkpoint, else torch; "onnx" needs no torch. `precision` "bfloat16" is for
-    torch on a GPU: faster, and no longer the same scores to 1e-4.
+    lies beside the checkpoint, else torch; "onnx" needs no torch. `precision` "bfloat16" and
+    "float16" are for torch on a GPU, "int8" is for the CPU and an int8 export: faster, and no
+    longer the same scores to 1e-4.
     Raises ModelRefused before anything runs unless every weight comes from the file. No FunASR is
     imported and no state of the process is changed, except that float32 stays float32 in torch (no
     TF32), because scores must not depend on the card, and that idle OpenMP threads sleep.
@@ -92,16 +93,21 @@ def load(
     # Where torch brings its own OpenMP it reads this once: threads that spin while they wait take
     # the time of whoever shares the cores, and of each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if precision == "int8":
+        if runtime == "torch":
+            raise ModelRefused('precision "int8" is for an export: set runtime = "auto"')
+        runtime = "onnx"
     place = "cpu" if device == "cpu" or runtime == "onnx" else _torch_device(device)
     if runtime == "onnx" or (runtime == "auto" and place == "cpu" and files.export.is_file()):
-        if precision != "float32" or device not in ("auto", "cpu"):
+        graph_file = files.int8 if precision == "int8" else files.export
+        if precision not in ("float32", "int8") or device not in ("auto", "cpu"):
             raise ModelRefused(
-                f'{files.export} runs on the CPU in float32, not on "{device}" in {precision}: '
-                'set runtime = "torch"'
+                f'{graph_file} runs on the CPU in float32 or int8, not on "{device}" in '
+                f'{precision}: set runtime = "torch"'
             )
         from stream.backends.emotion2vec import exported
 
-        graph = exported.ExportedRunner(files.export, files.revision, threads)
+        graph = exported.ExportedRunner(graph_file, files.revision, threads)
         info = _info(name_or_dir, files, graph.labels, graph.dim, "cpu", why)
         return Emotion2vec(graph, info)
 

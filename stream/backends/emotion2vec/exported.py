@@ -17,7 +17,7 @@ from stream.backends.emotion2vec.locate import Files
 OPSET = 17
 """The first with LayerNormalization as one operator."""
 
-_AGAIN = "export it anew (python -m stream.backends.emotion2vec export), or delete it"
+_AGAIN = "export it anew (python -m stream.backends.emotion2vec export [--int8]), or delete it"
 
 
 class ExportedRunner:

@@ -23,6 +23,9 @@ FILES = ("config.yaml", "tokens.txt", "model.pt")
 EXPORT = "emotion2vec.onnx"
 """An exported graph is looked for under this name, beside the checkpoint."""
 
+INT8 = "emotion2vec.int8.onnx"
+"""... and this is the name of the one with int8 products."""
+
 _MIB = 1 << 20
 
 # FunASR's downloader asks these two; asking them directly saves its import of ten seconds.
@@ -66,6 +69,11 @@ class Files:
     def export(self) -> Path:
         """Where an exported graph of this model belongs."""
         return self.config.parent / EXPORT
+
+    @property
+    def int8(self) -> Path:
+        """Where the int8 graph of this model belongs."""
+        return self.config.parent / INT8
 
     @property
     def revision(self) -> str:

@@ -24,8 +24,8 @@ def make(network: Network, kept: list[int], device: str, precision: str, threads
     """Bring `network` to `device` and `precision`; of its labels the indices in `kept` come out."""
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
-    if precision == "bfloat16":
-        network = network.cast(torch.bfloat16)
+    if precision != "float32":
+        network = network.cast({"bfloat16": torch.bfloat16, "float16": torch.float16}[precision])
     scorer = Scorer(network, kept).to(device).eval()
     return (
         GraphRunner(scorer, device) if device.startswith("cuda") else EagerRunner(scorer, threads)
