@@ -135,4 +135,3 @@ def pair_up(recordings: Sequence[Recording]) -> tuple[Recording, Recording]:
     if len(recordings) != 2 or any(recording.channels != 1 for recording in recordings):
         raise NotAudio("--join needs exactly two mono files, one for each side of the call")
     return recordings[0], recordings[1]
-

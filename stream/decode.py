@@ -14,7 +14,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.messages import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE
 
 Pcm = NDArray[np.int16]
 """Interleaved audio, shape [samples, channels]."""
@@ -202,7 +202,9 @@ class Source:
             return _wav_lacks(self._file)
         if name == "ogg":
             return _ogg_lacks(self._file)
-        told = name in TELLING or (name == "mp3" and (b"Xing" in self._head or b"Info" in self._head))
+        told = name in TELLING or (
+            name == "mp3" and (b"Xing" in self._head or b"Info" in self._head)
+        )
         length = self.about.duration_s
         return told and length is not None and heard_s < length * (1 - SLACK) - SLACK_S
 
@@ -291,7 +293,7 @@ def _moov(file: BinaryIO) -> bytes:
 
 
 def _wav_lacks(file: BinaryIO) -> bool:
-    """Whether a WAV's data chunk promises more than there is; sizes of live streams promise none."""
+    """Whether a WAV's data chunk promises more than there is (that of a live one may not)."""
     whole = file.seek(0, 2)
     at = 12
     for _ in range(1000):
@@ -302,7 +304,7 @@ def _wav_lacks(file: BinaryIO) -> bool:
         name, size = struct.unpack("<4sI", start)
         at += 8
         if name == b"data":
-            return 0 < size < 0x7FFFFFFF and at + size > whole
+            return bool(0 < size < 0x7FFFFFFF and at + size > whole)
         at += size + size % 2
     return False
 
