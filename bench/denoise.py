@@ -3,7 +3,7 @@
 Every clip comes after a second of its noise, so that a suppressor can learn it, at each signal to
 noise ratio; what it makes of it is scored over the last 3 s. UAR is the mean recall over the
 emotions; chance is one over their number. Candidates that are not installed are left out:
-`pip install pyrnnoise webrtc-noise-gain noisereduce` brings them. The corpus is a folder with
+`pip install pyrnnoise noisereduce` brings them. The corpus is a folder with
 `emotion.csv` (columns path, corpus, emotion); EmoDB is what the embedded model was trained on, so
 read the differences and not the figures.
 """
@@ -84,19 +84,6 @@ def rnnoise(module: Any) -> Suppress:
     return run
 
 
-def webrtc(module: Any) -> Suppress:
-    def run(audio: Samples) -> Samples:
-        suppressor = module.AudioProcessor(0, 2)  # no gain control, "moderate" suppression
-        pcm = np.clip(np.rint(audio * 32767), -32768, 32767).astype("<i2")
-        whole = len(pcm) // 160 * 160
-        out = [
-            suppressor.Process10ms(pcm[n : n + 160].tobytes()).audio for n in range(0, whole, 160)
-        ]
-        return np.frombuffer(b"".join(out), "<i2").astype(np.float32) / np.float32(32768)
-
-    return run
-
-
 def reducer(module: Any) -> Suppress:
     def run(audio: Samples) -> Samples:
         return np.asarray(module.reduce_noise(y=audio, sr=SAMPLE_RATE, stationary=True), np.float32)
@@ -107,10 +94,11 @@ def reducer(module: Any) -> Suppress:
 def candidates() -> dict[str, Suppress]:
     found: dict[str, Suppress] = {
         "none": lambda audio: audio,
-        "afftdn (ships)": shipped,
+        "webrtc (ships)": shipped,
+        "afftdn": ffmpeg("afftdn", "nr=12:nf=-40:tr=1"),
         "anlmdn": ffmpeg("anlmdn", "s=0.0005:p=0.004:r=0.012"),
     }
-    others = {"pyrnnoise": rnnoise, "webrtc_noise_gain": webrtc, "noisereduce": reducer}
+    others = {"pyrnnoise": rnnoise, "noisereduce": reducer}
     for name, make in others.items():
         try:
             found[name] = make(importlib.import_module(name))

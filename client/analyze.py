@@ -331,7 +331,7 @@ def parser() -> argparse.ArgumentParser:
     how = parser.add_argument_group("analysis")
     how.add_argument("--granularity", choices=("utterance", "frame"), default="utterance")
     how.add_argument("--embedding", action="store_true", help="write embedding.npy as well")
-    how.add_argument("--denoise", action="store_true", help="suppress noise first; seldom helps")
+    how.add_argument("--denoise", action="store_true", help="suppress noise first; for loud noise")
     how.add_argument("--language", default="", metavar="TAG", help="what is spoken, like de")
     how.add_argument("--roles", default="", metavar="A,B", help="who speaks on each channel")
     how.add_argument("--disclosed", action="store_true", help="the speakers were told")

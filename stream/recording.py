@@ -18,6 +18,7 @@ import numpy as np
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.decode import Undecodable
+from stream.denoise import available
 from stream.events import Body, Voice
 from stream.messages import Analysis, Audio, Consent, FileOptions, SessionConfig
 from stream.metrics import Metrics
@@ -282,17 +283,22 @@ class Recorded:
             say(
                 "warning",
                 "denoised",
-                "noise suppression is on: where it was measured it made results worse, see "
-                "docs/performance.md",
+                "noise suppression is on: it helps where noise is as loud as speech, and costs a "
+                "little where it is not",
             )
+
+
+def denoises(config: Config) -> bool:
+    """Whether noise suppression is offered."""
+    return config.files.denoise and available()
 
 
 def admitted(config: Config, options: FileOptions, model: ModelInfo, channels: int) -> Admission:
     """What a recording is granted, by the rules of live streams. Raises `ProtocolError`."""
-    if options.denoise and not config.files.denoise:
+    if options.denoise and not denoises(config):
         raise ProtocolError(
             "config_invalid",
-            "options.denoise: this server offers no noise suppression (files.denoise)",
+            "options.denoise: no noise suppression is offered here (files.denoise; Linux only)",
             param="options.denoise",
             fatal=False,
         )

@@ -27,7 +27,15 @@ from stream.metrics import Metrics
 from stream.output import UPLOAD
 from stream.protocol import VERSION, parse_files
 from stream.queues import ConflatingQueue
-from stream.recording import Level, Progress, Recorded, Tellers, admitted, disk_trouble
+from stream.recording import (
+    Level,
+    Progress,
+    Recorded,
+    Tellers,
+    admitted,
+    denoises,
+    disk_trouble,
+)
 from stream.refusals import ProtocolError
 from stream.store import Draft, Store
 from stream.types import ModelInfo
@@ -195,7 +203,7 @@ class Uploader:
                 fatal=False,
             )
         self._skipping = True
-        # Twice the channels there may be: roles are held against the file once it is decoded.
+        # Refused before it is sent; roles are held against the file's channels once it is decoded.
         admitted(desk.config, begin.options, desk.model, max(1, len(begin.options.roles)))
         if not begin.size:
             raise ProtocolError(
@@ -419,7 +427,7 @@ class Uploader:
                 "idle_timeout_s": limits.idle_timeout_s,
             },
             "model": model_body(self._desk.model),
-            "denoise": files.denoise,
+            "denoise": denoises(self._desk.config),
             "formats": list(FORMATS),
         }
 
@@ -518,5 +526,6 @@ def encoded(body: Body) -> bytes:
 
 def title(name: str) -> str:
     """What downloads of a file called `name` are named after: letters, digits and - alone."""
-    stem = re.split(r"[/\\]", name)[-1].rpartition(".")[0] or name
+    last = re.split(r"[/\\]", name)[-1]
+    stem = last.rpartition(".")[0] or last
     return re.sub(r"[^\w-]+", "-", stem).strip("-")[:80] or "recording"

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 NOBODY = "ws://127.0.0.1:9"
 
 
-@pytest.mark.parametrize("name", ["replay", "mic", "watch", "demo"])
+@pytest.mark.parametrize("name", ["replay", "mic", "watch", "demo", "analyze"])
 def test_help_teaches(name: str) -> None:
     command = [sys.executable, "-m", f"client.{name}", "--help"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
