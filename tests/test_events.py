@@ -87,6 +87,7 @@ def test_a_score_says_what_it_rests_on() -> None:
         "scores": SHARES,
         "rolling": {"10s": SHARES, "call": SHARES},
         "top": {"label": "angry", "score": 0.5},
+        "activation": 0.8,
         "quality": {
             "rms_dbfs": -21.5,
             "clipped": 0.0,
