@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from stream.auth import Scope
 from stream.messages import Role
 from stream.pipeline import AnalysisSettings
 from stream.rolling import RollingSettings
@@ -185,6 +186,17 @@ class MqttConfig(_Section):
     clear_state_after_s: Annotated[float, Field(ge=0)] = 60.0
 
 
+class KeyConfig(_Section):
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of the key that `python -m stream.auth NAME` printed."""
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("stream", "subscribe", "files")
+
+
+class AuthConfig(_Section):
+    keys: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], KeyConfig] = {}
+    """Who may come in, by name; empty: everybody who reaches the port."""
+
+
 class LogConfig(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
@@ -200,6 +212,7 @@ class Config(_Section):
     privacy: PrivacyConfig = PrivacyConfig()
     limits: LimitsConfig = LimitsConfig()
     mqtt: MqttConfig = MqttConfig()
+    auth: AuthConfig = AuthConfig()
     log: LogConfig = LogConfig()
 
     def analysis(self) -> AnalysisSettings:
@@ -333,6 +346,8 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_toml(item)}' for key, item in value.items())}}}"
     if isinstance(value, str):
         # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
