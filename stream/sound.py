@@ -44,12 +44,16 @@ HELD = 8
 
 TONE_FRAMES = 5
 TONE = 0.7
+"""A tone is at least so long, pure and still in this share of it."""
 ENOUGH = 17
 """Frames (0.8 s) without which nothing but a tone is told apart."""
 MUSIC_PAIRS = 8
 MUSIC = 0.45
+"""In music this share of at least so many neighbours stands still; in speech a tenth does."""
 UNVOICED = 0.08
+"""Noise has a pitch in fewer frames than this."""
 CONSTANT_DB = 1.5
+"""Noise whose level spreads by less (standard deviation) stays as it is: a line, a fan."""
 
 NOT_SCORED: frozenset[Sound] = frozenset({"tone", "hiss"})
 """So clearly no speech that it is not asked for an emotion."""
@@ -85,7 +89,8 @@ class Evidence:
     @property
     def sound(self) -> Sound | None:
         """What it is if it is no ordinary speech; None too where that cannot be told."""
-        if self.frames >= TONE_FRAMES and min(self.still, self.pure) >= TONE * self.frames:
+        still = self.still >= TONE * (self.frames - 1)
+        if self.frames >= TONE_FRAMES and still and self.pure >= TONE * self.frames:
             return "tone"
         if self.frames < ENOUGH:
             return None
