@@ -94,6 +94,7 @@ def test_a_score_says_what_it_rests_on() -> None:
             "snr_db": None,
             "band": "wide",
             "speech_s": 1.5,
+            "sound": None,
         },
         "hints": ["short_speech"],
         "model": {"id": "tone", "revision": "1"},
