@@ -7,7 +7,8 @@ end of an utterance the hangover (600 ms of silence that must be heard) is part 
 those scores have a column of their own.
 
 A step is carried when p95 is under 500 ms and no speech was lost. Server and generator share the
-cores; what they and other processes used of them is in the table.
+cores; what they and other processes used of them is in the table. `coverage` is the share of the
+speech that some window scored; the rest was told as `stream.gap`.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ async def step(options: argparse.Namespace, wire: Wire, recorded: Any, streams: 
         "speech_share": load.total("speech_ms") / max(1, load.total("audio_ms")),
         "gaps": sum(p.gaps for p in load.producers.values()),
         "dropped_ms": load.total("dropped_ms"),
+        "coverage": 1 - load.total("dropped_ms") / max(1, load.total("speech_ms")),
         "batch_mean": batch.mean,
         "batch_p99_le": batch.p99,
         "infer_ms": inference.mean * 1000,
@@ -105,7 +107,7 @@ async def main(options: argparse.Namespace) -> None:
         return
     say(options, "From the end of a window's audio to its score at the subscriber:", "")
     keys = ["streams", "p50_ms", "p95_ms", "p99_ms", "speech_end_p95_ms", "windows_per_s"]
-    keys += ["speech_share", "gaps", "dropped_ms"]
+    keys += ["speech_share", "gaps", "dropped_ms", "coverage"]
     print(table(keys, [[row[key] for key in keys] for row in rows]))
     say(options, "", "What it took (le: upper end of a histogram's bucket):", "")
     keys = ["streams", "batch_mean", "batch_p99_le", "infer_ms", "lag_p50_le_ms", "lag_p99_le_ms"]

@@ -37,7 +37,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         "--api-key",
         default=os.environ.get("EMOTIDE_API_KEY"),
         metavar="KEY",
-        help="bearer token for a proxy in front that asks for one (default: $EMOTIDE_API_KEY)",
+        help="key of the server, or of a proxy in front of it (default: $EMOTIDE_API_KEY)",
     )
     group.add_argument(
         "--ca-file",

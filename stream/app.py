@@ -8,7 +8,7 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
@@ -21,12 +21,13 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from stream.audit import AuditLog
+from stream.auth import TICKET_S, Doorkeeper, Key, Scope
 from stream.backends.base import Backend, ModelRefused
 from stream.batcher import Batcher
 from stream.config import Config, ConfigError, ServerConfig
 from stream.downloads import RESULTS, Connection, Downloads
 from stream.events import model_body
-from stream.http import Pages, known_host, refuse, same_origin
+from stream.http import Pages, answer, known_host, refuse, same_origin, unauthorized
 from stream.hub import Hub
 from stream.ingest.files import Desk, Queue, Uploader
 from stream.ingest.native import Producer
@@ -45,6 +46,18 @@ log = logging.getLogger(__name__)
 PRODUCE = "/v1/stream"
 SUBSCRIBE = "/v1/subscribe"
 FILES = "/v1/files"
+TOKEN = "/v1/token"
+OPENED_BY: Mapping[str, Scope] = {
+    PRODUCE: "stream",
+    SUBSCRIBE: "subscribe",
+    FILES: "files",
+    "/v1/streams": "subscribe",
+    "/metrics": "metrics",
+}
+OPENED_BELOW: tuple[tuple[str, Scope], ...] = (("/v1/streams/", "subscribe"),)
+"""What a key must open, by path; everything else is open to all who reach the port. The URL of a
+result is a secret of its own: it was told to whoever sent the recording, and nobody else."""
+
 HEARTBEAT_S = 0.25
 SWEEP_S = 30.0
 
@@ -66,6 +79,9 @@ class App:
         self._node = config.server.name
         self._metrics = Metrics(VERSION)
         self._audit = AuditLog(config.privacy.audit_log)
+        self._door = Doorkeeper(
+            Key(name, key.sha256, frozenset(key.scopes)) for name, key in config.auth.keys.items()
+        )
         self._batcher = Batcher(
             load,
             config.model.max_batch,
@@ -233,7 +249,7 @@ class App:
                 "seconds": round(time.monotonic() - self._started, 2),
             },
         )
-        if not _local(self._config.server):
+        if self._door.open and not _local(self._config.server):
             log.warning(
                 "anybody who reaches this port may stream and listen; see docs/operations.md"
             )
@@ -297,6 +313,16 @@ class App:
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this server is not known by that name: add its origin to server.origins",
             )
+        scope = OPENED_BY.get(url.path) or next(
+            (scope for path, scope in OPENED_BELOW if url.path.startswith(path)), None
+        )
+        if url.path == TOKEN:
+            return self._token(request)
+        refusal = self._refusal(scope, request) if scope else None
+        if refusal is not None:
+            log.warning("refused at the door", extra={"path": url.path, "why": refusal})
+            self._metrics.refused("unauthorized")
+            return unauthorized(refusal)
         if url.path.startswith(RESULTS) and self._config.files.enabled:
             return self._downloads.answer(socket, request)
         if url.path not in self._sockets:
@@ -325,6 +351,23 @@ class App:
         if path == FILES and len(self._uploaders) >= self._config.files.max_clients:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: files.max_clients", 5)
         return None
+
+    def _refusal(self, scope: Scope, request: Request) -> str | None:
+        # A header may come twice, which a plain lookup does not take.
+        offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(",")
+        authorization = " ".join(request.headers.get_all("Authorization"))
+        return self._door.refusal(scope, authorization, [part.strip() for part in offered])
+
+    def _token(self, request: Request) -> Response:
+        """A browser's key for a ticket, which opens one WebSocket."""
+        if request.method != "POST":
+            return refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"{TOKEN} takes POST")
+        key = self._door.key(" ".join(request.headers.get_all("Authorization")))
+        if self._door.open or key is None:
+            why = "this server wants no key" if self._door.open else "unauthorized: no such key"
+            return unauthorized(why)
+        body = {"ticket": self._door.ticket(key), "expires_s": TICKET_S, "scopes": [*key.scopes]}
+        return answer(HTTPStatus.OK, body)
 
     async def _heartbeat(self) -> None:
         """Measure the loop's lag, watch the inference thread; end a process that cannot go on."""
@@ -362,6 +405,7 @@ class App:
             "node": self._node,
             "protocol": SUBPROTOCOL,
             "model": model_body(self._model) if self._model else None,
+            "login": not self._door.open,
             "limits": config.limits.model_dump(mode="json"),
             "privacy": {
                 "analyse_roles": list(config.privacy.analyse_roles),

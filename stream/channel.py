@@ -62,12 +62,13 @@ class ChannelPipeline:
         self._detector = DETECTORS[vad.detector](vad.mode)
         self._min_power = 10 ** (vad.min_dbfs / 10)
         self._segmenter = Segmenter(vad)
-        self._meter = QualityMeter(source_rate)
+        self._meter = QualityMeter(source_rate, vad.only_speech)
         self._history = History(windows.longest + (vad.hangover + 1) * FRAME + BLOCK)
         self._windower = Windower(windows, channel, self._history, self._meter)
         self._partial = np.zeros(0, np.int16)
         self._waiting: deque[tuple[Utterance, Quality]] = deque()
-        self._settled = 0
+        self._open = 0
+        self._settled = self._passed = 0
         self._told = 0
         utterance = vad.max_utterance * FRAME / SAMPLE_RATE
         slack = 2 * windows.longest / SAMPLE_RATE
@@ -119,7 +120,8 @@ class ChannelPipeline:
             if ended is not None:
                 yield from self._end(ended)
             elif voiced and speech is not None:
-                yield from self._windower.hear(speech)
+                for window in self._windower.hear(speech):
+                    yield from self._offer(window)
 
     def flush(self, trigger: Trigger = "flush") -> Iterator[Window | Event]:
         """End the open utterance now, so that all speech heard so far gets its result."""
@@ -147,12 +149,28 @@ class ChannelPipeline:
         yield SpeechEnd(
             self.channel, utterance.index, utterance.start, utterance.end, utterance.trigger
         )
-        self._waiting.append((utterance, self._meter.quality()))
         window = self._windower.close(utterance)
+        self._waiting.append((utterance, self._meter.quality()))
         if window is not None:
+            yield from self._offer(window)
+        yield from self._segments()
+
+    def _offer(self, window: Window) -> Iterator[Window]:
+        """The window, unless what is new in it is no speech: then it counts as settled.
+
+        It does so after the windows before it, whose utterances must be told first.
+        """
+        if not self._meter.not_speech:
+            self._open += 1
             yield window
-        else:
-            yield from self._segments()
+            return
+        self._windower.drop(window)
+        self._passed = window.end
+        self._settle(0)
+
+    def _settle(self, end: int) -> None:
+        """Windows up to `end` are scored or lost; with none under way, so is what was passed by."""
+        self._settled = max(self._settled, end, 0 if self._open else self._passed)
 
     def taken(self, window: Window) -> None:
         """A backend has the window; later windows need not cover its speech."""
@@ -160,12 +178,14 @@ class ChannelPipeline:
 
     def superseded(self, old: Window, new: Window) -> list[Event]:
         """`new` replaced the waiting `old`: what of its speech `new` is too short to cover."""
+        self._open -= 1
         return self._lose(old, max(old.fresh, self._windower.handed), new.heard, "overload")
 
     def failed(self, window: Window, reason: GapReason) -> list[Event]:
         """The window will never be scored; its unheard speech is lost."""
         events = self._lose(window, max(window.fresh, self._settled), window.end, reason)
-        self._settled = max(self._settled, window.end)
+        self._open -= 1
+        self._settle(window.end)
         return events + list(self._segments())
 
     def scored(self, scores: FrameScores) -> list[Event]:
@@ -175,7 +195,8 @@ class ChannelPipeline:
         self._timeline.add(window, logits, mask)
         if self._embeddings is not None and scores.features is not None:
             self._embeddings.add(window, scores.features, mask)
-        self._settled = max(self._settled, window.end)
+        self._open -= 1
+        self._settle(window.end)
         now = self._named(logits[mask].mean(axis=0))
         score = Score(
             channel=self.channel,

@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from stream.auth import Scope
 from stream.messages import Role
 from stream.pipeline import AnalysisSettings
 from stream.rolling import RollingSettings
+from stream.silero import DetectorRefused
 from stream.types import FRAME, from_ms
 from stream.vad import DETECTORS, VadSettings
 from stream.windows import WindowSettings
@@ -83,15 +85,17 @@ class ModelConfig(_Section):
 class VadConfig(_Section):
     detector: str = "webrtcvad"
     mode: Annotated[int, Field(ge=0, le=3)] = 2
-    start_voiced: Annotated[int, Field(ge=1, le=50)] = 3
+    start_voiced: Annotated[int, Field(ge=1, le=50)] = 5
     """Speech starts when this many ..."""
-    start_of: Annotated[int, Field(ge=1, le=50)] = 5
+    start_of: Annotated[int, Field(ge=1, le=50)] = 8
     """... of the last this many 20 ms frames are voiced."""
     pre_roll_ms: Annotated[int, Field(ge=0, le=1000, multiple_of=FRAME_MS)] = 300
     hangover_ms: Annotated[int, Field(ge=FRAME_MS, le=5000, multiple_of=FRAME_MS)] = 600
     max_utterance_ms: Annotated[int, Field(ge=3000, le=120_000, multiple_of=FRAME_MS)] = 30_000
     min_dbfs: Annotated[float, Field(ge=-96, le=0)] = -60.0
     """Frames fainter than this are never speech."""
+    only_speech: bool = True
+    """Leave tones and steady noise unscored; hint at music, noise and cries."""
 
     @model_validator(mode="after")
     def _known(self) -> VadConfig:
@@ -99,6 +103,10 @@ class VadConfig(_Section):
             raise ValueError(f"detector {self.detector!r} is not one of {', '.join(DETECTORS)}")
         if self.start_voiced > self.start_of:
             raise ValueError("start_voiced must not be larger than start_of")
+        try:
+            DETECTORS[self.detector](self.mode)
+        except DetectorRefused as refusal:
+            raise ValueError(str(refusal)) from None
         return self
 
 
@@ -205,6 +213,17 @@ class FilesConfig(_Section):
     """Whether noise suppression is offered; it is off unless a recording asks for it."""
 
 
+class KeyConfig(_Section):
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of the key that `python -m stream.auth NAME` printed."""
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("stream", "subscribe", "files")
+
+
+class AuthConfig(_Section):
+    keys: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], KeyConfig] = {}
+    """Who may come in, by name; empty: everybody who reaches the port."""
+
+
 class LogConfig(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
@@ -221,6 +240,7 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     mqtt: MqttConfig = MqttConfig()
     files: FilesConfig = FilesConfig()
+    auth: AuthConfig = AuthConfig()
     log: LogConfig = LogConfig()
 
     def analysis(self) -> AnalysisSettings:
@@ -236,6 +256,7 @@ class Config(_Section):
                 hangover=from_ms(vad.hangover_ms) // FRAME,
                 max_utterance=from_ms(vad.max_utterance_ms) // FRAME,
                 min_dbfs=vad.min_dbfs,
+                only_speech=vad.only_speech,
             ),
             windows=WindowSettings(
                 lengths=tuple(from_ms(ms) for ms in self.windows.lengths_ms),
@@ -354,6 +375,8 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_toml(item)}' for key, item in value.items())}}}"
     if isinstance(value, str):
         # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -13,6 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from stream.protocol import VERSION
+from stream.rolling import activation
 from stream.types import (
     Event,
     Gap,
@@ -107,6 +108,7 @@ class Voice:
             "scores": self.named(event.scores),
             "rolling": {name: self.named(scores) for name, scores in event.rolling.items()},
             "top": top(event.scores),
+            "activation": activation(event.scores),
             "quality": asdict(event.quality),
             "hints": list(event.hints),
             "model": {"id": self.model.id, "revision": self.model.revision},

@@ -101,13 +101,13 @@ class Pages:
             return respond(HTTPStatus.OK, self._metrics(), kind)
         if path in self._documents:
             status, document = self._documents[path]()
-            return _json(status, document)
+            return answer(status, document)
         if path.startswith("/v1/streams/"):
             wanted = unquote(path.removeprefix("/v1/streams/"))
             snapshot = self._stream(wanted)
             if snapshot is None:
-                return _json(HTTPStatus.NOT_FOUND, {"error": "no such stream is live"})
-            return _json(HTTPStatus.OK, snapshot)
+                return answer(HTTPStatus.NOT_FOUND, {"error": "no such stream is live"})
+            return answer(HTTPStatus.OK, snapshot)
         file = self._files.get(path)
         if file is None:
             return _text(HTTPStatus.NOT_FOUND, "not found\n")
@@ -130,7 +130,7 @@ def respond(status: HTTPStatus, body: bytes, kind: str) -> Response:
 
 def refuse(status: HTTPStatus, message: str, retry_after_s: int | None = None) -> Response:
     """An upgrade that does not happen, and why."""
-    response = _json(status, {"error": message})
+    response = answer(status, {"error": message})
     if retry_after_s is not None:
         response.headers["Retry-After"] = str(retry_after_s)
     return response
@@ -140,7 +140,17 @@ def _text(status: HTTPStatus, text: str) -> Response:
     return respond(status, text.encode(), "text/plain; charset=utf-8")
 
 
-def _json(status: HTTPStatus, document: Any) -> Response:
+def unauthorized(why: str) -> Response:
+    """A request whose key opens nothing here (401), or not this (403)."""
+    forbidden = why.startswith("forbidden")
+    response = refuse(HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.UNAUTHORIZED, why)
+    if not forbidden:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="emotide"'
+    return response
+
+
+def answer(status: HTTPStatus, document: Any) -> Response:
+    """A JSON document that must not be kept."""
     response = respond(status, orjson.dumps(document), "application/json")
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -65,6 +65,8 @@ def download(name: str) -> None:
     files = Files.of(directory)
     print(f"{name}: {'already in' if found else 'now in'} {directory} ({_size(files.weights)})")
     print(f"licence: {emotion2vec.LICENCE}; check it: python -m stream.models verify {name}")
+    if not files.export.is_file():
+        print(f"faster on a CPU: python -m stream.backends.emotion2vec export {name} [--int8]")
 
 
 def verify(model: str) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.sound import ENOUGH, NOT_SCORED, NOTHING, listen
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
 
 CLIPPED_LEVEL = 32_700
@@ -45,7 +46,8 @@ def frame_power(frames: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray
 class QualityMeter:
     """Follows one channel frame by frame; what it says is about the open utterance so far."""
 
-    def __init__(self, source_rate: int) -> None:
+    def __init__(self, source_rate: int, only_speech: bool = True) -> None:
+        self._only_speech = only_speech
         self._narrow_source = source_rate <= 8_000
         self._high = self._all = 0.0
         self._noise: float | None = None
@@ -55,6 +57,7 @@ class QualityMeter:
         """A new utterance: level, clipping and length start again; the noise floor stays."""
         self._power = 0.0
         self._clipped = self._frames = 0
+        self._evidence = self._newest = NOTHING
 
     def frame(self, power: float, clipped: int, speaking: bool) -> None:
         """Take one frame; frames outside speech make the noise floor (3 s smoothing)."""
@@ -78,6 +81,20 @@ class QualityMeter:
         self._high = 0.8 * self._high + float(energy[split:].sum())
         self._all = 0.8 * self._all + float(energy.sum())
 
+    def sound(self, audio: Samples) -> None:
+        """Listen to what is new of the utterance: whether it is speech at all."""
+        if not self._only_speech:
+            return
+        piece = listen(audio)
+        self._evidence += piece
+        # What is too short to tell by itself is taken for what the utterance is.
+        self._newest = piece if piece.frames >= ENOUGH else self._evidence
+
+    @property
+    def not_speech(self) -> bool:
+        """Whether what was listened to last is so clearly no speech that it is not scored."""
+        return self._newest.sound in NOT_SCORED
+
     def quality(self) -> Quality:
         frames = max(1, self._frames)
         power = self._power / frames
@@ -87,6 +104,7 @@ class QualityMeter:
             snr_db=self._snr(power),
             band=self._band(),
             speech_s=round(self._frames * FRAME / SAMPLE_RATE, 2),
+            sound=self._evidence.sound,
         )
 
     def _snr(self, power: float) -> float | None:
@@ -109,8 +127,12 @@ def hints(quality: Quality, top: float | None) -> tuple[str, ...]:
         "short_speech": quality.speech_s < SHORT_SPEECH_S,
         "low_level": quality.rms_dbfs < LOW_LEVEL_DBFS,
         "clipped": quality.clipped > CLIPPED_SHARE,
-        "noisy": quality.snr_db is not None and quality.snr_db < NOISY_SNR_DB,
+        "noisy": quality.sound in ("noise", "hiss")
+        or (quality.snr_db is not None and quality.snr_db < NOISY_SNR_DB),
         "narrowband": quality.band == "narrow",
+        "music": quality.sound == "music",
+        "tone": quality.sound == "tone",
+        "high_pitch": quality.sound == "high_pitch",
         "low_confidence": top is not None and top < LOW_CONFIDENCE,
     }
     return tuple(name for name, doubtful in doubts.items() if doubtful)

@@ -21,7 +21,7 @@ SHORT_S = 1.0
 LONG_S = 120.0
 """Moods change: one verdict for more speech than this says little."""
 
-RECORDING_HINTS = ("low_level", "clipped", "noisy", "narrowband", "music")
+RECORDING_HINTS = ("low_level", "clipped", "noisy", "narrowband", "music", "tone", "high_pitch")
 """Hints of utterances that are the recording's, if they hold for most of its speech."""
 
 MEASURED = {"emotide-embedded": ("de", "en", "pl"), "emotion2vec": ("zh", "en", "de")}

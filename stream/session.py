@@ -22,6 +22,7 @@ from stream.pace import Pace
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission
 from stream.refusals import ProtocolError
+from stream.rolling import activation
 from stream.scoring import Scoring
 from stream.types import (
     SAMPLE_RATE,
@@ -359,6 +360,7 @@ class Session:
                     "role": self.live.roles[number],
                     "scores": self._voice.named(scores),
                     "top": top(scores),
+                    "activation": activation(scores),
                     "speech_ms": to_ms(channel.speech),
                     "utterances": channel.utterances,
                 }

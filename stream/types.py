@@ -38,6 +38,10 @@ Trigger = Literal["interval", "speech_end", "flush", "split"]
 
 GapReason = Literal["overload", "inference_failed", "inference_timeout"]
 
+Sound = Literal["tone", "hiss", "music", "noise", "high_pitch"]
+"""What a sound is that is no ordinary speech: beeps, DTMF, dialling tones; a noise that stays as
+it is; notes; a sound without pitch; a pitch held higher than grown-ups speak."""
+
 
 def to_ms(position: int) -> int:
     """Position in samples → whole milliseconds, for the wire."""
@@ -70,13 +74,15 @@ class AudioFormat:
 @dataclass(frozen=True, slots=True)
 class Quality:
     """What an utterance sounded like. RMS level in dBFS over voiced frames, `clipped` a share of
-    their samples, SNR in dB against the pauses; None where not yet known."""
+    their samples, SNR in dB against the pauses; None where not yet known. `sound` says what it is
+    if it does not sound like ordinary speech."""
 
     rms_dbfs: float
     clipped: float
     snr_db: float | None
     band: Literal["narrow", "wide"] | None
     speech_s: float
+    sound: Sound | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 import webrtcvad
 
+from stream.silero import SileroDetector
 from stream.types import FRAME, SAMPLE_RATE, Trigger, Utterance
 
 
@@ -31,22 +32,30 @@ class WebRtcDetector:
         return cast(bool, self._vad.is_speech(frame, SAMPLE_RATE))
 
 
-DETECTORS: dict[str, Callable[[int], VoiceDetector]] = {"webrtcvad": WebRtcDetector}
+DETECTORS: dict[str, Callable[[int], VoiceDetector]] = {
+    "webrtcvad": WebRtcDetector,
+    "silero": SileroDetector,
+}
 """Detector name → its maker, given the configured mode. Add a detector here."""
 
 
 @dataclass(frozen=True, slots=True)
 class VadSettings:
-    """All counts are in frames of 20 ms; `min_dbfs` gates frames too faint to be speech."""
+    """All counts are in frames of 20 ms; `min_dbfs` gates frames too faint to be speech.
+
+    With `only_speech`, what was taken for speech but is a tone or a steady noise is not scored, and
+    what sounds like music, noise or a cry gets a hint.
+    """
 
     detector: str = "webrtcvad"
     mode: int = 2
-    start_voiced: int = 3
-    start_of: int = 5
+    start_voiced: int = 5
+    start_of: int = 8
     pre_roll: int = 15
     hangover: int = 30
     max_utterance: int = 1500
     min_dbfs: float = -60.0
+    only_speech: bool = True
 
 
 class State(Enum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +79,8 @@ class Windower:
         self._history = history
         self._meter = meter
         self._ended: deque[Span] = deque()
-        self._cut = 0
+        self._dropped: deque[Span] = deque()
+        self._cut = self._since = 0
         self.handed = 0
         """Speech before this position was handed to a backend."""
 
@@ -106,11 +107,18 @@ class Windower:
         """A backend has `window` now: its speech need not be covered again."""
         self.handed = max(self.handed, window.end)
 
+    def drop(self, window: Window) -> None:
+        """What is new in `window`, the newest one, was no speech: no window shall cover it."""
+        self._dropped.append((self._since, window.end))
+
     def _window(self, speech: Utterance, trigger: Trigger) -> Window:
         end = speech.end
+        self._since = max(self._cut, speech.start)
         while self._ended and self._ended[0][1] <= end - self._settings.longest:
             self._ended.popleft()
-        spans = (*self._ended, (speech.start, end))
+        while self._dropped and self._dropped[0][1] <= end - self._settings.longest:
+            self._dropped.popleft()
+        spans = without((*self._ended, (speech.start, end)), self._dropped)
         fresh = next(max(start, self.handed) for start, stop in spans if stop > self.handed)
         context = min(fresh, speech.start)
         lengths = self._settings.lengths
@@ -120,6 +128,7 @@ class Windower:
         self._cut = end
         audio = self._history.read(start, end)
         self._meter.spectrum(audio)
+        self._meter.sound(audio[self._since - end :])
         return Window(
             channel=self._channel,
             start=start,
@@ -137,6 +146,14 @@ def clip(spans: tuple[Span, ...], start: int, end: int) -> tuple[Span, ...]:
     """The parts of `spans` inside `[start, end)`; none where that is empty."""
     inside = ((max(a, start), min(b, end)) for a, b in spans)
     return tuple(span for span in inside if span[0] < span[1])
+
+
+def without(spans: tuple[Span, ...], holes: Iterable[Span]) -> tuple[Span, ...]:
+    """The parts of `spans` that lie in none of `holes`."""
+    for start, end in holes:
+        pieces = (part for a, b in spans for part in ((a, min(b, start)), (max(a, end), b)))
+        spans = tuple((a, b) for a, b in pieces if a < b)
+    return spans
 
 
 def total(spans: tuple[Span, ...]) -> int:

@@ -114,7 +114,7 @@ class Bench:
 
     def enter(self) -> None:
         """Block the loop (!) until the backend has begun a batch."""
-        assert self.backend.entered.acquire(timeout=5)
+        assert self.backend.entered.acquire(timeout=20)
 
 
 def window(mark: float = 0.5, length: int = SHORT, end: int = 0) -> Window:
@@ -126,7 +126,7 @@ def window(mark: float = 0.5, length: int = SHORT, end: int = 0) -> Window:
     )
 
 
-async def until(condition: Callable[[], bool], timeout: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, "it never came true"
@@ -153,7 +153,7 @@ def play(story: Callable[[Bench], Coroutine[Any, Any, None]], **settings: Any) -
 
 async def all_idle(slots: list[Slot]) -> None:
     for slot in slots:
-        assert await slot.idle(5)
+        assert await slot.idle(20)
 
 
 def expected(bench: Bench, of: Window) -> NDArray[np.float32]:
@@ -282,7 +282,7 @@ def test_a_window_is_taken_scored_and_told_on_the_loop_s_thread() -> None:
         assert slot._idle.is_set()
         assert slot.offer(offered) is None
         assert not slot._idle.is_set()
-        assert await slot.idle(5)
+        assert await slot.idle(20)
         assert await slot.free(0)
         assert ear.taken_ == [offered]
         assert ear.scored_[0].window is offered
@@ -392,7 +392,7 @@ def test_a_window_in_flight_is_not_replaced() -> None:
         assert slot.offer(window(0.2)) is None
         assert not await slot.free(0.02)
         bench.backend.open.set()
-        assert await slot.idle(5)
+        assert await slot.idle(20)
         assert len(ear.scored_) == 2
 
     play(story)
@@ -422,7 +422,7 @@ def test_a_chatty_stream_cannot_starve_a_quiet_one() -> None:
             before = len(bench.backend.order)
             mark = (n + 1) / 100
             slot.offer(window(mark, LONG if n % 2 else SHORT))
-            assert await slot.idle(5)
+            assert await slot.idle(20)
             assert len(quiet.scored_) == 1
             batches = [np.round(order, 3).tolist() for order in bench.backend.order]
             served_in = next(i for i, order in enumerate(batches) if mark in order)
@@ -517,7 +517,7 @@ def test_a_slot_is_not_idle_before_its_last_window_is_told() -> None:
         bench.enter()  # the second one too, and it stays there
         assert not await slot.idle(0.05)
         bench.backend.open.set()
-        assert await slot.idle(5)
+        assert await slot.idle(20)
         assert len(ear.scored_) == 2
 
     play(story)
@@ -581,7 +581,7 @@ def test_three_batches_that_fail_are_trouble_until_one_succeeds() -> None:
 
         async def once() -> str | None:
             slot.offer(window())
-            assert await slot.idle(5)
+            assert await slot.idle(20)
             return bench.batcher.trouble
 
         bench.backend.broken = True

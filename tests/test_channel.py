@@ -45,7 +45,7 @@ from tests.signals import (
 S = SAMPLE_RATE
 SHORT = WindowSettings((S // 2, S, 3 * S // 2), hop=S // 4)
 """Small windows, so that hypothesis finds overload within seconds of audio."""
-VAD = VadSettings("loud", hangover=10, pre_roll=5, max_utterance=200)
+VAD = VadSettings("loud", hangover=10, pre_roll=5, max_utterance=200, only_speech=False)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -260,7 +260,7 @@ def test_a_backend_that_is_never_late_hears_all_speech_with_any_settings(
     hop no longer reaches back to the one before. The speech between them was heard, is counted in
     the utterance, and nobody is told that no window had it."""
     windows = WindowSettings((longest * FRAME,), min(hop, longest) * FRAME)
-    vad = VadSettings("loud", hangover=hangover, pre_roll=5, max_utterance=200)
+    vad = VadSettings("loud", hangover=hangover, pre_roll=5, max_utterance=200, only_speech=False)
     slot = Slot(channel(vad, windows))
     audio = loudness([voiced for voiced, times in runs for _ in range(times)])
     slot.run(slot.pipeline.feed(audio), prompt=True)
@@ -317,7 +317,7 @@ def speak(slot: Slot, text: str) -> None:
 
 
 STANDARD = WindowSettings()
-CALM = VadSettings("loud")
+CALM = VadSettings("loud", only_speech=False)
 
 
 @pytest.mark.parametrize("second", [1, 2, 4, 9])

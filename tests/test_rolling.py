@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.rolling import Timeline, softmax, speech_mask
+from stream.rolling import Timeline, activation, softmax, speech_mask
 from stream.types import FRAME, SAMPLE_RATE, Quality, Span, Window
 from tests.signals import frame_count
 
@@ -143,3 +143,17 @@ def test_a_higher_temperature_makes_flatter_shares() -> None:
     tops = [softmax(logits, t)[0] for t in (0.5, 1.0, 2.0, 8.0)]
     assert tops == sorted(tops, reverse=True)
     assert softmax(np.array([1000.0, -1000.0], np.float32)).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({"angry": 0.2, "fearful": 0.1, "happy": 0.1, "neutral": 0.3, "sad": 0.1}, 0.5),
+        ({"happy": 0.3, "neutral": 0.1, "surprised": 0.6}, 0.75),
+        ({"angry": 0.0, "neutral": 1.0}, 0.0),
+        ({"other": 0.4, "unknown": 0.6}, None),
+        ({}, None),
+    ],
+)
+def test_activation_is_the_excited_share_of_what_is_excited_or_calm(scores, expected) -> None:
+    assert activation(scores) == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from stream.types import FRAME, Utterance
 from stream.vad import DETECTORS, Segmenter, State, VadSettings
 from tests.signals import clip_audio, clips, int16
 
-PLAIN = VadSettings(pre_roll=2, hangover=4, max_utterance=40)
+PLAIN = VadSettings(start_voiced=3, start_of=5, pre_roll=2, hangover=4, max_utterance=40)
 
 
 def script(text: str) -> list[bool]:
@@ -59,7 +60,7 @@ def test_speech_is_found_with_its_pre_roll_and_without_its_hangover(frames, expe
 
 
 def test_pre_roll_never_reaches_into_the_utterance_before() -> None:
-    settings_ = VadSettings(pre_roll=15, hangover=2, max_utterance=40)
+    settings_ = replace(PLAIN, pre_roll=15, hangover=2)
     got = run(Segmenter(settings_), script("xxx.. xxx.."))
     assert got == [(0, 3, "speech_end"), (3, 8, "speech_end")]
 
@@ -120,7 +121,7 @@ def test_speech_goes_on_seamlessly_after_a_flush() -> None:
 
 
 def test_pre_roll_never_reaches_into_a_hole() -> None:
-    segmenter = Segmenter(VadSettings(pre_roll=15, hangover=4))
+    segmenter = Segmenter(replace(PLAIN, pre_roll=15))
     run(segmenter, script("....xx"))
     segmenter.jump(1000 * FRAME)
     assert run(segmenter, script("..x.")) == []  # the two from before the hole are forgotten

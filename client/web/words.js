@@ -18,6 +18,9 @@ export const hints = {
   clipped: "distorted",
   noisy: "noisy",
   narrowband: "telephone band",
+  music: "music",
+  tone: "a tone, no speech",
+  high_pitch: "high voice or cry",
   low_confidence: "uncertain",
 };
 

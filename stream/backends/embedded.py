@@ -16,8 +16,8 @@ from stream.types import ModelInfo
 
 SHIPPED = Path(__file__).parent / "models" / "embedded"
 
-BATCH_SIZES = (1, 2, 4, 8)
-"""On a CPU a larger batch is no cheaper per window; these are enough to share the call's cost."""
+BATCH_SIZES = (1,)
+"""On a CPU a batch is no cheaper per window and all its windows wait for the last of them."""
 
 EXPECTED: dict[str, type | tuple[type, ...]] = {
     "id": str,

@@ -130,6 +130,7 @@ class Topics:
             **body["scores"],
             **self._head(stream, body),
             **_top(body["scores"]),
+            **_activation(body),
             "speech_ratio": body["speech_ratio"],
             "audio_ms": body["audio_end_ms"],
         }
@@ -143,6 +144,7 @@ class Topics:
             **body["scores"],
             **self._head(stream, body),
             **_top(body["scores"]),
+            **_activation(body),
             **{name: body[name] for name in told if name in body},
             **body["quality"],
             "hints": body["hints"],
@@ -278,6 +280,12 @@ class Utterances:
 
 def _role(stream: LiveStream, body: Fields) -> str:
     return role_levels(stream.roles)[body.get("channel", 0)]
+
+
+def _activation(body: Fields) -> Fields:
+    """Left out rather than null: a dashboard keeps its last number."""
+    value = body.get("activation")
+    return {} if value is None else {"activation": value}
 
 
 def _top(scores: Mapping[str, float]) -> dict[str, Any]:

@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from client.connection import stream as live_stream
 from client.pacing import Pacing
 from client.replay import perform, play
 from client.sources import blocks, chunks, probe
+from stream.auth import make_key
 from tests.audio_files import FORMATS, bad_files, cut, record
 from tests.contract import document, validate, validator
 from tests.running import (
@@ -41,6 +43,9 @@ from tests.running import (
     stream,
     talk,
 )
+
+FULL, DIGEST = make_key()
+LISTENER, LISTENERS_DIGEST = make_key()
 
 OVER = ("file.done", "file.cancelled", "error")
 
@@ -527,7 +532,7 @@ def test_many_at_once_have_folders_of_their_own_and_wait_their_turn(tmp_path: Pa
 def test_one_connection_too_many_is_refused(tmp_path: Path) -> None:
     async def session(server: Server) -> None:
         async with uploader(server):
-            with pytest.raises(Exception, match="503"):
+            with pytest.raises(InvalidStatus, match="503"):
                 async with uploader(server):
                     pass
 
@@ -815,6 +820,30 @@ def test_too_many_downloads_are_told_to_come_again(tmp_path: Path) -> None:
         "--set", f"files.folder={tmp_path / 'o'}", "--set", "files.max_downloads=1"
     ) as server:
         run(session(server), 60)
+
+
+def test_with_keys_it_takes_one_that_opens_files(tmp_path: Path) -> None:
+    """Then the URL of a result is the right to it, as no player can send a key."""
+    keys = (
+        f'{{full = {{sha256 = "{DIGEST}", scopes = ["files"]}}, '
+        f'listener = {{sha256 = "{LISTENERS_DIGEST}", scopes = ["subscribe"]}}}}'
+    )
+
+    async def session(server: Server) -> Event:
+        for key, status in ((None, 401), (LISTENER, 403)):
+            headers = {"Authorization": f"Bearer {key}"} if key else None
+            with pytest.raises(InvalidStatus) as refused:
+                async with uploader(server, additional_headers=headers):
+                    pass
+            assert refused.value.response.status_code == status
+        headers = {"Authorization": f"Bearer {FULL}"}
+        async with uploader(server, additional_headers=headers) as client:
+            return await analysed(client, record(tmp_path / "a.mp3"))
+
+    with running_server(
+        "--set", f"files.folder={tmp_path / 'o'}", "--set", f"auth.keys={keys}"
+    ) as server:
+        assert fetch(server, run(session(server), 60), "result.json")
 
 
 def test_a_request_must_come_soon(tmp_path: Path) -> None:

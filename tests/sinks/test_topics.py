@@ -122,6 +122,7 @@ def test_a_score_is_flat() -> None:
         "role": "customer",
         "top": "neutral",
         "top_score": 0.7,
+        "activation": 0.3,
         "speech_ratio": 0.83,
         "audio_ms": 3000,
     }

@@ -1,0 +1,213 @@
+"""False emotions: what the pipeline says of sounds that are no speech, and of speech itself."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.common import NullBackend, arguments, as_json, machine, say, table
+from bench.sounds import (
+    Noises,
+    Pcm16,
+    data_argument,
+    labelled,
+    non_speech,
+    read,
+    rows,
+    telephone,
+)
+from stream.backends import select
+from stream.backends.base import Backend
+from stream.config import Config
+from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
+from stream.quality import frame_power
+from stream.sound import listen
+from stream.types import SAMPLE_RATE, AudioFormat, FrameScores, Segment, Window
+
+EXAMPLES = """\
+  python -m bench.nonspeech --data DIR                     all sounds, and speech in four conditions
+  python -m bench.nonspeech --data DIR --detector silero   behind another voice detector
+  python -m bench.nonspeech --data DIR --quick             one clip of speech in twenty"""
+
+EMOTIONS = frozenset({"angry", "disgusted", "fearful", "happy", "sad", "surprised"})
+WARNINGS = frozenset({"music", "noisy", "tone", "high_pitch", "low_confidence"})
+"""Hints that tell a user not to believe the emotion."""
+SOUNDS = frozenset({"music", "tone", "high_pitch"})
+CHUNK = SAMPLE_RATE // 10 * 2
+
+Analyse = Callable[[Pcm16], list[Segment]]
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", EXAMPLES)
+    data_argument(parser)
+    parser.add_argument("--backend", default="embedded", help="what --model takes")
+    parser.add_argument("--detector", default="webrtcvad", help="vad.detector")
+    options = parser.parse_args()
+    say(options, machine(), "")
+    backend = select.choose(options.backend)
+    settings = Config().analysis()
+    vad = replace(settings.vad, detector=options.detector)
+    after = segments_of(backend, replace(settings, vad=vad))
+    before = segments_of(backend, replace(settings, vad=replace(vad, only_speech=False)))
+    figures = {
+        "sounds": sounds(options.data, before, after),
+        # What is a hint and what is not scored does not depend on the model.
+        "speech": list(
+            speech(
+                options.data,
+                segments_of(NullBackend(), replace(settings, vad=vad)),
+                20 if options.quick else 2,
+            )
+        ),
+    }
+    if options.json:
+        print(as_json(figures))
+        return
+    print(
+        f"{backend.info.id}, {options.detector}. False emotions: utterances "
+        f"whose top label is one of {', '.join(sorted(EMOTIONS))} and that carry none of the hints "
+        f"{', '.join(sorted(WARNINGS))}.\n"
+    )
+    print(text(figures["sounds"]), "\n")
+    print(f"Listening costs {cost_ms(options.data):.2f} ms CPU per second of speech.\n")
+    print(
+        "Utterances of real speech, in percent: not scored, and with a hint that it sounds like "
+        "something else.\n"
+    )
+    print(text(figures["speech"]))
+
+
+def segments_of(backend: Backend, settings: AnalysisSettings) -> Analyse:
+    def infer(window: Window) -> FrameScores:
+        return FrameScores(window, backend.infer(window.audio[None])[0])
+
+    def run(audio: Pcm16) -> list[Segment]:
+        pipeline = StreamPipeline(AudioFormat(), (0,), backend.info, settings)
+        data = audio.astype("<i2").tobytes()
+        chunks = [data[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
+        events = analyse(pipeline, chunks, infer)
+        return [event for event in events if isinstance(event, Segment)]
+
+    return run
+
+
+def cost_ms(data: Path) -> float:
+    """CPU milliseconds of `sound.listen` per second of speech, best of five rounds."""
+    audio = np.concatenate([recording.audio for recording, _ in labelled(data)])
+    samples = audio.astype(np.float32) / np.float32(32768)
+    pieces = [samples[i : i + SAMPLE_RATE] for i in range(0, len(samples), SAMPLE_RATE)]
+    rounds = []
+    for _ in range(5):
+        began = time.process_time()
+        for piece in pieces:
+            listen(piece)
+        rounds.append((time.process_time() - began) * 1000 / len(pieces))
+    return min(rounds)
+
+
+def false_emotion(segment: Segment) -> bool:
+    if not segment.scores:
+        return False
+    top = max(segment.scores, key=segment.scores.__getitem__)
+    return top in EMOTIONS and not WARNINGS.intersection(segment.hints)
+
+
+def sounds(data: Path, before: Analyse, after: Analyse) -> list[dict[str, Any]]:
+    seconds: dict[str, float] = defaultdict(float)
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for recording in non_speech(data):
+        for name in (recording.category, "all"):
+            seconds[name] += recording.seconds
+        for when, run in (("before", before), ("after", after)):
+            for segment in run(recording.audio):
+                for name in (recording.category, "all"):
+                    found[name][f"{when}_utterances"] += 1
+                    found[name][f"{when}_unscored"] += not segment.scores
+                    false = false_emotion(segment)
+                    found[name][when] += false
+                    found[name][f"{when}_long"] += false and "short_speech" not in segment.hints
+    return [
+        {
+            "sound": name,
+            "seconds": round(seconds[name]),
+            "utterances": found[name]["before_utterances"],
+            "false_before": found[name]["before"],
+            "false_after": found[name]["after"],
+            "of_1_s_or_more": found[name]["after_long"],
+            "not_scored": found[name]["after_unscored"],
+            "per_10_min_before": found[name]["before"] / seconds[name] * 600,
+            "per_10_min_after": found[name]["after"] / seconds[name] * 600,
+        }
+        for name in sorted(seconds, key=lambda name: (name == "all", name))
+    ]
+
+
+def speech(data: Path, run: Analyse, step: int) -> Iterator[dict[str, Any]]:
+    """Every `step`th clip of acted emotions, and whole calls, in four conditions."""
+    noises = Noises(data)
+    corpora: dict[str, list[Pcm16]] = defaultdict(list)
+    for row in rows(data, "emotion.csv")[::step]:
+        corpora[row["corpus"]].append(read(data / row["path"]))
+    for row in rows(data, "sounds.csv"):
+        if row["kind"].startswith(("call-centre", "telephone")):
+            corpora["calls"].append(read(data / row["path"]))
+    corpora["labelled"] = [recording.audio for recording, _ in labelled(data)]
+    total: Counter[str] = Counter()
+    for corpus, recordings in corpora.items():
+        for condition, heard in conditions(recordings, noises):
+            told = [segment for audio in heard for segment in run(audio)]
+            count = counts(told)
+            total += count
+            yield {"speech": corpus, "condition": condition, **shares(count)}
+    yield {"speech": "all", "condition": "all", **shares(total)}
+
+
+def conditions(
+    recordings: Sequence[Pcm16], noises: Noises
+) -> Iterator[tuple[str, Iterable[Pcm16]]]:
+    yield "clean", recordings
+    yield "telephone", map(telephone, recordings)
+    for name in ("pink", "office"):
+        yield (
+            f"{name}, 10 dB",
+            (noises.under(audio, audible(audio), name, i) for i, audio in enumerate(recordings)),
+        )
+
+
+def audible(audio: Pcm16) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Frames within 30 dB of the loudest."""
+    power = frame_power(audio[: len(audio) // 320 * 320].reshape(-1, 320))[0]
+    return np.asarray(power > power.max() / 1000, np.bool_)
+
+
+def counts(told: Iterable[Segment]) -> Counter[str]:
+    count: Counter[str] = Counter()
+    for segment in told:
+        count["utterances"] += 1
+        count["not_scored"] += not segment.scores
+        count["hinted"] += bool(SOUNDS.intersection(segment.hints))
+        count["noise"] += segment.quality.sound == "noise"
+        for sound in ("music", "high_pitch"):
+            count[sound] += segment.quality.sound == sound
+    return count
+
+
+def shares(count: Counter[str]) -> dict[str, float]:
+    of = max(1, count["utterances"])
+    names = ("not_scored", "hinted", "music", "high_pitch", "noise")
+    return {"utterances": count["utterances"], **{n: 100 * count[n] / of for n in names}}
+
+
+def text(figures: Sequence[dict[str, Any]]) -> str:
+    return table(list(figures[0]), [list(row.values()) for row in figures])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""How well voice activity is detected, and what it costs: webrtcvad and Silero side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.common import arguments, as_json, machine, say, table
+from bench.sounds import (
+    NOISES,
+    Noises,
+    Pcm16,
+    data_argument,
+    labelled,
+    non_speech,
+    read,
+    rows,
+    telephone,
+)
+from stream.quality import frame_power
+from stream.types import FRAME, SAMPLE_RATE
+from stream.vad import DETECTORS, Segmenter, VadSettings
+
+EXAMPLES = """\
+  python -m bench.vad --data DIR           every detector, condition and rule, some minutes
+  python -m bench.vad --data DIR --quick   clean speech and one noise"""
+
+Mask = NDArray[np.bool_]
+Labelled = list[tuple[Pcm16, Mask]]
+
+STARTS = ((3, 5), (4, 6), (5, 8), (8, 10))
+HANGOVERS = (15, 20, 30, 40, 50)
+GATES = (-96.0, -60.0, -50.0)
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", EXAMPLES)
+    data_argument(parser)
+    options = parser.parse_args()
+    say(options, machine(), "")
+    noises = Noises(options.data)
+    clean = [(recording.audio, speech) for recording, speech in labelled(options.data)]
+    others = [recording.audio for recording in non_speech(options.data)]
+    clips = [read(options.data / path) for path in speech_clips(options.data, options.quick)]
+    conditions: dict[str, Labelled] = {"clean": clean}
+    if not options.quick:
+        conditions["telephone"] = [(telephone(audio), speech) for audio, speech in clean]
+    for name in ("office",) if options.quick else NOISES:
+        conditions[f"{name}, 10 dB"] = [
+            (noises.under(audio, speech, name, turn), speech)
+            for turn, (audio, speech) in enumerate(clean)
+        ]
+    default = VadSettings()
+    speech = np.concatenate([speech for _, speech in clean])
+    labels = [
+        row
+        for condition, recordings in conditions.items()
+        for row in detectors(condition, recordings, default)
+    ]
+    say(
+        options,
+        f"{len(clean)} labelled recordings, {len(speech) * FRAME / SAMPLE_RATE:.0f} s, "
+        f"{speech.mean():.0%} speech. Percent of frames that are wrong, of speech that is missed, "
+        "of non-speech that is taken for speech: by the detector alone, and by its utterances.\n",
+        text(labels),
+        "",
+    )
+    outside = [elsewhere(settings, others, clips) for settings in settings_of(default)]
+    say(
+        options,
+        f"Percent of {sum(map(len, others)) / SAMPLE_RATE:.0f} s without any speech that are taken "
+        f"for speech, and of {len(clips)} clips of speech in which none is found; CPU "
+        "milliseconds per second of audio.\n",
+        text(outside),
+        "",
+    )
+    tried = list(rules(conditions, others, clips, default))
+    say(options, "Other rules, mean over the conditions above.\n", text(tried))
+    if options.json:
+        print(as_json({"labels": labels, "elsewhere": outside, "rules": tried}))
+
+
+def speech_clips(data: Path, quick: bool) -> list[str]:
+    """Clips of acted emotions, one sentence each."""
+    paths = [row["path"] for row in rows(data, "emotion.csv") if row["corpus"] != "emodb-7"]
+    return paths[:: 20 if quick else 8]
+
+
+def settings_of(default: VadSettings) -> Iterator[VadSettings]:
+    for detector in ("webrtcvad", "silero"):
+        for mode in range(4):
+            yield replace(default, detector=detector, mode=mode)
+
+
+def name_of(settings: VadSettings) -> str:
+    return f"{settings.detector} {settings.mode}"
+
+
+def detectors(
+    condition: str, recordings: Labelled, default: VadSettings
+) -> Iterator[dict[str, Any]]:
+    truth = np.concatenate([speech for _, speech in recordings])
+    for settings in settings_of(default):
+        heard = [decisions(settings, audio) for audio, _ in recordings]
+        found = [utterances(settings, voiced) for voiced in heard]
+        yield {
+            "condition": condition,
+            "detector": name_of(settings),
+            **errors("", truth, np.concatenate(heard)),
+            **errors("utt_", truth, np.concatenate(found)),
+        }
+
+
+def elsewhere(
+    settings: VadSettings, others: Sequence[Pcm16], clips: Sequence[Pcm16]
+) -> dict[str, Any]:
+    began = time.process_time()
+    heard = [decisions(settings, audio) for audio in others]
+    cpu_ms = (time.process_time() - began) * 1000 / (sum(map(len, others)) / SAMPLE_RATE)
+    found = [utterances(settings, voiced) for voiced in heard]
+    missed = [not utterances(settings, decisions(settings, clip)).any() for clip in clips]
+    return {
+        "detector": name_of(settings),
+        "frames_%": 100 * float(np.concatenate(heard).mean()),
+        "utterances_%": 100 * float(np.concatenate(found).mean()),
+        "clips_missed_%": 100 * float(np.mean(missed)),
+        "cpu_ms_per_s": cpu_ms,
+    }
+
+
+def rules(
+    conditions: dict[str, Labelled],
+    others: Sequence[Pcm16],
+    clips: Sequence[Pcm16],
+    default: VadSettings,
+) -> Iterator[dict[str, Any]]:
+    """Start rules, hangovers and level gates, each with everything else at its default."""
+    tried: list[tuple[str, VadSettings]] = [
+        *((f"start {n} of {m}", replace(default, start_voiced=n, start_of=m)) for n, m in STARTS),
+        *((f"hangover {20 * n} ms", replace(default, hangover=n)) for n in HANGOVERS),
+        *((f"min_dbfs {gate:g}", replace(default, min_dbfs=gate)) for gate in GATES),
+    ]
+    every = [r for recordings in conditions.values() for r in recordings]
+    truth = np.concatenate([speech for _, speech in every])
+    heard: dict[float, list[list[Mask]]] = {}
+    for gate in GATES:
+        gated = replace(default, min_dbfs=gate)
+        groups = ([audio for audio, _ in every], others, clips)
+        heard[gate] = [[decisions(gated, audio) for audio in group] for group in groups]
+    for rule, settings in tried:
+        inside, outside, spoken = (
+            [utterances(settings, voiced) for voiced in group] for group in heard[settings.min_dbfs]
+        )
+        yield {
+            "rule": f"{name_of(settings)}, {rule}",
+            **errors("utt_", truth, np.concatenate(inside)),
+            "non_speech_%": 100 * float(np.concatenate(outside).mean()),
+            "clips_missed_%": 100 * float(np.mean([not clip.any() for clip in spoken])),
+        }
+
+
+def decisions(settings: VadSettings, audio: Pcm16) -> Mask:
+    """What the detector says of every whole frame, as a channel asks it."""
+    detector = DETECTORS[settings.detector](settings.mode)
+    frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
+    loud = frame_power(frames)[0] >= 10 ** (settings.min_dbfs / 10)
+    return np.fromiter(
+        (
+            enough and detector.is_speech(frame.astype("<i2").tobytes())
+            for enough, frame in zip(loud.tolist(), frames, strict=True)
+        ),
+        np.bool_,
+        len(frames),
+    )
+
+
+def utterances(settings: VadSettings, voiced: Mask) -> Mask:
+    """Which frames lie in an utterance, pre-roll and bridged pauses included."""
+    segmenter = Segmenter(settings)
+    inside = np.zeros(len(voiced), np.bool_)
+    ended = [*map(segmenter.step, voiced.tolist()), segmenter.end("flush")]
+    for utterance in filter(None, ended):
+        inside[utterance.start // FRAME : utterance.end // FRAME] = True
+    return inside
+
+
+def errors(prefix: str, truth: Mask, said: Mask) -> dict[str, float]:
+    return {
+        f"{prefix}error_%": 100 * float((truth != said).mean()),
+        f"{prefix}miss_%": 100 * float((~said)[truth].mean()),
+        f"{prefix}false_%": 100 * float(said[~truth].mean()),
+    }
+
+
+def text(figures: Sequence[dict[str, Any]]) -> str:
+    return table(list(figures[0]), [list(row.values()) for row in figures])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Keys open what they are for; tickets open one connection, once, for a minute."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tomllib
+
+import pytest
+
+from stream import auth
+from stream.auth import MOST_TICKETS, TICKET, TICKET_S, Doorkeeper, Key, make_key
+from stream.config import ConfigError, load
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+SECRET, DIGEST = make_key()
+KEY = Key("desk", DIGEST, frozenset({"subscribe"}))
+BEARER = f"Bearer {SECRET}"
+
+
+def test_without_keys_everybody_may_everything() -> None:
+    door = Doorkeeper([])
+    assert door.open
+    assert door.refusal("metrics", "", []) is None
+    assert door.refusal("stream", "Bearer whatever", ["emotide.v1"]) is None
+
+
+def test_a_key_opens_its_scopes_and_no_other() -> None:
+    door = Doorkeeper([Key("other", "0" * 64, frozenset({"stream"})), KEY])
+    assert door.refusal("subscribe", BEARER, []) is None
+    assert door.refusal("subscribe", BEARER.replace("Bearer", "bearer"), []) is None
+    assert door.refusal("stream", BEARER, []) == 'forbidden: the key "desk" does not open "stream"'
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["", "Bearer", "Bearer ", f"Bearer {SECRET}x", f"Basic {SECRET}", SECRET, f"Bearer {DIGEST}"],
+)
+def test_what_is_no_key_opens_nothing(shown: str) -> None:
+    refusal = Doorkeeper([KEY]).refusal("subscribe", shown, [])
+    assert refusal is not None
+    assert refusal.startswith("unauthorized: this server wants a key")
+    assert "POST /v1/token" in refusal, "a browser is told its way"
+
+
+def test_a_ticket_opens_once() -> None:
+    door = Doorkeeper([KEY])
+    offered = ["emotide.v1", TICKET + door.ticket(KEY)]
+    assert door.refusal("subscribe", "", offered) is None
+    assert door.refusal("subscribe", "", offered) is not None
+
+
+def test_a_ticket_has_the_rights_of_its_key_and_a_minute() -> None:
+    clock = Clock()
+    door = Doorkeeper([KEY], clock)
+    refusal = door.refusal("stream", "", [TICKET + door.ticket(KEY)])
+    assert refusal is not None
+    assert refusal.startswith("forbidden")
+    late, kept = door.ticket(KEY), door.ticket(KEY)
+    clock.now += TICKET_S
+    assert door.redeem([TICKET + kept]) is KEY
+    clock.now += 0.1
+    assert door.redeem([TICKET + late]) is None
+
+
+def test_tickets_that_nobody_redeems_do_not_pile_up() -> None:
+    clock = Clock()
+    door = Doorkeeper([KEY], clock)
+    first = door.ticket(KEY)
+    for _ in range(MOST_TICKETS):
+        door.ticket(KEY)
+    assert len(door._tickets) == MOST_TICKETS
+    assert door.redeem([TICKET + first]) is None, "the oldest made room"
+    clock.now += TICKET_S + 1
+    door.ticket(KEY)
+    assert len(door._tickets) == 1
+
+
+def test_the_command_prints_what_the_configuration_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["auth", "desk", "--scopes", "subscribe", "metrics"])
+    auth.main()
+    key, _, snippet = capsys.readouterr().out.partition("For the server's configuration:")
+    secret = next(word for word in key.split() if word.startswith("emk_"))
+    path = tmp_path / "emotide.toml"
+    path.write_text("\n".join(line.strip() for line in snippet.splitlines()))
+    (name, read), *others = load(path, {}).auth.keys.items()
+    assert (name, others) == ("desk", [])
+    assert read.sha256 == hashlib.sha256(secret.encode()).hexdigest()
+    assert read.scopes == ("subscribe", "metrics")
+    assert secret not in path.read_text()
+    assert tomllib.loads(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{desk = {sha256 = "secret"}}', "sha256"),
+        (f'{{desk = {{sha256 = "{DIGEST}", scopes = ["all"]}}}}', "scopes"),
+        (f'{{"a b" = {{sha256 = "{DIGEST}"}}}}', "auth.keys"),
+    ],
+)
+def test_a_wrong_entry_is_named(text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load(None, {}, {"auth.keys": text})
