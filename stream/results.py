@@ -10,6 +10,7 @@ from stream.decode import About
 from stream.events import Body, model_body, timestamp, top
 from stream.messages import FileOptions
 from stream.quality import LOW_CONFIDENCE
+from stream.rolling import activation
 from stream.types import SAMPLE_RATE, Event, Features, Gap, ModelInfo, Segment
 
 SCHEMA = "emotide.result.v1"
@@ -154,6 +155,7 @@ def _channel(channel: ChannelResult, findings: Findings) -> Body:
         "speech_s": seconds(channel.speech),
         "scores": dict(channel.scores),
         "top": top(channel.scores),
+        "activation": activation(channel.scores),
         "utterances": [_utterance(s) for s in findings.segments.get(channel.channel, ())],
         "gaps": [
             {
@@ -174,6 +176,7 @@ def _utterance(segment: Segment) -> Body:
         "end_s": seconds(segment.end),
         "scores": dict(segment.scores),
         "top": top(segment.scores),
+        "activation": activation(segment.scores),
         "quality": asdict(segment.quality),
         "hints": list(segment.hints),
         "covered": segment.covered,
