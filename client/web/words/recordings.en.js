@@ -1,0 +1,3 @@
+export default {
+  "recordings.soon": "Analyse files from a terminal for now: python -m client.replay FILE",
+};
