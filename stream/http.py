@@ -22,7 +22,7 @@ CONTRACT = ROOT / "docs" / "asyncapi.yaml"
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 POLICY = (
-    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; "
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; media-src blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 SECURITY = {

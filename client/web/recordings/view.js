@@ -1,11 +1,196 @@
-import { onLanguage, t } from "../language.js";
-import { element } from "../parts/dom.js";
+import { known, onLanguage, t } from "../language.js";
+import { element, say } from "../parts/dom.js";
+import { name, percent } from "../parts/labels.js";
+import { Intake } from "./intake.js";
+import { Opened } from "./opened.js";
+import { Queue } from "./queue.js";
+import { Row } from "./rows.js";
+import { Wire } from "./wire.js";
+import { Working } from "./working.js";
 
-/** Show the recordings view in `node`. */
+const TICK = 500;
+
+/** Show the recordings view in `node`: what goes in, the queue, and the one that is looked at. */
 export function mount(node) {
-  const text = element("p", { className: "card" });
-  const speak = () => (text.textContent = t("recordings.soon"));
-  onLanguage(speak);
-  speak();
-  node.append(text);
+  const view = new View(node);
+  onLanguage(() => view.build());
+  return { show: () => view.begin(), hide: () => {} };
+}
+
+class View {
+  #options = { granularity: "utterance", embedding: false, denoise: false, language: "" };
+  #hello = null;
+  #link = { state: "connecting", seconds: 0 };
+  #rows = new Map();
+  #open = null;
+  #panel = null;
+  #announced = "";
+
+  constructor(node) {
+    this.node = node;
+    node.classList.add("recordings");
+    this.wire = new Wire({
+      state: (state, seconds) => this.#linked(state, seconds),
+      ready: (hello) => this.#offered(hello),
+    });
+    this.queue = new Queue(this.wire, (job) => this.#changed(job));
+    this.build();
+    setInterval(() => this.#tick(), TICK);
+  }
+
+  begin() {
+    this.wire.connect();
+  }
+
+  /** Everything from the state, in the language in use. */
+  build() {
+    this.list = element("ol", { className: "queue" });
+    this.list.setAttribute("aria-label", t("recordings.queue"));
+    this.slot = element("div");
+    this.away = element("div", { className: "card away", role: "status" });
+    this.spoken = element("p", { className: "unseen", role: "status" });
+    this.entry = element("div");
+    this.node.replaceChildren(
+      element(
+        "div",
+        { className: "title" },
+        element("h2", {}, t("recordings.title")),
+        element("p", { className: "soft" }, t("recordings.lead")),
+      ),
+      this.away,
+      this.entry,
+      this.list,
+      this.slot,
+      this.spoken,
+    );
+    this.#rows.clear();
+    this.#intake();
+    this.#linked(this.#link.state, this.#link.seconds);
+    for (const job of this.queue.jobs) this.#row(job);
+    this.#look(this.#open);
+  }
+
+  #intake() {
+    // Made anew when the server says what it offers; not under somebody's hands.
+    this.intake = new Intake(this.#options, this.#hello, (files, options) => this.#add(files, options));
+    if (this.queue.jobs.length) this.intake.shrink();
+    this.entry.replaceChildren(this.intake.node);
+  }
+
+  #add(files, options) {
+    if (!this.queue.jobs.length) this.intake.shrink();
+    const first = this.queue.add(files, this.#possible(options));
+    this.#look(first);
+    this.slot.scrollIntoView({ block: "nearest" });
+  }
+
+  /** What was asked for as far as this server has it. */
+  #possible(options) {
+    const model = this.#hello?.model;
+    return {
+      ...options,
+      denoise: options.denoise && this.#hello?.denoise !== false,
+      embedding: options.embedding && model?.embedding_dim !== 0,
+    };
+  }
+
+  #offered(hello) {
+    const news = JSON.stringify([hello.limits, hello.model, hello.denoise]);
+    if (JSON.stringify(this.#hello && [this.#hello.limits, this.#hello.model, this.#hello.denoise]) === news) {
+      this.#hello = hello;
+    } else {
+      this.#hello = hello;
+      this.#intake();
+    }
+    // After the wire has finished saying so.
+    queueMicrotask(() => this.queue.next());
+  }
+
+  #linked(state, seconds) {
+    this.#link = { state, seconds };
+    this.away.hidden = state !== "away";
+    if (state !== "away") return;
+    const retry = element("button", { type: "button", onclick: () => this.wire.connect() }, t("shell.retry"));
+    this.away.replaceChildren(
+      element("p", {}, element("b", {}, t("recordings.away")), " ", t("recordings.away.do")),
+      retry,
+    );
+  }
+
+  #changed(job) {
+    if (!this.queue.jobs.includes(job)) {
+      this.#rows.get(job)?.node.remove();
+      this.#rows.delete(job);
+      if (this.#open === job) this.#look(this.queue.jobs.at(-1) ?? null);
+    } else {
+      this.#row(job);
+      if (job === this.#open) this.#refresh();
+    }
+    for (const other of this.queue.jobs) if (other !== job && other.state === "waiting") this.#row(other);
+    this.#announce(job);
+  }
+
+  #row(job) {
+    let row = this.#rows.get(job);
+    if (!row) {
+      const { queue } = this;
+      row = new Row(job, {
+        open: () => this.#look(job),
+        cancel: () => queue.cancel(job),
+        retry: () => queue.retry(job, this.#possible(this.#options)),
+        again: () => queue.retry(job, this.#possible(this.#options)),
+        remove: () => queue.remove(job),
+      });
+      this.#rows.set(job, row);
+      this.list.append(row.node);
+    }
+    const waiting = this.queue.jobs.filter(({ state }) => state === "waiting");
+    row.show(job === this.#open, waiting.indexOf(job) + 1);
+  }
+
+  #look(job) {
+    const before = this.#open;
+    this.#open = job;
+    for (const other of [before, job]) if (this.#rows.has(other)) this.#row(other);
+    this.#panel?.close();
+    this.#panel = null;
+    this.slot.replaceChildren();
+    if (job) this.#refresh();
+  }
+
+  #refresh() {
+    const job = this.#open;
+    const wanted = job.state === "done" ? Opened : Working;
+    if (this.#panel instanceof wanted) {
+      if (wanted === Working) this.#panel.show();
+      return;
+    }
+    this.#panel?.close();
+    this.#panel = new wanted(job);
+    this.slot.replaceChildren(this.#panel.node);
+  }
+
+  /** Stages and ends are said aloud, shares are not. */
+  #announce(job) {
+    const news = {
+      running: () => t(`recordings.stage.${job.stage}`),
+      done: () => summary(job.result),
+      failed: () => known(`recordings.error.${job.failure.code}`, job.failure.message),
+      cancelled: () => t("recordings.state.cancelled"),
+    }[job.state];
+    if (!news) return;
+    const text = `${job.name}: ${news()}`;
+    if (text === this.#announced) return;
+    this.#announced = text;
+    say(this.spoken, text);
+  }
+
+  #tick() {
+    for (const row of this.#rows.values()) if (row.job.state === "running") row.tick();
+  }
+}
+
+function summary({ channels }) {
+  const tops = channels.map(({ top }) => top && `${name(top.label)} ${percent(top.score)}`);
+  return tops.filter(Boolean).join(", ") || t("recordings.nothing");
 }
