@@ -32,9 +32,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from client.sources import ENCODERS, Pcm, blocks, probe
+from client.sources import ENCODERS, blocks, probe
 from stream.backends import select
 from stream.backends.base import LABELS, Backend
+from stream.decode import Pcm
 from stream.types import BYTES_PER_SAMPLE, Encoding, ModelInfo
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,8 +20,9 @@ from client.link import DEFAULT_URL
 from client.redraw import redrawing
 from client.replay import perform
 from client.screen import Screen, bar
-from client.sources import ENCODERS, Pcm, level_dbfs
+from client.sources import ENCODERS, level_dbfs
 from client.wording import closing, line
+from stream.decode import Pcm
 from stream.types import Encoding
 
 BLOCK_MS = 20

@@ -28,10 +28,10 @@ from client.inbox import Event
 from client.link import DEFAULT_URL
 from client.pacing import Pacing
 from client.retry import Refused, Unreachable
-from client.sources import ENCODERS, Pcm, Recording, blocks, chunks, joined, pair_up, probe
+from client.sources import ENCODERS, Recording, blocks, chunks, joined, pair_up, probe
 from client.wording import closing, line
-from stream.messages import MAX_CHANNELS, MAX_RATE, MIN_RATE
-from stream.types import Encoding
+from stream.decode import Pcm
+from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE, Encoding
 
 EXAMPLES = f"""\
 examples:

@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.codecs import CODECS
+from stream.decode import Pcm, Source, Undecodable
 from stream.types import Encoding
-
-Pcm = NDArray[np.int16]
-"""Interleaved audio, shape [samples, channels]."""
 
 
 class NotAudio(Exception):
@@ -36,16 +33,11 @@ def probe(path: Path) -> Recording:
     if not path.is_file():
         raise NotAudio(f"{path}: no such file")
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise NotAudio(f"{path}: has no audio in it")
-            stream = container.streams.audio[0]
-            length = None
-            if stream.duration is not None and stream.time_base is not None:
-                length = float(stream.duration * stream.time_base)
-            return Recording(path, stream.rate, stream.channels, length)
-    except (av.FFmpegError, OSError) as error:
-        raise NotAudio(f"{path}: not a recording that can be decoded ({_why(error)})") from None
+        with path.open("rb") as file, Source(file) as source:
+            about = source.about
+    except (Undecodable, OSError) as error:
+        raise NotAudio(f"{path}: {error}") from None
+    return Recording(path, about.sample_rate, about.channels, about.duration_s)
 
 
 def blocks(recording: Recording, sample_rate: int, channels: int) -> Iterator[Pcm]:
@@ -53,21 +45,11 @@ def blocks(recording: Recording, sample_rate: int, channels: int) -> Iterator[Pc
 
     Raises `NotAudio` where it turns out to be broken.
     """
-    layout = "stereo" if channels == 2 else "mono"
-    resampler = av.AudioResampler(format="s16", layout=layout, rate=sample_rate)
     try:
-        with av.open(str(recording.path)) as container:
-            for frame in container.decode(container.streams.audio[0]):
-                for piece in resampler.resample(frame):
-                    yield _pcm(piece, channels)
-            for piece in resampler.resample(None):
-                yield _pcm(piece, channels)
-    except (av.FFmpegError, OSError) as error:
-        raise NotAudio(f"{recording.path}: broken recording ({_why(error)})") from None
-
-
-def _pcm(frame: av.AudioFrame, channels: int) -> Pcm:
-    return np.asarray(frame.to_ndarray(), np.int16).reshape(-1, channels)
+        with recording.path.open("rb") as file, Source(file) as source:
+            yield from source.blocks(sample_rate, channels)
+    except (Undecodable, OSError) as error:
+        raise NotAudio(f"{recording.path}: broken recording ({error})") from None
 
 
 def chunks(pieces: Iterator[Pcm], size: int) -> Iterator[Pcm]:
@@ -153,7 +135,3 @@ def pair_up(recordings: Sequence[Recording]) -> tuple[Recording, Recording]:
     if len(recordings) != 2 or any(recording.channels != 1 for recording in recordings):
         raise NotAudio("--join needs exactly two mono files, one for each side of the call")
     return recordings[0], recordings[1]
-
-
-def _why(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)

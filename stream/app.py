@@ -8,7 +8,8 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -23,9 +24,11 @@ from stream.audit import AuditLog
 from stream.backends.base import Backend, ModelRefused
 from stream.batcher import Batcher
 from stream.config import Config, ConfigError, ServerConfig
+from stream.downloads import RESULTS, Connection, Downloads
 from stream.events import model_body
 from stream.http import Pages, known_host, refuse, same_origin
 from stream.hub import Hub
+from stream.ingest.files import Desk, Queue, Uploader
 from stream.ingest.native import Producer
 from stream.metrics import Metrics
 from stream.protocol import SUBPROTOCOL, Query
@@ -33,6 +36,7 @@ from stream.sessions import Sessions, draining
 from stream.sinks.base import Sink
 from stream.sinks.mqtt import MqttSink
 from stream.startup import StartupReport
+from stream.store import Store
 from stream.subscriber import Subscriber
 from stream.types import ModelInfo, from_ms
 
@@ -40,7 +44,9 @@ log = logging.getLogger(__name__)
 
 PRODUCE = "/v1/stream"
 SUBSCRIBE = "/v1/subscribe"
+FILES = "/v1/files"
 HEARTBEAT_S = 0.25
+SWEEP_S = 30.0
 
 EXIT_CONFIG = 2
 EXIT_MODEL = 3
@@ -85,6 +91,11 @@ class App:
         self._model: ModelInfo | None = None
         self._sessions: Sessions | None = None
         self._subscribers: set[Subscriber] = set()
+        self._uploaders: set[Uploader] = set()
+        self._desk: Desk | None = None
+        self._disk = ThreadPoolExecutor(1, "emotide-disk")
+        self._store = Store(config.files.folder, config.files.keep_hours * 3600)
+        self._downloads = Downloads(self._store, config.files.max_downloads)
         self._stopping = asyncio.Event()
         self._started = time.monotonic()
         self._pages = Pages(
@@ -99,6 +110,7 @@ class App:
             self._snapshot,
             self._metrics.text,
         )
+        self._sockets = {PRODUCE, SUBSCRIBE} | ({FILES} if config.files.enabled else set())
         self.port = config.server.port
 
     async def run(self) -> int:
@@ -114,6 +126,8 @@ class App:
                 tasks.append(asyncio.create_task(self._sessions.run(), name="sessions"))
                 # Not before: a broker that hears "online" may count on scores.
                 tasks += [asyncio.create_task(sink.run(), name="sink") for sink in self._sinks]
+                if self._config.files.enabled:
+                    tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
                 await self._until_stopped(tasks)
                 await self._drain()
         finally:
@@ -121,6 +135,7 @@ class App:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             server.close(close_connections=True)
+            self._disk.shutdown(wait=False, cancel_futures=True)
             self._audit.close()
         log.info("stopped")
         if self._batcher.alive:
@@ -147,6 +162,9 @@ class App:
                 ssl=_tls(config.tls_cert, config.tls_key),
                 process_request=self._route,
                 select_subprotocol=_subprotocol,
+                create_connection=Connection,
+                # A download may take longer than that; `Connection` bounds the request.
+                open_timeout=None,
                 compression=None,
                 # Ours is told with an error event; theirs ends the connection without one.
                 max_size=4 * limits.max_message_bytes,
@@ -195,6 +213,16 @@ class App:
         self._sessions = Sessions(
             self._config, model, self._batcher, self._hub, self._metrics, self._audit
         )
+        self._desk = Desk(
+            self._config,
+            model,
+            self._batcher,
+            self._metrics,
+            self._audit,
+            self._store,
+            self._disk,
+            Queue(self._config.files.max_jobs),
+        )
         scheme = "https" if self._config.server.tls_cert else "http"
         log.info(
             "ready",
@@ -224,6 +252,7 @@ class App:
         # The port stays open meanwhile: /readyz has to say no, and late calls get a 503.
         await self._sessions.drain(timeout * 0.7)
         leaving = [subscriber.leave(draining()) for subscriber in self._subscribers]
+        leaving += [uploader.leave(draining()) for uploader in self._uploaders]
         stopping = [sink.stop(timeout * 0.2) for sink in self._sinks]
         await asyncio.gather(*leaving, *stopping, return_exceptions=True)
         await self._batcher.stop(timeout * 0.1)
@@ -243,10 +272,20 @@ class App:
             finally:
                 self._subscribers.discard(subscriber)
             return
+        if url.path == FILES and self._desk is not None:
+            uploader = Uploader(socket, self._desk)
+            self._uploaders.add(uploader)
+            try:
+                await uploader.run()
+            finally:
+                self._uploaders.discard(uploader)
+            return
         producer = Producer(socket, self._config, self._model, self._sessions, self._metrics)
         await producer.run(parse_qs(url.query, keep_blank_values=True))
 
-    def _route(self, socket: ServerConnection, request: Request) -> Response | None:
+    def _route(
+        self, socket: ServerConnection, request: Request
+    ) -> Response | Awaitable[Response] | None:
         """Answer plain requests; let upgrades through that may come in. None: upgrade."""
         try:
             url = urlsplit(request.path)
@@ -258,7 +297,9 @@ class App:
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this server is not known by that name: add its origin to server.origins",
             )
-        if url.path not in (PRODUCE, SUBSCRIBE):
+        if url.path.startswith(RESULTS) and self._config.files.enabled:
+            return self._downloads.answer(socket, request)
+        if url.path not in self._sockets:
             return self._pages.answer(request)
         response = self._admit(url.path, parse_qs(url.query), request)
         if response is not None and request.method == "HEAD":
@@ -281,6 +322,8 @@ class App:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: limits.max_sessions", 5)
         if path == SUBSCRIBE and len(self._subscribers) >= self._config.limits.max_subscribers:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: limits.max_subscribers", 5)
+        if path == FILES and len(self._uploaders) >= self._config.files.max_clients:
+            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: files.max_clients", 5)
         return None
 
     async def _heartbeat(self) -> None:
@@ -293,6 +336,12 @@ class App:
             if self._batcher.busy_s() > self._config.model.exit_after_hang_s:
                 log.critical("inference does not come back: leaving, so that we are restarted")
                 os._exit(EXIT_HANG)
+
+    async def _sweep(self) -> None:
+        """Delete results whose time is over."""
+        while True:
+            await asyncio.get_running_loop().run_in_executor(self._disk, self._store.sweep)
+            await asyncio.sleep(SWEEP_S)
 
     def _readyz(self) -> tuple[HTTPStatus, Any]:
         model: str
@@ -320,6 +369,7 @@ class App:
                 "require_disclosure": config.privacy.require_disclosure,
                 "disclosure": config.privacy.disclosure,
                 "audio_kept": False,
+                "recordings_kept_s": config.files.keep_hours * 3600 if config.files.enabled else 0,
             },
             "notice": "Scores are indicators of how a voice sounds, not verdicts about a person.",
         }

@@ -197,6 +197,12 @@ class ChannelPipeline:
         mean, count = self._timeline.whole()
         return self._named(mean) if count else {}
 
+    def embedding(self) -> tuple[Features, int]:
+        """Mean features float32[dim] of everything scored, and of how many frames (0: none)."""
+        if self._embeddings is None:
+            return np.zeros(0, np.float32), 0
+        return self._embeddings.whole()
+
     def _segments(self) -> Iterator[Segment]:
         while self._waiting and self._waiting[0][0].end <= max(self._settled, 0):
             utterance, quality = self._waiting.popleft()

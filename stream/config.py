@@ -185,6 +185,26 @@ class MqttConfig(_Section):
     clear_state_after_s: Annotated[float, Field(ge=0)] = 60.0
 
 
+class FilesConfig(_Section):
+    enabled: bool = True
+    """Whether recordings may be sent to /v1/files."""
+    folder: Path = Path("outputs")
+    """Where results lie until they are deleted; the uploads themselves go once they are decoded."""
+    max_mb: Annotated[float, Field(gt=0, le=100_000)] = 200.0
+    max_minutes: Annotated[float, Field(gt=0, le=1_440)] = 120.0
+    keep_hours: Annotated[float, Field(ge=0)] = 24.0
+    """Results are deleted after this long."""
+    max_jobs: Annotated[int, Field(ge=1, le=64)] = 2
+    """Recordings that are decoded and analysed at a time; others wait their turn."""
+    max_clients: Annotated[int, Field(ge=1)] = 16
+    """Connections on /v1/files; each may have one recording here."""
+    max_downloads: Annotated[int, Field(ge=1)] = 32
+    decode_timeout_s: Positive = 30.0
+    """A decoder that says nothing for this long is given up."""
+    denoise: bool = True
+    """Whether noise suppression is offered; it is off unless a recording asks for it."""
+
+
 class LogConfig(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
@@ -200,6 +220,7 @@ class Config(_Section):
     privacy: PrivacyConfig = PrivacyConfig()
     limits: LimitsConfig = LimitsConfig()
     mqtt: MqttConfig = MqttConfig()
+    files: FilesConfig = FilesConfig()
     log: LogConfig = LogConfig()
 
     def analysis(self) -> AnalysisSettings:
@@ -285,7 +306,7 @@ def _field(section: str, name: str) -> FieldInfo | None:
 
 def _is_text(field: FieldInfo, value: Any) -> bool:
     """Whether a key takes its text as it is: a name or a password may look like a number."""
-    text = field.annotation is str or Path in get_args(field.annotation)
+    text = field.annotation in (str, Path) or Path in get_args(field.annotation)
     return field.annotation is SecretStr or (text and not isinstance(value, str))
 
 

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from stream.types import SAMPLE_RATE, AudioFormat, Encoding
+from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE, SAMPLE_RATE, AudioFormat, Encoding
 
 MAX_ATTRS, MAX_ATTRS_BYTES = 64, 8_192
-MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 48_000, 2
 STREAM_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
 TAG = r"^[A-Za-z0-9_.:-]{1,64}$"
 ROLE = r"^[a-z][a-z0-9_]{0,31}$"
@@ -173,6 +172,37 @@ class ListSubscriptions(_Message):
     type: Literal["list"]
 
 
+Language = Annotated[str, Field(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$", max_length=35)]
+"""A language tag (RFC 5646), or nothing."""
+
+
+class FileOptions(_Strict):
+    """How a recording is to be analysed."""
+
+    granularity: Literal["utterance", "frame"] = "utterance"
+    embedding: bool = False
+    denoise: bool = False
+    language: Language = ""
+    roles: Annotated[tuple[Role, ...], Field(max_length=MAX_CHANNELS)] = ()
+    disclosed: bool = False
+
+
+class FileBegin(_Message):
+    type: Literal["file.begin"]
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    size: Annotated[int, Field(ge=0)]
+    options: FileOptions = FileOptions()
+
+
+class FileEnd(_Message):
+    type: Literal["file.end"]
+
+
+class FileCancel(_Message):
+    type: Literal["file.cancel"]
+
+
+FilesMessage = Annotated[FileBegin | FileEnd | FileCancel | KeepAlive, Field(discriminator="type")]
 ProducerMessage = Annotated[
     SessionUpdate
     | InputFlush

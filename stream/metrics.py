@@ -91,6 +91,18 @@ class Metrics:
         self._errors = Counter(
             "emotide_protocol_errors_total", "Refused messages", ["code"], registry=r
         )
+        self._files_active = Gauge(
+            "emotide_files_active", "Recordings in hand, from upload to result", registry=r
+        )
+        self._files = Counter(
+            "emotide_files_total", "Recordings by what became of them", ["outcome"], registry=r
+        )
+        self._file_audio = Counter(
+            "emotide_file_audio_seconds_total", "Audio of recordings analysed", registry=r
+        )
+        self._file_time = Counter(
+            "emotide_file_analysis_seconds_total", "Time their analysis took", registry=r
+        )
         self._mqtt_connected = Gauge("emotide_mqtt_connected", "1 while connected", registry=r)
         self._mqtt_reconnects = Counter(
             "emotide_mqtt_reconnects_total", "Connections to the broker", registry=r
@@ -133,6 +145,18 @@ class Metrics:
         self._batch.observe(report.size)
         for seconds in report.queued_s:
             self._queue.observe(seconds)
+
+    def file_began(self) -> None:
+        self._files_active.inc()
+
+    def file_ended(self, outcome: str) -> None:
+        """A recording left: done, cancelled, or the code of its error."""
+        self._files_active.dec()
+        self._files.labels(outcome).inc()
+
+    def file_done(self, audio_s: float, took_s: float) -> None:
+        self._file_audio.inc(audio_s)
+        self._file_time.inc(took_s)
 
     def refused(self, code: str) -> None:
         self._errors.labels(code).inc()

@@ -44,6 +44,7 @@ class StreamPipeline:
     """All analysed channels of one stream. Knows no sockets, no clocks and no model.
 
     `analysed` are the channel numbers to analyse; the others are dropped undecided and unheard.
+    `source_rate` in Hz is that of the recording, where it was resampled before it came here.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class StreamPipeline:
         analysed: Sequence[int],
         model: ModelInfo,
         settings: AnalysisSettings,
+        source_rate: int | None = None,
     ) -> None:
         self.embeddings = settings.embeddings
         self._audio = audio
@@ -60,7 +62,7 @@ class StreamPipeline:
         self.channels = {
             c: ChannelPipeline(
                 c,
-                audio.sample_rate,
+                source_rate or audio.sample_rate,
                 model,
                 settings.vad,
                 settings.windows,

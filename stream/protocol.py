@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from stream.messages import ProducerMessage, SessionConfig, SubscriberMessage
+from stream.messages import FilesMessage, ProducerMessage, SessionConfig, SubscriberMessage
 from stream.refusals import ProtocolError
 from stream.types import SAMPLE_RATE, Encoding
 
@@ -21,6 +21,7 @@ Query = Mapping[str, Sequence[str]]
 
 _PRODUCER: TypeAdapter[ProducerMessage] = TypeAdapter(ProducerMessage)
 _SUBSCRIBER: TypeAdapter[SubscriberMessage] = TypeAdapter(SubscriberMessage)
+_FILES: TypeAdapter[FilesMessage] = TypeAdapter(FilesMessage)
 
 
 def parse_producer(text: str) -> ProducerMessage:
@@ -31,6 +32,15 @@ def parse_producer(text: str) -> ProducerMessage:
 def parse_subscriber(text: str) -> SubscriberMessage:
     """A subscriber's TEXT message. Raises `ProtocolError`."""
     return _parse(_SUBSCRIBER, _load(text))
+
+
+def parse_files(text: str) -> FilesMessage:
+    """What is said on /v1/files. Raises `ProtocolError`, never fatal: other files go on."""
+    try:
+        return _parse(_FILES, _load(text))
+    except ProtocolError as error:
+        error.fatal = False
+        raise
 
 
 def parse_query(query: Query) -> SessionConfig | None:
@@ -167,7 +177,11 @@ def _refusal(error: ValidationError) -> ProtocolError:
         )
     reason = "is not a known key" if kind == "extra_forbidden" else first["msg"]
     text = f"{param}: {reason}" + ("" if kind == "extra_forbidden" else f" (got {shown})")
-    configures = error.title == "SessionConfig" or path[:1] in (["session"], ["filter"])
+    configures = error.title == "SessionConfig" or path[:1] in (
+        ["session"],
+        ["filter"],
+        ["options"],
+    )
     code = "config_invalid" if configures else "invalid_message"
     return ProtocolError(code, text, param=param, fatal=configures)
 
@@ -187,6 +201,9 @@ _TYPES = {
     "keepalive",
     "session.annotate",
     "session.close",
+    "file.begin",
+    "file.end",
+    "file.cancel",
     "subscribe",
     "unsubscribe",
     "list",

@@ -30,7 +30,14 @@ CLOSE_CODES: Mapping[str, int] = {
 }
 """Error code → WebSocket close code: 4000 + its HTTP analogue, or one of RFC 6455's own."""
 
-RETRYABLE = {"draining", "internal_error", "overloaded", "rate_limited", "quota_exceeded"}
+RETRYABLE = {
+    "draining",
+    "internal_error",
+    "overloaded",
+    "rate_limited",
+    "quota_exceeded",
+    "disk_full",
+}
 
 
 class ProtocolError(Exception):
@@ -51,6 +58,8 @@ class ProtocolError(Exception):
         self.param = None if param is None else _short(param, 64)
         self.fatal = fatal
         self.retry_after_s = retry_after_s
+        self.file_id: str | None = None
+        """The recording it is about, on /v1/files."""
 
     @property
     def close_code(self) -> int:
@@ -69,6 +78,8 @@ class ProtocolError(Exception):
             body["param"] = self.param
         if self.retry_after_s is not None:
             body["retry_after_s"] = self.retry_after_s
+        if self.file_id is not None:
+            body["file_id"] = self.file_id
         return body
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -58,6 +59,21 @@ class Scoring:
                 self._open.remove(replaced)
                 self._metrics.window("superseded")
                 self._tell_all(self._pipeline.superseded(replaced, item))
+
+    async def exhaust(self, items: Iterator[Window | Event]) -> None:
+        """Run a recording's output to its end: every window has its turn, none is replaced.
+
+        The next is cut only once the one before it was taken, as it is in a call that is heard
+        while it is spoken; so both get the same windows.
+        """
+        for item in items:
+            if not isinstance(item, Window):
+                self._tell(item, None)
+                continue
+            slot = self._slots[item.channel]
+            slot.offer(item)
+            self._open.append(item)
+            await slot.free(math.inf)
 
     def hurry(self, hurried: bool = True) -> None:
         """While hurried, nobody waits for a turn: somebody else needs the stream now."""

@@ -15,6 +15,9 @@ SAMPLE_RATE = 16_000
 FRAME = 320
 """One VAD frame: 20 ms at 16 kHz. Windows begin and end on this grid."""
 
+MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 48_000, 2
+"""What a stream may bring: Hz, and channels that are scored one by one."""
+
 Samples = NDArray[np.float32]
 """Mono audio in [-1, 1] at 16 kHz, shape [n]."""
 

@@ -18,13 +18,15 @@ from stream.backends.base import LABELS
 from stream.config import Config
 from stream.events import Voice, seal
 from stream.live import LiveStream, StreamState
-from stream.messages import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from stream.metrics import Metrics
 from stream.protocol import ALIASES, parse_producer, parse_query, parse_subscriber
 from stream.quality import hints
 from stream.refusals import CLOSE_CODES, RETRYABLE, ProtocolError
 from stream.sinks.topics import Message, StreamNames, Topics, Utterances
 from stream.types import (
+    MAX_CHANNELS,
+    MAX_RATE,
+    MIN_RATE,
     Encoding,
     Event,
     GapReason,

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from client.sources import (
     ENCODERS,
     NotAudio,
-    Pcm,
     blocks,
     chunks,
     joined,
@@ -20,6 +19,7 @@ from client.sources import (
     probe,
 )
 from stream.codecs import CODECS
+from stream.decode import Pcm
 
 EVERY = np.arange(-32768, 32768, dtype=np.int16).reshape(-1, 1)
 

@@ -1,0 +1,522 @@
+"""Recordings on /v1/files: upload, analysis as it goes, results to fetch, cancel at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from stream.audit import AuditLog
+from stream.batcher import Batcher
+from stream.config import Config
+from stream.events import Body, model_body, timestamp
+from stream.messages import FileBegin, FileCancel, FileEnd, KeepAlive
+from stream.metrics import Metrics
+from stream.output import UPLOAD
+from stream.protocol import VERSION, parse_files
+from stream.queues import ConflatingQueue
+from stream.recording import Level, Progress, Recorded, Tellers, admitted, disk_trouble
+from stream.refusals import ProtocolError
+from stream.store import Draft, Store
+from stream.types import ModelInfo
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10
+TICK_S = 0.4
+"""Progress is told at least twice a second."""
+
+CROWDED = 200
+"""With this many events unread, the analysis waits for its reader."""
+
+OUTBOX = 5_000
+GOODBYE_S = 5.0
+
+FORMATS = ("WAV", "MP3", "M4A", "FLAC", "OGG", "Opus", "WebM", "AIFF", "WMA", "AMR", "MP4", "MOV")
+"""What people have; every other format that FFmpeg decodes is as welcome."""
+
+
+class Queue:
+    """At most `most` recordings at a time, first come, first served."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+        self._waiting: list[asyncio.Future[None]] = []
+        self._moved: list[Callable[[], None]] = []
+
+    def ahead(self, ticket: asyncio.Future[None]) -> int:
+        """How many go before this one; 0 once it is its turn."""
+        return self._waiting.index(ticket) + 1 if ticket in self._waiting else 0
+
+    def enter(self) -> asyncio.Future[None]:
+        """A ticket that is done when it is its turn; give it back with `leave`, always."""
+        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(ticket)
+        self._admit()
+        return ticket
+
+    def leave(self, ticket: asyncio.Future[None]) -> None:
+        if ticket in self._waiting:
+            self._waiting.remove(ticket)
+        elif ticket.done():
+            self._free += 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._free and self._waiting:
+            self._free -= 1
+            self._waiting.pop(0).set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What all connections on /v1/files share. `disk` is the one writer thread."""
+
+    config: Config
+    model: ModelInfo
+    batcher: Batcher
+    metrics: Metrics
+    audit: AuditLog
+    store: Store
+    disk: Executor
+    queue: Queue
+
+
+@dataclass(slots=True)
+class Upload:
+    """A file that is coming in."""
+
+    id: str
+    begin: FileBegin
+    draft: Draft
+    file: BinaryIO
+    progress: Progress
+    received: int = 0
+
+    @property
+    def path(self) -> Path:
+        return self.draft.folder / UPLOAD
+
+
+class Uploader:
+    """One WebSocket on /v1/files. It may bring many recordings, one after the other."""
+
+    def __init__(self, socket: ServerConnection, desk: Desk) -> None:
+        self._socket = socket
+        self._desk = desk
+        self._outbox: ConflatingQueue[bytes] = ConflatingQueue(OUTBOX)
+        self._upload: Upload | None = None
+        self._job: asyncio.Task[None] | None = None
+        self._skipping = False
+        """After a refusal, what still comes of that file is passed over."""
+        self._mistakes = 0
+        self._heard = time.monotonic()
+        self._leaving = False
+
+    async def run(self) -> None:
+        """Serve the connection until it ends; what is unfinished then is cancelled and removed."""
+        tasks = [
+            asyncio.create_task(self._write(), name="files-writer"),
+            asyncio.create_task(self._watch(), name="files-clock"),
+        ]
+        try:
+            self._say(self._ready())
+            async for message in self._socket:
+                self._heard = time.monotonic()
+                try:
+                    await self._take(message)
+                except ProtocolError as error:
+                    self._refuse(error)
+                    if error.fatal:
+                        await self._goodbye(error)
+                        break
+        except ConnectionClosed:
+            pass
+        except Exception:
+            log.exception("a connection for recordings failed")
+            await self.leave(ProtocolError("internal_error", "something went wrong here"))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await self._stop_job()
+            await self._drop_upload()
+
+    async def leave(self, error: ProtocolError) -> None:
+        """Tell the reason and close; the recording in hand is given up."""
+        if self._leaving:
+            return
+        self._leaving = True
+        await self._stop_job()
+        error.fatal = True
+        self._say(error.body())
+        await self._goodbye(error)
+
+    # -- what is said to us --------------------------------------------------------------------
+
+    async def _take(self, message: str | bytes) -> None:
+        most = self._desk.config.limits.max_message_bytes
+        if len(message) > most:
+            raise ProtocolError(
+                "message_too_large", f"a message had {len(message)} bytes; send at most {most}"
+            )
+        if isinstance(message, bytes):
+            await self._bytes(message)
+            return
+        said = parse_files(message)
+        match said:
+            case FileBegin():
+                await self._begin(said)
+            case FileEnd():
+                await self._end()
+            case FileCancel():
+                await self._cancel()
+            case KeepAlive():
+                pass
+
+    async def _begin(self, begin: FileBegin) -> None:
+        desk = self._desk
+        if self._upload is not None or self._job is not None:
+            raise ProtocolError(
+                "invalid_message",
+                "a recording is in hand: wait for file.done, or send file.cancel first",
+                param="type",
+                fatal=False,
+            )
+        self._skipping = True
+        # Twice the channels there may be: roles are held against the file once it is decoded.
+        admitted(desk.config, begin.options, desk.model, max(1, len(begin.options.roles)))
+        if not begin.size:
+            raise ProtocolError(
+                "empty_file",
+                "the file is empty: choose the recording again",
+                param="size",
+                fatal=False,
+            )
+        self._check_size(begin.size)
+        upload: Upload | None = None
+        try:
+            draft = await self._on_disk(desk.store.begin)
+            try:
+                file = await self._on_disk((draft.folder / UPLOAD).open, "wb")
+            except OSError:
+                await self._on_disk(desk.store.discard, draft)
+                raise
+            progress = Progress(since=time.monotonic())
+            upload = Upload("file_" + secrets.token_hex(12), begin, draft, file, progress)
+        except OSError as error:
+            raise self._trouble(error) from None
+        self._upload, self._skipping = upload, False
+        desk.metrics.file_began()
+        log.info("recording began", extra={"file_id": upload.id, "bytes": begin.size})
+        desk.audit.record(
+            "file.start",
+            file_id=upload.id,
+            bytes=begin.size,
+            roles=begin.options.roles,
+            disclosed=begin.options.disclosed,
+        )
+        self._say({"type": "file.accepted", "file_id": upload.id, "name": begin.name})
+        self._tell_progress()
+
+    def _check_size(self, size: int) -> None:
+        most = self._desk.config.files.max_mb * 1e6
+        if size > most:
+            raise ProtocolError(
+                "file_too_large",
+                f"the file has {size / 1e6:.1f} MB, this server takes {most / 1e6:g} MB: compress "
+                "or cut it (files.max_mb)",
+                param="size",
+                fatal=False,
+            )
+
+    async def _bytes(self, data: bytes) -> None:
+        upload = self._upload
+        if upload is None:
+            if self._skipping:
+                return
+            raise ProtocolError(
+                "invalid_message", "bytes came before file.begin", param="type", fatal=False
+            )
+        upload.received += len(data)
+        if upload.received > upload.begin.size:
+            await self._drop_upload("invalid_message")
+            raise self._about(
+                upload,
+                ProtocolError(
+                    "invalid_message",
+                    f"size: more came than the {upload.begin.size} bytes announced",
+                    param="size",
+                    fatal=False,
+                ),
+            )
+        try:
+            await self._on_disk(upload.file.write, data)
+        except OSError as error:
+            await self._drop_upload(disk_trouble(error).code)
+            raise self._about(upload, self._trouble(error)) from None
+        upload.progress.share = upload.received / upload.begin.size
+
+    async def _end(self) -> None:
+        upload = self._upload
+        if upload is None:
+            if self._skipping:
+                self._skipping = False
+                return
+            raise ProtocolError(
+                "invalid_message", "file.end came before file.begin", param="type", fatal=False
+            )
+        if upload.received != upload.begin.size:
+            await self._drop_upload("invalid_message")
+            raise self._about(
+                upload,
+                ProtocolError(
+                    "invalid_message",
+                    f"size: {upload.begin.size} bytes were announced, {upload.received} came",
+                    param="size",
+                    fatal=False,
+                ),
+            )
+        self._job = asyncio.create_task(self._analyse(upload), name=f"job[{upload.id}]")
+
+    async def _cancel(self) -> None:
+        upload = self._upload
+        self._skipping = False
+        if upload is None:
+            # It was over already, which the client could not know yet.
+            return
+        await self._stop_job()
+        if self._upload is upload:
+            await self._drop_upload("cancelled")
+            self._say({"type": "file.cancelled", "file_id": upload.id})
+
+    # -- the recording -------------------------------------------------------------------------
+
+    async def _analyse(self, upload: Upload) -> None:
+        desk = self._desk
+        ticket = desk.queue.enter()
+        outcome = "failed"
+        try:
+            await self._on_disk(upload.file.close)
+            await self._turn(upload, ticket)
+            recorded = Recorded(
+                desk.config,
+                upload.begin.options,
+                desk.model,
+                desk.batcher,
+                desk.metrics,
+                desk.disk,
+                Tellers(
+                    log=lambda level, code, text: self._note(upload, level, code, text),
+                    event=lambda body: self._say({**body, "file_id": upload.id}),
+                    stage=self._tell_progress,
+                    breath=self._breath,
+                ),
+                upload.progress,
+            )
+            began = time.monotonic()
+            result, names = await recorded.run(upload.path, upload.begin.name, upload.draft.folder)
+            await self._on_disk(upload.path.unlink)
+            kept = await self._on_disk(
+                desk.store.publish, upload.draft, names, title(upload.begin.name)
+            )
+            outcome = "done"
+            self._upload = self._job = None
+            desk.metrics.file_ended("done")
+            desk.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
+            upload.progress.share = 1.0
+            self._progress(upload)
+            self._say(
+                {
+                    "type": "file.done",
+                    "file_id": upload.id,
+                    "result": result,
+                    "files": [
+                        {
+                            "name": name,
+                            "bytes": (kept.folder / name).stat().st_size,
+                            "url": f"/v1/results/{kept.id}/{name}",
+                        }
+                        for name in names
+                    ],
+                    "expires": timestamp(kept.expires),
+                }
+            )
+        except ProtocolError as error:
+            await self._failed(upload, error)
+        except OSError as error:
+            await self._failed(upload, self._trouble(error))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("a recording failed", extra={"file_id": upload.id})
+            await self._failed(
+                upload,
+                ProtocolError("internal_error", "something went wrong here", fatal=False),
+            )
+        finally:
+            desk.queue.leave(ticket)
+            log.info("recording ended", extra={"file_id": upload.id, "outcome": outcome})
+
+    async def _turn(self, upload: Upload, ticket: asyncio.Future[None]) -> None:
+        told = 0
+        while not ticket.done():
+            ahead = self._desk.queue.ahead(ticket)
+            if ahead != told:
+                told = ahead
+                others = "recording is" if ahead == 1 else "recordings are"
+                self._note(upload, "info", "queued", f"{ahead} {others} before this one")
+            await asyncio.wait({ticket}, timeout=TICK_S)
+
+    async def _failed(self, upload: Upload, error: ProtocolError) -> None:
+        self._job = None
+        await self._drop_upload(error.code)
+        self._refuse(self._about(upload, error), mistake=False)
+
+    async def _stop_job(self) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            job.cancel()
+            with suppress(asyncio.CancelledError):
+                await job
+
+    async def _drop_upload(self, outcome: str = "cancelled") -> None:
+        """Forget the file in hand and remove what there is of it."""
+        upload, self._upload = self._upload, None
+        if upload is None:
+            return
+        self._skipping = outcome not in ("cancelled",)
+        self._desk.metrics.file_ended(outcome)
+        with suppress(OSError):
+            await self._on_disk(upload.file.close)
+        await self._on_disk(self._desk.store.discard, upload.draft)
+
+    async def _on_disk(self, what: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._desk.disk, what, *args)
+
+    # -- what we say ---------------------------------------------------------------------------
+
+    def _ready(self) -> Body:
+        files, limits = self._desk.config.files, self._desk.config.limits
+        return {
+            "type": "files.ready",
+            "limits": {
+                "max_bytes": int(files.max_mb * 1e6),
+                "max_s": files.max_minutes * 60,
+                "max_message_bytes": limits.max_message_bytes,
+                "keep_s": files.keep_hours * 3600,
+                "idle_timeout_s": limits.idle_timeout_s,
+            },
+            "model": model_body(self._desk.model),
+            "denoise": files.denoise,
+            "formats": list(FORMATS),
+        }
+
+    def _tell_progress(self) -> None:
+        if self._upload is not None:
+            self._progress(self._upload)
+
+    def _progress(self, upload: Upload) -> None:
+        body = upload.progress.body()
+        # Of each stage only the newest waits for a slow reader.
+        key = (upload.id, body["stage"])
+        self._outbox.put(encoded({"type": "file.progress", "file_id": upload.id, **body}), key)
+
+    def _note(self, upload: Upload, level: Level, code: str, message: str) -> None:
+        self._say(
+            {
+                "type": "file.log",
+                "file_id": upload.id,
+                "level": level,
+                "message": message,
+                "code": code,
+            }
+        )
+
+    def _about(self, upload: Upload, error: ProtocolError) -> ProtocolError:
+        error.file_id = upload.id
+        return error
+
+    def _trouble(self, error: OSError) -> ProtocolError:
+        told = disk_trouble(error)
+        log.error("a result cannot be written", extra={"reason": str(error)})
+        return told
+
+    def _refuse(self, error: ProtocolError, mistake: bool = True) -> None:
+        """Tell an error. Mistakes of the client are counted, a recording that fails is none."""
+        if mistake and error.code in ("invalid_message", "unknown_message"):
+            self._mistakes += 1
+            error.fatal |= self._mistakes >= PATIENCE
+        error.fatal |= error.code == "message_too_large"
+        self._desk.metrics.refused(error.code)
+        self._say(error.body())
+
+    def _say(self, body: Body) -> None:
+        self._outbox.put(encoded(body))
+
+    async def _breath(self) -> None:
+        """Let others have their turn, and a slow reader catch up."""
+        await asyncio.sleep(0)
+        if len(self._outbox) > CROWDED:
+            await self._outbox.emptied()
+
+    async def _goodbye(self, error: ProtocolError) -> None:
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await self._outbox.emptied()
+                await self._socket.close(error.close_code, error.code)
+        except TimeoutError:
+            self._socket.transport.abort()
+
+    async def _write(self) -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await self._socket.send(await self._outbox.get(), text=True)
+                self._desk.metrics.sent("ws")
+
+    async def _watch(self) -> None:
+        """Tell progress while there is something in hand; end connections that only sit there."""
+        limit = self._desk.config.limits.idle_timeout_s
+        unread: float | None = None
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            self._tell_progress()
+            if len(self._outbox) <= CROWDED:
+                unread = None
+            elif unread is None:
+                unread = now
+            elif now - unread > self._desk.config.limits.slow_consumer_s:
+                self._socket.transport.abort()
+                return
+            if self._job is None and now - self._heard > limit and not self._leaving:
+                error = ProtocolError(
+                    "idle_timeout",
+                    f"nothing came for {limit:g} s; send keepalive between recordings",
+                )
+                self._desk.metrics.refused(error.code)
+                await self.leave(error)
+                return
+
+
+def encoded(body: Body) -> bytes:
+    """A message of this endpoint; it belongs to no stream and has no `seq`."""
+    head = {"type": body["type"], "v": VERSION, "ts": timestamp(time.time())}
+    return orjson.dumps({**head, **body})
+
+
+def title(name: str) -> str:
+    """What downloads of a file called `name` are named after: letters, digits and - alone."""
+    stem = re.split(r"[/\\]", name)[-1].rpartition(".")[0] or name
+    return re.sub(r"[^\w-]+", "-", stem).strip("-")[:80] or "recording"

@@ -1,0 +1,168 @@
+"""The files of one result, written as they come. Blocking: for the writer thread alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import wave
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from stream.events import Body
+from stream.results import csv_head, seconds
+from stream.types import SAMPLE_RATE, Features, FramePosteriors
+
+RESULT, FRAMES, EMBEDDING = "result.json", "frames.csv", "embedding.npy"
+UTTERANCES, AUDIO = "embeddings_utterances.npy", "processed_audio.wav"
+NAMES = (RESULT, FRAMES, EMBEDDING, UTTERANCES, AUDIO)
+"""All that a result may consist of, in the order in which it is offered."""
+
+UPLOAD = ".upload"
+ROWS = 4096
+"""Frames that are held at a time when frames.csv becomes part of result.json."""
+
+
+def new_folder(root: Path, now: float) -> Path:
+    """Make `outputs_YYYYMMDD_HHMMSS`, with a number behind it where others were first.
+
+    Local time, because people look for it. Raises `OSError`.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    name = time.strftime("outputs_%Y%m%d_%H%M%S", time.localtime(now))
+    for number in range(1, 100_000):
+        folder = root / (name if number == 1 else f"{name}_{number}")
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+            return folder
+    raise FileExistsError(f"{root}: too many folders of one second")
+
+
+class Output:
+    """One result being written into `folder`; memory does not grow with the recording.
+
+    `dim` is the size of a frame's embedding when those of frames are wanted, else 0. Every method
+    may raise `OSError`, then the folder is to be removed.
+    """
+
+    def __init__(self, folder: Path, channels: int, labels: Sequence[str], dim: int = 0) -> None:
+        self._folder = folder
+        self._labels = tuple(labels)
+        self._dim = dim
+        self._hop = 0
+        self._rows = 0
+        self._open = ExitStack()
+        keep = self._open.enter_context
+        self._wav: wave.Wave_write = keep(wave.open(keep((folder / AUDIO).open("wb")), "wb"))
+        self._wav.setparams((channels, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
+        self._csv = keep((folder / FRAMES).open("w", encoding="ascii", newline=""))
+        self._csv.write(csv_head(labels))
+        self._raw: dict[int, BinaryIO] = {}
+        self._features = keep((folder / ".features").open("wb")) if dim else None
+
+    def audio(self, pcm: bytes) -> None:
+        """More of what the model hears: linear16 at 16 kHz."""
+        self._wav.writeframesraw(pcm)
+
+    def frames(self, channel: int, frames: FramePosteriors) -> None:
+        """Frames of one channel, in the order in which they were scored."""
+        self._hop = frames.hop
+        starts = [
+            seconds(max(0, frames.start + n * frames.hop)) for n in range(len(frames.posteriors))
+        ]
+        shares = frames.posteriors.astype(np.float64).round(4).tolist()
+        self._csv.writelines(
+            f"{channel},{start:g},{','.join(f'{share:g}' for share in row)}\n"
+            for start, row in zip(starts, shares, strict=True)
+        )
+        raw = self._raw.get(channel)
+        if raw is None:
+            file = (self._folder / f".frames{channel}").open("w+b")
+            raw = self._raw[channel] = self._open.enter_context(file)
+        table = np.column_stack([np.asarray(starts), frames.posteriors]).astype("<f8")
+        raw.write(table.tobytes())
+        self._rows += len(starts)
+        if self._features is not None and frames.features is not None:
+            self._features.write(frames.features.astype("<f4").tobytes())
+
+    def finish(
+        self,
+        result: Body,
+        frames: bool,
+        whole: Features | None = None,
+        utterances: Sequence[Features] | None = None,
+    ) -> list[str]:
+        """Write what is left and close; the names of the files.
+
+        `frames` puts them into result.json. `whole` is the recording's embedding; with a `dim`,
+        embedding.npy holds those of the frames instead.
+        """
+        if self._features is not None:
+            self._features.close()
+            self._assemble(self._folder / EMBEDDING, (self._rows, self._dim))
+        elif whole is not None:
+            np.save(self._folder / EMBEDDING, np.asarray(whole, "<f4"))
+        if utterances is not None:
+            width = len(whole) if whole is not None else self._dim
+            rows = np.stack(utterances) if utterances else np.zeros((0, width))
+            np.save(self._folder / UTTERANCES, rows.astype("<f4"))
+        with (self._folder / RESULT).open("wb") as file:
+            if frames:
+                # The same object with one more field, without holding an hour of frames.
+                file.write(orjson.dumps(result, option=orjson.OPT_INDENT_2)[:-2])
+                file.writelines(self._frames_field())
+                file.write(b"\n}")
+            else:
+                file.write(orjson.dumps(result, option=orjson.OPT_INDENT_2))
+            file.write(b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.close()
+        for path in self._folder.glob(".f*"):
+            path.unlink()
+        return [name for name in NAMES if (self._folder / name).is_file()]
+
+    def close(self) -> None:
+        """Let go of all files. Raises `OSError` when what they held could not be written."""
+        self._open.close()
+
+    def _assemble(self, path: Path, shape: tuple[int, int]) -> None:
+        """An .npy of float32 rows that lie in a file already."""
+        with path.open("wb") as file, (self._folder / ".features").open("rb") as rows:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(rows, file, 1024 * 1024)
+
+    def _frames_field(self) -> Iterator[bytes]:
+        head = {"hop_s": seconds(self._hop), "labels": list(self._labels)}
+        yield b',\n  "frames": ' + orjson.dumps(head)[:-1] + b',"channels":['
+        for nth, channel in enumerate(sorted(self._raw)):
+            yield b"," * bool(nth) + b'{"channel":%d,"start_s":' % channel
+            yield from _array(table[:, 0].round(3).tolist() for table in self._tables(channel))
+            yield b',"posteriors":'
+            yield from _array(table[:, 1:].round(4).tolist() for table in self._tables(channel))
+            yield b"}"
+        yield b"]}"
+
+    def _tables(self, channel: int) -> Iterator[NDArray[np.float64]]:
+        raw, width = self._raw[channel], 1 + len(self._labels)
+        raw.seek(0)
+        while block := raw.read(ROWS * width * 8):
+            yield np.frombuffer(block, "<f8").reshape(-1, width)
+
+
+def _array(parts: Iterator[list[Any]]) -> Iterator[bytes]:
+    """One JSON array of all that the parts hold."""
+    yield b"["
+    first = True
+    for part in parts:
+        yield b"" if first else b","
+        yield orjson.dumps(part)[1:-1]
+        first = False
+    yield b"]"

@@ -1,0 +1,346 @@
+"""One recording from its bytes on disk to its result: decode, analyse as if live, write."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from stream.batcher import Batcher
+from stream.config import Config
+from stream.decode import Undecodable
+from stream.events import Body, Voice
+from stream.messages import Analysis, Audio, Consent, FileOptions, SessionConfig
+from stream.metrics import Metrics
+from stream.output import Output
+from stream.pipeline import StreamPipeline
+from stream.policy import Admission, admit
+from stream.refusals import ProtocolError
+from stream.results import ChannelResult, FileInfo, Findings, document
+from stream.scoring import Scoring
+from stream.types import SAMPLE_RATE, AudioFormat, Event, Features, ModelInfo, Samples, Score
+from stream.worker import Finished, Found, Job, Looking, Worker
+
+ADAPTER = "file"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Stage = Literal["upload", "decode", "analysis", "write"]
+Level = Literal["info", "warning"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a recording is. `share` of its stage, `audio_ms` analysed so far."""
+
+    stage: Stage = "upload"
+    share: float = 0.0
+    audio_ms: int = 0
+    since: float = 0.0
+
+    def enter(self, stage: Stage) -> None:
+        self.stage, self.share, self.since = stage, 0.0, time.monotonic()
+
+    def body(self) -> Body:
+        body: Body = {"stage": self.stage, "share": round(self.share, 3)}
+        if self.stage in ("analysis", "write"):
+            body["audio_ms"] = self.audio_ms
+        passed = time.monotonic() - self.since
+        if self.share > 0.02 and passed > 0.5:
+            body["eta_s"] = round(passed * (1 - self.share) / self.share, 1)
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Tellers:
+    """Who hears of a recording while it is analysed: what was done, events, changes of stage.
+
+    `breath` is awaited now and then, so that a slow listener slows the analysis and not more.
+    """
+
+    log: Callable[[Level, str, str], None]
+    event: Callable[[Body], None]
+    stage: Callable[[], None]
+    breath: Callable[[], Any]
+
+
+class Recorded:
+    """The analysis of one file; `run` once. `folder` takes the files of the result.
+
+    The pipeline, its settings and its model are those of live streams, and so are its results.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        options: FileOptions,
+        model: ModelInfo,
+        batcher: Batcher,
+        metrics: Metrics,
+        disk: Executor,
+        tellers: Tellers,
+        progress: Progress,
+    ) -> None:
+        self._config = config
+        self._options = options
+        self._model = model
+        self._batcher = batcher
+        self._metrics = metrics
+        self._disk = disk
+        self._tell = tellers
+        self._progress = progress
+        self._findings = Findings()
+        self._frames: list[Score] = []
+        self._voice: Voice | None = None
+
+    async def run(self, path: Path, name: str, folder: Path) -> tuple[Body, list[str]]:
+        """The result without its frames, and the names of the files.
+
+        Raises `ProtocolError` (never fatal) for what is wrong with the file or its options, and
+        `OSError` for what is wrong with the disk.
+        """
+        began, created = time.monotonic(), time.time()
+        digest, size = await self._on_disk(_sha256, path)
+        self._enter("decode")
+        files = self._config.files
+        max_s = files.max_minutes * 60
+        job = Job(max_s, self._options.denoise, int(60 + max_s / 10))
+        worker = Worker(path, job, files.decode_timeout_s)
+        output: Output | None = None
+        scoring: Scoring | None = None
+        try:
+            await worker.start()
+            told = worker.told()
+            found = await self._found(told)
+            decoded_s = time.monotonic() - began
+            admitted = self._admitted(found)
+            self._say_what(found, admitted)
+            pipeline = self._pipeline(found, admitted)
+            scoring = Scoring(pipeline, self._batcher, self._metrics, ADAPTER, self._heard)
+            dim = self._model.dim if self._options.embedding and self._by_frame else 0
+            output = await self._on_disk(Output, folder, found.channels, self._model.labels, dim)
+            self._enter("analysis")
+            length = found.about.duration_s
+            truncated = False
+            async for piece in told:
+                if isinstance(piece, Finished):
+                    truncated = piece.damaged
+                elif isinstance(piece, np.ndarray):
+                    await self._feed(piece, pipeline, scoring, output)
+                    position = pipeline.position / SAMPLE_RATE
+                    self._progress.audio_ms = round(position * 1000)
+                    if length is not None:
+                        self._progress.share = min(1.0, position / length)
+            await scoring.exhaust(pipeline.finish())
+            await scoring.settle(time.monotonic() + self._config.model.exit_after_hang_s)
+            scoring.give_up()
+            await self._write_frames(output)
+            if truncated:
+                self._tell.log("warning", "truncated", "a part of the file is missing or damaged")
+            self._enter("write")
+            duration = pipeline.position / SAMPLE_RATE
+            analysed = time.monotonic()
+            channels = [
+                ChannelResult(number, admitted.roles[number], channel.speech, channel.summary())
+                for number, channel in pipeline.channels.items()
+            ]
+            took = analysed - began
+            result = document(
+                FileInfo(name, size, digest),
+                found.about,
+                duration,
+                created,
+                self._options,
+                self._model,
+                channels,
+                self._findings,
+                truncated,
+                {
+                    "decode_s": decoded_s,
+                    "analysis_s": took - decoded_s,
+                    "total_s": took,
+                    "speed": duration / took,
+                },
+            )
+            whole = _mean([channel.embedding() for channel in pipeline.channels.values()])
+            wanted = self._options.embedding
+            names = await self._on_disk(
+                output.finish,
+                result,
+                self._by_frame,
+                whole if wanted else None,
+                self._findings.embeddings() if wanted else None,
+            )
+        except Undecodable as error:
+            raise ProtocolError(error.code, str(error), fatal=False) from None
+        finally:
+            if scoring is not None:
+                scoring.withdraw()
+                scoring.forget()
+            await worker.stop()
+            if output is not None:
+                with suppress(OSError):
+                    await self._on_disk(output.close)
+        return result, names
+
+    @property
+    def _by_frame(self) -> bool:
+        return self._options.granularity == "frame"
+
+    def _enter(self, stage: Stage) -> None:
+        self._progress.enter(stage)
+        self._tell.stage()
+
+    async def _on_disk(self, what: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, what, *args)
+
+    async def _found(self, told: Any) -> Found:
+        async for item in told:
+            if isinstance(item, Found):
+                return item
+            if isinstance(item, Looking):
+                self._progress.share = item.share
+        raise Undecodable("broken_file", "the decoder said nothing")
+
+    def _admitted(self, found: Found) -> Admission:
+        return admitted(self._config, self._options, self._model, found.channels)
+
+    def _pipeline(self, found: Found, admitted: Admission) -> StreamPipeline:
+        audio = AudioFormat("linear16", SAMPLE_RATE, found.channels)
+        self._voice = Voice(admitted.roles, self._model)
+        return StreamPipeline(
+            audio, admitted.analysed, self._model, admitted.settings, found.about.rate
+        )
+
+    async def _feed(
+        self, pcm: Samples, pipeline: StreamPipeline, scoring: Scoring, output: Output
+    ) -> None:
+        data = pcm.tobytes()
+        await self._on_disk(output.audio, data)
+        await scoring.exhaust(pipeline.feed(data))
+        await self._write_frames(output)
+        await self._tell.breath()
+
+    async def _write_frames(self, output: Output) -> None:
+        while self._frames:
+            score = self._frames.pop(0)
+            if score.frames is not None:
+                await self._on_disk(output.frames, score.channel, score.frames)
+
+    def _heard(self, event: Event, waited_s: float | None) -> None:
+        self._findings.take(event)
+        if isinstance(event, Score):
+            self._frames.append(event)
+            shown = event.frames if self._by_frame else None
+            if shown is not None:
+                shown = replace(shown, features=None)
+            event = replace(event, frames=shown)
+        if self._voice is not None:
+            body = self._voice.body(event, None if waited_s is None else round(waited_s * 1000))
+            body.pop("embedding", None)
+            self._tell.event(body)
+
+    def _say_what(self, found: Found, admitted: Admission) -> None:
+        about, say = found.about, self._tell.log
+        kinds = {1: "mono", 2: "stereo"}
+        shape = kinds.get(about.channels, f"{about.channels} channels")
+        length = "" if about.duration_s is None else f", {about.duration_s:.1f} s"
+        say(
+            "info",
+            "decoded",
+            f"decoding {about.codec.upper()} in {about.container.upper()}, "
+            f"{about.sample_rate / 1000:g} kHz {shape}{length}",
+        )
+        if about.audio_streams > 1:
+            say("info", "first_track", f"the first of {about.audio_streams} sound tracks is taken")
+        if found.alike:
+            say("info", "channels_alike", "both channels are equal: analysed as one")
+        elif about.channels > found.channels:
+            say("info", "mixed", f"{about.channels} channels are mixed into one")
+        skipped = [
+            f"{number} ({role})"
+            for number, role in enumerate(admitted.roles)
+            if number not in admitted.analysed
+        ]
+        if skipped:
+            say(
+                "warning",
+                "channel_skipped",
+                f"channel {', '.join(skipped)} is not analysed: privacy.analyse_roles",
+            )
+        if self._options.denoise:
+            say(
+                "warning",
+                "denoised",
+                "noise suppression is on: where it was measured it made results worse, see "
+                "docs/performance.md",
+            )
+
+
+def admitted(config: Config, options: FileOptions, model: ModelInfo, channels: int) -> Admission:
+    """What a recording is granted, by the rules of live streams. Raises `ProtocolError`."""
+    if options.denoise and not config.files.denoise:
+        raise ProtocolError(
+            "config_invalid",
+            "options.denoise: this server offers no noise suppression (files.denoise)",
+            param="options.denoise",
+            fatal=False,
+        )
+    wanted = SessionConfig(
+        audio=Audio(channels=channels, roles=options.roles),
+        analysis=Analysis(frames=True, embeddings=options.embedding),
+        consent=Consent(disclosed=options.disclosed),
+    )
+    try:
+        return admit(config, wanted, model)
+    except ProtocolError as error:
+        error.fatal = False
+        names = {
+            "audio.roles": "options.roles",
+            "analysis.analyse_channels": "options.roles",
+            "analysis.embeddings": "options.embedding",
+            "consent.disclosed": "options.disclosed",
+        }
+        for theirs, ours in names.items():
+            error.message = error.message.replace(theirs, ours)
+        error.param = names.get(error.param or "", error.param)
+        raise
+
+
+def disk_trouble(error: OSError) -> ProtocolError:
+    """What a client is told when a result cannot be written."""
+    if error.errno in FULL:
+        return ProtocolError(
+            "disk_full",
+            "the server's disk is full: try again later, or tell its operator",
+            fatal=False,
+            retry_after_s=60.0,
+        )
+    return ProtocolError(
+        "internal_error", "the result could not be written: tell the operator", fatal=False
+    )
+
+
+def _sha256(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return digest, file.tell()
+
+
+def _mean(parts: list[tuple[Features, int]]) -> Features | None:
+    """The mean over all channels' frames; None when there are none."""
+    count = sum(n for _, n in parts)
+    if not count:
+        return None
+    whole = np.sum([mean.astype(np.float64) * n for mean, n in parts], axis=0) / count
+    return np.asarray(whole, np.float32)
