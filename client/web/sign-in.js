@@ -6,7 +6,7 @@ import { t } from "./language.js";
  */
 export function signIn(dialog) {
   const form = dialog.querySelector("form");
-  const field = dialog.querySelector("input");
+  const field = dialog.querySelector("input[name=key]");
   const wrong = dialog.querySelector("[role=alert]");
   return (refused) =>
     new Promise((resolve) => {

@@ -12,6 +12,8 @@ const CHECK = 20_000;
 export class Feed {
   heard = new Set();
   changed = new Set();
+  /** The last state that `changed` told. */
+  state = "connecting";
   #subscriptions = new Map();
   #socket = null;
   #opening = false;
@@ -82,6 +84,7 @@ export class Feed {
   }
 
   #tell(state, seconds) {
+    this.state = state;
     for (const listener of this.changed) listener(state, seconds);
   }
 

@@ -1,129 +1,107 @@
-import { element, say } from "./dom.js";
-import { LABELS, SIGNS, name, ordered, percent, strongest } from "./labels.js";
+import { known, t } from "../language.js";
+import { clock } from "../parts/clock.js";
+import { element, say } from "../parts/dom.js";
+import { hintList } from "../parts/hints.js";
+import { name, percent, sign, strongest, tone } from "../parts/labels.js";
+import { horizon } from "../parts/panel.js";
 import { Sparkline } from "./sparkline.js";
-import { hints as hintWords, states, words } from "./words.js";
 
 const STALE = 10_000;
 
-/** One stream on the page. */
+/** One stream in the list: a link to its detail, and a line per analysed channel. */
 export class Row {
   #channels = new Map();
+  /** Whether it is on the screen, or nearly; set by the list. */
+  seen = false;
 
   constructor(stream) {
     this.session = stream.session;
-    this.title = element("h3", { className: "id" }, stream.id);
+    const href = `#monitor/${encodeURIComponent(stream.id)}`;
+    this.link = element("a", { className: "id", href }, stream.id);
+    this.need = element("span", { className: "need" });
     this.state = element("span", { className: "state" });
-    this.duration = element("span", { className: "duration" });
-    const unheard = stream.roles.filter((_, number) => !stream.channels.has(number));
+    this.duration = element("span", { className: "duration number" });
     const about = element("p", { className: "about" }, this.state, this.duration);
     for (const tag of stream.tags) about.append(element("span", { className: "tag" }, tag));
-    for (const role of unheard) {
-      about.append(element("span", { className: "off" }, `${role}: ${words.notAnalysed}`));
-    }
-    this.node = element("li", { className: "card stream" });
-    this.node.append(element("div", { className: "head" }, this.title, about));
+    stream.roles.forEach((role, number) => {
+      if (stream.channels.has(number)) return;
+      const text = t("monitor.notAnalysed", { role: roleName(role) });
+      about.append(element("span", { className: "off" }, text));
+    });
+    const who = element("div", { className: "who" }, element("p", {}, this.link, " ", this.need), about);
+    this.node = element("li", { className: "stream" }, who);
     for (const [number, channel] of stream.channels) {
-      const shown = new Channel(channel);
-      this.#channels.set(number, shown);
-      this.node.append(shown.node);
+      const line = new Line(channel);
+      this.#channels.set(number, line);
+      this.node.append(line.node);
     }
   }
 
   show(stream, now) {
     this.node.dataset.state = stream.state;
-    say(this.state, states[stream.state] ?? stream.state);
-    say(this.duration, clock((stream.ended ?? now) - stream.started));
-    for (const [number, channel] of stream.channels) this.#channels.get(number).show(channel, now);
+    this.node.dataset.need = stream.attention.name;
+    say(this.need, stream.attention.name === "calm" ? "" : t(`monitor.need.${stream.attention.name}`));
+    say(this.state, known(`state.${stream.state}`, stream.state));
+    if (this.seen) say(this.duration, clock((stream.ended ?? now) - stream.started));
+    for (const [number, channel] of stream.channels) {
+      this.#channels.get(number)?.show(channel, now, this.seen);
+    }
   }
 }
 
-/** One analysed channel of a stream. */
-class Channel {
-  #bars = new Map();
-  #drawn = null;
+/** One channel in a row. */
+class Line {
+  #shown = -1;
 
   constructor(channel) {
+    this.role = element("span", { className: "role" }, roleName(channel.role));
     this.voice = element("span", { className: "voice" });
-    this.sign = element("span", { className: "sign", ariaHidden: "true" });
+    this.sign = element("span", { ariaHidden: "true" });
     this.label = element("span", { className: "label" });
-    this.share = element("span", { className: "share" });
-    this.horizon = element("span", { className: "horizon" });
-    this.bars = element("ul", { className: "bars", ariaLabel: words.shares });
-    this.hints = element("ul", { className: "hints" });
+    this.share = element("span", { className: "share number" });
+    this.over = element("span", { className: "over" });
+    this.hints = element("div", { className: "why" });
     this.spark = new Sparkline();
     this.node = element(
       "div",
       { className: "channel" },
-      element(
-        "div",
-        { className: "now" },
-        element("p", { className: "role" }, element("span", {}, channel.role), " ", this.voice),
-        element("p", { className: "emotion" }, this.sign, " ", this.label, " ", this.share),
-        element("p", { className: "when" }, this.horizon),
-        this.hints,
-      ),
-      this.bars,
-      element(
-        "div",
-        { className: "course" },
-        this.spark.node,
-        element("p", { className: "axis", ariaHidden: "true" }, ...words.axis.map(text)),
-      ),
+      element("p", { className: "speaker" }, this.role, " ", this.voice),
+      element("p", { className: "emotion" }, this.sign, " ", this.label, " ", this.share, " ", this.over),
+      this.hints,
+      this.spark.node,
     );
   }
 
-  show(channel, now) {
+  show(channel, now, seen) {
     this.node.dataset.speaking = channel.speaking;
-    const quiet = channel.heard === null ? null : now - channel.heard;
+    say(this.voice, t(channel.speaking ? "emotion.speaking" : "emotion.silent"));
+    const quiet = channel.heard === null ? 0 : now - channel.heard;
     const stale = !channel.speaking && quiet > STALE;
     this.node.dataset.stale = stale;
-    say(this.voice, channel.speaking ? words.speaking : words.silent);
-    const top = channel.shares && strongest(channel.shares);
-    if (top) this.#emotion(channel, top);
-    else say(this.label, words.unheard);
-    if (channel.heard !== null) {
-      const silent = words.quietFor(Math.round(quiet / 1000));
-      say(this.horizon, stale ? silent : words.over(channel.horizon));
+    if (channel.heard !== null && seen) {
+      const seconds = Math.round(quiet / 1000);
+      say(this.over, stale ? t("emotion.quiet", { s: seconds }) : horizon(channel.horizon));
     }
-    const told = top ? words.spark(name(top), percent(channel.shares[top])) : words.unheard;
-    this.spark.draw(channel.course, now, told);
+    if (this.#shown !== channel.changes) {
+      this.#shown = channel.changes;
+      this.#emotion(channel);
+    }
+    if (seen) this.spark.draw(channel.course, now);
   }
 
-  #emotion(channel, top) {
-    if (this.#drawn === channel.shares) return;
-    this.#drawn = channel.shares;
-    this.node.dataset.label = LABELS.includes(top) ? top : "unknown";
-    say(this.sign, SIGNS[top] ?? "?");
-    say(this.label, name(top));
-    say(this.share, percent(channel.shares[top]));
-    for (const label of ordered(channel.shares)) this.#bar(label, channel.shares[label]);
-    this.hints.replaceChildren(
-      ...channel.hints.map((hint) => element("li", {}, hintWords[hint] ?? hint)),
-    );
-  }
-
-  #bar(label, share) {
-    let bar = this.#bars.get(label);
-    if (!bar) {
-      const fill = element("span", { className: `fill ${label}` });
-      const number = element("span", { className: "number" });
-      const sign = element("span", { className: "sign", ariaHidden: "true" }, SIGNS[label] ?? "?");
-      const track = element("span", { className: "track", ariaHidden: "true" }, fill);
-      const title = element("span", { className: "name" }, name(label));
-      this.bars.append(element("li", {}, sign, title, " ", track, number));
-      this.#bars.set(label, (bar = { fill, number }));
-    }
-    bar.fill.style.setProperty("--share", share);
-    say(bar.number, percent(share));
+  #emotion({ shares, hints }) {
+    const top = shares && strongest(shares);
+    say(this.sign, top ? sign(top) : "");
+    this.sign.className = top ? `sign tone ${tone(top)}` : "sign";
+    say(this.label, top ? name(top) : t("emotion.none"));
+    say(this.share, top ? percent(shares[top]) : "");
+    const said = { label: top && name(top), share: top && percent(shares[top]) };
+    this.spark.describe(top ? t("monitor.spark", said) : t("emotion.none"));
+    const key = hints.join();
+    if (key === this.hints.dataset.of) return;
+    this.hints.dataset.of = key;
+    this.hints.replaceChildren(...(hints.length ? [hintList(hints)] : []));
   }
 }
 
-const text = (words) => element("span", {}, words);
-
-/** Milliseconds as m:ss or h:mm:ss. */
-function clock(milliseconds) {
-  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
-  const two = (n) => String(n).padStart(2, "0");
-  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
-  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
-}
+export const roleName = (role) => known(`role.${role}`, role);

@@ -1,58 +1,73 @@
-import { drawing } from "./dom.js";
-import { LABELS } from "./labels.js";
+import { element } from "../parts/dom.js";
+import { LABELS } from "../parts/labels.js";
+import { palette } from "../parts/palette.js";
 
-const SECONDS = 60;
-const HEIGHT = 100;
+const WINDOW = 60_000;
 const PAUSE = 4_000;
+const STEP = 1_000;
 
-/** The last minute as stacked bands, one per label; what was silent stays empty. */
+/** The last minute of a `Course` as stacked bands on a canvas; what was silent stays empty. */
 export class Sparkline {
-  #bands = new Map();
+  #drawn = "";
 
   constructor() {
-    this.node = drawing("svg", {
-      viewBox: `0 0 ${SECONDS} ${HEIGHT}`,
-      preserveAspectRatio: "none",
-      class: "spark",
-      role: "img",
+    this.node = element("canvas", { className: "spark" });
+    this.node.setAttribute("role", "img");
+  }
+
+  describe(text) {
+    if (this.node.getAttribute("aria-label") !== text) this.node.setAttribute("aria-label", text);
+  }
+
+  /** Draw again next time, whatever was drawn. */
+  forget() {
+    this.#drawn = "";
+  }
+
+  /** Draw the minute before `now`; nothing happens until it looks different. */
+  draw(course, now) {
+    const edge = Math.ceil(now / STEP) * STEP;
+    const key = `${course.length && course.at(course.length - 1)}:${edge}`;
+    const idle = !course.length || edge - course.at(course.length - 1) > WINDOW + STEP;
+    if (key === this.#drawn || (idle && this.#drawn === "idle")) return;
+    this.#drawn = idle ? "idle" : key;
+    const { clientWidth, clientHeight } = this.node;
+    const width = Math.round(clientWidth * devicePixelRatio);
+    const height = Math.round(clientHeight * devicePixelRatio);
+    if (!width || !height) return void (this.#drawn = "");
+    if (this.node.width !== width || this.node.height !== height) {
+      this.node.width = width;
+      this.node.height = height;
+    }
+    const context = this.node.getContext("2d");
+    context.clearRect(0, 0, width, height);
+    if (!idle) bands(context, course, edge, width, height);
+  }
+}
+
+function bands(context, course, edge, width, height) {
+  let first = course.length - 1;
+  while (first > 0 && course.at(first - 1) > edge - WINDOW - PAUSE) first -= 1;
+  const place = (at) => width * (1 - (edge - at) / WINDOW);
+  const colours = palette();
+  for (let from = first; from < course.length; ) {
+    let to = from + 1;
+    while (to < course.length && course.at(to) - course.at(to - 1) <= PAUSE) to += 1;
+    const floor = new Float32Array(to - from);
+    LABELS.forEach((label, number) => {
+      if (Number.isNaN(course.share(from, number))) return;
+      context.fillStyle = colours[label];
+      context.beginPath();
+      // A score is about the second before it.
+      context.moveTo(place(course.at(from) - STEP), height * (1 - floor[0]));
+      for (let i = from; i < to; i += 1) context.lineTo(place(course.at(i)), height * (1 - floor[i - from]));
+      for (let i = to - 1; i >= from; i -= 1) {
+        floor[i - from] += course.share(i, number) || 0;
+        context.lineTo(place(course.at(i)), height * (1 - floor[i - from]));
+      }
+      context.lineTo(place(course.at(from) - STEP), height * (1 - floor[0]));
+      context.fill();
     });
-    for (const label of LABELS) {
-      const band = drawing("path", { class: `fill ${label}` });
-      this.#bands.set(label, band);
-      this.node.append(band);
-    }
+    from = to;
   }
-
-  draw(course, now, description) {
-    if (this.node.getAttribute("aria-label") !== description) {
-      this.node.setAttribute("aria-label", description);
-    }
-    const runs = spoken(course, now);
-    for (const [label, band] of this.#bands) {
-      band.setAttribute("d", runs.map((run) => outline(run, label)).join(""));
-    }
-  }
-}
-
-/** The course in runs without long pauses; points are seconds from the left edge. */
-function spoken(course, now) {
-  const runs = [];
-  let last = -Infinity;
-  for (const { at, shares } of course) {
-    const x = SECONDS - (now - at) / 1000;
-    if (at - last > PAUSE) runs.push([{ x: x - 1, shares }]);
-    runs.at(-1).push({ x, shares });
-    last = at;
-  }
-  return runs;
-}
-
-function outline(run, label) {
-  const below = LABELS.indexOf(label);
-  const base = ({ shares }) =>
-    LABELS.slice(0, below).reduce((sum, other) => sum + (shares[other] ?? 0), 0);
-  const at = (point, share) => `${point.x.toFixed(1)} ${((1 - share) * HEIGHT).toFixed(1)}`;
-  const upper = run.map((point) => at(point, base(point) + (point.shares[label] ?? 0)));
-  const lower = run.map((point) => at(point, base(point))).reverse();
-  return `M${[...upper, ...lower].join("L")}Z`;
 }

@@ -1,76 +1,91 @@
-import { current } from "./labels.js";
+import { Channel } from "../parts/channel.js";
+import { name, strongest } from "../parts/labels.js";
+import { Attention } from "./attention.js";
 
-const MINUTE = 60_000;
 const FAREWELL = 10_000;
-const SCORE = "emotion.score";
 
 /** What is known of all live streams. Knows no page and no socket; times are the browser's. */
 export class Streams {
   #byId = new Map();
-  #skew = 0;
+  #skew = Infinity;
 
   /** All streams, the oldest first. */
   get all() {
-    return [...this.#byId.values()].sort((a, b) => a.started - b.started);
+    return [...this.#byId.values()];
   }
 
   get live() {
     return this.all.filter((stream) => stream.state !== "ended");
   }
 
+  get(id) {
+    return this.#byId.get(id) ?? null;
+  }
+
   /** Take a message of the server, received at `now`. */
   take(event, now) {
-    this.#skew = now - Date.parse(event.ts);
-    if (event.type === "snapshot") return this.#replace(event.streams, now);
-    if (event.session === undefined && !this.#byId.has(event.stream_id)) return undefined;
+    // Our clock against the server's, as the fastest message shows it.
+    this.#skew = Math.min(this.#skew, now - Date.parse(event.ts));
+    if (event.type === "snapshot") return this.#replace(event.streams);
+    const stream = this.#byId.get(event.stream_id);
+    const ours = stream !== undefined && stream.session === event.session_id;
+    if (!ours && event.session === undefined) return undefined;
     switch (event.type) {
       case "session.created":
       case "session.updated":
         return this.#open(event, now);
       case "session.closed":
-        return this.#end(event, now);
-      case "stream.paused":
-        return this.#set(event, { state: "paused" });
-      case "stream.resumed":
-        return this.#set(event, { state: "active" });
-      case "speech.start":
-        return this.#channel(event, { speaking: true });
-      case "speech.end":
-        return this.#channel(event, { speaking: false });
-      case SCORE:
-        return this.#score(event, now);
-      default:
+        stream.summary = event.summary;
+        stream.totals = event.totals;
+        stream.state = "ended";
+        stream.ended = now;
+        for (const channel of stream.channels.values()) channel.speaking = false;
         return undefined;
+      case "session.annotated":
+        Object.assign(stream.attrs, event.attrs);
+        return undefined;
+      case "stream.paused":
+        stream.state = "paused";
+        return undefined;
+      case "stream.resumed":
+        stream.state = "active";
+        return undefined;
+      default:
+        return stream.channels.get(event.channel)?.take(event, this.#heard(event, now));
     }
   }
 
-  /** Forget streams that ended a while before `now`. */
-  tidy(now) {
+  /** Forget streams that ended a while before `now`, but not `kept`, which is looked at. */
+  tidy(now, kept = null) {
     for (const [id, stream] of this.#byId) {
-      if (stream.state === "ended" && now - stream.ended > FAREWELL) this.#byId.delete(id);
+      if (id !== kept && stream.state === "ended" && now - stream.ended > FAREWELL) {
+        this.#byId.delete(id);
+      }
     }
   }
 
-  #replace(snapshots, now) {
+  /** When an event happened, by our clock: now, unless it is told again. */
+  #heard(event, now) {
+    return Math.min(now, Date.parse(event.ts) + this.#skew);
+  }
+
+  #replace(snapshots) {
     const before = this.#byId;
     this.#byId = new Map();
     for (const told of snapshots) {
       const old = before.get(told.stream_id);
       const known = old?.session === told.session_id ? old : null;
-      const stream = {
-        id: told.stream_id,
-        session: told.session_id,
-        state: told.state,
-        started: Date.parse(told.started) + this.#skew,
-        roles: told.roles,
-        tags: told.tags,
-        channels: channels(told.roles, told.analysed, known),
-      };
+      const stream = make(told.stream_id, told.session_id, told.roles, told.analysed, known);
+      stream.state = told.state;
+      stream.started = Date.parse(told.started) + this.#skew;
+      stream.tags = told.tags;
       this.#byId.set(stream.id, stream);
       for (const [number, channel] of stream.channels) {
         channel.speaking = told.speaking.includes(number);
       }
-      for (const score of told.last) this.#score(score, Date.parse(score.ts) + this.#skew, now);
+      for (const score of told.last) {
+        stream.channels.get(score.channel)?.take(score, Date.parse(score.ts) + this.#skew);
+      }
     }
   }
 
@@ -78,58 +93,44 @@ export class Streams {
     const { audio, analysis, tags } = event.session;
     // Without these it is the offer of defaults to a producer that has yet to say what comes.
     if (!analysis.analyse_channels) return;
-    this.#byId.set(event.stream_id, {
-      id: event.stream_id,
-      session: event.session_id,
-      state: "active",
-      started: now,
-      roles: audio.roles,
-      tags,
-      channels: channels(audio.roles, analysis.analyse_channels, null),
-    });
-  }
-
-  #end(event, now) {
-    const stream = this.#byId.get(event.stream_id);
-    // A stream that took this id over has another session.
-    if (stream.session !== event.session_id) return;
-    Object.assign(stream, { state: "ended", ended: now });
-    for (const channel of stream.channels.values()) channel.speaking = false;
-  }
-
-  #set(event, change) {
-    Object.assign(this.#byId.get(event.stream_id), change);
-  }
-
-  #channel(event, change) {
-    const channel = this.#byId.get(event.stream_id).channels.get(event.channel);
-    if (channel) Object.assign(channel, change);
-  }
-
-  #score(event, at, now = at) {
-    const channel = this.#byId.get(event.stream_id).channels.get(event.channel);
-    if (!channel || channel.heard === at) return;
-    const { horizon, shares } = current(event);
-    Object.assign(channel, { horizon, shares, hints: event.hints, heard: at });
-    channel.course.push({ at, shares });
-    while (channel.course.length && now - channel.course[0].at > MINUTE) channel.course.shift();
+    if (this.#byId.get(event.stream_id)?.session === event.session_id) return;
+    const stream = make(event.stream_id, event.session_id, audio.roles, analysis.analyse_channels);
+    stream.started = this.#heard(event, now);
+    stream.tags = tags;
+    this.#byId.set(event.stream_id, stream);
   }
 }
 
-/** One record per analysed channel, kept from `known` where there is one. */
-function channels(roles, analysed, known) {
-  return new Map(
-    analysed.map((number) => [
-      number,
-      known?.channels.get(number) ?? {
-        role: roles[number],
-        speaking: false,
-        horizon: "",
-        shares: null,
-        hints: [],
-        heard: null,
-        course: [],
-      },
-    ]),
-  );
+/** Whether a stream fits what was typed: every word in its id, tags, roles or current emotion. */
+export function matches(stream, typed) {
+  const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
+  if (!words.length) return true;
+  const emotions = [...stream.channels.values()].flatMap(({ shares }) => {
+    const top = shares && strongest(shares);
+    return top ? [top, name(top)] : [];
+  });
+  const text = [stream.id, ...stream.tags, ...stream.roles, ...emotions].join("\n").toLowerCase();
+  return words.every((word) => text.includes(word));
+}
+
+/** A stream with a record per analysed channel, kept from `known` where there is one. */
+function make(id, session, roles, analysed, known = null) {
+  const channels = analysed.map((number) => [
+    number,
+    known?.channels.get(number) ?? new Channel(roles[number]),
+  ]);
+  return {
+    id,
+    session,
+    state: "active",
+    started: 0,
+    ended: null,
+    roles,
+    tags: [],
+    attrs: known?.attrs ?? {},
+    summary: null,
+    totals: null,
+    attention: known?.attention ?? new Attention(),
+    channels: new Map(channels),
+  };
 }

@@ -105,7 +105,10 @@ export default {
   "detail.summary": "The call so far",
   "detail.summary.ended": "The whole call",
   "detail.summary.none": "Nothing was said yet.",
-  "detail.gap": ({ ms, reason }) => `${(ms / 1000).toFixed(1)} s of speech were not scored (${reason}).`,
+  "detail.gap": "{s} s of speech were not scored: {reason}.",
+  "gap.overload": "the server was too busy",
+  "gap.inference_failed": "the model failed",
+  "gap.inference_timeout": "the model took too long",
 
   "panel.timeline": "Timeline",
   "panel.timeline.say": "Shares over the last {span}; now {label} {share}.",

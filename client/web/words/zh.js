@@ -105,7 +105,10 @@ export default {
   "detail.summary": "到目前为止的通话",
   "detail.summary.ended": "整个通话",
   "detail.summary.none": "还没有人说话。",
-  "detail.gap": ({ ms, reason }) => `有 ${(ms / 1000).toFixed(1)} 秒语音未能评分（${reason}）。`,
+  "detail.gap": "有 {s} 秒语音未能评分：{reason}。",
+  "gap.overload": "服务器太忙",
+  "gap.inference_failed": "模型出错",
+  "gap.inference_timeout": "模型耗时过长",
 
   "panel.timeline": "时间线",
   "panel.timeline.say": "最近 {span} 的占比；目前{label} {share}。",
