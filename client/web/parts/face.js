@@ -17,6 +17,27 @@ const FACES = {
   unknown: { eyes: EYES, lines: "M38 71L62 71" },
 };
 
+/** The same face on a canvas, `size` wide with its corner at x, y. */
+export function paintFace(context, label, x, y, size, colour) {
+  const { eyes, lines } = FACES[label] ?? FACES.unknown;
+  context.save();
+  context.translate(x, y);
+  context.scale(size / 100, size / 100);
+  context.fillStyle = context.strokeStyle = colour;
+  context.lineCap = context.lineJoin = "round";
+  const head = new Path2D();
+  head.arc(50, 50, 46, 0, 2 * Math.PI);
+  context.globalAlpha = 0.16;
+  context.fill(head);
+  context.globalAlpha = 1;
+  context.lineWidth = 4;
+  context.stroke(head);
+  context.fill(new Path2D(eyes));
+  context.lineWidth = 5;
+  context.stroke(new Path2D(lines));
+  context.restore();
+}
+
 /** A face that looks like the label, in the label's colour; words say the same beside it. */
 export class Face {
   #eyes = drawing("path", { class: "eyes" });

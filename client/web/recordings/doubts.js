@@ -4,7 +4,7 @@ import { element } from "../parts/dom.js";
 /** The worst first; one that is not listed comes last. */
 const ORDER = [
   "no_speech", "truncated", "language", "music", "noisy", "clipped", "low_level", "too_short",
-  "short_speech", "too_long", "low_confidence", "narrowband",
+  "short_speech", "gap", "skipped", "too_long", "low_confidence", "narrowband",
 ];
 /** Named differently by an utterance and a recording, and meant alike. */
 const SAME = { too_long_for_one_verdict: "too_long" };
@@ -20,9 +20,18 @@ export function doubts(hints) {
 export const brief = (hint) => known(`recordings.hint.${SAME[hint] ?? hint}`, hint);
 
 /** Why a result is doubtful and what to do about it; nothing if it is not. */
-export function advice(hints) {
+export function advice({ result, log }) {
+  const { hints, channels } = result;
+  const spoken = channels.flatMap(({ utterances }) => utterances);
+  const all = [
+    ...hints,
+    // Of a recording with one utterance its doubts are the recording's.
+    ...(spoken.length === 1 ? spoken[0].hints : []),
+    ...(channels.some(({ gaps }) => gaps.length) ? ["gap"] : []),
+    ...(log.some(({ code }) => code === "channel_skipped") ? ["skipped"] : []),
+  ];
   const list = element("ul", { className: "doubts" });
-  for (const hint of doubts(hints)) {
+  for (const hint of doubts(all)) {
     list.append(
       element(
         "li",

@@ -5,6 +5,8 @@ import { size } from "./sounds.js";
 
 const ACCEPT = "audio/*,video/*,.wav,.mp3,.m4a,.flac,.ogg,.oga,.opus,.webm,.aac,.wma,.aiff,.amr";
 const SAMPLE = { url: "samples/emotions.flac", name: "emotions.flac", type: "audio/flac" };
+/** What the two channels of a stereo recording are; the server's own idea is the first. */
+const ROLES = { call: [], swapped: ["agent", "customer"], speakers: ["speaker", "speaker"] };
 const SPOKEN = [
   "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it",
   "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "ta", "th", "tr", "uk", "ur", "vi", "zh",
@@ -15,10 +17,14 @@ export class Intake {
   #take;
   #options;
 
-  /** `options` is kept up to date; `hello` is what the server offers, null while unknown. */
-  constructor(options, hello, take) {
+  /**
+   * `options` is kept up to date; `hello` is what the server offers, null while unknown;
+   * `disclosure` whether it wants to hear that the speakers were told.
+   */
+  constructor(options, { hello, disclosure }, take) {
     this.#options = options;
     this.#take = take;
+    this.disclosure = disclosure;
     this.choices = this.#choices(hello);
     this.node = element("section", { className: "intake" }, this.#zone(hello), this.choices);
   }
@@ -87,6 +93,11 @@ export class Intake {
     language.append(element("option", { value: "" }, t("recordings.option.language.unsaid")));
     language.append(...spoken.map(([value, text]) => element("option", { value }, text)));
     language.value = options.language;
+    const sides = element("select", { onchange: () => (options.roles = ROLES[sides.value]) });
+    for (const key of Object.keys(ROLES)) {
+      const chosen = String(ROLES[key]) === String(options.roles);
+      sides.append(element("option", { value: key, selected: chosen }, t(`recordings.option.sides.${key}`)));
+    }
     const waiting = hello ? "" : t("recordings.option.unknown");
     const noise = waiting || (hello.denoise ? "" : t("recordings.option.denoise.off"));
     const features = waiting || (hello.model.embedding_dim > 0 ? "" : t("recordings.option.embedding.off", { model: hello.model.id }));
@@ -107,6 +118,14 @@ export class Intake {
         element("legend", {}, t("recordings.option.more")),
         box("denoise", noise),
         box("embedding", features),
+        ...(this.disclosure ? [box("disclosed", "")] : []),
+      ),
+      element(
+        "label",
+        { className: "field" },
+        element("span", { className: "legend" }, t("recordings.option.sides")),
+        sides,
+        element("span", { className: "soft" }, t("recordings.option.sides.about")),
       ),
       element(
         "label",
@@ -120,7 +139,13 @@ export class Intake {
 
   #give(files) {
     this.trouble.textContent = "";
-    if (files.length) this.#take(files, this.#options);
+    if (!files.length) return;
+    if (this.disclosure && !this.#options.disclosed) {
+      this.choices.open = true;
+      this.trouble.textContent = t("recordings.disclose_first");
+      return;
+    }
+    this.#take(files, this.#options);
   }
 
   async #sample(button) {

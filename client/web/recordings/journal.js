@@ -5,10 +5,10 @@ import { element } from "../parts/dom.js";
 export function journal(job) {
   const list = element("ol", { className: "journal" });
   for (const { at, level, code, message } of job.log) {
-    const words = known(`recordings.log.${code}`, message);
-    const detail = words === message ? "" : ` (${message})`;
-    const item = element("li", { className: level }, element("time", {}, since(job, at)), level === "warning" ? "! " : "", `${words}${detail}`);
-    list.append(item);
+    const key = `recordings.log.${code}`;
+    const words = known(key, "") ? t(key, { message }) : message;
+    const said = level === "warning" ? `! ${words}` : words;
+    list.append(element("li", { className: level }, element("time", {}, since(job, at)), said));
   }
   const timings = job.result?.timings;
   if (timings) {

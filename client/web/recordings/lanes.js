@@ -7,6 +7,8 @@ const SIGN = 22;
 const SHARES = 104;
 const APART = 16;
 const AXIS = 26;
+/** Seconds over which frames are averaged for the eye; alone they flicker. */
+const SMOOTH = 0.3;
 const FONT = "12px system-ui, sans-serif";
 
 /** The height of a drawing of so many channels. */
@@ -104,16 +106,22 @@ function frames(context, width, x, y, { start, hop, posteriors, order }, scene) 
   const { from, to, labels, colours, mode } = scene;
   const columns = [];
   const wide = Math.max((to - from) / width, hop);
-  let n = lower(start, from - hop);
+  const around = Math.max(wide, SMOOTH) / 2;
+  const mean = (begin, end) => {
+    const sums = new Float32Array(labels.length);
+    const first = lower(start, begin);
+    let at = first;
+    for (; at < start.length && start[at] < end; at += 1) {
+      labels.forEach((_, index) => (sums[index] += posteriors[at][order[index]] ?? 0));
+    }
+    return sums.map((sum) => sum / (at - first));
+  };
+  let n = lower(start, from);
   // A column is a pixel, or a frame where frames are wider than that.
   for (let time = from; time < to; time += wide) {
-    const sums = new Float32Array(labels.length);
-    let count = 0;
-    for (; n < start.length && start[n] < time + wide; n += 1) {
-      labels.forEach((_, index) => (sums[index] += posteriors[n][order[index]] ?? 0));
-      count += 1;
-    }
-    columns.push(count ? sums.map((sum) => sum / count) : null);
+    const own = n;
+    while (n < start.length && start[n] < time + wide) n += 1;
+    columns.push(own < n ? mean(time + wide / 2 - around, time + wide / 2 + around) : null);
   }
   const step = (wide / (to - from)) * width;
   labels.forEach((label, index) => {

@@ -48,7 +48,7 @@ export class Opened {
       element("h2", { tabIndex: -1 }, job.name),
       this.#facts(),
       element("div", { className: "verdicts" }, ...result.channels.map((one) => verdict(one, result, "h3"))),
-      advice([...result.hints, ...result.channels.flatMap(({ utterances: all }) => all.flatMap(({ hints }) => (all.length === 1 ? hints : [])))]),
+      advice(job),
       this.#course(),
       this.#table(),
       downloads(job, this.files, () => picture(job, this.#timeline)),
@@ -76,7 +76,7 @@ export class Opened {
       model.id,
       timings.speed ? t("recordings.speed", { n: Math.round(timings.speed) }) : "",
     ];
-    const list = element("ul", { className: "facts" });
+    const list = element("ul", { className: "tags" });
     list.append(...facts.filter(Boolean).map((fact) => element("li", { className: "tag" }, fact)));
     return list;
   }
@@ -96,7 +96,7 @@ export class Opened {
     this.instead = element("div", { hidden: true });
     const swap = button(t("recordings.as_table"), () => this.#swap(swap));
     swap.setAttribute("aria-pressed", "false");
-    this.modes = element("span", { className: "modes", role: "group", hidden: this.mode === "utterances" });
+    this.modes = element("span", { className: "switch", role: "group", hidden: this.mode === "utterances" });
     this.modes.setAttribute("aria-label", t("recordings.mode"));
     for (const mode of ["stacked", "lines", "utterances"]) {
       const made = button(t(`recordings.mode.${mode}`), () => this.#show(mode));
@@ -115,7 +115,7 @@ export class Opened {
       element("h3", {}, t("recordings.course")),
       element(
         "div",
-        { className: "bar" },
+        { className: "controls" },
         this.play,
         this.time,
         element("span", { className: "space" }),
@@ -129,6 +129,7 @@ export class Opened {
       this.instead,
       this.where,
       legend,
+      element("p", { className: "soft small", hidden: this.mode === "utterances" }, t("recordings.smoothed")),
       element("p", { className: "soft keys" }, t("recordings.keys")),
       this.trouble,
     );

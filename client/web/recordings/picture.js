@@ -1,9 +1,9 @@
 import { t } from "../language.js";
+import { paintFace } from "../parts/face.js";
 import { name, percent, sign } from "../parts/labels.js";
-import { paintFace } from "./faces.js";
+import { palette } from "../parts/palette.js";
 import { moment } from "./lanes.js";
 import { labelsOf, title } from "./sounds.js";
-import { colours } from "./timeline.js";
 
 const WIDTH = 1280;
 const EDGE = 32;
@@ -20,12 +20,12 @@ export function picture(job, timeline) {
   canvas.width = WIDTH * RATIO;
   canvas.height = height * RATIO;
   const context = canvas.getContext("2d");
-  const palette = colours(timeline.node);
+  const colours = palette();
   context.scale(RATIO, RATIO);
-  context.fillStyle = palette.card;
+  context.fillStyle = colours.card;
   context.fillRect(0, 0, WIDTH, height);
   context.textBaseline = "middle";
-  const write = (text, x, y, font, colour = palette.text, room = WIDTH - x - EDGE) => {
+  const write = (text, x, y, font, colour = colours.text, room = WIDTH - x - EDGE) => {
     context.font = `${font} system-ui, sans-serif`;
     context.fillStyle = colour;
     context.fillText(text, x, y, room);
@@ -34,12 +34,11 @@ export function picture(job, timeline) {
   let y = EDGE + 46;
   for (const channel of result.channels) {
     const top = channel.top?.label;
-    const paint = { disc: palette[top] ?? palette.soft, stroke: palette.card };
-    paintFace(context, top, EDGE, y, 60, paint);
+    paintFace(context, top, EDGE, y, 64, colours[top] ?? colours.soft);
     const what = top ? `${sign(top)} ${name(top)} ${percent(channel.top.score)}` : t("recordings.nothing");
     write(what, EDGE + 76, y + 20, "650 26px");
     const rest = t("recordings.rests_on", { s: channel.speech_s.toFixed(1), n: channel.utterances.length });
-    write(`${many ? `${title(channel, many)} · ` : ""}${rest}`, EDGE + 76, y + 46, "15px", palette.soft);
+    write(`${many ? `${title(channel, many)} · ` : ""}${rest}`, EDGE + 76, y + 46, "15px", colours.soft);
     y += VERDICT;
   }
   context.save();
@@ -49,7 +48,7 @@ export function picture(job, timeline) {
   y += timeline.height + 24;
   let x = EDGE;
   for (const label of labelsOf(result.model)) {
-    context.fillStyle = palette[label] ?? palette.unknown;
+    context.fillStyle = colours[label] ?? colours.unknown;
     context.fillRect(x, y - 7, 14, 14);
     const text = `${sign(label)} ${name(label)}`;
     write(text, x + 20, y, "14px");
@@ -61,7 +60,7 @@ export function picture(job, timeline) {
     new Date(result.created).toLocaleString(),
     t("shell.notice"),
   ];
-  write(facts.join(" · "), EDGE, y + 32, "13px", palette.soft);
+  write(facts.join(" · "), EDGE, y + 32, "13px", colours.soft);
   return new Promise((resolve, reject) => {
     const made = (blob) => (blob ? resolve(blob) : reject(new Error("the picture is too large")));
     canvas.toBlob(made, "image/png");

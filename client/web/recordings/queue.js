@@ -64,6 +64,7 @@ export class Queue {
   jobs = [];
   #wire;
   #changed;
+  #busy = false;
 
   constructor(wire, changed) {
     this.#wire = wire;
@@ -106,7 +107,12 @@ export class Queue {
   /** Begin the next that waits; to be called when the wire is ready. */
   async next() {
     const job = this.jobs.find(({ state }) => state === "waiting");
-    if (!job || !this.#wire.ready) return;
+    if (!job || this.#busy) return;
+    if (!this.#wire.ready) {
+      this.#wire.connect();
+      return;
+    }
+    this.#busy = true;
     job.reset();
     job.state = "running";
     job.started = Date.now();
@@ -124,8 +130,10 @@ export class Queue {
     }
     job.cancelling = false;
     job.ended = Date.now();
+    this.#busy = false;
     this.#changed(job);
-    this.next();
+    // After a loss the wire says when it is back.
+    if (this.#wire.ready) this.next();
   }
 
   #failed(job, error) {

@@ -12,13 +12,26 @@ export function title({ channel, role }, many) {
 
 /** The channels of result.json as lanes.js draws them; `waves` are wave.js's peaks, if known. */
 export function lanes(result, waves = null, frames = null) {
-  const many = result.channels.length > 1;
-  return result.channels.map((channel, index) => ({
+  const count = waves?.length ?? 1;
+  const many = Math.max(count, result.channels.length) > 1;
+  const analysed = result.channels.map((channel, index) => ({
+    channel: channel.channel,
     title: title(channel, many),
-    peaks: waves?.[Math.min(index, waves.length - 1)] ?? null,
+    peaks: waves?.[Math.min(channel.channel, count - 1)] ?? null,
     utterances: channel.utterances.map(utterance),
     frames: frames?.[index] ?? null,
   }));
+  const heard = new Set(analysed.map(({ channel }) => channel));
+  const others = (waves ?? []).map((peaks, channel) => ({
+    channel,
+    title: t("recordings.left_out", { n: channel + 1 }),
+    peaks,
+    utterances: [],
+    frames: null,
+  }));
+  return [...analysed, ...others.filter(({ channel }) => !heard.has(channel))].sort(
+    (a, b) => a.channel - b.channel,
+  );
 }
 
 function utterance({ start_s, end_s, scores, top }) {

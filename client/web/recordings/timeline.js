@@ -1,12 +1,12 @@
 import { t } from "../language.js";
-import { LABELS, name, sign } from "../parts/labels.js";
+import { name, sign } from "../parts/labels.js";
+import { onPalette, palette } from "../parts/palette.js";
 import { element } from "../parts/dom.js";
 import { height, lower, moment, paint } from "./lanes.js";
 
 const SHORTEST = 0.5;
 const STEP = 1;
 const LEAP = 10;
-const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /**
  * The drawing of a recording with a cursor. `asked` has `seek(seconds)` and `toggle()`; the scene is
@@ -21,6 +21,8 @@ export class Timeline {
   #to;
   #at = 0;
   #painting = null;
+  #resized;
+  #repainted;
 
   constructor(scene, asked) {
     this.#asked = asked;
@@ -35,19 +37,18 @@ export class Timeline {
     this.node.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     this.#resized = new ResizeObserver(() => this.draw());
     this.#resized.observe(this.node);
-    dark.addEventListener("change", this.draw);
+    this.#repainted = onPalette(this.draw);
   }
-
-  #resized;
 
   close() {
     this.#resized.disconnect();
-    dark.removeEventListener("change", this.draw);
+    this.#repainted();
   }
 
   /** Show other things, such as the waveform once it is there, or another mode. */
   change(parts) {
     Object.assign(this.#scene, parts);
+    this.node.style.height = `${this.height}px`;
     this.#to = Math.min(Math.max(this.#to, this.#from + SHORTEST), this.#scene.seconds);
     this.draw();
   }
@@ -103,7 +104,7 @@ export class Timeline {
   }
 
   #complete() {
-    return { ...this.#scene, from: this.#from, to: this.#to, colours: colours(this.node), sign, name };
+    return { ...this.#scene, from: this.#from, to: this.#to, colours: palette(), sign, name };
   }
 
   #paint() {
@@ -181,13 +182,6 @@ export class Timeline {
     else return;
     event.preventDefault();
   }
-}
-
-/** The page's colours by name, as they are now. */
-export function colours(node) {
-  const style = getComputedStyle(node);
-  const read = (key) => [key, style.getPropertyValue(`--${key}`).trim()];
-  return Object.fromEntries(["text", "soft", "line", "track", "card", "page", ...LABELS].map(read));
 }
 
 /** "0:03.2, utterance 2, angry 72 %" for each channel that speaks there. */

@@ -1,7 +1,8 @@
 import { known, t } from "../language.js";
+import { Bars } from "../parts/bars.js";
 import { element } from "../parts/dom.js";
-import { name, ordered, percent, sign, strongest, tone } from "../parts/labels.js";
-import { face } from "./faces.js";
+import { Face } from "../parts/face.js";
+import { name, percent, sign, strongest, tone } from "../parts/labels.js";
 import { title } from "./sounds.js";
 
 const CLEAR = 0.7;
@@ -56,32 +57,23 @@ export function verdict(channel, result, heading) {
   return node;
 }
 
-/** Every label with its share, the largest not first but where it always is. */
-export function bars(shares) {
-  const list = element("ul", { className: "bars" });
-  list.setAttribute("aria-label", t("recordings.all_labels"));
-  for (const label of ordered(shares)) {
-    const fill = element("span", { className: `fill ${tone(label)}` });
-    fill.style.setProperty("--share", shares[label]);
-    list.append(
-      element(
-        "li",
-        {},
-        element("span", { className: `sign tone ${tone(label)}`, ariaHidden: "true" }, sign(label)),
-        element("span", { className: "name" }, name(label)),
-        element("span", { className: "track", ariaHidden: "true" }, fill),
-        element("span", { className: "number" }, percent(shares[label])),
-      ),
-    );
-  }
-  return list;
+function face(label) {
+  const made = new Face();
+  made.show(label);
+  return made.node;
+}
+
+function bars(shares) {
+  const made = new Bars();
+  made.show(shares);
+  return made.node;
 }
 
 function silence(heading) {
   return element(
     "div",
     { className: "winner" },
-    face("unknown"),
+    face(null),
     element(
       "div",
       {},

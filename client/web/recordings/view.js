@@ -1,6 +1,7 @@
 import { known, onLanguage, t } from "../language.js";
 import { element, say } from "../parts/dom.js";
 import { name, percent } from "../parts/labels.js";
+import { info } from "../server.js";
 import { Intake } from "./intake.js";
 import { Opened } from "./opened.js";
 import { Queue } from "./queue.js";
@@ -9,6 +10,14 @@ import { Wire } from "./wire.js";
 import { Working } from "./working.js";
 
 const TICK = 500;
+const DEFAULTS = {
+  granularity: "utterance",
+  embedding: false,
+  denoise: false,
+  language: "",
+  roles: [],
+  disclosed: false,
+};
 
 /** Show the recordings view in `node`: what goes in, the queue, and the one that is looked at. */
 export function mount(node) {
@@ -18,8 +27,9 @@ export function mount(node) {
 }
 
 class View {
-  #options = { granularity: "utterance", embedding: false, denoise: false, language: "" };
+  #options = { ...DEFAULTS };
   #hello = null;
+  #disclosure = false;
   #link = { state: "connecting", seconds: 0 };
   #rows = new Map();
   #open = null;
@@ -39,7 +49,16 @@ class View {
   }
 
   begin() {
-    this.wire.connect();
+    if (!this.#hello) this.wire.connect();
+    info().then(
+      ({ privacy }) => {
+        if (privacy.require_disclosure === this.#disclosure) return;
+        this.#disclosure = privacy.require_disclosure;
+        this.#intake();
+      },
+      // Then the connection is told to be away, which is enough.
+      () => {},
+    );
   }
 
   /** Everything from the state, in the language in use. */
@@ -72,7 +91,7 @@ class View {
 
   #intake() {
     // Made anew when the server says what it offers; not under somebody's hands.
-    this.intake = new Intake(this.#options, this.#hello, (files, options) => this.#add(files, options));
+    this.intake = new Intake(this.#options, { hello: this.#hello, disclosure: this.#disclosure }, (files, options) => this.#add(files, options));
     if (this.queue.jobs.length) this.intake.shrink();
     this.entry.replaceChildren(this.intake.node);
   }
@@ -102,17 +121,16 @@ class View {
       this.#hello = hello;
       this.#intake();
     }
-    // After the wire has finished saying so.
-    queueMicrotask(() => this.queue.next());
+    this.queue.next();
   }
 
   #linked(state, seconds) {
     this.#link = { state, seconds };
-    this.away.hidden = state !== "away";
-    if (state !== "away") return;
+    this.away.hidden = !["away", "locked"].includes(state);
+    if (this.away.hidden) return;
     const retry = element("button", { type: "button", onclick: () => this.wire.connect() }, t("shell.retry"));
     this.away.replaceChildren(
-      element("p", {}, element("b", {}, t("recordings.away")), " ", t("recordings.away.do")),
+      element("p", {}, element("b", {}, t(`recordings.${state}`)), " ", t(`recordings.${state}.do`)),
       retry,
     );
   }

@@ -1,10 +1,12 @@
-import { socket } from "../server.js";
+import { NotSignedIn, socket } from "../server.js";
 
 const KEEPALIVE = 10_000;
 const PIECE = 256 << 10;
 const UNSENT = 2 << 20;
 const PATIENCE = 8_000;
 const LONGEST_PAUSE = 30;
+/** A server has room for so many connections; one that is not used is given back. */
+const REST = 20_000;
 
 /** Why a file came to nothing; `code` is the server's, or one of the page's own. */
 export class Failure extends Error {
@@ -21,31 +23,37 @@ export class Cancelled extends Error {}
 export class Wire {
   #socket = null;
   #hello = null;
+  #rest = null;
   #task = null;
   #tries = 0;
   #timer = null;
   #beat = null;
+  #opening = false;
+  #greeted = false;
 
-  /** `state(name, seconds)` is told "connecting", "ready" or "away"; `ready(hello)` what is offered. */
+  /** `state(name, seconds)` is told "connecting", "ready", "away" or "locked"; `ready(hello)` what is offered. */
   constructor({ state, ready }) {
     this.told = { state, ready };
   }
 
   get ready() {
-    return this.#hello !== null && this.#task === null;
+    return this.#greeted && this.#task === null;
   }
 
   async connect() {
+    if (this.#socket || this.#opening) return;
     clearTimeout(this.#timer);
-    if (this.#socket) return;
     this.told.state("connecting");
+    this.#opening = true;
     let made;
-    this.#socket = {};
     try {
       made = await socket("v1/files");
-    } catch {
-      this.#lost();
+    } catch (error) {
+      if (error instanceof NotSignedIn) this.told.state("locked");
+      else this.#lost();
       return;
+    } finally {
+      this.#opening = false;
     }
     this.#socket = made;
     made.binaryType = "arraybuffer";
@@ -59,6 +67,7 @@ export class Wire {
    * Throws Failure or Cancelled; afterwards the next file may come.
    */
   analyse(blob, name, options, tell) {
+    clearTimeout(this.#rest);
     return new Promise((resolve, reject) => {
       const task = { id: null, tell, resolve, reject };
       this.#task = task;
@@ -77,7 +86,7 @@ export class Wire {
     // A server that does not answer is left alone; a new connection knows nothing of the file.
     task.timer = setTimeout(() => {
       this.#end(task, () => task.reject(new Cancelled()));
-      this.#socket?.close?.();
+      this.#socket?.close();
     }, PATIENCE);
   }
 
@@ -100,9 +109,13 @@ export class Wire {
     const task = this.#task;
     if (message.type === "files.ready") {
       this.#hello = message;
+      this.#greeted = true;
       this.#tries = 0;
-      this.told.ready(message);
       this.told.state("ready");
+      this.told.ready(message);
+      if (!this.#task) this.#idle();
+    } else if (message.fatal) {
+      // The connection's end, which follows, says so to whoever waits; another may do better.
     } else if (task && (!message.file_id || !task.id || message.file_id === task.id)) {
       // What is still said of a file that was given up is not said of the next one.
       if (message.type === "file.accepted") task.id = message.file_id;
@@ -122,11 +135,26 @@ export class Wire {
     clearTimeout(task.timer);
     this.#task = null;
     settle();
+    this.#idle();
+  }
+
+  /** Hang up after a while without work, which is no loss: the next file calls again. */
+  #idle() {
+    clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => {
+      clearInterval(this.#beat);
+      const resting = this.#socket;
+      this.#socket = null;
+      this.#greeted = false;
+      resting?.close();
+    }, REST);
   }
 
   #lost() {
+    clearTimeout(this.#rest);
     clearInterval(this.#beat);
-    this.#socket = this.#hello = null;
+    this.#socket = null;
+    this.#greeted = false;
     const task = this.#task;
     const seconds = Math.min(LONGEST_PAUSE, 2 ** this.#tries);
     this.#tries += 1;

@@ -1,10 +1,10 @@
 import { known, t } from "../language.js";
 import { element, say } from "../parts/dom.js";
 import { LABELS, name, sign } from "../parts/labels.js";
+import { palette } from "../parts/palette.js";
 import { journal } from "./journal.js";
 import { height, paint } from "./lanes.js";
 import { growing, lanes } from "./sounds.js";
-import { colours } from "./timeline.js";
 
 /** A recording that has no result yet: what is known so far, or why there will be none. */
 export class Working {
@@ -84,7 +84,7 @@ export class Working {
       channels: lanes(now),
       labels: LABELS,
       mode: "utterances",
-      colours: colours(canvas),
+      colours: palette(),
       sign,
       name,
     });
