@@ -105,6 +105,12 @@ export class Intake {
       "details",
       { className: "card options", open: true },
       element("summary", {}, t("recordings.options")),
+      element("form", {}, ...this.#fields(radio, box, { noise, features, sides, language })),
+    );
+  }
+
+  #fields(radio, box, { noise, features, sides, language }) {
+    return [
       element(
         "fieldset",
         {},
@@ -134,7 +140,7 @@ export class Intake {
         language,
         element("span", { className: "soft" }, t("recordings.option.language.about")),
       ),
-    );
+    ];
   }
 
   #give(files) {

@@ -9,6 +9,8 @@ const APART = 16;
 const AXIS = 26;
 /** Seconds over which frames are averaged for the eye; alone they flicker. */
 const SMOOTH = 0.3;
+/** ... and over at least so many columns. */
+const CALM = 6;
 const FONT = "12px system-ui, sans-serif";
 
 /** The height of a drawing of so many channels. */
@@ -106,7 +108,7 @@ function frames(context, width, x, y, { start, hop, posteriors, order }, scene) 
   const { from, to, labels, colours, mode } = scene;
   const columns = [];
   const wide = Math.max((to - from) / width, hop);
-  const around = Math.max(wide, SMOOTH) / 2;
+  const around = Math.max(wide * CALM, SMOOTH) / 2;
   const mean = (begin, end) => {
     const sums = new Float32Array(labels.length);
     const first = lower(start, begin);

@@ -13,7 +13,7 @@ export function utterances(result, play) {
   const rows = result.channels
     .flatMap((channel) => channel.utterances.map((utterance) => ({ channel, ...utterance })))
     .sort((a, b) => a.start_s - b.start_s)
-    .map((utterance, index) => () => row(utterance, index, many, play));
+    .map((utterance, index) => () => row(utterance, index, many, result.hints, play));
   const titles = [
     t("recordings.column.number"),
     ...(many ? [t("recordings.column.channel")] : []),
@@ -27,7 +27,9 @@ export function utterances(result, play) {
   return table(t("recordings.utterances"), titles, rows);
 }
 
-function row({ channel, start_s, end_s, top, hints }, index, many, play) {
+function row({ channel, start_s, end_s, top, hints: all }, index, many, common, play) {
+  // What holds for the whole recording is said once, above.
+  const hints = all.filter((hint) => !common.includes(hint));
   const label = top?.label;
   const words = label ? name(label) : t("recordings.unscored");
   const button = element("button", { type: "button", className: "small" }, "▶");
@@ -100,7 +102,7 @@ function table(caption, titles, rows) {
     element("thead", {}, head),
     body,
   );
-  const node = element("div", { className: "wide", tabIndex: 0, role: "region" }, made);
+  const node = element("div", { className: "wide scroll", tabIndex: 0, role: "region" }, made);
   node.setAttribute("aria-label", caption);
   body.append(...rows.slice(0, FIRST).map((make) => make()));
   if (rows.length > FIRST) {

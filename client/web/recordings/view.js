@@ -1,9 +1,10 @@
 import { known, onLanguage, t } from "../language.js";
 import { element, say } from "../parts/dom.js";
 import { name, percent } from "../parts/labels.js";
-import { info } from "../server.js";
+import { get, info } from "../server.js";
 import { Intake } from "./intake.js";
 import { Opened } from "./opened.js";
+import { questions } from "./questions.js";
 import { Queue } from "./queue.js";
 import { Row } from "./rows.js";
 import { Wire } from "./wire.js";
@@ -46,6 +47,10 @@ class View {
     this.queue = new Queue(this.wire, (job) => this.#changed(job));
     this.build();
     setInterval(() => this.#tick(), TICK);
+    addEventListener("beforeunload", (event) => {
+      const busy = this.queue.jobs.some(({ state }) => ["waiting", "running"].includes(state));
+      if (busy) event.preventDefault();
+    });
   }
 
   begin() {
@@ -80,6 +85,7 @@ class View {
       this.entry,
       this.list,
       this.slot,
+      questions(),
       this.spoken,
     );
     this.#rows.clear();
@@ -128,9 +134,24 @@ class View {
     this.#link = { state, seconds };
     this.away.hidden = !["away", "locked"].includes(state);
     if (this.away.hidden) return;
+    this.#explain(state);
+    if (state === "away") this.#ask();
+  }
+
+  /** Away it may be because it starts, or is full; then it says so elsewhere. */
+  async #ask() {
+    try {
+      const { ready, checks } = await (await get("readyz")).json();
+      if (this.#link.state === "away") this.#explain(ready ? "full" : "loading", checks);
+    } catch {
+      // Away it is.
+    }
+  }
+
+  #explain(state, values = {}) {
     const retry = element("button", { type: "button", onclick: () => this.wire.connect() }, t("shell.retry"));
     this.away.replaceChildren(
-      element("p", {}, element("b", {}, t(`recordings.${state}`)), " ", t(`recordings.${state}.do`)),
+      element("p", {}, element("b", {}, t(`recordings.${state}`)), " ", t(`recordings.${state}.do`, values)),
       retry,
     );
   }
