@@ -1,17 +1,20 @@
 import { about } from "./about.js";
 import { LANGUAGES, choose, language, onLanguage, t, tag, translate } from "./language.js";
+import { mount as mountMicrophone } from "./microphone/view.js";
 import { Feed } from "./monitor/feed.js";
+import { mount as mountMonitor } from "./monitor/view.js";
 import { element, say } from "./parts/dom.js";
+import { mount as mountRecordings } from "./recordings/view.js";
 import { askWith, info } from "./server.js";
 import { signIn } from "./sign-in.js";
 
 const at = (id) => document.getElementById(id);
 
-/** Loaded when first wanted; each module's `mount(element)` returns `{ show(rest), hide() }`. */
+/** Made when first wanted; `mount(element)` may return `{ show(rest), hide() }`. */
 const VIEWS = {
-  monitor: async (node) => (await import("./monitor/view.js")).mount(node, feed),
-  microphone: async (node) => (await import("./microphone/view.js")).mount(node),
-  recordings: async (node) => (await import("./recordings/view.js")).mount(node),
+  monitor: (node) => mountMonitor(node, feed),
+  microphone: mountMicrophone,
+  recordings: mountRecordings,
 };
 const mounted = new Map();
 
@@ -47,7 +50,7 @@ function route() {
   return { name, rest: decodeURIComponent(rest.join("/")) };
 }
 
-async function go() {
+function go() {
   const { name, rest } = route();
   for (const link of at("views").children) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
@@ -55,13 +58,12 @@ async function go() {
   }
   for (const other of Object.keys(VIEWS)) {
     const node = at(`view-${other}`);
-    if (other !== name && !node.hidden) (await mounted.get(other))?.hide?.();
+    if (other !== name && !node.hidden) mounted.get(other)?.hide?.();
     node.hidden = other !== name;
   }
   document.title = `${t(`shell.${name}`)} · Emotide`;
   if (!mounted.has(name)) mounted.set(name, VIEWS[name](at(`view-${name}`)));
-  const view = await mounted.get(name);
-  if (route().name === name) view?.show?.(rest);
+  mounted.get(name)?.show?.(rest);
 }
 
 function speak() {

@@ -44,7 +44,7 @@ export function strongest(shares) {
 /** How much of `shares` asks for attention, 0 to 1. */
 export const negative = (shares) => NEGATIVE.reduce((sum, label) => sum + (shares[label] ?? 0), 0);
 
-export const percent = (share) => `${Math.round(share * 100)} %`;
+export const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
 
 /** The shares to show for a score: 10 s if there is such a horizon, else the shortest. */
 export function current(score) {

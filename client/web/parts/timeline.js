@@ -5,7 +5,7 @@ import { LABELS, name, percent, strongest } from "./labels.js";
 import { Plot } from "./plot.js";
 
 const PAUSE = 4_000;
-const LEAST = 60_000;
+const LEAST = 30_000;
 const ROWS = 120;
 
 /** A picture of shares over time with its switches: lines or stacked, picture or table. */

@@ -184,7 +184,7 @@ export default {
   "mic.fail.missing": "No microphone was found. Connect one, then press Start again.",
   "mic.fail.busy": "The microphone cannot be opened. Another program may be using it; close that, then press Start again.",
   "mic.fail.lost": "The microphone went away. Connect it again, then press Start.",
-  "mic.fail.insecure": "Browsers give the microphone only to secure pages. Open this page by https, or on the server's own machine as http://localhost.",
+  "mic.fail.insecure": "Browsers give the microphone only to secure pages. Open this page by https, or on the server's own machine by the name localhost.",
   "mic.fail.unsupported": "This browser cannot process live audio. Use a current Chrome, Edge, Firefox or Safari.",
   "mic.fail.server": "The server cannot be reached. Check that it runs, then press Start again.",
   "mic.fail.login": "Without a key nothing can be analysed here.",
