@@ -59,7 +59,7 @@ class Output:
         self._rows = 0
         self._open = ExitStack()
         keep = self._open.enter_context
-        self._wav: wave.Wave_write = keep(wave.open(keep((folder / AUDIO).open("wb")), "wb"))
+        self._wav: wave.Wave_write = keep(wave.Wave_write(keep((folder / AUDIO).open("wb"))))
         self._wav.setparams((channels, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
         self._csv = keep((folder / FRAMES).open("w", encoding="ascii", newline=""))
         self._csv.write(csv_head(labels))
