@@ -4,7 +4,7 @@ import { element } from "../parts/dom.js";
 /** The worst first; one that is not listed comes last. */
 const ORDER = [
   "no_speech", "truncated", "language", "music", "noisy", "clipped", "low_level", "too_short",
-  "short_speech", "gap", "skipped", "too_long", "low_confidence", "narrowband",
+  "short_speech", "tone", "high_pitch", "gap", "skipped", "too_long", "low_confidence", "narrowband",
 ];
 /** Named differently by an utterance and a recording, and meant alike. */
 const SAME = { too_long_for_one_verdict: "too_long" };

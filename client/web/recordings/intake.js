@@ -1,16 +1,11 @@
-import { t, tag } from "../language.js";
+import { t } from "../language.js";
 import { drawing, element } from "../parts/dom.js";
 import { get } from "../server.js";
+import { choices } from "./options.js";
 import { size } from "./sounds.js";
 
 const ACCEPT = "audio/*,video/*,.wav,.mp3,.m4a,.flac,.ogg,.oga,.opus,.webm,.aac,.wma,.aiff,.amr";
 const SAMPLE = { url: "samples/emotions.flac", name: "emotions.flac", type: "audio/flac" };
-/** What the two channels of a stereo recording are; the server's own idea is the first. */
-const ROLES = { call: [], swapped: ["agent", "customer"], speakers: ["speaker", "speaker"] };
-const SPOKEN = [
-  "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it",
-  "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "ta", "th", "tr", "uk", "ur", "vi", "zh",
-];
 
 /** Where recordings come in, and how they are to be analysed; `take(files, options)` gets them. */
 export class Intake {
@@ -25,7 +20,7 @@ export class Intake {
     this.#options = options;
     this.#take = take;
     this.disclosure = disclosure;
-    this.choices = this.#choices(hello);
+    this.choices = choices(options, hello, disclosure);
     this.node = element("section", { className: "intake" }, this.#zone(hello), this.choices);
   }
 
@@ -58,89 +53,19 @@ export class Intake {
       this.trouble,
       input,
     );
-    for (const kind of ["dragenter", "dragover"]) {
-      zone.addEventListener(kind, (event) => {
-        event.preventDefault();
-        zone.dataset.over = "true";
-      });
-    }
+    zone.addEventListener("dragover", () => (zone.dataset.over = "true"));
     zone.addEventListener("dragleave", (event) => {
       if (!zone.contains(event.relatedTarget)) zone.dataset.over = "false";
     });
-    zone.addEventListener("drop", (event) => {
-      event.preventDefault();
-      zone.dataset.over = "false";
-      this.#give(event.dataTransfer.files);
-    });
+    this.zone = zone;
     return zone;
   }
 
-  #choices(hello) {
-    const options = this.#options;
-    const radio = (value) => {
-      const input = element("input", { type: "radio", name: "granularity", value, checked: options.granularity === value });
-      input.addEventListener("change", () => (options.granularity = value));
-      return row(input, t(`recordings.option.${value}`), t(`recordings.option.${value}.about`));
-    };
-    const box = (name, refused) => {
-      const input = element("input", { type: "checkbox", disabled: Boolean(refused), checked: !refused && options[name] });
-      input.addEventListener("change", () => (options[name] = input.checked));
-      return row(input, t(`recordings.option.${name}`), refused || t(`recordings.option.${name}.about`));
-    };
-    const language = element("select", { onchange: () => (options.language = language.value) });
-    const names = new Intl.DisplayNames([tag()], { type: "language" });
-    const spoken = SPOKEN.map((code) => [code, names.of(code)]).sort((a, b) => a[1].localeCompare(b[1], tag()));
-    language.append(element("option", { value: "" }, t("recordings.option.language.unsaid")));
-    language.append(...spoken.map(([value, text]) => element("option", { value }, text)));
-    language.value = options.language;
-    const sides = element("select", { onchange: () => (options.roles = ROLES[sides.value]) });
-    for (const key of Object.keys(ROLES)) {
-      const chosen = String(ROLES[key]) === String(options.roles);
-      sides.append(element("option", { value: key, selected: chosen }, t(`recordings.option.sides.${key}`)));
-    }
-    const waiting = hello ? "" : t("recordings.option.unknown");
-    const noise = waiting || (hello.denoise ? "" : t("recordings.option.denoise.off"));
-    const features = waiting || (hello.model.embedding_dim > 0 ? "" : t("recordings.option.embedding.off", { model: hello.model.id }));
-    return element(
-      "details",
-      { className: "card options", open: true },
-      element("summary", {}, t("recordings.options")),
-      element("form", {}, ...this.#fields(radio, box, { noise, features, sides, language })),
-    );
-  }
-
-  #fields(radio, box, { noise, features, sides, language }) {
-    return [
-      element(
-        "fieldset",
-        {},
-        element("legend", {}, t("recordings.option.granularity")),
-        radio("utterance"),
-        radio("frame"),
-      ),
-      element(
-        "fieldset",
-        {},
-        element("legend", {}, t("recordings.option.more")),
-        box("denoise", noise),
-        box("embedding", features),
-        ...(this.disclosure ? [box("disclosed", "")] : []),
-      ),
-      element(
-        "label",
-        { className: "field" },
-        element("span", { className: "legend" }, t("recordings.option.sides")),
-        sides,
-        element("span", { className: "soft" }, t("recordings.option.sides.about")),
-      ),
-      element(
-        "label",
-        { className: "field" },
-        element("span", { className: "legend" }, t("recordings.option.language")),
-        language,
-        element("span", { className: "soft" }, t("recordings.option.language.about")),
-      ),
-    ];
+  /** Files that were dropped, anywhere in the view. */
+  drop(event) {
+    event.preventDefault();
+    this.zone.dataset.over = "false";
+    this.#give(event.dataTransfer.files);
   }
 
   #give(files) {
@@ -172,11 +97,6 @@ export class Intake {
 function inbox() {
   const path = drawing("path", { d: "M24 6v24M14 21l10 10 10-10M6 30v10h36V30" });
   return drawing("svg", { viewBox: "0 0 48 48", class: "inbox", "aria-hidden": "true" }, path);
-}
-
-function row(input, label, about) {
-  const words = element("span", {}, element("b", {}, label), element("span", { className: "soft" }, about));
-  return element("label", { className: "choice" }, input, words);
 }
 
 function bounds({ max_bytes, max_s, keep_s }) {

@@ -47,6 +47,12 @@ class View {
     this.queue = new Queue(this.wire, (job) => this.#changed(job));
     this.build();
     setInterval(() => this.#tick(), TICK);
+    // A file that misses the zone must not replace the page.
+    addEventListener("dragover", (event) => event.preventDefault());
+    addEventListener("drop", (event) => {
+      if (node.hidden) event.preventDefault();
+      else this.intake.drop(event);
+    });
     addEventListener("beforeunload", (event) => {
       const busy = this.queue.jobs.some(({ state }) => ["waiting", "running"].includes(state));
       if (busy) event.preventDefault();

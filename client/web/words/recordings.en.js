@@ -186,6 +186,12 @@ export default {
   "recordings.hint.narrowband.why": "The upper half of the voice is missing, as on a telephone line; scores are somewhat less certain.",
   "recordings.hint.narrowband.do": "If there is a recording in better quality, use that one. Otherwise there is nothing to do.",
 
+  "recordings.hint.tone": "A tone",
+  "recordings.hint.tone.why": "It sounds like a dialling tone or a beep, which nobody says.",
+  "recordings.hint.tone.do": "Leave this part out.",
+  "recordings.hint.high_pitch": "High voice or cry",
+  "recordings.hint.high_pitch.why": "The voice is higher than those the model was made with: a child, a cry, laughter.",
+  "recordings.hint.high_pitch.do": "Check these parts by ear.",
   "recordings.hint.gap": "Part not scored",
   "recordings.hint.gap.why": "The server was too busy to score all of the speech.",
   "recordings.hint.gap.do": "Analyse it again when there is less to do.",

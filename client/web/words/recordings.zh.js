@@ -184,6 +184,12 @@ export default {
   "recordings.hint.narrowband.why": "像电话线路一样缺少人声的高频部分，分数的把握略低。",
   "recordings.hint.narrowband.do": "如有音质更好的录音，请使用它；否则无需处理。",
 
+  "recordings.hint.tone": "提示音",
+  "recordings.hint.tone.why": "听起来像拨号音或提示音，不是人说的话。",
+  "recordings.hint.tone.do": "请去掉这一部分。",
+  "recordings.hint.high_pitch": "高音或哭喊",
+  "recordings.hint.high_pitch.why": "声音比模型所用的更高：孩子、哭喊或笑声。",
+  "recordings.hint.high_pitch.do": "请用耳朵核对这些部分。",
   "recordings.hint.gap": "部分未评分",
   "recordings.hint.gap.why": "服务器太忙，没有为全部语音评分。",
   "recordings.hint.gap.do": "请在空闲时重新分析。",
