@@ -68,9 +68,8 @@ class Tab:
     def unexpected(self) -> list[str]:
         """Complaints that the test did not name, and hosts that are not ours."""
         foreign = [f"request to {host}" for host in self._hosts - {"127.0.0.1", "localhost", None}]
-        return foreign + [
-            said for said in self.complaints if not any(part in said for part in self.expected)
-        ]
+        heard = foreign + self.complaints
+        return [said for said in heard if not any(part in said for part in self.expected)]
 
     def close(self) -> None:
         self.context.close()
@@ -92,6 +91,48 @@ def findings(page: Page) -> list[str]:
 def too_wide(page: Page) -> int:
     """CSS pixels by which the page is wider than its window."""
     return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+
+
+class Relay:
+    """TCP to a server on this machine, through our hands; runs on a `Background`."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.open = True
+        """While this is False, whoever connects is hung up on."""
+
+    async def start(self) -> int:
+        """Listen; the port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def cut(self) -> None:
+        """Break all connections without a goodbye."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self.cut()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.open:
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, back}
+        await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+        self._writers -= {writer, back}
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 class Background:

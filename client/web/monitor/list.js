@@ -77,7 +77,7 @@ export class List {
     }
     for (const id of gone) this.#drop(id);
     const held = now - this.#pointed < HELD;
-    if (!fresh && (held || now - this.#ordered < REORDER)) return;
+    if (held || (!fresh && now - this.#ordered < REORDER)) return;
     this.#ordered = now;
     const order = streams.toSorted(
       (a, b) => b.attention.rank - a.attention.rank || a.started - b.started || (a.id < b.id ? -1 : 1),
