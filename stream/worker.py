@@ -181,8 +181,10 @@ def confine(job: Job) -> None:
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
+        # The first CPU limit is told by a signal of its own, the second just kills.
+        hard = most + 5 if what == resource.RLIMIT_CPU else most
         with suppress(ValueError, OSError):
-            resource.setrlimit(what, (most, most))
+            resource.setrlimit(what, (most, hard))
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         pr_set_pdeathsig, pr_set_no_new_privs = 1, 38
@@ -264,6 +266,10 @@ class Worker:
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.kill()
+        # An end is only noticed once the pipe was read to its own.
+        stdout = self._process.stdout
+        while stdout is not None and await stdout.read(MOST):
+            pass
         await self._process.wait()
 
     async def _message(self) -> tuple[bytes, bytes]:

@@ -16,7 +16,14 @@ from referencing.jsonschema import DRAFT7
 PATH = Path(__file__).resolve().parent.parent / "docs" / "asyncapi.yaml"
 URI = "urn:emotide:asyncapi"
 
-Direction = Literal["to_producer", "to_subscriber", "from_producer", "from_subscriber"]
+Direction = Literal[
+    "to_producer",
+    "to_subscriber",
+    "to_uploader",
+    "from_producer",
+    "from_subscriber",
+    "from_uploader",
+]
 """The operations of the document that a WebSocket carries."""
 
 SECRETS = ("resume_token",)

@@ -19,7 +19,13 @@ from stream.config import Config
 from stream.events import Voice, seal
 from stream.live import LiveStream, StreamState
 from stream.metrics import Metrics
-from stream.protocol import ALIASES, parse_producer, parse_query, parse_subscriber
+from stream.protocol import (
+    ALIASES,
+    parse_files,
+    parse_producer,
+    parse_query,
+    parse_subscriber,
+)
 from stream.quality import hints
 from stream.refusals import CLOSE_CODES, RETRYABLE, ProtocolError
 from stream.sinks.topics import Message, StreamNames, Topics, Utterances
@@ -43,7 +49,14 @@ from tests.running import Client, Server, connect, run, running_server, stream, 
 PARSERS: Mapping[Direction, Callable[[str], Any]] = {
     "from_producer": parse_producer,
     "from_subscriber": parse_subscriber,
+    "from_uploader": parse_files,
 }
+FILE_CODES = (
+    "empty_file",
+    "file_too_large",
+    "audio_too_long",
+    *("not_audio", "no_audio_stream", "protected", "broken_file", "decode_timeout", "disk_full"),
+)
 MQTT = [name for name in document()["operations"] if name.startswith("mqtt_")]
 PROSE = (PATH, PATH.with_name("protocol.md"))
 
@@ -123,7 +136,7 @@ def test_every_message_teaches() -> None:
             assert message["examples"], name
 
 
-@pytest.mark.parametrize("direction", ["to_producer", "to_subscriber"])
+@pytest.mark.parametrize("direction", ["to_producer", "to_subscriber", "to_uploader"])
 def test_what_the_server_says_is_closed(direction: Direction) -> None:
     for name, message in messages(direction):
         schema = resolve(message["payload"])
@@ -144,6 +157,17 @@ def test_examples_for_producers(name: str, payload: dict[str, Any]) -> None:
 def test_examples_for_subscribers(name: str, payload: dict[str, Any]) -> None:
     shared = {key: value for key, value in payload.items() if key != "resume_token"}
     validate({**shared, "sub": "s1"} if "seq" in payload else payload, "to_subscriber")
+
+
+@pytest.mark.parametrize(("name", "payload"), examples("to_uploader"))
+def test_examples_for_uploaders(name: str, payload: dict[str, Any]) -> None:
+    validate(payload, "to_uploader")
+
+
+@pytest.mark.parametrize(("name", "payload"), examples("from_uploader"))
+def test_examples_of_uploaders_are_understood(name: str, payload: dict[str, Any]) -> None:
+    validate(payload, "from_uploader")
+    assert parse_files(orjson.dumps(payload).decode()).type == name
 
 
 @pytest.mark.parametrize(
@@ -299,6 +323,7 @@ def test_the_table_of_codes_is_the_servers(path: Any) -> None:
     assert [code for code, close, _ in rows if close == "–"] == [
         "unknown_message",
         "invalid_audio_frame",
+        *FILE_CODES,
     ]
     assert {code for code, _, _ in rows} == set(schema("ErrorCode")["enum"])
 
