@@ -66,7 +66,7 @@ export function mount(node, feed) {
     if (!shown) return;
     // A hidden page draws nothing; the streams are followed all the same.
     if (!document.hidden) draw();
-    setTimeout(run, calm.matches ? 1000 : 250);
+    setTimeout(run, calm.matches ? 1000 : detail.id ? 250 : 500);
   }
 
   function show(id) {
