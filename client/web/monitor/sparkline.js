@@ -6,6 +6,12 @@ const WINDOW = 60_000;
 const PAUSE = 4_000;
 const STEP = 1_000;
 
+const sizes = new WeakMap();
+// Asking a canvas for its size makes the browser lay the page out; being told costs nothing.
+const watch = new ResizeObserver((changes) => {
+  for (const { target, contentRect } of changes) sizes.set(target, contentRect);
+});
+
 /** The last minute of a `Course` as stacked bands on a canvas; what was silent stays empty. */
 export class Sparkline {
   #drawn = "";
@@ -13,15 +19,11 @@ export class Sparkline {
   constructor() {
     this.node = element("canvas", { className: "spark" });
     this.node.setAttribute("role", "img");
+    watch.observe(this.node);
   }
 
   describe(text) {
     if (this.node.getAttribute("aria-label") !== text) this.node.setAttribute("aria-label", text);
-  }
-
-  /** Draw again next time, whatever was drawn. */
-  forget() {
-    this.#drawn = "";
   }
 
   /** Draw the minute before `now`; nothing happens until it looks different. */
@@ -31,9 +33,9 @@ export class Sparkline {
     const idle = !course.length || edge - course.at(course.length - 1) > WINDOW + STEP;
     if (key === this.#drawn || (idle && this.#drawn === "idle")) return;
     this.#drawn = idle ? "idle" : key;
-    const { clientWidth, clientHeight } = this.node;
-    const width = Math.round(clientWidth * devicePixelRatio);
-    const height = Math.round(clientHeight * devicePixelRatio);
+    const size = sizes.get(this.node);
+    const width = Math.round((size?.width ?? 0) * devicePixelRatio);
+    const height = Math.round((size?.height ?? 0) * devicePixelRatio);
     if (!width || !height) return void (this.#drawn = "");
     if (this.node.width !== width || this.node.height !== height) {
       this.node.width = width;

@@ -8,6 +8,7 @@ import { Summary } from "./summary.js";
 
 const EVENTS = ["session.*", "speech.*", "emotion.*", "stream.*"];
 const DEFAULT_HOSTS = ["localhost:8765", "127.0.0.1:8765"];
+const TIDY = 2_000;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Show all live streams in `node`, as the page's `feed` tells of them. */
@@ -31,6 +32,8 @@ export function mount(node, feed) {
     connected = state === "live";
     if (connected) history();
   });
+  // Also while nobody looks: what has ended must not gather.
+  setInterval(() => streams.tidy(Date.now(), detail.id), TIDY);
   feed.subscribe("page", { rate_hz: 2, filter: { events: EVENTS } });
 
   /** What the server still knows of the stream from before we listened. */
@@ -42,7 +45,6 @@ export function mount(node, feed) {
 
   function draw() {
     const now = Date.now();
-    streams.tidy(now, detail.id);
     if (detail.id) detail.show(streams.get(detail.id), now, heard);
     else rows(now);
   }
@@ -66,7 +68,7 @@ export function mount(node, feed) {
     if (!shown) return;
     // A hidden page draws nothing; the streams are followed all the same.
     if (!document.hidden) draw();
-    setTimeout(run, calm.matches ? 1000 : 250);
+    setTimeout(run, calm.matches ? 1000 : detail.id ? 250 : 500);
   }
 
   function show(id) {
