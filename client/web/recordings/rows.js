@@ -33,7 +33,7 @@ export class Row {
       { className: "card job" },
       element(
         "div",
-        { className: "line" },
+        { className: "summary" },
         this.name,
         element("span", { className: "soft" }, size(job.file.size)),
         this.what,

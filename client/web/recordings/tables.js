@@ -6,6 +6,7 @@ import { lower, moment } from "./lanes.js";
 import { framesOf, labelsOf, title } from "./sounds.js";
 
 const FIRST = 100;
+const UNSURE = "low_confidence";
 
 /** The utterances of all channels in the order of their time; `play(start, end)` is asked to. */
 export function utterances(result, play) {
@@ -28,8 +29,8 @@ export function utterances(result, play) {
 }
 
 function row({ channel, start_s, end_s, top, hints: all }, index, many, common, play) {
-  // What holds for the whole recording is said once, above.
-  const hints = all.filter((hint) => !common.includes(hint));
+  // How the whole recording sounds is said once, above; of two utterances one may be uncertain.
+  const hints = all.filter((hint) => hint === UNSURE || !common.includes(hint));
   const label = top?.label;
   const words = label ? name(label) : t("recordings.unscored");
   const button = element("button", { type: "button", className: "small" }, "▶");

@@ -33,7 +33,7 @@ export default {
   "about.why": "Why this one",
   "about.missing": "Does not know",
   "about.analysed": "Analysed roles",
-  "about.kept": "Audio kept",
+  "about.kept": "Live audio kept",
   "about.yes": "yes",
   "about.none": "none",
   "about.server": "Server",

@@ -33,7 +33,7 @@ export default {
   "about.why": "选用原因",
   "about.missing": "不能识别",
   "about.analysed": "分析的角色",
-  "about.kept": "保存音频",
+  "about.kept": "保存实时音频",
   "about.yes": "是",
   "about.none": "不保存",
   "about.server": "服务器",
