@@ -107,7 +107,8 @@ function blocks(context, x, y, { utterances }, { from, to, labels, colours }) {
 function frames(context, width, x, y, { start, hop, posteriors, order }, scene) {
   const { from, to, labels, colours, mode } = scene;
   const columns = [];
-  const wide = Math.max((to - from) / width, hop);
+  // Two frames at least, or a column may fall between them.
+  const wide = Math.max((to - from) / width, 2 * hop);
   const around = Math.max(wide * CALM, SMOOTH) / 2;
   const mean = (begin, end) => {
     const sums = new Float32Array(labels.length);
@@ -119,7 +120,6 @@ function frames(context, width, x, y, { start, hop, posteriors, order }, scene) 
     return sums.map((sum) => sum / (at - first));
   };
   let n = lower(start, from);
-  // A column is a pixel, or a frame where frames are wider than that.
   for (let time = from; time < to; time += wide) {
     const own = n;
     while (n < start.length && start[n] < time + wide) n += 1;
