@@ -30,7 +30,9 @@ export async function peaks(blob) {
         const until = Math.min(last - first, at + hop);
         let most = 0;
         for (let n = at; n < until; n += 1) {
-          most = Math.max(most, Math.abs(samples[n * channels + channel]));
+          const sample = samples[n * channels + channel];
+          if (sample > most) most = sample;
+          else if (-sample > most) most = -sample;
         }
         found[channel][(first + at) / hop] = Math.min(255, Math.round((most / full) * 255));
       }
