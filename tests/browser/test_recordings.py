@@ -419,15 +419,15 @@ def test_what_the_server_has_deleted_is_told(open_tab: OpenTab, server: Server, 
     tab = open_tab()
     tab.expected.append("404")
     page = visit(tab, server)
-    page.route("**/frames.csv", lambda route: route.fulfill(status=404))
+    page.route("**/v1/results/**", lambda route: route.fulfill(status=404))
     give(page, talk)
     done(page, talk.name)
+    expect(page.locator(".course [role=alert]")).to_contain_text("no longer on the server")
     page.locator(".downloads").get_by_role("button", name="frames.csv").click()
     expect(page.get_by_role("alert").filter(has_text="has deleted it")).to_be_visible()
 
 
-@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("locale", "theme"), [("en-US", "dark"), ("zh-CN", "light")])
 def test_the_sample_is_shown_in_full(
     open_tab: OpenTab, server: Server, locale: str, theme: str
 ) -> None:
@@ -595,3 +595,11 @@ def test_what_the_answers_quote_is_what_the_page_says() -> None:
         assert len(quoted) > 8
         for quote in quoted:
             assert re.sub(r"\s+", " ", quote) in words, (language, quote)
+
+
+def test_a_server_that_takes_no_recordings_says_so(open_tab: OpenTab, tmp_path: Path) -> None:
+    with running_server(config=config(tmp_path, "enabled = false")) as server:
+        tab = open_tab()
+        tab.expected += ["404", "WebSocket connection"]
+        tab.page.goto(f"{server.url}#recordings")
+        expect(tab.page.locator(".away")).to_contain_text("takes no recordings")

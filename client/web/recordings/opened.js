@@ -1,8 +1,8 @@
-import { known, t } from "../language.js";
+import { t } from "../language.js";
 import { element, say } from "../parts/dom.js";
 import { sign, name, tone } from "../parts/labels.js";
 import { advice } from "./doubts.js";
-import { Files, downloads } from "./downloads.js";
+import { Files, Gone, downloads } from "./downloads.js";
 import { journal } from "./journal.js";
 import { moment } from "./lanes.js";
 import { picture } from "./picture.js";
@@ -164,7 +164,7 @@ export class Opened {
       this.play.disabled = false;
       this.node.dataset.complete = "true";
     } catch (error) {
-      this.trouble.textContent = t(known(`recordings.${error.name}`, "") ? `recordings.${error.name}` : "recordings.audio_failed");
+      this.trouble.textContent = t(`recordings.audio_${error instanceof Gone ? "gone" : "failed"}`);
     }
   }
 

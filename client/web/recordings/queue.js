@@ -144,7 +144,10 @@ export class Queue {
       const again = error.code === "connection_lost" && job.lost < LOST_TOO_OFTEN;
       Object.assign(job, { state: again ? "waiting" : "failed", failure: error });
     } else {
-      throw error;
+      // A fault of this page stops this file and no other.
+      console.error(error);
+      const failure = new Failure({ code: "internal_error", message: String(error) });
+      Object.assign(job, { state: "failed", failure });
     }
   }
 }

@@ -144,11 +144,12 @@ class View {
     if (state === "away") this.#ask();
   }
 
-  /** Away it may be because it starts, or is full; then it says so elsewhere. */
+  /** Away it may be because it starts, is full or takes none; then it says so elsewhere. */
   async #ask() {
     try {
       const { ready, checks } = await (await get("readyz")).json();
-      if (this.#link.state === "away") this.#explain(ready ? "full" : "loading", checks);
+      const why = !ready ? "loading" : (await get("v1/files")).status === 404 ? "off" : "full";
+      if (this.#link.state === "away") this.#explain(why, checks);
     } catch {
       // Away it is.
     }

@@ -16,6 +16,8 @@ export default {
   "recordings.sample.away": "The sample could not be fetched: the server does not answer.",
   "recordings.loading": "The server is starting.",
   "recordings.loading.do": "It loads its model: {model}. Files wait here and go on by themselves; the first start takes longest.",
+  "recordings.off": "This server takes no recordings.",
+  "recordings.off.do": "Its operator has switched them off (files.enabled). The monitor and the microphone work.",
   "recordings.full": "The server has no room at the moment.",
   "recordings.full.do": "Too many pages send recordings to it. Files wait here and go on by themselves.",
   "recordings.questions": "Questions",
@@ -108,7 +110,7 @@ export default {
   "recordings.smoothed": "Smoothed for the eye; frames.csv and result.json have every frame as it is.",
   "recordings.keys": "Click, or with the keyboard: ← → one second, ↑ ↓ from utterance to utterance, space plays, + − zooms.",
   "recordings.audio_failed": "The sound could not be fetched, so there is no waveform and no playback; the figures are complete.",
-  "recordings.Gone": "The sound is no longer on the server, so there is no waveform and no playback. Analyse the file again to have it.",
+  "recordings.audio_gone": "The sound is no longer on the server, so there is no waveform and no playback. Analyse the file again to have it.",
 
   "recordings.utterances": "Utterances",
   "recordings.by_utterance": "Share of every emotion by utterance",

@@ -14,6 +14,8 @@ export default {
   "recordings.sample.away": "无法获取示例：服务器没有响应。",
   "recordings.loading": "服务器正在启动。",
   "recordings.loading.do": "正在加载模型：{model}。文件会在这里等待并自动继续；第一次启动最慢。",
+  "recordings.off": "此服务器不接收录音。",
+  "recordings.off.do": "管理员已关闭此功能（files.enabled）。监控和麦克风可以使用。",
   "recordings.full": "服务器暂时没有空位。",
   "recordings.full.do": "向它发送录音的页面太多。文件会在这里等待并自动继续。",
   "recordings.questions": "常见问题",
@@ -106,7 +108,7 @@ export default {
   "recordings.smoothed": "图中已平滑；frames.csv 和 result.json 含每一帧的原始值。",
   "recordings.keys": "点击，或用键盘：← → 移动一秒，↑ ↓ 在语句间移动，空格播放，+ − 缩放。",
   "recordings.audio_failed": "无法获取声音，因此没有波形和播放；数据是完整的。",
-  "recordings.Gone": "服务器上已没有该声音，因此没有波形和播放。请重新分析文件。",
+  "recordings.audio_gone": "服务器上已没有该声音，因此没有波形和播放。请重新分析文件。",
 
   "recordings.utterances": "语句",
   "recordings.by_utterance": "每句话中每种情绪的占比",
