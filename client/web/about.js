@@ -1,4 +1,4 @@
-import { t } from "./language.js";
+import { known, t } from "./language.js";
 import { element } from "./parts/dom.js";
 import { name } from "./parts/labels.js";
 
@@ -11,7 +11,7 @@ export function about(node, { model, privacy, version, node: server }) {
     ["about.device", model.device],
     ["about.why", model.why],
     ["about.missing", model.missing_labels.map(name).join(", ")],
-    ["about.analysed", privacy.analyse_roles.join(", ")],
+    ["about.analysed", privacy.analyse_roles.map((role) => known(`role.${role}`, role)).join(", ")],
     ["about.kept", privacy.audio_kept ? t("about.yes") : t("about.none")],
     ["about.server", version === "0" ? server : `${server}, Emotide ${version}`],
   ];

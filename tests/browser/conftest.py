@@ -1,4 +1,4 @@
-"""One Chromium for all browser tests; a fresh profile, and no complaints, for each."""
+"""One Chromium for a module's tests; a fresh profile, and no complaints, for each."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 from tests.browser.browsing import Background, Tab, background, launch
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
+    """Not for the whole session: while it lives, no test on this thread may run an event loop."""
     with sync_playwright() as playwright:
         yield playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(playwright: Playwright) -> Iterator[Browser]:
     browser = launch(playwright)
     yield browser

@@ -22,6 +22,7 @@ from tests.running import CLIPS, RATE, ROOT, Server, clip, running_server
 
 IMAGES = ROOT / "docs" / "images"
 THEMES = ("light", "dark")
+WIDTH = 1000
 MOST_BYTES = 150_000
 PAUSE_S = 1.2
 
@@ -74,7 +75,7 @@ def streaming(server: Server, folder: Path) -> Iterator[None]:
 
 
 def visit(browser: Browser, url: str, theme: str, **options: object) -> Page:
-    settings = {"viewport": {"width": 1200, "height": 760}, "locale": "en-US", **options}
+    settings = {"viewport": {"width": WIDTH, "height": 660}, "locale": "en-US", **options}
     page = browser.new_context(color_scheme=theme, **settings).new_page()  # type: ignore[arg-type]
     page.goto(url)
     return page
@@ -82,7 +83,7 @@ def visit(browser: Browser, url: str, theme: str, **options: object) -> Page:
 
 def shoot(page: Page, name: str, height: int | None = None) -> None:
     if height:
-        page.set_viewport_size({"width": 1200, "height": height})
+        page.set_viewport_size({"width": WIDTH, "height": height})
         page.wait_for_timeout(600)
     path = IMAGES / f"{name}.png"
     page.mouse.move(2, 2)
@@ -109,14 +110,14 @@ def main() -> None:
             page.get_by_role("link", name="call-1041", exact=True).click()
             page.locator(".utterances tbody tr").nth(2).wait_for()
             page.wait_for_timeout(1_000)
-            shoot(page, f"detail-{theme}", 1000)
+            shoot(page, f"detail-{theme}", 860)
             page.close()
         for theme in THEMES:
             page = visit(browser, f"{server.url}#microphone", theme)
             page.get_by_role("button", name="Start").click()
             page.locator(".utterances tbody tr").nth(2).wait_for()
             page.wait_for_timeout(1_500)
-            shoot(page, f"microphone-{theme}", 1000)
+            shoot(page, f"microphone-{theme}", 860)
             page.close()
         browser.close()
 

@@ -24,9 +24,9 @@ ALLOW = "--use-fake-ui-for-media-stream"
 FAKE_RATE = 48_000
 
 KEEP_TRACKS = """
-const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
 window.tracks = [];
-navigator.mediaDevices.getUserMedia = async (wanted) => {
+const ask = navigator.mediaDevices?.getUserMedia.bind(navigator.mediaDevices);
+if (ask) navigator.mediaDevices.getUserMedia = async (wanted) => {
   window.wanted = wanted;
   const stream = await ask(wanted);
   window.tracks.push(...stream.getTracks());

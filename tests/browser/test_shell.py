@@ -150,15 +150,15 @@ def test_a_server_that_is_away_is_told_and_found_again(open_tab: OpenTab) -> Non
 class Guarded:
     """The answers of a server that wants a key, in front of one that does not."""
 
-    def __init__(self, page: Page, key: str) -> None:
+    def __init__(self, page: Page, key: str, info: dict[str, Any]) -> None:
         self.key = key
+        self._told = {**info, "login": True}
         self.tickets = 0
         page.route("**/v1/info", self._info)
         page.route("**/v1/token", self._token)
 
     def _info(self, route: Route) -> None:
-        told: dict[str, Any] = route.fetch().json()
-        route.fulfill(json={**told, "login": True})
+        route.fulfill(json=self._told)
 
     def _token(self, route: Route) -> None:
         assert route.request.method == "POST"
@@ -180,7 +180,7 @@ def test_a_server_that_wants_a_key_is_given_a_ticket(open_tab: OpenTab, server: 
       };
     """
     tab.page.add_init_script(offered)
-    guard = Guarded(tab.page, "right")
+    guard = Guarded(tab.page, "right", server.json("/v1/info"))
     tab.page.goto(server.url)
     dialog = tab.page.get_by_role("dialog", name="Sign in")
     expect(dialog).to_be_visible()
@@ -203,7 +203,7 @@ def test_a_server_that_wants_a_key_is_given_a_ticket(open_tab: OpenTab, server: 
 
 def test_who_gives_no_key_can_try_again(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
-    Guarded(tab.page, "right")
+    Guarded(tab.page, "right", server.json("/v1/info"))
     tab.page.goto(server.url)
     tab.page.get_by_role("button", name="Not now").click()
     expect(tab.page.locator("#status-text")).to_have_text("not signed in")

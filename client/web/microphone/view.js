@@ -62,6 +62,7 @@ class Run {
 
   constructor(page) {
     this.page = page;
+    this.#channel.keepMore();
     this.ended = new Promise((resolve) => (this.#finished = resolve));
   }
 

@@ -78,6 +78,7 @@ export class Detail {
     this.#clear();
     this.#session = stream.session;
     for (const [number, channel] of stream.channels) {
+      channel.keepMore();
       const panel = new Panel();
       this.#panels.set(number, panel);
       const title = element("h3", { className: "side" }, roleName(channel.role));

@@ -1,7 +1,8 @@
 import { Course } from "./course.js";
 import { current } from "./labels.js";
 
-const UTTERANCES = 200;
+const UTTERANCES = 40;
+const MORE_UTTERANCES = 500;
 const GAPS = 50;
 
 /** What is known of one analysed channel of a stream, from its events. Knows no page. */
@@ -24,8 +25,15 @@ export class Channel {
   /** Counts what was taken, so that what is shown is only drawn again when it is another. */
   changes = 0;
 
+  #keep = UTTERANCES;
+
   constructor(role) {
     this.role = role;
+  }
+
+  /** Keep more utterances from now on: somebody looks. Of hundreds of streams few are kept. */
+  keepMore() {
+    this.#keep = MORE_UTTERANCES;
   }
 
   /** Take one of the stream's events on this channel, which happened at `at` by our clock. */
@@ -79,7 +87,7 @@ export class Channel {
     const told = { utterance, audio_start_ms, audio_end_ms, scores, top, hints, quality, covered };
     this.utterances.push(told);
     this.utterances.sort((a, b) => a.utterance - b.utterance);
-    if (this.utterances.length > UTTERANCES) this.utterances.shift();
+    if (this.utterances.length > this.#keep) this.utterances.shift();
   }
 
   /** Frames of the newest utterance; windows overlap, and the newer one counts. */
