@@ -544,6 +544,10 @@ def test_an_option_that_cannot_be_had_says_why(open_tab: OpenTab, tmp_path: Path
         page = visit(open_tab(), server)
         expect(page.get_by_label("Noise suppression")).to_be_disabled()
         expect(page.locator(".options")).to_contain_text("does not offer it")
+        box = page.locator(".options").bounding_box()
+        # Another view's style sheet once stood its labels on end, letter below letter.
+        assert box is not None
+        assert box["height"] < 750
         page.locator("#recordings-file").set_input_files(record(tmp_path / "talk.wav"))
         expect(page.locator(".zone [role=alert]")).to_contain_text("only people who were told")
         expect(page.locator(".job")).to_have_count(0)

@@ -115,7 +115,7 @@ export class Opened {
       element("h3", {}, t("recordings.course")),
       element(
         "div",
-        { className: "controls" },
+        { className: "course-bar" },
         this.play,
         this.time,
         element("span", { className: "space" }),

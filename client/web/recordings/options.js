@@ -69,7 +69,7 @@ function choice(input, label, about) {
 function field(name, select) {
   return element(
     "label",
-    { className: "field" },
+    { className: "asked" },
     element("span", { className: "legend" }, t(`recordings.option.${name}`)),
     Object.assign(select, { name }),
     element("span", { className: "soft" }, t(`recordings.option.${name}.about`)),
