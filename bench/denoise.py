@@ -86,7 +86,7 @@ def rnnoise(module: Any) -> Suppress:
 
 def webrtc(module: Any) -> Suppress:
     def run(audio: Samples) -> Samples:
-        suppressor = module.AudioProcessor(0, 2)
+        suppressor = module.AudioProcessor(0, 2)  # no gain control, "moderate" suppression
         pcm = np.clip(np.rint(audio * 32767), -32768, 32767).astype("<i2")
         whole = len(pcm) // 160 * 160
         out = [

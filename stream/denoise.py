@@ -9,8 +9,8 @@ import numpy as np
 
 from stream.types import SAMPLE_RATE, Samples
 
-FILTER, SETTINGS = "afftdn", "nr=12:nf=-50:tn=1"
-"""FFmpeg's spectral subtraction: 12 dB at most, from a noise floor that it follows by itself."""
+FILTER, SETTINGS = "afftdn", "nr=12:nf=-40:tr=1"
+"""FFmpeg's spectral subtraction, with a noise floor that it follows by itself."""
 
 DELAY = 400
 """Samples by which the filter's output lags its input."""

@@ -236,11 +236,11 @@ class Gate:
 class Client:
     """One WebSocket. A task of its own reads and checks every event as soon as it comes."""
 
-    def __init__(self, socket: ClientConnection, subscriber: bool) -> None:
+    def __init__(self, socket: ClientConnection, direction: Direction) -> None:
         self.socket = socket
         self.checks = True
         """Whether events are held against the contract; a test in a hurry says False."""
-        self._direction: Direction = "to_subscriber" if subscriber else "to_producer"
+        self._direction = direction
         self.events: list[Event] = []
         self.times: list[float] = []
         self._news = asyncio.Condition()
@@ -339,6 +339,11 @@ class Client:
         return json.dumps(last)
 
 
+DIRECTIONS: Mapping[str, Direction] = {
+    "/v1/subscribe": "to_subscriber",
+    "/v1/files": "to_uploader",
+}
+
 BRIEF = ("type", "seq", "code", "message", "fatal", "reason", "audio_ms", "trigger", "sub")
 
 
@@ -353,7 +358,7 @@ async def connect(
     url = server.ws + path + (f"?{urlencode(query)}" if query else "")
     options = {"compression": None, "max_size": None, "max_queue": None, **options}
     socket = await websocket(url, open_timeout=10, close_timeout=5, **options)
-    client = Client(socket, path == "/v1/subscribe")
+    client = Client(socket, DIRECTIONS.get(path, "to_producer"))
     try:
         yield client
     finally:
