@@ -141,7 +141,8 @@ class View {
     this.away.hidden = !["away", "locked"].includes(state);
     if (this.away.hidden) return;
     this.#explain(state);
-    if (state === "away") this.#ask();
+    // A connection that merely broke is back with the first try.
+    if (state === "away" && seconds > 1) this.#ask();
   }
 
   /** Away it may be because it starts, is full or takes none; then it says so elsewhere. */
