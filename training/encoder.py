@@ -84,12 +84,20 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(mel_filters(mels)), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
+        return self.levelled(self.levels(audio))
+
+    def levels(self, audio: Tensor) -> Tensor:
+        """log10 of the mel powers, before any row is measured against its loudest."""
         # As many frames as hops: the one Whisper computes last and drops is never computed.
         padded = functional.pad(audio[:, None], (FFT // 2, FFT // 2 - HOP), mode="reflect")
         waves = functional.conv1d(padded, self.basis, stride=HOP)
         cosines, sines = waves.chunk(2, dim=1)
         power = self.filters.T @ (cosines.square() + sines.square())
-        levels = power.clamp(min=QUIETEST).log10()
+        return power.clamp(min=QUIETEST).log10()
+
+    @staticmethod
+    def levelled(levels: Tensor) -> Tensor:
+        """What the encoder hears of `levels`."""
         loudest = levels.amax(dim=(1, 2), keepdim=True).clamp(min=FLOOR)
         # The loudest mel lies at 1.9, as it does for speech of unit variance on Whisper's scale.
         return (levels - loudest).clamp(min=-8.0) / 4.0 + 1.9
@@ -140,7 +148,11 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
 
     def forward(self, audio: Tensor) -> Tensor:
-        x = functional.gelu(self.conv1(self.mel(audio)))
+        return self.encode(self.mel(audio))
+
+    def encode(self, mels: Tensor) -> Tensor:
+        """Frames of log-mels float32[rows, mels, samples // HOP]."""
+        x = functional.gelu(self.conv1(mels))
         x = functional.gelu(self.conv2(x)).transpose(1, 2)
         x = x + self.positions[: x.shape[1]]
         outputs = []
