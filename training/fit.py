@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,27 +34,44 @@ FRAMES = (50, 100, 150)
 SHARES = (0.3, 0.4, 0.3)
 
 
+def loss_of(logits: Tensor, truth: Tensor, labels: Sequence[str], recipe: Recipe) -> Tensor:
+    """Cross-entropy of the labels, and of aroused against calm."""
+    loss = functional.cross_entropy(logits, truth, label_smoothing=recipe.smoothing)
+    sides = [[i for i, name in enumerate(labels) if name in side] for side in (AROUSED, CALM)]
+    up, down = (torch.isin(truth, torch.tensor(side)) for side in sides)
+    told = up | down
+    if all(sides) and told.any():
+        aroused, calm = (logits[told][:, side].logsumexp(dim=1) for side in sides)
+        aim = up[told].float() * 0.9 + 0.05
+        extra = functional.binary_cross_entropy_with_logits(aroused - calm, aim)
+        loss = loss + recipe.activation * extra
+    return loss
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be learnt: of the bank's clips those in `chosen` int[n]; `truth` int[clips] are
+    indices into `labels`."""
+
+    bank: Bank
+    truth: Ints
+    chosen: Ints
+    labels: Sequence[str]
+
+
 class Trainer:
     """A model, its moving average and its optimiser, all as of `step`.
 
-    `truth` int[clips] are indices into `labels`; `chosen` the clips to learn from. Every step
-    draws from a generator of its own, so a resumed run equals one that was never interrupted.
+    Every step draws from a generator of its own, so a resumed run equals one that was never
+    interrupted.
     """
 
-    def __init__(
-        self,
-        bank: Bank,
-        truth: Ints,
-        chosen: Ints,
-        labels: Sequence[str],
-        encoder: Path,
-        recipe: Recipe,
-        seed: int,
-    ) -> None:
-        self.bank, self.truth, self.chosen = bank, truth, chosen
-        self.labels, self.recipe, self.seed = labels, recipe, seed
+    def __init__(self, task: Task, encoder: Path, recipe: Recipe, seed: int) -> None:
+        self.task, self.recipe, self.seed = task, recipe, seed
+        labels = task.labels
         self.step = 0
-        chance = 1.0 / np.bincount(truth[chosen], minlength=len(labels))[truth[chosen]]
+        truth = task.truth[task.chosen]
+        chance = 1.0 / np.bincount(truth)[truth]
         self.chance = chance / chance.sum()
         torch.manual_seed(seed)
         frozen = load_encoder(encoder)
@@ -97,17 +116,17 @@ class Trainer:
         self, rng: Generator, rows: int, frames: int, sounds: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Log-mels of windows, which frames count, and their labels; labels are drawn evenly."""
-        bank, count = self.bank, rows - sounds
-        clips = rng.choice(self.chosen, count, p=self.chance)
+        bank, count = self.task.bank, rows - sounds
+        clips = rng.choice(self.task.chosen, count, p=self.chance)
         copies = rng.integers(len(bank.speech), size=count)
         levels = bank.speech[copies, clips][..., -2 * frames :]
         counted = bank.counted[copies, clips][:, -frames:]
-        truth = self.truth[clips]
+        truth = self.task.truth[clips]
         if sounds:
             which = rng.integers(len(bank.sounds), size=sounds)
             levels = np.concatenate([levels, bank.sounds[which][..., -2 * frames :]])
             counted = np.concatenate([counted, np.ones((sounds, frames), np.bool_)])
-            truth = np.append(truth, [self.labels.index("unknown")] * sounds)
+            truth = np.append(truth, [self.task.labels.index("unknown")] * sounds)
         mels = LogMel.levelled(torch.from_numpy(levels.astype(np.float32)))
         return mels, torch.from_numpy(counted).float(), torch.from_numpy(truth)
 
@@ -122,27 +141,12 @@ class Trainer:
                 mels[row, low : low + wide] = mean
                 mels[row, :, begin : begin + long] = mean
 
-    def _loss(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Cross-entropy of the labels, and of aroused against calm."""
-        loss = functional.cross_entropy(logits, truth, label_smoothing=self.recipe.smoothing)
-        sides = [[i for i, name in enumerate(self.labels) if name in s] for s in (AROUSED, CALM)]
-        if self.recipe.activation and all(sides):
-            up, down = (torch.isin(truth, torch.tensor(side)) for side in sides)
-            aroused, calm = (logits[:, side].logsumexp(dim=1) for side in sides)
-            told = up | down
-            if told.any():
-                aim = up[told].float() * 0.9 + 0.05
-                margin = (aroused - calm)[told]
-                extra = functional.binary_cross_entropy_with_logits(margin, aim)
-                loss = loss + self.recipe.activation * extra
-        return loss
-
     def _schedule(self) -> bool:
         """Set the rates for this step; whether the encoder learns in it."""
         recipe, step = self.recipe, self.step
         warm = min(recipe.warmup, recipe.steps // 2)
         done = max(0.0, (step - warm) / max(1, recipe.steps - warm))
-        cosine = 0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * done))
+        cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done))
         learns = step >= warm and recipe.encoder_rate > 0
         for number, (group, rate) in enumerate(
             zip(self.optimiser.param_groups, self.rates, strict=True)
@@ -158,14 +162,15 @@ class Trainer:
         torch.manual_seed(int(rng.integers(2**31)))
         learns = self._schedule()
         frames = int(rng.choice(FRAMES, p=SHARES))
-        sounds = rng.binomial(recipe.batch, recipe.unknown) if len(self.bank.sounds) else 0
+        sounds = rng.binomial(recipe.batch, recipe.unknown) if len(self.task.bank.sounds) else 0
         mels, counted, truth = self._draw(rng, recipe.batch, frames, min(sounds, recipe.batch - 1))
         self._hide(rng, mels)
         self.model.train()
         with torch.set_grad_enabled(learns):
             encoded = self.model.encoder.encode(mels)
         logits = torch.einsum("btl,bt->bl", self.model.head(encoded), counted)
-        loss = self._loss(logits / counted.sum(dim=1, keepdim=True), truth)
+        mean = logits / counted.sum(dim=1, keepdim=True)
+        loss = loss_of(mean, truth, self.task.labels, recipe)
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -213,8 +218,6 @@ def fit(trainer: Trainer, path: Path, name: str) -> Emotion:
             if trainer.step % SAVED_EVERY == 0:
                 trainer.save(checkpoint)
     model = trainer.finished()
-    unfinished = path.with_suffix(".part.npz")
-    save_model(unfinished, model)
-    unfinished.replace(path)
+    save_model(path, model)
     checkpoint.unlink(missing_ok=True)
     return model

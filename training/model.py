@@ -37,7 +37,11 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, frames: Tensor) -> Tensor:
-        x = self.dropout(self.project(frames)).transpose(1, 2)
+        return self.score(self.project(frames))
+
+    def score(self, projected: Tensor) -> Tensor:
+        """Logits of frames that were projected before."""
+        x = self.dropout(projected).transpose(1, 2)
         x = functional.gelu(self.conv(x)).transpose(1, 2)
         logits: Tensor = self.out(self.dropout(x))
         return logits
@@ -71,10 +75,12 @@ class Emotion(nn.Module):
 
 
 def save_model(path: Path, model: Emotion) -> None:
-    """Write the encoder's shape and all weights as one npz."""
+    """Write the encoder's shape and all weights as one npz, whole or not at all."""
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     weights |= {f"shape.{k}": np.array(v) for k, v in asdict(model.encoder.shape).items()}
-    np.savez(path, allow_pickle=False, **weights)
+    unfinished = path.with_suffix(".part.npz")
+    np.savez(unfinished, allow_pickle=False, **weights)
+    unfinished.replace(path)
 
 
 def load_model(path: Path) -> Emotion:

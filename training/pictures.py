@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib import pyplot as plt
 
-mpl.use("svg")
+from training.measure import Bin, Floats
+
 mpl.rcParams |= {"svg.hashsalt": "emotide", "svg.fonttype": "none", "font.size": 9}
-
-from matplotlib import pyplot as plt  # noqa: E402: after the choice of the drawing engine
-
-from training.measure import Bin, Floats  # noqa: E402
 
 
 def save(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    plt.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    plt.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close()
     # matplotlib leaves spaces at the ends of lines.
     path.write_text("".join(f"{line.rstrip()}\n" for line in path.read_text().splitlines()))

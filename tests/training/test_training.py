@@ -17,7 +17,7 @@ from training.augment import coded, degrade, line, telephone, tempo, voiced
 from training.bank import fill_bank
 from training.data import LENGTHS, cut, mirrored, read_manifest
 from training.encoder import Encoder, LogMel, Shape, save_encoder
-from training.fit import Trainer, fit
+from training.fit import Task, Trainer, fit
 from training.measure import activation, activation_recall, confusion, fit_temperature, measure
 from training.model import load_model
 from training.recipe import Recipe
@@ -52,6 +52,7 @@ def test_trains_exports_and_evaluates_a_model_the_server_loads(
     trained, model = tmp_path / "trained", tmp_path / "model"
     arguments = ("--manifest", MANIFEST, "--encoder", encoder, "--out", trained, "--folds", "2")
     few = ("--copies", "2", "--sounds", "4", "--steps", "20", "--batch", "4", "--threads", "1")
+    few += ("--settle-steps", "10", "--settle-copies", "1")
     run("training.train", *arguments, *few)
     run("training.export", "--trained", trained, "--out", model)
 
@@ -77,7 +78,7 @@ def trainer(folder: Path, encoder: Path) -> Trainer:
     clips = read_manifest(MANIFEST)
     bank = fill_bank(folder, clips, 80, TINY, seed=0)
     truth = np.array([LABELS.index(clip.emotion) for clip in clips])
-    return Trainer(bank, truth, np.arange(len(clips)), LABELS, encoder, TINY, seed=3)
+    return Trainer(Task(bank, truth, np.arange(len(clips)), LABELS), encoder, TINY, seed=3)
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(
