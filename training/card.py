@@ -159,6 +159,9 @@ def write_card(
         "shift": about["unknown_shift"],
         "dim": about["dim"],
         "size": f"{size / 1e6:.1f} MB",
+        "speakers": ", ".join(
+            sorted({c.speaker for x in scored if x.corpus not in UNSEEN for c in x.clips})
+        ),
         "aims": aims(scored),
         "four": table(scored),
         "by_sex": by(scored, "sex", lambda clip: clip.gender.replace("?", "") or "not given"),
