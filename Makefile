@@ -60,7 +60,11 @@ $(VENV)/dev: $(VENV)/core
 
 # A missing part is a failure that names its remedy, never a test that is quietly skipped.
 system:
-	@PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto >/dev/null || { \
-	  echo "Installing mosquitto (the MQTT tests run a real broker) ..."; \
-	  $(APT) update -qq && $(APT) install -y -qq mosquitto >/dev/null; } || { \
-	  echo "The tests need mosquitto: apt-get install mosquitto"; exit 1; }
+	@PATH="$$PATH:/usr/sbin:/sbin"; \
+	need() { command -v $$1 >/dev/null || { \
+	  echo "Installing $$2 ($$3) ..."; \
+	  $(APT) update -qq && $(APT) install -y -qq $$2 >/dev/null; } || { \
+	  echo "The tests need $$2: apt-get install $$2"; exit 1; }; }; \
+	need mosquitto mosquitto "the MQTT tests run a real broker"; \
+	need chromium chromium "the page's tests run in a real browser"; \
+	need node nodejs "the page's modules are tested by themselves"

@@ -33,12 +33,17 @@ class Connection(ServerConnection):
     """A server's connection whose answer may take longer than its request may."""
 
     async def handshake(self, *args: Any, **kwargs: Any) -> None:
-        async with asyncio.timeout(REQUEST_S):
-            await asyncio.wait(
-                [self.request_rcvd, self.connection_lost_waiter],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        await super().handshake(*args, **kwargs)
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                await asyncio.wait(
+                    [self.request_rcvd, self.connection_lost_waiter],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            await super().handshake(*args, **kwargs)
+        except asyncio.CancelledError:
+            # The server ends, and closes only connections that have asked for something.
+            self.transport.abort()
+            raise
 
 
 @dataclass

@@ -18,11 +18,12 @@ from websockets.http11 import Request, Response
 ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "client" / "web"
 CONTRACT = ROOT / "docs" / "asyncapi.yaml"
+QUESTIONS = ROOT / "docs" / "questions.md"
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 POLICY = (
-    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; "
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; media-src blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 SECURITY = {
@@ -77,9 +78,14 @@ class Pages:
         self._stream = stream
         self._metrics = metrics
         self._files = _load(WEB)
-        if CONTRACT.is_file():
-            content = CONTRACT.read_bytes()
-            self._files["/asyncapi.yaml"] = _File(content, "application/yaml", _etag(content))
+        for path, kind in (
+            (CONTRACT, "application/yaml"),
+            # As text, so that a browser shows it instead of saving it.
+            (QUESTIONS, "text/plain; charset=utf-8"),
+        ):
+            if path.is_file():
+                content = path.read_bytes()
+                self._files[f"/{path.name}"] = _File(content, kind, _etag(content))
 
     def answer(self, request: Request) -> Response:
         """The response to a GET or HEAD; other methods are refused."""

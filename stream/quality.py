@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,3 +137,14 @@ def hints(quality: Quality, top: float | None) -> tuple[str, ...]:
         "low_confidence": top is not None and top < LOW_CONFIDENCE,
     }
     return tuple(name for name, doubtful in doubts.items() if doubtful)
+
+
+def gain_is_automatic(attrs: Mapping[str, Any]) -> bool:
+    """Whether a stream's attributes say that its level was regulated before it came here.
+
+    `autoGainControl`, by itself or in `capture`, as browsers report it of a microphone (W3C Media
+    Capture and Streams, MediaTrackSettings).
+    """
+    capture = attrs.get("capture")
+    told = capture if isinstance(capture, Mapping) else attrs
+    return told.get("autoGainControl") is True

@@ -302,8 +302,10 @@ def admitted(config: Config, options: FileOptions, model: ModelInfo, channels: i
             param="options.denoise",
             fatal=False,
         )
+    # Of a recording in which nothing is apart, roles of its two sides say nothing.
+    roles = options.roles if len(options.roles) <= channels else ()
     wanted = SessionConfig(
-        audio=Audio(channels=channels, roles=options.roles),
+        audio=Audio(channels=channels, roles=roles),
         analysis=Analysis(frames=True, embeddings=options.embedding),
         consent=Consent(disclosed=options.disclosed),
     )

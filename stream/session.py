@@ -21,6 +21,7 @@ from stream.metrics import Metrics
 from stream.pace import Pace
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission
+from stream.quality import gain_is_automatic
 from stream.refusals import ProtocolError
 from stream.rolling import activation
 from stream.scoring import Scoring
@@ -229,6 +230,12 @@ class Session:
             },
             private=("resume_token",),
         )
+        if gain_is_automatic(self._wanted.attrs):
+            self.warn(
+                "agc_suspected",
+                "attrs say that the recording side regulates its gain by itself, which hides how "
+                "loud the voice is: ask for autoGainControl: false",
+            )
 
     def describe(self) -> Body:
         """The session as it is in force."""

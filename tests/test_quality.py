@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.quality import QualityMeter, dbfs, frame_power, hints
+from stream.quality import QualityMeter, dbfs, frame_power, gain_is_automatic, hints
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
 from tests.signals import at_rate, clip_audio, clips, int16, noise, silence, sine
 
@@ -194,3 +195,21 @@ GOOD = Quality(rms_dbfs=-20.0, clipped=0.0, snr_db=30.0, band="wide", speech_s=3
 def test_hints_name_every_reason_to_doubt(change, top, expected) -> None:
     quality = Quality(**{name: getattr(GOOD, name) for name in GOOD.__slots__} | change)
     assert hints(quality, top) == expected
+
+
+@pytest.mark.parametrize(
+    ("attrs", "automatic"),
+    [
+        ({"capture": {"autoGainControl": True}}, True),
+        ({"autoGainControl": True}, True),
+        ({"capture": {"autoGainControl": False}}, False),
+        ({"capture": {"sampleRate": 48000}}, False),
+        ({"capture": "yes"}, False),
+        ({"autoGainControl": "true"}, False),
+        ({}, False),
+    ],
+)
+def test_automatic_gain_is_known_by_what_the_producer_says(
+    attrs: dict[str, Any], automatic: bool
+) -> None:
+    assert gain_is_automatic(attrs) is automatic

@@ -1,28 +1,24 @@
-import { element, say } from "./dom.js";
-import { name } from "./labels.js";
-import { words } from "./words.js";
+import { known, t } from "./language.js";
+import { element } from "./parts/dom.js";
+import { name } from "./parts/labels.js";
 
-/** Fill in what runs here; called at every connect, because a restart may change it. */
-export async function about(node, notice) {
-  const response = await fetch("v1/info");
-  if (!response.ok) return;
-  const { model, privacy, version, node: server, notice: text } = await response.json();
-  if (text) say(notice, text);
+/** Say what runs here: the model, its licence and what is analysed; `info` is `/v1/info`. */
+export function about(node, { model, privacy, version, node: server }) {
   if (!model) return;
   const facts = [
-    [words.model, `${model.id} (${model.revision})`],
-    [words.licence, model.licence],
-    [words.device, model.device],
-    [words.why, model.why],
-    [words.missing, model.missing_labels.map(name).join(", ")],
-    [words.analysed, privacy.analyse_roles.join(", ")],
-    [words.kept, privacy.audio_kept ? "" : words.no],
-    [words.server, version === "0" ? server : `${server}, Emotide ${version}`],
+    ["about.model", `${model.id} (${model.revision})`],
+    ["about.licence", model.licence],
+    ["about.device", model.device],
+    ["about.why", model.why],
+    ["about.missing", model.missing_labels.map(name).join(", ")],
+    ["about.analysed", privacy.analyse_roles.map((role) => known(`role.${role}`, role)).join(", ")],
+    ["about.kept", privacy.audio_kept ? t("about.yes") : t("about.none")],
+    ["about.server", version === "0" ? server : `${server}, Emotide ${version}`],
   ];
-  const shown = facts.filter(([, value]) => value);
   const list = element("dl");
-  for (const [term, value] of shown) {
-    list.append(element("div", {}, element("dt", {}, term), element("dd", {}, value)));
+  for (const [term, value] of facts) {
+    if (!value) continue;
+    list.append(element("div", {}, element("dt", {}, t(term)), element("dd", {}, value)));
   }
   node.replaceChildren(list);
 }

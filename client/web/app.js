@@ -1,72 +1,95 @@
 import { about } from "./about.js";
-import { say } from "./dom.js";
-import { Feed, address } from "./feed.js";
-import { Row } from "./rows.js";
-import { Streams } from "./streams.js";
-import { Summary } from "./summary.js";
-import { words } from "./words.js";
-
-const MAX_ROWS = 60;
-const DEFAULT_HOSTS = ["localhost:8765", "127.0.0.1:8765"];
+import { LANGUAGES, choose, language, onLanguage, t, tag, translate } from "./language.js";
+import { mount as mountMicrophone } from "./microphone/view.js";
+import { Feed } from "./monitor/feed.js";
+import { mount as mountMonitor } from "./monitor/view.js";
+import { element, say } from "./parts/dom.js";
+import { mount as mountRecordings } from "./recordings/view.js";
+import { askWith, info } from "./server.js";
+import { signIn } from "./sign-in.js";
 
 const at = (id) => document.getElementById(id);
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-const streams = new Streams();
-const summary = new Summary(at("summary"));
-const rows = new Map();
-let connected = false;
+/** Made when first wanted; `mount(element)` may return `{ show(rest), hide() }`. */
+const VIEWS = {
+  monitor: (node) => mountMonitor(node, feed),
+  microphone: mountMicrophone,
+  recordings: mountRecordings,
+};
+const mounted = new Map();
 
-const feed = new Feed({ rate_hz: 2 }, (message) => streams.take(message, Date.now()), connection);
+askWith(signIn(at("login")));
 
-function connection(state, seconds) {
-  connected = state === "live";
-  at("status").dataset.state = state;
-  say(at("status-text"), state === "waiting" ? words.waiting(seconds) : words[state]);
-  at("retry").hidden = state !== "waiting";
-  // The page stays as it is when this fails: the next connect asks again.
-  if (connected) about(at("about"), at("notice")).catch(() => {});
+// The connection lives as long as the page, whatever is looked at.
+const feed = new Feed();
+let state = { state: "connecting", seconds: 0 };
+let known = null;
+feed.changed.add((name, seconds) => {
+  const before = state.state;
+  state = { state: name, seconds };
+  status();
+  // A restart may have changed what runs; the page stays as it is when this fails.
+  if (name === "live" && before !== "live") info(true).then(tell, () => {});
+});
+
+function tell(told) {
+  known = told;
+  about(at("about"), told);
 }
 
-function show(now) {
-  streams.tidy(now);
-  const all = streams.all;
-  const shown = all.slice(0, MAX_ROWS);
-  const kept = new Set(shown.map((stream) => stream.session));
-  for (const [session, row] of rows) {
-    if (kept.has(session)) continue;
-    row.node.remove();
-    rows.delete(session);
+function status() {
+  at("status").dataset.state = state.state;
+  say(at("status-text"), t(`status.${state.state}`, { s: state.seconds }));
+  at("retry").hidden = !["waiting", "locked"].includes(state.state);
+}
+
+/** `#monitor/call-7` is the view `monitor` and, in it, `call-7`. */
+function route() {
+  const [wanted, ...rest] = location.hash.slice(1).split("/");
+  const name = wanted in VIEWS ? wanted : "monitor";
+  return { name, rest: decodeURIComponent(rest.join("/")) };
+}
+
+function go() {
+  const { name, rest } = route();
+  for (const link of at("views").children) {
+    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
-  for (const stream of shown) {
-    let row = rows.get(stream.session);
-    if (!row) {
-      rows.set(stream.session, (row = new Row(stream)));
-      at("streams").append(row.node);
-    }
-    row.show(stream, now);
+  for (const other of Object.keys(VIEWS)) {
+    const node = at(`view-${other}`);
+    if (other !== name && !node.hidden) mounted.get(other)?.hide?.();
+    node.hidden = other !== name;
   }
-  const live = streams.live;
-  say(at("count"), connected || all.length ? words.count(live.length) : "");
-  at("empty").hidden = all.length > 0 || !connected;
-  at("more").hidden = all.length <= MAX_ROWS;
-  say(at("more"), words.more(all.length - MAX_ROWS));
-  at("streams").dataset.connected = connected;
-  summary.tell(live, connected, now);
+  document.title = `${t(`shell.${name}`)} · Emotide`;
+  if (!mounted.has(name)) mounted.set(name, VIEWS[name](at(`view-${name}`)));
+  mounted.get(name)?.show?.(rest);
 }
 
-function run() {
-  // A hidden page draws nothing; the streams are followed all the same.
-  if (!document.hidden) show(Date.now());
-  setTimeout(run, calm.matches ? 1000 : 250);
+function speak() {
+  document.documentElement.lang = tag();
+  translate(document);
+  document.title = `${t(`shell.${route().name}`)} · Emotide`;
+  for (const button of at("languages").children) {
+    button.setAttribute("aria-pressed", button.dataset.language === language());
+  }
+  status();
+  if (known) tell(known);
 }
 
-if (!DEFAULT_HOSTS.includes(location.host)) {
-  const command = at("replay-command");
-  const server = address("").replace(/\/$/, "");
-  say(command, `${command.textContent} ${server}`);
+for (const [key, { name, tag: lang }] of Object.entries(LANGUAGES)) {
+  const button = element("button", { type: "button", lang, onclick: () => choose(key) }, name);
+  button.dataset.language = key;
+  at("languages").append(button);
 }
-say(at("stream-address"), address("v1/stream?sample_rate=16000"));
 at("retry").addEventListener("click", () => feed.connect());
+at("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  at("main").focus();
+});
+addEventListener("hashchange", go);
+addEventListener("emotide:on-air", ({ detail }) => (at("on-air").hidden = !detail));
+onLanguage(speak);
+speak();
 feed.connect();
-run();
+go();

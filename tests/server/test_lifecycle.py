@@ -337,3 +337,15 @@ def test_second_signal_leaves_at_once(tmp_path: Path) -> None:
     env = {"EMOTEST_BLOCK": str(gate.path)}
     with running_server(model="tests.plugins:blocked", env=env) as server:
         run(session(server))
+
+
+def test_a_connection_that_never_asked_for_anything_is_closed_at_the_end() -> None:
+    """Browsers connect in advance. Such a connection was left open, with a warning on stderr."""
+    with running_server() as server, socket.create_connection((server.host, server.port)) as idle:
+        time.sleep(0.1)
+        server.signal()
+        assert server.exit() == 0
+        assert not server.noise
+        idle.settimeout(5)
+        with contextlib.suppress(ConnectionResetError):
+            assert idle.recv(1) == b""

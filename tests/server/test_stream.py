@@ -89,6 +89,21 @@ def test_update_configures_and_is_answered_with_what_is_in_force(server: Server)
     run(session())
 
 
+@pytest.mark.parametrize("regulated", [True, False])
+def test_a_microphone_with_automatic_gain_is_warned_of(server: Server, regulated: bool) -> None:
+    """Browsers may regulate the level although they were asked not to; the producer is told."""
+
+    async def session() -> list[Event]:
+        async with connect(server) as client:
+            attrs = {"capture": {"autoGainControl": regulated, "sampleRate": 48_000}}
+            await client.say("session.update", session={"attrs": attrs})
+            await client.until("session.updated")
+            await client.close_session()
+            return client.of("warning")
+
+    assert [event["code"] for event in run(session())] == ["agc_suspected"] * regulated
+
+
 def test_query_is_a_shortcut_for_update(server: Server) -> None:
     async def session() -> None:
         query = [

@@ -1,0 +1,27 @@
+import { LABELS } from "./labels.js";
+
+const NAMES = [...LABELS, "text", "soft", "line", "track", "card", "accent", "danger"];
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const listeners = new Set();
+let cached = null;
+
+/** The colours of the style sheet, by name, for what is drawn on a canvas. */
+export function palette() {
+  if (cached) return cached;
+  const style = getComputedStyle(document.documentElement);
+  cached = Object.fromEntries(
+    NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim() || "#888"]),
+  );
+  return cached;
+}
+
+/** Call `listener` when the colours have changed; returns what ends that. */
+export function onPalette(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+dark.addEventListener("change", () => {
+  cached = null;
+  for (const listener of listeners) listener();
+});

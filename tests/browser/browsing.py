@@ -1,0 +1,171 @@
+"""The system's Chromium on the real page, with everything it complains of kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import threading
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+
+T = TypeVar("T")
+
+FLAGS = (
+    "--no-sandbox",  # tests run as root in containers
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+PHONE = {"width": 360, "height": 740}
+DESK = {"width": 1200, "height": 800}
+
+WATCH_POLICY = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
+"""
+
+
+def launch(playwright: Playwright, *flags: str) -> Browser:
+    """The system's Chromium, headless; nothing is downloaded."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert found, "the browser tests need Chromium: apt-get install chromium"
+    return playwright.chromium.launch(executable_path=found, args=[*FLAGS, *flags])
+
+
+class Tab:
+    """A page of its own profile. `complaints` is all that must not happen on it.
+
+    These are errors and warnings of the console, exceptions, violations of the page's policy, and
+    requests to another host. A test that provokes some names a part of each in `expected`.
+    """
+
+    def __init__(self, browser: Browser, **options: Any) -> None:
+        settings = {"viewport": DESK, "locale": "en-US", "color_scheme": "light", **options}
+        self.context: BrowserContext = browser.new_context(**settings)
+        self.context.set_default_timeout(20_000)
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.expected: list[str] = []
+        self._hosts: set[str | None] = set()
+        self.page.add_init_script(WATCH_POLICY)
+        self.page.on("console", lambda said: self._console(said.type, said.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
+        self.page.on("request", lambda request: self._hosts.add(urlsplit(request.url).hostname))
+
+    def _console(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.complaints.append(f"{kind}: {text}")
+
+    @property
+    def unexpected(self) -> list[str]:
+        """Complaints that the test did not name, and hosts that are not ours."""
+        foreign = [f"request to {host}" for host in self._hosts - {"127.0.0.1", "localhost", None}]
+        heard = foreign + self.complaints
+        return [said for said in heard if not any(part in said for part in self.expected)]
+
+    def close(self) -> None:
+        self.context.close()
+
+
+def findings(page: Page) -> list[str]:
+    """What axe-core finds that is serious or critical, with the elements."""
+    # A colour on its way to another is none of the page's.
+    page.wait_for_timeout(300)
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['impact']} {rule['id']}: {rule['help']}: "
+        + "; ".join(node["html"][:160] for node in rule["nodes"][:4])
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+def too_wide(page: Page) -> int:
+    """CSS pixels by which the page is wider than its window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+
+
+class Relay:
+    """TCP to a server on this machine, through our hands; runs on a `Background`."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.open = True
+        """While this is False, whoever connects is hung up on."""
+
+    async def start(self) -> int:
+        """Listen; the port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def cut(self) -> None:
+        """Break all connections without a goodbye."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self.cut()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.open:
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, back}
+        await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+        self._writers -= {writer, back}
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+class Background:
+    """An event loop in a thread of its own: Playwright's blocking calls occupy the test's."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
+        return self.start(coroutine).result(timeout)
+
+    def stop(self) -> None:
+        async def cancel() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        self.run(cancel())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@contextlib.contextmanager
+def background() -> Iterator[Background]:
+    loop = Background()
+    try:
+        yield loop
+    finally:
+        loop.stop()

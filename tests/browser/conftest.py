@@ -1,0 +1,47 @@
+"""One Chromium for a module's tests; a fresh profile, and no complaints, for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Playwright, sync_playwright
+
+from tests.browser.browsing import Background, Tab, background, launch
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    """Not for the whole session: while it lives, no test on this thread may run an event loop."""
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    browser = launch(playwright)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def open_tab(chromium: Browser) -> Iterator[Callable[..., Tab]]:
+    """`open_tab(browser=…, **context_options)`; at the end none may have complained."""
+    tabs: list[Tab] = []
+
+    def open_one(browser: Browser | None = None, **options: Any) -> Tab:
+        tabs.append(Tab(browser or chromium, **options))
+        return tabs[-1]
+
+    yield open_one
+    unexpected = [said for tab in tabs for said in tab.unexpected]
+    for tab in tabs:
+        tab.close()
+    assert not unexpected, "\n".join(unexpected)
+
+
+@pytest.fixture
+def loop() -> Iterator[Background]:
+    with background() as running:
+        yield running

@@ -1,0 +1,284 @@
+"""The microphone in a real browser: Chromium's fake device plays a real voice to a real server."""
+
+from __future__ import annotations
+
+import re
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import aiomqtt
+import numpy as np
+import orjson
+import pytest
+import soxr
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect
+
+from tests.browser.browsing import PHONE, Background, Relay, Tab, findings, launch, too_wide
+from tests.running import RATE, Server, clip, running_server
+from tests.sinks.broker import Broker, free_port
+
+OpenTab = Callable[..., Tab]
+DEVICE = "--use-fake-device-for-media-stream"
+ALLOW = "--use-fake-ui-for-media-stream"
+FAKE_RATE = 48_000
+
+KEEP_TRACKS = """
+window.tracks = [];
+const ask = navigator.mediaDevices?.getUserMedia.bind(navigator.mediaDevices);
+if (ask) navigator.mediaDevices.getUserMedia = async (wanted) => {
+  window.wanted = wanted;
+  const stream = await ask(wanted);
+  window.tracks.push(...stream.getTracks());
+  return stream;
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An angry EmoDB sentence with pauses, as the fake device wants it."""
+    pause = np.random.default_rng(3).integers(-8, 9, RATE).astype(np.int16)
+    speech = np.concatenate([pause, clip("03a01Wa.flac"), pause]).astype(np.float32) / 32768
+    pcm = (soxr.resample(speech, RATE, FAKE_RATE) * 32767).astype("<i2")
+    path = tmp_path_factory.mktemp("voice") / "voice.wav"
+    with wave.open(str(path), "wb") as wav:
+        wav.setparams((1, 2, FAKE_RATE, 0, "NONE", ""))
+        wav.writeframes(pcm.tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def speaking(playwright: Playwright, voice: Path) -> Iterator[Browser]:
+    browser = launch(playwright, DEVICE, ALLOW, f"--use-file-for-fake-audio-capture={voice}")
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+def visit(tab: Tab, url: str) -> Page:
+    tab.page.add_init_script(KEEP_TRACKS)
+    tab.page.goto(f"{url}#microphone")
+    expect(tab.page.locator("#status")).to_have_attribute("data-state", "live")
+    return tab.page
+
+
+def given(page: Page, fact: str) -> Locator:
+    """What the page says that the browser really gave."""
+    return page.locator(".given div").filter(has_text=fact).locator("dd")
+
+
+def start(page: Page) -> None:
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+
+
+def stop(page: Page) -> None:
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Start")).to_be_enabled(timeout=15_000)
+
+
+def test_a_voice_is_seen_on_the_page_and_on_its_topic(
+    open_tab: OpenTab, speaking: Browser, loop: Background, tmp_path: Path
+) -> None:
+    """From the device through worklet, socket, the embedded model, to the screen and the broker."""
+
+    async def listen(port: int) -> list[aiomqtt.Message]:
+        """All scores until the stream's topic is emptied, which is its end."""
+        heard = []
+        async with aiomqtt.Client("127.0.0.1", port) as client:
+            await client.subscribe("emotide/stream/+/+/score")
+            async for message in client.messages:
+                if not message.payload:
+                    break
+                heard.append(message)
+        return heard
+
+    with Broker(tmp_path) as broker:
+        listening = loop.start(listen(broker.port))
+        settings = ("mqtt.host=127.0.0.1", f"mqtt.port={broker.port}", "privacy.hash_ids=false")
+        options = [option for setting in settings for option in ("--set", setting)]
+        with running_server(*options, model="embedded") as server:
+            tab = open_tab(browser=speaking)
+            page = visit(tab, server.url)
+            start(page)
+            expect(page.locator(".portrait .emotion")).to_contain_text("%", timeout=30_000)
+            expect(page.locator("#on-air")).to_be_visible()
+            rows = page.locator(".utterances tbody tr")
+            expect(rows.nth(1)).to_be_visible(timeout=30_000)
+            expect(page.locator(".utterances")).to_contain_text("angry")
+            expect(given(page, "Automatic gain")).to_have_text("off")
+            expect(given(page, "Sample rate")).to_have_text(re.compile(r"^4\d+00 Hz → 16000 Hz$"))
+            expect(page.get_by_role("img", name="frames of 20 ms")).to_be_visible()
+            meter = page.get_by_role("meter", name="Level")
+            assert -60 <= int(meter.get_attribute("aria-valuenow") or 1) <= 0
+            name = (page.locator(".air a").get_attribute("href") or "").partition("/")[2]
+            snapshot = server.json(f"/v1/streams/{name}")
+            assert snapshot["roles"] == ["speaker"]
+            assert snapshot["tags"] == ["microphone"]
+            stop(page)
+            expect(page.locator(".mic-status")).to_contain_text("That was")
+            expect(page.get_by_role("heading", name="All you said")).to_be_visible()
+            expect(page.locator("#on-air")).to_be_hidden()
+            assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
+            wanted = page.evaluate("wanted.audio")
+            assert wanted["autoGainControl"] is wanted["noiseSuppression"] is False
+            heard = listening.result(10)
+    scores = [orjson.loads(bytes(message.payload)) for message in heard]
+    assert {str(message.topic) for message in heard} == {f"emotide/stream/{name}/speaker/score"}
+    assert any(score["top"] == "angry" for score in scores), scores
+
+
+def test_a_dropped_connection_is_resumed_without_loss(
+    open_tab: OpenTab, speaking: Browser, server: Server, loop: Background
+) -> None:
+    relay = Relay(server.port)
+    port = loop.run(relay.start())
+    tab = open_tab(browser=speaking)
+    tab.expected += ["WebSocket connection", "Failed to load resource"]
+    page = visit(tab, f"http://127.0.0.1:{port}/")
+    resumed = server.metric("emotide_resumes_total")
+    start(page)
+    expect(page.locator(".utterances tbody tr").first).to_be_visible(timeout=30_000)
+    relay.open = False
+    loop.run(relay.cut())
+    status = page.locator(".mic-status")
+    expect(status).to_contain_text("The connection is lost")
+    page.wait_for_timeout(3_000)
+    expect(status).to_contain_text(re.compile(r"kept \([2-9] s\)"))
+    relay.open = True
+    expect(status).to_contain_text("nothing was lost")
+    assert server.metric("emotide_resumes_total") == resumed + 1
+    rows = page.locator(".utterances tbody tr")
+    before = rows.count()
+    expect(rows.nth(before)).to_be_visible(timeout=30_000)
+    stop(page)
+    shown = minutes(page.locator(".air .clock").inner_text())
+    told = minutes(re.findall(r"\d+:\d\d", status.inner_text())[0])
+    assert abs(shown - told) <= 2, "audio is missing from the stream"
+    # Each time the sentence was said there is an utterance: none fell into the break.
+    starts = [minutes(text) for text in rows.locator("td:first-child").all_inner_texts()][::-1]
+    period = len(clip("03a01Wa.flac")) / RATE + 2
+    gaps = np.diff(starts)
+    assert gaps.max() <= period + 1.1, starts
+    loop.run(relay.stop())
+
+
+def minutes(text: str) -> int:
+    """m:ss in seconds."""
+    parts = text.split(":")
+    return int(parts[0]) * 60 + int(parts[1])
+
+
+def test_it_goes_on_while_another_view_is_looked_at(
+    open_tab: OpenTab, speaking: Browser, server: Server
+) -> None:
+    page = visit(open_tab(browser=speaking), server.url)
+    start(page)
+    page.get_by_role("link", name="Open in the monitor").click()
+    expect(page.locator("#view-monitor")).to_be_visible()
+    expect(page.locator("#on-air")).to_be_visible()
+    expect(page.locator("#view-monitor .portrait .emotion")).to_contain_text("%", timeout=30_000)
+    page.get_by_role("link", name="Microphone").click()
+    stop(page)
+
+
+def test_automatic_gain_is_warned_of(open_tab: OpenTab, speaking: Browser, server: Server) -> None:
+    """The browser regulates although it was asked not to; the server says what that means."""
+    tab = open_tab(browser=speaking)
+    tab.page.add_init_script("""
+      const told = MediaStreamTrack.prototype.getSettings;
+      MediaStreamTrack.prototype.getSettings = function () {
+        return { ...told.call(this), autoGainControl: true };
+      };
+    """)
+    page = visit(tab, server.url)
+    start(page)
+    expect(page.locator(".air .hints")).to_contain_text("regulates the level by itself")
+    expect(given(page, "Automatic gain")).to_have_text("on")
+    stop(page)
+
+
+def test_a_device_that_goes_away_is_told(
+    open_tab: OpenTab, speaking: Browser, server: Server
+) -> None:
+    page = visit(open_tab(browser=speaking), server.url)
+    start(page)
+    page.evaluate("tracks[0].dispatchEvent(new Event('ended'))")
+    expect(page.locator(".mic-status")).to_contain_text("The microphone went away")
+    expect(page.get_by_role("button", name="Start")).to_be_enabled()
+    assert page.evaluate("tracks.every((track) => track.readyState === 'ended')")
+
+
+def test_a_refusal_of_the_server_is_told(open_tab: OpenTab, speaking: Browser) -> None:
+    with running_server("--set", 'privacy.analyse_roles=["customer"]') as strict:
+        page = visit(open_tab(browser=speaking), strict.url)
+        page.get_by_role("button", name="Start").click()
+        status = page.locator(".mic-status")
+        expect(status).to_contain_text("The server refused")
+        expect(status).to_contain_text("role speaker")
+        assert page.evaluate("tracks.every((track) => track.readyState === 'ended')")
+        page.goto("about:blank")
+
+
+def test_refused_permission_is_told(
+    playwright: Playwright, open_tab: OpenTab, server: Server
+) -> None:
+    """Without the flag that says yes, headless Chromium says no."""
+    browser = launch(playwright, DEVICE)
+    try:
+        page = visit(open_tab(browser=browser), server.url)
+        page.get_by_role("button", name="Start").click()
+        expect(page.locator(".mic-status")).to_contain_text("may not use the microphone")
+        expect(page.get_by_role("button", name="Start")).to_be_enabled()
+        page.get_by_role("button", name="中文").click()
+        expect(page.locator(".mic-status")).to_contain_text("浏览器不允许使用麦克风")
+    finally:
+        browser.close()
+
+
+def test_no_microphone_is_told(playwright: Playwright, open_tab: OpenTab, server: Server) -> None:
+    browser = launch(playwright, "--disable-audio-input", ALLOW)
+    try:
+        page = visit(open_tab(browser=browser), server.url)
+        page.get_by_role("button", name="Start").click()
+        expect(page.locator(".mic-status")).to_contain_text("No microphone was found")
+    finally:
+        browser.close()
+
+
+def test_an_insecure_page_is_told(playwright: Playwright, open_tab: OpenTab) -> None:
+    port = free_port()
+    origin = f"http://emotide.test:{port}"
+    browser = launch(playwright, "--host-resolver-rules=MAP emotide.test 127.0.0.1")
+    options = ("--port", str(port), "--set", f'server.origins=["{origin}"]')
+    try:
+        with running_server(*options):
+            tab = open_tab(browser=browser)
+            tab.expected.append("request to emotide.test")
+            tab.page.goto(f"{origin}/#microphone")
+            tab.page.get_by_role("button", name="Start").click()
+            expect(tab.page.locator(".mic-status")).to_contain_text("only to secure pages")
+            tab.page.goto("about:blank")
+    finally:
+        browser.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_while_it_runs(
+    open_tab: OpenTab, speaking: Browser, server: Server, theme: str
+) -> None:
+    tab = open_tab(browser=speaking, color_scheme=theme, viewport=PHONE)
+    page = visit(tab, server.url)
+    page.keyboard.press("Tab")
+    page.locator(".record").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".utterances tbody tr").first).to_be_visible(timeout=30_000)
+    assert not findings(page)
+    assert too_wide(page) <= 0
+    stop(page)

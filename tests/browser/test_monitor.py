@@ -1,0 +1,277 @@
+"""The monitor with 50 streams on a real server: order, filter, detail, table, languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.browsing import PHONE, Background, Tab, background, findings, too_wide
+from tests.running import Client, Server, clip, connect, running_server, speech
+
+OpenTab = Callable[..., Tab]
+LOUD, ALL = 5, 50
+
+
+class Streams:
+    """Producers that said a sentence and stay; the louder ones are angry to the `fast` model."""
+
+    def __init__(self, server: Server, loop: Background) -> None:
+        self._server = server
+        self._loop = loop
+        self._stack = AsyncExitStack()
+        self.clients: dict[str, Client] = {}
+
+    def open(self, name: str, gain: float, utterances: int = 0, **session: object) -> None:
+        self._loop.run(self._open(name, gain, utterances, session))
+
+    def fill(self) -> None:
+        async def all_of_them() -> None:
+            for number in range(ALL):
+                loud = number % (ALL // LOUD) == 3
+                tag = "queue:complaints" if loud else f"queue:{number % 3}"
+                await self._open(f"call-{number}", 8.0 if loud else 0.05, 0, {"tags": [tag]})
+
+        self._loop.run(all_of_them(), 90)
+
+    async def _open(
+        self, name: str, gain: float, utterances: int, session: dict[str, object]
+    ) -> None:
+        client = await self._stack.enter_async_context(connect(self._server))
+        client.checks = False
+        self.clients[name] = client
+        await client.say("session.update", session={"stream_id": name, **session})
+        await client.until("session.updated", timeout=30)
+        if utterances:
+            await client.audio(speech("03a01Wa.flac", "08a01Fd.flac").tobytes())
+            await client.until("emotion.segment", utterances, timeout=30)
+        await client.audio(said(gain))
+        await client.until("emotion.score", timeout=30)
+
+    def shout(self, name: str) -> None:
+        """Say something loud, for long enough to be what the last 10 s sound like."""
+        self._loop.run(self.clients[name].audio(3 * said(8.0)))
+
+    def annotate(self, name: str, **attrs: str) -> None:
+        self._loop.run(self.clients[name].say("session.annotate", attrs=attrs))
+
+    def end(self, name: str) -> None:
+        self._loop.run(self.clients.pop(name).close_session())
+
+    def close(self) -> None:
+        self._loop.run(self._stack.aclose(), 60)
+
+
+def said(gain: float) -> bytes:
+    voice = clip("03a01Wa.flac").astype(np.float32) * gain
+    return np.clip(voice, -32768, 32767).astype(np.int16).tobytes()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server("--set", "limits.idle_timeout_s=300") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def streams(server: Server) -> Iterator[Streams]:
+    with background() as loop:
+        streams = Streams(server, loop)
+        streams.fill()
+        yield streams
+        streams.close()
+
+
+def visit(tab: Tab, server: Server, path: str = "") -> Page:
+    tab.page.goto(f"{server.url}#monitor{path}")
+    expect(tab.page.locator("#status")).to_have_attribute("data-state", "live")
+    return tab.page
+
+
+def ids(page: Page) -> list[str]:
+    return page.locator(".stream .id").all_text_contents()
+
+
+def test_fifty_streams_are_shown_and_the_angry_come_first(
+    open_tab: OpenTab, server: Server, streams: Streams
+) -> None:
+    page = visit(open_tab(), server)
+    expect(page.locator(".stream")).to_have_count(ALL)
+    expect(page.locator("#count")).to_have_text(f"{ALL} streams")
+    loud = {f"call-{number}" for number in range(3, ALL, ALL // LOUD)}
+    expect(page.locator(".stream[data-need=high]")).to_have_count(LOUD)
+    # An order lasts two seconds at least.
+    page.wait_for_timeout(2_500)
+    order = ids(page)
+    assert set(order[:LOUD]) == loud
+    first = page.locator(".stream").first
+    expect(first).to_contain_text("needs attention")
+    expect(first.locator(".emotion")).to_contain_text("angry")
+    expect(first.locator(".emotion")).to_contain_text("%")
+    expect(first).to_contain_text("queue:complaints")
+    page.wait_for_timeout(2_500)
+    assert ids(page) == order, "rows jump about although nothing changed"
+    expect(page.locator("#summary")).to_contain_text("5 streams need attention")
+
+
+def test_no_row_moves_under_the_pointer(
+    open_tab: OpenTab, server: Server, streams: Streams
+) -> None:
+    """Who is about to press a row must not press another, however urgent that one became."""
+    streams.open("late", 0.05)
+    page = visit(open_tab(), server)
+    expect(page.locator(".stream")).to_have_count(ALL + 1)
+    page.wait_for_timeout(2_500)
+    order = ids(page)
+    assert order.index("late") >= LOUD
+    box = page.locator(".stream").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 300, box["y"] + 20)
+    streams.shout("late")
+    late = page.locator(".stream").filter(has=page.get_by_role("link", name="late", exact=True))
+    for step in range(12):
+        page.mouse.move(box["x"] + 300 + step, box["y"] + 20)
+        page.wait_for_timeout(250)
+    expect(late).to_have_attribute("data-need", "high")
+    page.mouse.move(box["x"] + 300, box["y"] + 20)
+    assert ids(page) == order
+    page.mouse.move(5, 5)
+    expect(page.locator(".stream .id").nth(LOUD)).to_have_text("late")
+    streams.end("late")
+
+
+def test_the_filter_takes_words_of_id_tag_role_and_emotion(
+    open_tab: OpenTab, server: Server, streams: Streams
+) -> None:
+    page = visit(open_tab(), server)
+    expect(page.locator(".stream")).to_have_count(ALL)
+    field = page.get_by_label("Filter")
+    rows = page.locator(".stream:visible")
+    for typed, count in (
+        ("complaints", LOUD),
+        ("ANGRY", LOUD),
+        ("call-13", 1),
+        ("speaker queue:0", 15),
+        ("angry queue:0", 0),
+    ):
+        field.fill(typed)
+        expect(rows).to_have_count(count)
+        expect(page.locator("#count")).to_have_text(f"{count} of {ALL} streams")
+    expect(page.get_by_text("No stream matches")).to_be_visible()
+    page.get_by_role("button", name="Show all").click()
+    expect(rows).to_have_count(ALL)
+    expect(field).to_be_focused()
+
+
+def test_enter_opens_the_detail_and_escape_closes_it(
+    open_tab: OpenTab, server: Server, streams: Streams
+) -> None:
+    page = visit(open_tab(), server)
+    link = page.get_by_role("link", name="call-13", exact=True)
+    link.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="call-13")).to_be_focused()
+    assert page.url.endswith("#monitor/call-13")
+    expect(page.locator(".portrait .emotion")).to_contain_text("angry")
+    expect(page.locator(".panel .signal")).to_contain_text("dBFS")
+    expect(page.get_by_text("This stream sends no frames")).to_be_visible()
+    expect(page.get_by_role("heading", name="The call so far")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".stream")).to_have_count(ALL)
+    expect(page.get_by_role("link", name="call-13", exact=True)).to_be_focused()
+
+
+def test_a_click_anywhere_on_a_row_opens_it(
+    open_tab: OpenTab, server: Server, streams: Streams
+) -> None:
+    page = visit(open_tab(), server)
+    box = page.locator(".stream .spark").first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 20, box["y"] + 10)
+    expect(page.locator(".detail .panel")).to_be_visible()
+    page.get_by_role("link", name="All streams").click()
+    expect(page.locator(".stream")).to_have_count(ALL)
+
+
+def test_the_detail_knows_what_was_before_the_page(
+    open_tab: OpenTab, server: Server, streams: Streams
+) -> None:
+    streams.open("talk", 0.5, utterances=2, attrs={"line": "sip-7"}, analysis={"frames": True})
+    page = visit(open_tab(), server, "/talk")
+    rows = page.locator(".utterances tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("%")
+    picture = page.locator(".panel .plot-canvas canvas")
+    expect(picture).to_have_count(2)
+    drawn = "(c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v)"
+    assert picture.first.evaluate(drawn)
+    assert picture.last.evaluate(drawn)
+    timeline = page.get_by_role("img", name="Shares over the last")
+    expect(timeline).to_be_visible()
+    expect(page.get_by_role("img", name="frames of 20 ms")).to_be_visible()
+    page.get_by_role("button", name="Stacked").first.click()
+    expect(page.get_by_role("button", name="Stacked").first).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    assert not findings(page)
+    page.get_by_role("button", name="As a table").first.click()
+    expect(timeline).to_be_hidden()
+    table = page.get_by_role("region", name="Timeline").get_by_role("table")
+    expect(table.get_by_role("columnheader")).to_have_text(
+        ["Time", "angry", "sad", "neutral", "happy"]
+    )
+    assert table.get_by_role("row").count() > 2
+    page.get_by_role("button", name="As a picture").click()
+    expect(timeline).to_be_visible()
+    streams.end("talk")
+    expect(page.get_by_role("heading", name="The whole call")).to_be_visible()
+    expect(page.locator(".detail .state")).to_have_text("ended")
+
+
+def test_a_stream_that_is_not_there_is_told(
+    open_tab: OpenTab, server: Server, streams: Streams
+) -> None:
+    page = visit(open_tab(), server, "/nobody")
+    expect(page.get_by_text("There is no stream “nobody” now")).to_be_visible()
+
+
+def test_ids_and_attributes_are_text(open_tab: OpenTab, server: Server, streams: Streams) -> None:
+    """What producers say of a stream must never become part of the page."""
+    streams.open("evil", 0.5, attrs={"<b>x</b>": "<script>alert(1)</script>"})
+    page = visit(open_tab(), server, "/evil")
+    streams.annotate("evil", note="<img src=x>")
+    expect(page.locator(".notes")).to_contain_text("<img src=x>")
+    assert page.locator(".notes img").count() == 0
+    streams.end("evil")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["", "/call-13"])
+def test_axe_finds_nothing_serious(
+    open_tab: OpenTab, server: Server, streams: Streams, path: str, theme: str
+) -> None:
+    page = visit(open_tab(color_scheme=theme), server, path)
+    expect(page.locator(".stream" if not path else ".panel").first).to_be_visible()
+    assert not findings(page)
+
+
+def test_a_phone_shows_all_of_it_in_chinese(
+    open_tab: OpenTab, server: Server, streams: Streams
+) -> None:
+    tab = open_tab(viewport=PHONE, locale="zh-CN", color_scheme="dark")
+    page = visit(tab, server)
+    expect(page.locator(".stream")).to_have_count(ALL)
+    expect(page.locator("#count")).to_have_text(f"{ALL} 路语音流")
+    expect(page.locator(".stream[data-need=high]").first).to_contain_text("愤怒")
+    assert too_wide(page) <= 0
+    page.get_by_label("筛选").fill("愤怒")
+    expect(page.locator(".stream:visible")).to_have_count(LOUD)
+    visit(tab, server, "/call-13")
+    expect(page.locator(".portrait .emotion")).to_contain_text("愤怒")
+    assert too_wide(page) <= 0
+    page.get_by_role("button", name="English").click()
+    expect(page.locator(".portrait .emotion")).to_contain_text("angry")
+    expect(page.get_by_role("heading", name="Utterances")).to_be_visible()

@@ -1,0 +1,213 @@
+"""The frame of the page: views, languages, what runs, sign-in; on a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from stream.http import WEB
+from tests.browser.browsing import PHONE, Tab, findings, too_wide
+from tests.running import Server, running_server
+
+OpenTab = Callable[..., Tab]
+VIEWS = ("monitor", "microphone", "recordings")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+def visit(tab: Tab, server: Server, view: str = "") -> Page:
+    tab.page.goto(f"{server.url}#{view}")
+    expect(tab.page.locator("#status")).to_have_attribute("data-state", "live")
+    return tab.page
+
+
+def test_says_what_runs_and_that_scores_are_indicators(open_tab: OpenTab, server: Server) -> None:
+    page = visit(open_tab(), server)
+    about = page.locator("#about")
+    expect(about).to_contain_text("fast (1)")
+    expect(about).to_contain_text("Licence")
+    expect(page.locator(".notice")).to_contain_text("indicators")
+    expect(page.get_by_role("heading", name="Nobody is streaming")).to_be_visible()
+
+
+def test_views_are_reached_by_keys_and_kept_in_the_address(
+    open_tab: OpenTab, server: Server
+) -> None:
+    page = visit(open_tab(), server)
+    page.keyboard.press("Tab")
+    expect(page.locator("#skip")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#view-microphone")).to_be_visible()
+    expect(page.locator("#view-monitor")).to_be_hidden()
+    assert page.url.endswith("#microphone")
+    expect(page.locator("nav a[aria-current=page]")).to_have_text("Microphone")
+    expect(page).to_have_title(re.compile("Microphone"))
+    page.go_back()
+    expect(page.locator("#view-monitor")).to_be_visible()
+
+
+def test_language_is_switched_and_remembered(open_tab: OpenTab, server: Server) -> None:
+    page = visit(open_tab(), server)
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    expect(page.locator("nav")).to_contain_text("麦克风")
+    expect(page.get_by_role("heading", name="目前没有语音流")).to_be_visible()
+    expect(page.locator("#about")).to_contain_text("许可")
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    expect(page.locator("#status-text")).to_have_text("已连接")
+
+
+@pytest.mark.parametrize(
+    ("locale", "word"), [("zh-CN", "监控"), ("en-GB", "Monitor"), ("de-DE", "Monitor")]
+)
+def test_language_is_the_browsers(
+    open_tab: OpenTab, server: Server, locale: str, word: str
+) -> None:
+    page = visit(open_tab(locale=locale), server)
+    expect(page.locator("nav a").first).to_have_text(word)
+
+
+def test_both_languages_have_the_same_words() -> None:
+    """A key that one language lacks is shown raw; a placeholder that it lacks loses a figure."""
+    script = """
+      const [en, zh] = await Promise.all(process.argv.slice(1).map(
+        async (path) => (await import(path)).default));
+      const holes = (value) =>
+        typeof value === "function" ? "function" : value.match(/\\{\\w+\\}/g) ?? [];
+      const told = (words) => Object.fromEntries(
+        Object.entries(words).map(([key, value]) => [key, holes(value)]));
+      console.log(JSON.stringify([told(en), told(zh)]));
+    """
+    words = WEB / "words"
+    paths = [(words / f"{name}.js").as_uri() for name in ("en", "zh")]
+    command = ["node", "--input-type=module", "-e", script, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    english, chinese = json.loads(done.stdout)
+    assert english.keys() == chinese.keys()
+    for key, holes in english.items():
+        if isinstance(holes, list) and isinstance(chinese[key], list):
+            assert set(holes) == set(chinese[key]), key
+
+
+def test_every_word_that_is_asked_for_is_there() -> None:
+    sources = [
+        p.read_text(encoding="utf-8") for p in WEB.rglob("*") if p.suffix in (".js", ".html")
+    ]
+    known = set(re.findall(r'^  "([\w.]+)":', "\n".join(sources), re.MULTILINE))
+    asked = {key for text in sources for key in re.findall(r'\bt\("([\w.]+)"', text)}
+    asked |= {key for text in sources for key in re.findall(r'data-t(?:-\w+)?="([\w.]+)"', text)}
+    assert asked <= known, asked - known
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(
+    open_tab: OpenTab, server: Server, view: str, theme: str
+) -> None:
+    page = visit(open_tab(color_scheme=theme), server, view)
+    expect(page.locator(f"#view-{view}")).to_be_visible()
+    assert not findings(page)
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_a_phone_needs_no_sideways_scrolling(
+    open_tab: OpenTab, server: Server, locale: str
+) -> None:
+    tab = open_tab(viewport=PHONE, locale=locale)
+    for view in VIEWS:
+        page = visit(tab, server, view)
+        expect(page.locator(f"#view-{view}")).to_be_visible()
+        assert too_wide(page) <= 0, view
+
+
+def test_a_server_that_is_away_is_told_and_found_again(open_tab: OpenTab) -> None:
+    tab = open_tab()
+    tab.expected += ["ERR_CONNECTION_REFUSED", "WebSocket connection", "503"]
+    with running_server() as first:
+        page = visit(tab, first)
+        port = first.port
+    expect(page.locator("#status")).to_have_attribute("data-state", "waiting")
+    expect(page.locator("#status-text")).to_contain_text("not connected")
+    with running_server("--port", str(port)):
+        page.get_by_role("button", name="Try now").click()
+        expect(page.locator("#status")).to_have_attribute("data-state", "live")
+
+
+class Guarded:
+    """The answers of a server that wants a key, in front of one that does not."""
+
+    def __init__(self, page: Page, key: str, info: dict[str, Any]) -> None:
+        self.key = key
+        self._told = {**info, "login": True}
+        self.tickets = 0
+        page.route("**/v1/info", self._info)
+        page.route("**/v1/token", self._token)
+
+    def _info(self, route: Route) -> None:
+        route.fulfill(json=self._told)
+
+    def _token(self, route: Route) -> None:
+        assert route.request.method == "POST"
+        if route.request.headers.get("authorization") != f"Bearer {self.key}":
+            route.fulfill(status=401, json={"error": "who are you?"})
+            return
+        self.tickets += 1
+        route.fulfill(json={"ticket": f"ticket-{self.tickets}"})
+
+
+def test_a_server_that_wants_a_key_is_given_a_ticket(open_tab: OpenTab, server: Server) -> None:
+    tab = open_tab()
+    tab.expected.append("401")
+    offered = """
+      const Plain = WebSocket;
+      window.offered = [];
+      window.WebSocket = class extends Plain {
+        constructor(url, protocols) { super(url, protocols); window.offered.push(protocols); }
+      };
+    """
+    tab.page.add_init_script(offered)
+    guard = Guarded(tab.page, "right", server.json("/v1/info"))
+    tab.page.goto(server.url)
+    dialog = tab.page.get_by_role("dialog", name="Sign in")
+    expect(dialog).to_be_visible()
+    expect(dialog.get_by_label("Key")).to_be_focused()
+    assert not findings(tab.page)
+    dialog.get_by_label("Key").fill("wrong")
+    tab.page.keyboard.press("Enter")
+    expect(dialog.get_by_role("alert")).to_contain_text("did not take")
+    dialog.get_by_label("Key").fill("right")
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.locator("#status")).to_have_attribute("data-state", "live")
+    assert tab.page.evaluate("window.offered[0]") == ["emotide.v1", "emotide.ticket.ticket-1"]
+    # Kept for this tab: nobody is asked again, and each connection has a ticket of its own.
+    tab.page.reload()
+    expect(tab.page.locator("#status")).to_have_attribute("data-state", "live")
+    assert guard.tickets == 2
+    assert tab.page.evaluate("sessionStorage.length") == 1
+    assert "right" not in tab.page.evaluate("JSON.stringify(localStorage)")
+
+
+def test_who_gives_no_key_can_try_again(open_tab: OpenTab, server: Server) -> None:
+    tab = open_tab()
+    Guarded(tab.page, "right", server.json("/v1/info"))
+    tab.page.goto(server.url)
+    tab.page.get_by_role("button", name="Not now").click()
+    expect(tab.page.locator("#status-text")).to_have_text("not signed in")
+    tab.page.get_by_role("button", name="Try now").click()
+    tab.page.get_by_label("Key").fill("right")
+    tab.page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
+    expect(tab.page.locator("#status")).to_have_attribute("data-state", "live")
