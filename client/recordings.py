@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 import orjson
@@ -127,14 +127,14 @@ class Remote:
             begin = {"type": "file.begin", "name": path.name, "size": size}
             begin["options"] = options.model_dump(mode="json")
             await socket.send(orjson.dumps(begin).decode())
-            sending = asyncio.create_task(
-                _upload(socket, path, min(PIECE, ready["limits"]["max_message_bytes"]))
-            )
-            try:
-                done, notes = await _listen(socket, tell)
-            finally:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
+            piece = min(PIECE, ready["limits"]["max_message_bytes"])
+            with await asyncio.to_thread(path.open, "rb") as file:
+                sending = asyncio.create_task(_upload(socket, file, piece))
+                try:
+                    done, notes = await _listen(socket, tell)
+                finally:
+                    sending.cancel()
+                    await asyncio.gather(sending, return_exceptions=True)
         folder = await asyncio.to_thread(self._fetch, done["files"], out)
         return Done(folder, done["result"], notes)
 
@@ -177,11 +177,9 @@ class Remote:
             connection.close()
 
 
-async def _upload(socket: ClientConnection, path: Path, piece: int) -> None:
-    file = await asyncio.to_thread(path.open, "rb")
-    with file:
-        while data := await asyncio.to_thread(file.read, piece):
-            await socket.send(data)
+async def _upload(socket: ClientConnection, file: BinaryIO, piece: int) -> None:
+    while data := await asyncio.to_thread(file.read, piece):
+        await socket.send(data)
     await socket.send('{"type": "file.end"}')
 
 

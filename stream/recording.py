@@ -283,8 +283,8 @@ class Recorded:
             say(
                 "warning",
                 "denoised",
-                "noise suppression is on: it helps where noise is as loud as speech, and costs a "
-                "little where it is not",
+                "noise suppression is on: it helps where noise is as loud as the voice, and does "
+                "nothing for a clean recording; what it left is in processed_audio.wav",
             )
 
 
