@@ -151,7 +151,7 @@ class App:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             server.close(close_connections=True)
-            self._disk.shutdown(wait=False, cancel_futures=True)
+            self._disk.shutdown(wait=False)
             self._audit.close()
         log.info("stopped")
         if self._batcher.alive:

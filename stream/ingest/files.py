@@ -167,6 +167,8 @@ class Uploader:
             return
         self._leaving = True
         await self._stop_job()
+        # Now, because a server that goes does not wait for the connection's own end.
+        await self._drop_upload()
         error.fatal = True
         self._say(error.body())
         await self._goodbye(error)
