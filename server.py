@@ -12,7 +12,8 @@ try:
     from stream.app import EXIT_CONFIG, EXIT_MODEL, VERSION, App
     from stream.backends import select
     from stream.backends.base import ModelRefused
-    from stream.config import Config, ConfigError, load, to_toml
+    from stream.config import Config, ConfigError
+    from stream.toml import load, to_toml
 except ModuleNotFoundError as error:
     print(
         f"emotide: this Python has no {error.name}; `make demo` sets .venv up, then it is\n"

@@ -9,7 +9,6 @@ import shutil
 import ssl
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -25,6 +24,7 @@ from stream.backends import select
 from stream.backends.base import ModelRefused
 from stream.batcher import Batcher
 from stream.config import Config
+from stream.disk import Disk
 from stream.messages import FileOptions
 from stream.metrics import Metrics
 from stream.output import NAMES, new_folder
@@ -209,7 +209,7 @@ class Local:
         self._config = config
         self._info: ModelInfo | None = None
         self._metrics = Metrics("local")
-        self._disk = ThreadPoolExecutor(1, "disk")
+        self._disk = Disk()
         model = config.model
         self._batcher = Batcher(
             lambda: select.choose(
@@ -243,7 +243,7 @@ class Local:
 
     async def close(self) -> None:
         await self._batcher.stop(5)
-        self._disk.shutdown(wait=False, cancel_futures=True)
+        self._disk.close()
 
     async def analyse(self, path: Path, options: FileOptions, out: Path, tell: Tell) -> Done:
         assert self._info is not None

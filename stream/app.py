@@ -6,10 +6,8 @@ import asyncio
 import logging
 import os
 import signal
-import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,19 +15,20 @@ from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from stream.audit import AuditLog
-from stream.auth import TICKET_S, Doorkeeper, Key, Scope
+from stream.auth import Doorkeeper, Key
 from stream.backends.base import Backend, ModelRefused
 from stream.batcher import Batcher
-from stream.config import Config, ConfigError, ServerConfig
-from stream.downloads import RESULTS, Connection, Downloads
+from stream.config import Config, ConfigError
+from stream.disk import Disk
+from stream.downloads import Connection, Downloads
+from stream.entrance import FILES, PRODUCE, SUBSCRIBE, Entrance, local, tls_context
 from stream.events import model_body
-from stream.http import Pages, answer, known_host, refuse, same_origin, unauthorized
+from stream.http import Pages
 from stream.hub import Hub
-from stream.ingest.files import Desk, Queue, Uploader
+from stream.ingest.files import Desk, Uploader
 from stream.ingest.native import Producer
 from stream.metrics import Metrics
 from stream.protocol import SUBPROTOCOL, Query
@@ -39,24 +38,10 @@ from stream.sinks.mqtt import MqttSink
 from stream.startup import StartupReport
 from stream.store import Store
 from stream.subscriber import Subscriber
+from stream.turns import Turns
 from stream.types import ModelInfo, from_ms
 
 log = logging.getLogger(__name__)
-
-PRODUCE = "/v1/stream"
-SUBSCRIBE = "/v1/subscribe"
-FILES = "/v1/files"
-TOKEN = "/v1/token"
-OPENED_BY: Mapping[str, Scope] = {
-    PRODUCE: "stream",
-    SUBSCRIBE: "subscribe",
-    FILES: "files",
-    "/v1/streams": "subscribe",
-    "/metrics": "metrics",
-}
-OPENED_BELOW: tuple[tuple[str, Scope], ...] = (("/v1/streams/", "subscribe"),)
-"""What a key must open, by path; everything else is open to all who reach the port. The URL of a
-result is a secret of its own: it was told to whoever sent the recording, and nobody else."""
 
 HEARTBEAT_S = 0.25
 SWEEP_S = 30.0
@@ -109,12 +94,11 @@ class App:
         self._subscribers: set[Subscriber] = set()
         self._uploaders: set[Uploader] = set()
         self._desk: Desk | None = None
-        self._disk = ThreadPoolExecutor(1, "emotide-disk")
+        self._disk = Disk()
         self._store = Store(config.files.folder, config.files.keep_hours * 3600)
-        self._downloads = Downloads(self._store, config.files.max_downloads)
         self._stopping = asyncio.Event()
         self._started = time.monotonic()
-        self._pages = Pages(
+        pages = Pages(
             {
                 "/readyz": self._readyz,
                 "/v1/info": lambda: (HTTPStatus.OK, self._info()),
@@ -126,7 +110,15 @@ class App:
             self._snapshot,
             self._metrics.text,
         )
-        self._sockets = {PRODUCE, SUBSCRIBE} | ({FILES} if config.files.enabled else set())
+        downloads = Downloads(self._store, config.files.max_downloads)
+        self._entrance = Entrance(
+            config.server,
+            self._door,
+            pages,
+            downloads if config.files.enabled else None,
+            self._metrics,
+            self._busy,
+        )
         self.port = config.server.port
 
     async def run(self) -> int:
@@ -151,7 +143,7 @@ class App:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             server.close(close_connections=True)
-            self._disk.shutdown(wait=False)
+            self._disk.close()
             self._audit.close()
         log.info("stopped")
         if self._batcher.alive:
@@ -175,8 +167,8 @@ class App:
                 self._handle,
                 config.host,
                 config.port,
-                ssl=_tls(config.tls_cert, config.tls_key),
-                process_request=self._route,
+                ssl=tls_context(config.tls_cert, config.tls_key),
+                process_request=self._entrance.route,
                 select_subprotocol=_subprotocol,
                 create_connection=Connection,
                 # A download may take longer than that; `Connection` bounds the request.
@@ -237,7 +229,7 @@ class App:
             self._audit,
             self._store,
             self._disk,
-            Queue(self._config.files.max_jobs),
+            Turns(self._config.files.max_jobs),
         )
         scheme = "https" if self._config.server.tls_cert else "http"
         log.info(
@@ -249,7 +241,7 @@ class App:
                 "seconds": round(time.monotonic() - self._started, 2),
             },
         )
-        if self._door.open and not _local(self._config.server):
+        if self._door.open and not local(self._config.server):
             log.warning(
                 "anybody who reaches this port may stream and listen; see docs/operations.md"
             )
@@ -299,75 +291,19 @@ class App:
         producer = Producer(socket, self._config, self._model, self._sessions, self._metrics)
         await producer.run(parse_qs(url.query, keep_blank_values=True))
 
-    def _route(
-        self, socket: ServerConnection, request: Request
-    ) -> Response | Awaitable[Response] | None:
-        """Answer plain requests; let upgrades through that may come in. None: upgrade."""
-        try:
-            url = urlsplit(request.path)
-        except ValueError:
-            return refuse(HTTPStatus.BAD_REQUEST, "the request's path is no path")
-        config = self._config.server
-        if not known_host(request.headers.get("Host", ""), config.origins, _local(config)):
-            return refuse(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                "this server is not known by that name: add its origin to server.origins",
-            )
-        scope = OPENED_BY.get(url.path) or next(
-            (scope for path, scope in OPENED_BELOW if url.path.startswith(path)), None
-        )
-        if url.path == TOKEN:
-            return self._token(request)
-        refusal = self._refusal(scope, request) if scope else None
-        if refusal is not None:
-            log.warning("refused at the door", extra={"path": url.path, "why": refusal})
-            self._metrics.refused("unauthorized")
-            return unauthorized(refusal)
-        if url.path.startswith(RESULTS) and self._config.files.enabled:
-            return self._downloads.answer(socket, request)
-        if url.path not in self._sockets:
-            return self._pages.answer(request)
-        response = self._admit(url.path, parse_qs(url.query), request)
-        if response is not None and request.method == "HEAD":
-            response.body = b""
-        return response
-
-    def _admit(self, path: str, query: Query, request: Request) -> Response | None:
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            return refuse(HTTPStatus.UPGRADE_REQUIRED, f"{path} is a WebSocket endpoint")
-        origin = request.headers.get("Origin")
-        host = request.headers.get("Host", "")
-        if origin is not None and not same_origin(origin, host, self._config.server.origins):
-            log.warning("origin refused", extra={"origin": origin[:200]})
-            return refuse(HTTPStatus.FORBIDDEN, f"origin_forbidden: add {origin} to server.origins")
+    def _busy(self, path: str, query: Query) -> tuple[str, int] | None:
+        """Why nobody more can come in on `path`, and when to ask again; None if they can."""
         if self._sessions is None:
-            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the model is loading", 2)
+            return "the model is loading", 2
         if self._stopping.is_set():
-            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "draining", 5)
+            return "draining", 5
         if path == PRODUCE and self._sessions.full and "resume" not in query:
-            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: limits.max_sessions", 5)
+            return "overloaded: limits.max_sessions", 5
         if path == SUBSCRIBE and len(self._subscribers) >= self._config.limits.max_subscribers:
-            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: limits.max_subscribers", 5)
+            return "overloaded: limits.max_subscribers", 5
         if path == FILES and len(self._uploaders) >= self._config.files.max_clients:
-            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: files.max_clients", 5)
+            return "overloaded: files.max_clients", 5
         return None
-
-    def _refusal(self, scope: Scope, request: Request) -> str | None:
-        # A header may come twice, which a plain lookup does not take.
-        offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(",")
-        authorization = " ".join(request.headers.get_all("Authorization"))
-        return self._door.refusal(scope, authorization, [part.strip() for part in offered])
-
-    def _token(self, request: Request) -> Response:
-        """A browser's key for a ticket, which opens one WebSocket."""
-        if request.method != "POST":
-            return refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"{TOKEN} takes POST")
-        key = self._door.key(" ".join(request.headers.get_all("Authorization")))
-        if self._door.open or key is None:
-            why = "this server wants no key" if self._door.open else "unauthorized: no such key"
-            return unauthorized(why)
-        body = {"ticket": self._door.ticket(key), "expires_s": TICKET_S, "scopes": [*key.scopes]}
-        return answer(HTTPStatus.OK, body)
 
     async def _heartbeat(self) -> None:
         """Measure the loop's lag, watch the inference thread; end a process that cannot go on."""
@@ -383,7 +319,7 @@ class App:
     async def _sweep(self) -> None:
         """Delete results whose time is over."""
         while True:
-            await asyncio.get_running_loop().run_in_executor(self._disk, self._store.sweep)
+            await self._disk.run(self._store.sweep)
             await asyncio.sleep(SWEEP_S)
 
     def _readyz(self) -> tuple[HTTPStatus, Any]:
@@ -431,28 +367,6 @@ class App:
         return stream.snapshot() if stream is not None else None
 
 
-def _local(config: ServerConfig) -> bool:
-    """Whether only this machine can reach the port."""
-    return config.host in ("127.0.0.1", "::1", "localhost")
-
-
 def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """Ours if it is offered; a client that offers none is as welcome."""
     return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
-
-
-def _tls(cert: os.PathLike[str] | None, key: os.PathLike[str] | None) -> ssl.SSLContext | None:
-    if cert is None:
-        if key is not None:
-            raise ConfigError("server.tls_key: needs server.tls_cert as well")
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"server.tls_cert: cannot load {cert}"
-            + (f" with key {key}" if key else "")
-            + f": {error.strerror or error}; both must be PEM files that this user can read"
-        ) from None
-    return context

@@ -1,18 +1,12 @@
-"""Configuration: defaults < TOML file < environment < command line; keys checked by name."""
+"""Everything that can be configured, with its defaults and bounds; `stream.toml` reads it."""
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
 import socket
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from stream.auth import Scope
 from stream.messages import Role
@@ -23,7 +17,6 @@ from stream.types import FRAME, from_ms
 from stream.vad import DETECTORS, VadSettings
 from stream.windows import WindowSettings
 
-ENV_PREFIX = "EMOTIDE_"
 FRAME_MS = 20
 
 
@@ -31,7 +24,9 @@ class ConfigError(Exception):
     """A configuration that cannot be used; the message names file, key and remedy."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """One table of the file; an unknown key is refused by name."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -40,7 +35,7 @@ Grid = Annotated[int, Field(ge=FRAME_MS, multiple_of=FRAME_MS)]
 """Milliseconds on the 20 ms grid of the VAD."""
 
 
-class ServerConfig(_Section):
+class ServerConfig(Section):
     host: str = "127.0.0.1"
     """Address to listen on; "0.0.0.0" opens the server to the network: then use TLS."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8765
@@ -61,7 +56,7 @@ class ServerConfig(_Section):
         return "".join(kept)[:64] or "node"
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     name: str = "auto"
     """auto, embedded, emotion2vec_plus_seed|base|large, a model directory, or "module:attr"."""
     device: str = "auto"
@@ -82,7 +77,7 @@ class ModelConfig(_Section):
     """A batch that runs longer than this ends the process, so that a supervisor restarts it."""
 
 
-class VadConfig(_Section):
+class VadConfig(Section):
     detector: str = "webrtcvad"
     mode: Annotated[int, Field(ge=0, le=3)] = 2
     start_voiced: Annotated[int, Field(ge=1, le=50)] = 5
@@ -110,7 +105,7 @@ class VadConfig(_Section):
         return self
 
 
-class WindowConfig(_Section):
+class WindowConfig(Section):
     lengths_ms: tuple[Grid, ...] = (1000, 2000, 3000)
     hop_ms: Annotated[int, Field(ge=240, le=10_000, multiple_of=FRAME_MS)] = 1000
 
@@ -124,14 +119,14 @@ class WindowConfig(_Section):
         return self
 
 
-class RollingConfig(_Section):
+class RollingConfig(Section):
     horizons_s: tuple[Annotated[int, Field(ge=1, le=600)], ...] = (10, 30)
 
 
 EmployeeBasis = Literal["", "medical_or_safety", "acted_recording"]
 
 
-class PrivacyConfig(_Section):
+class PrivacyConfig(Section):
     analyse_roles: tuple[Role, ...] = ("customer", "speaker")
     """Channels of other roles are dropped unheard."""
     employee_roles: tuple[Role, ...] = ("agent", "employee")
@@ -161,7 +156,7 @@ class PrivacyConfig(_Section):
         return self
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     max_message_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
     max_frame_ms: Annotated[int, Field(ge=100)] = 10_000
     start_timeout_s: Positive = 5.0
@@ -178,7 +173,7 @@ class LimitsConfig(_Section):
     """Audio that is further ahead of real time than this is throttled by not reading."""
 
 
-class MqttConfig(_Section):
+class MqttConfig(Section):
     host: str = ""
     """Broker; empty: no MQTT."""
     port: Annotated[int, Field(ge=1, le=65535)] = 1883
@@ -193,7 +188,7 @@ class MqttConfig(_Section):
     clear_state_after_s: Annotated[float, Field(ge=0)] = 60.0
 
 
-class FilesConfig(_Section):
+class FilesConfig(Section):
     enabled: bool = True
     """Whether recordings may be sent to /v1/files."""
     folder: Path = Path("outputs")
@@ -213,24 +208,24 @@ class FilesConfig(_Section):
     """Whether noise suppression is offered; it is off unless a recording asks for it."""
 
 
-class KeyConfig(_Section):
+class KeyConfig(Section):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Of the key that `python -m stream.auth NAME` printed."""
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("stream", "subscribe", "files")
 
 
-class AuthConfig(_Section):
+class AuthConfig(Section):
     keys: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], KeyConfig] = {}
     """Who may come in, by name; empty: everybody who reaches the port."""
 
 
-class LogConfig(_Section):
+class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
     """auto: text on a terminal, JSON lines elsewhere."""
 
 
-class Config(_Section):
+class Config(Section):
     server: ServerConfig = ServerConfig()
     model: ModelConfig = ModelConfig()
     vad: VadConfig = VadConfig()
@@ -264,120 +259,3 @@ class Config(_Section):
             ),
             rolling=RollingSettings(self.rolling.horizons_s),
         )
-
-
-def load(
-    path: Path | None = None,
-    environ: Mapping[str, str] = os.environ,
-    overrides: Mapping[str, str] | None = None,
-) -> Config:
-    """The effective configuration.
-
-    `environ` holds keys like EMOTIDE_SERVER__PORT, `overrides` like "server.port"; both are text
-    and are read as TOML values where they can be. Raises `ConfigError`.
-    """
-    merged: dict[str, Any] = _read(path) if path is not None else {}
-    source = str(path) if path is not None else "configuration"
-    for name, text in environ.items():
-        if not name.startswith(ENV_PREFIX):
-            continue
-        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("_")
-        if "__" in name:
-            _put(merged, f"{section}.{key.removeprefix('_')}", text, name)
-        elif _field(section, key) is not None:
-            raise ConfigError(f"{name}: two underscores part section and key: SECTION__KEY")
-    for key, text in (overrides or {}).items():
-        _put(merged, key, text, f"--set {key}")
-    try:
-        return Config.model_validate(merged)
-    except ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error)}") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-
-
-def _put(tree: dict[str, Any], key: str, text: str, source: str) -> None:
-    section, dot, name = key.partition(".")
-    if not dot or not name or not isinstance(tree.setdefault(section, {}), dict):
-        raise ConfigError(f"{source}: expected SECTION.KEY, like server.port")
-    field = _field(section, name)
-    value = _value(text)
-    if field is not None and _is_text(field, value):
-        value = text
-    tree[section][name] = value
-
-
-def _fields(section: str) -> dict[str, FieldInfo]:
-    kind = getattr(Config.model_fields.get(section), "annotation", _Section)
-    return dict(kind.model_fields)
-
-
-def _field(section: str, name: str) -> FieldInfo | None:
-    return _fields(section).get(name)
-
-
-def _is_text(field: FieldInfo, value: Any) -> bool:
-    """Whether a key takes its text as it is: a name or a password may look like a number."""
-    text = field.annotation in (str, Path) or Path in get_args(field.annotation)
-    return field.annotation is SecretStr or (text and not isinstance(value, str))
-
-
-def _value(text: str) -> Any:
-    """A TOML value where the text is one (numbers, booleans, lists), else the text itself."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _explain(error: ValidationError) -> str:
-    """Every problem in one line each: the key, what is wrong, what it might have meant."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        path = [str(part) for part in problem["loc"]]
-        key = ".".join(path)
-        if problem["type"] != "extra_forbidden":
-            message = problem["msg"].removeprefix("Value error, ")
-            field = _field(*path[:2]) if len(path) > 1 else None
-            secret = field is not None and field.annotation is SecretStr
-            hidden = secret or isinstance(problem["input"], dict)
-            shown = "" if hidden else f" (got {problem['input']!r})"
-            lines.append(f"{key}: {message}{shown}")
-            continue
-        fields = _fields(path[0]) if len(path) > 1 else Config.model_fields
-        near = difflib.get_close_matches(path[-1], fields, 1)
-        meant = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(fields)}"
-        lines.append(f"{key}: unknown key{meant}")
-    return "\n  ".join(lines)
-
-
-def to_toml(config: Config) -> str:
-    """The configuration as TOML that `load` reads back; secrets are masked."""
-    lines: list[str] = []
-    for section, values in config.model_dump(mode="json").items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key} = {_toml(item)}' for key, item in value.items())}}}"
-    if isinstance(value, str):
-        # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return str(value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stream.config import Config
-from stream.messages import SessionConfig
+from stream.denoise import available
+from stream.messages import Analysis, Audio, Consent, FileOptions, SessionConfig
 from stream.pipeline import AnalysisSettings
 from stream.refusals import ProtocolError
 from stream.types import FRAME, ModelInfo, from_ms
@@ -41,6 +42,45 @@ def admit(config: Config, wanted: SessionConfig, model: ModelInfo) -> Admission:
             param="consent.disclosed",
         )
     return Admission(roles, _channels(config, wanted, roles), _settings(config, wanted, model))
+
+
+def denoises(config: Config) -> bool:
+    """Whether noise suppression is offered."""
+    return config.files.denoise and available()
+
+
+def admit_recording(
+    config: Config, options: FileOptions, model: ModelInfo, channels: int
+) -> Admission:
+    """Grant a recording by the rules of live streams, or raise `ProtocolError`, not fatal."""
+    if options.denoise and not denoises(config):
+        raise ProtocolError(
+            "config_invalid",
+            "options.denoise: no noise suppression is offered here (files.denoise; Linux only)",
+            param="options.denoise",
+            fatal=False,
+        )
+    # Of a recording in which nothing is apart, roles of its two sides say nothing.
+    roles = options.roles if len(options.roles) <= channels else ()
+    wanted = SessionConfig(
+        audio=Audio(channels=channels, roles=roles),
+        analysis=Analysis(frames=True, embeddings=options.embedding),
+        consent=Consent(disclosed=options.disclosed),
+    )
+    try:
+        return admit(config, wanted, model)
+    except ProtocolError as error:
+        error.fatal = False
+        names = {
+            "audio.roles": "options.roles",
+            "analysis.analyse_channels": "options.roles",
+            "analysis.embeddings": "options.embedding",
+            "consent.disclosed": "options.disclosed",
+        }
+        for theirs, ours in names.items():
+            error.message = error.message.replace(theirs, ours)
+        error.param = names.get(error.param or "", error.param)
+        raise
 
 
 def _channels(config: Config, wanted: SessionConfig, roles: tuple[str, ...]) -> tuple[int, ...]:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.decode import Undecodable
-from stream.denoise import available
+from stream.disk import Disk
 from stream.events import Body, Voice
-from stream.messages import Analysis, Audio, Consent, FileOptions, SessionConfig
+from stream.messages import FileOptions
 from stream.metrics import Metrics
 from stream.output import Output
 from stream.pipeline import StreamPipeline
-from stream.policy import Admission, admit
+from stream.policy import Admission, admit_recording
 from stream.refusals import ProtocolError
 from stream.results import ChannelResult, FileInfo, Findings, document
 from stream.scoring import Scoring
@@ -36,8 +34,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Stage = Literal["upload", "decode", "analysis", "write"]
 Level = Literal["info", "warning"]
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -88,7 +84,7 @@ class Recorded:
         model: ModelInfo,
         batcher: Batcher,
         metrics: Metrics,
-        disk: Executor,
+        disk: Disk,
         tellers: Tellers,
         progress: Progress,
     ) -> None:
@@ -111,7 +107,7 @@ class Recorded:
         `OSError` for what is wrong with the disk.
         """
         began, created = time.monotonic(), time.time()
-        digest, size = await self._on_disk(_sha256, path)
+        digest, size = await self._disk.run(_sha256, path)
         self._enter("decode")
         files = self._config.files
         max_s = files.max_minutes * 60
@@ -124,12 +120,12 @@ class Recorded:
             told = worker.told()
             found = await self._found(told)
             decoded_s = time.monotonic() - began
-            admitted = self._admitted(found)
+            admitted = admit_recording(self._config, self._options, self._model, found.channels)
             self._say_what(found, admitted)
             pipeline = self._pipeline(found, admitted)
             scoring = Scoring(pipeline, self._batcher, self._metrics, ADAPTER, self._heard)
             dim = self._model.dim if self._options.embedding and self._by_frame else 0
-            output = await self._on_disk(Output, folder, found.channels, self._model.labels, dim)
+            output = await self._disk.run(Output, folder, found.channels, self._model.labels, dim)
             self._enter("analysis")
             length = found.about.duration_s
             truncated = False
@@ -175,7 +171,7 @@ class Recorded:
             )
             whole = _mean([channel.embedding() for channel in pipeline.channels.values()])
             wanted = self._options.embedding
-            names = await self._on_disk(
+            names = await self._disk.run(
                 output.finish,
                 result,
                 self._by_frame,
@@ -191,7 +187,7 @@ class Recorded:
             await worker.stop()
             if output is not None:
                 with suppress(OSError):
-                    await self._on_disk(output.close)
+                    await self._disk.run(output.close)
         return result, names
 
     @property
@@ -202,9 +198,6 @@ class Recorded:
         self._progress.enter(stage)
         self._tell.stage()
 
-    async def _on_disk(self, what: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, what, *args)
-
     async def _found(self, told: Any) -> Found:
         async for item in told:
             if isinstance(item, Found):
@@ -212,9 +205,6 @@ class Recorded:
             if isinstance(item, Looking):
                 self._progress.share = item.share
         raise Undecodable("broken_file", "the decoder said nothing")
-
-    def _admitted(self, found: Found) -> Admission:
-        return admitted(self._config, self._options, self._model, found.channels)
 
     def _pipeline(self, found: Found, admitted: Admission) -> StreamPipeline:
         audio = AudioFormat("linear16", SAMPLE_RATE, found.channels)
@@ -227,7 +217,7 @@ class Recorded:
         self, pcm: Samples, pipeline: StreamPipeline, scoring: Scoring, output: Output
     ) -> None:
         data = pcm.tobytes()
-        await self._on_disk(output.audio, data)
+        await self._disk.run(output.audio, data)
         await scoring.exhaust(pipeline.feed(data))
         await self._write_frames(output)
         await self._tell.breath()
@@ -236,7 +226,7 @@ class Recorded:
         while self._frames:
             score = self._frames.pop(0)
             if score.frames is not None:
-                await self._on_disk(output.frames, score.channel, score.frames)
+                await self._disk.run(output.frames, score.channel, score.frames)
 
     def _heard(self, event: Event, waited_s: float | None) -> None:
         self._findings.take(event)
@@ -286,43 +276,6 @@ class Recorded:
                 "noise suppression is on: it helps where noise is as loud as the voice, and does "
                 "nothing for a clean recording; what it left is in processed_audio.wav",
             )
-
-
-def denoises(config: Config) -> bool:
-    """Whether noise suppression is offered."""
-    return config.files.denoise and available()
-
-
-def admitted(config: Config, options: FileOptions, model: ModelInfo, channels: int) -> Admission:
-    """What a recording is granted, by the rules of live streams. Raises `ProtocolError`."""
-    if options.denoise and not denoises(config):
-        raise ProtocolError(
-            "config_invalid",
-            "options.denoise: no noise suppression is offered here (files.denoise; Linux only)",
-            param="options.denoise",
-            fatal=False,
-        )
-    # Of a recording in which nothing is apart, roles of its two sides say nothing.
-    roles = options.roles if len(options.roles) <= channels else ()
-    wanted = SessionConfig(
-        audio=Audio(channels=channels, roles=roles),
-        analysis=Analysis(frames=True, embeddings=options.embedding),
-        consent=Consent(disclosed=options.disclosed),
-    )
-    try:
-        return admit(config, wanted, model)
-    except ProtocolError as error:
-        error.fatal = False
-        names = {
-            "audio.roles": "options.roles",
-            "analysis.analyse_channels": "options.roles",
-            "analysis.embeddings": "options.embedding",
-            "consent.disclosed": "options.disclosed",
-        }
-        for theirs, ours in names.items():
-            error.message = error.message.replace(theirs, ours)
-        error.param = names.get(error.param or "", error.param)
-        raise
 
 
 def disk_trouble(error: OSError) -> ProtocolError:

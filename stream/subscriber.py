@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any
 
 import orjson
 from websockets.asyncio.server import ServerConnection
@@ -13,12 +12,12 @@ from websockets.exceptions import ConnectionClosed
 
 from stream.audit import AuditLog, masked
 from stream.config import LimitsConfig
-from stream.events import Sealed, timestamp
+from stream.events import Sealed
 from stream.hub import Hub, Subscription
 from stream.messages import ListSubscriptions, Subscribe, Unsubscribe
 from stream.metrics import Metrics
-from stream.protocol import VERSION, parse_subscriber
-from stream.queues import ConflatingQueue
+from stream.outlet import GOODBYE_S, Outlet
+from stream.protocol import parse_subscriber
 from stream.refusals import ProtocolError
 
 log = logging.getLogger(__name__)
@@ -26,9 +25,6 @@ log = logging.getLogger(__name__)
 MAX_SUBSCRIPTIONS = 32
 PATIENCE = 10
 PING_S = 20.0
-
-GOODBYE_S = 5.0
-"""How long a peer may take to read what is left and to close."""
 
 
 class Subscriber:
@@ -47,13 +43,12 @@ class Subscriber:
         self._hub = hub
         self._metrics = metrics
         self._audit = audit
-        self._outbox: ConflatingQueue[bytes] = ConflatingQueue(limits.subscriber_queue)
+        self._out = Outlet(socket, limits.subscriber_queue, metrics)
         self._subscriptions: dict[str, Subscription] = {}
-        self._sending_since: float | None = None
 
     async def run(self) -> None:
         """Serve the connection until it ends."""
-        tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._alive())]
+        tasks = [asyncio.create_task(self._out.run()), asyncio.create_task(self._alive())]
         self._metrics.subscribers.inc()
         mistakes = 0
         try:
@@ -75,9 +70,9 @@ class Subscriber:
                     mistakes += 1
                     self._metrics.refused(error.code)
                     error.fatal = mistakes >= PATIENCE or error.code == "message_too_large"
-                    self._say(error.body())
+                    self._out.say(error.body())
                     if error.fatal:
-                        await self._leave(error)
+                        await self._out.goodbye(error)
         except ConnectionClosed:
             pass
         except Exception:
@@ -92,8 +87,8 @@ class Subscriber:
 
     async def leave(self, error: ProtocolError) -> None:
         """Tell the reason and close."""
-        self._say(error.body())
-        await self._leave(error)
+        self._out.say(error.body())
+        await self._out.goodbye(error)
 
     def _act(self, text: str) -> None:
         message = parse_subscriber(text)
@@ -107,9 +102,9 @@ class Subscriber:
                         "invalid_message", f"id: no subscription {message.id!r}", param="id"
                     )
                 self._hub.unsubscribe(subscription)
-                self._say({"type": "unsubscribed", "id": message.id})
+                self._out.say({"type": "unsubscribed", "id": message.id})
             case ListSubscriptions():
-                self._say({"type": "subscriptions", "ids": sorted(self._subscriptions)})
+                self._out.say({"type": "subscriptions", "ids": sorted(self._subscriptions)})
 
     def _subscribe(self, wanted: Subscribe) -> None:
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
@@ -120,7 +115,7 @@ class Subscriber:
             raise ProtocolError(
                 "invalid_message", f"id: {wanted.id!r} is in use here; unsubscribe it", param="id"
             )
-        subscription = Subscription(wanted, self._outbox, asyncio.get_running_loop())
+        subscription = Subscription(wanted, self._out.queue, asyncio.get_running_loop())
         matched = self._hub.subscribe(subscription)
         self._subscriptions[wanted.id] = subscription
         peer = self._socket.remote_address
@@ -131,10 +126,10 @@ class Subscriber:
             filter=wanted.filter.model_dump(exclude={"streams"}),
             matched=len(matched),
         )
-        self._say({"type": "subscribed", "id": wanted.id, "matched": len(matched)})
+        self._out.say({"type": "subscribed", "id": wanted.id, "matched": len(matched)})
         if wanted.snapshot:
             streams = [subscription.snapshot(stream) for stream in matched]
-            self._say({"type": "snapshot", "sub": wanted.id, "streams": streams})
+            self._out.say({"type": "snapshot", "sub": wanted.id, "streams": streams})
         missed = [
             kept
             for stream in matched
@@ -144,45 +139,16 @@ class Subscriber:
         ]
         # The past must not push the present out of the queue; what does not fit is told as lagged.
         too_many = max(0, len(missed) - self._limits.subscriber_queue // 2)
-        self._outbox.dropped += too_many
+        self._out.queue.dropped += too_many
         for kept in missed[too_many:]:
             subscription.replay(Sealed(kept.seq, orjson.loads(kept.data), kept.data))
-
-    def _say(self, body: dict[str, Any]) -> None:
-        self._outbox.put(_encode(body))
-
-    async def _send(self, data: bytes) -> None:
-        self._sending_since = time.monotonic()
-        await self._socket.send(data, text=True)
-        self._sending_since = None
-
-    async def _leave(self, error: ProtocolError) -> None:
-        try:
-            async with asyncio.timeout(GOODBYE_S):
-                await self._outbox.emptied()
-                await self._socket.close(error.close_code, error.code)
-        except TimeoutError:
-            self._socket.transport.abort()
-
-    async def _write(self) -> None:
-        try:
-            while True:
-                data = await self._outbox.get()
-                if self._outbox.dropped:
-                    lost, self._outbox.dropped = self._outbox.dropped, 0
-                    self._metrics.lost("ws", lost)
-                    await self._send(_encode({"type": "lagged", "dropped": lost}))
-                await self._send(data)
-                self._metrics.sent("ws")
-        except ConnectionClosed:
-            return
 
     async def _alive(self) -> None:
         """Ping, and close a peer that does not answer or does not read."""
         since_ping = 0.0
         while True:
             await asyncio.sleep(1.0)
-            blocked = self._sending_since
+            blocked = self._out.sending_since
             slow = blocked is not None and time.monotonic() - blocked > self._limits.slow_consumer_s
             if slow:
                 try:
@@ -199,9 +165,3 @@ class Subscriber:
                 except (TimeoutError, ConnectionClosed):
                     self._socket.transport.abort()
                     return
-
-
-def _encode(body: dict[str, Any]) -> bytes:
-    """A message about the subscription itself; it belongs to no stream and has no `seq`."""
-    head = {"type": body["type"], "v": VERSION, "ts": timestamp(time.time())}
-    return orjson.dumps({**head, **body})

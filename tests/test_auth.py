@@ -10,7 +10,8 @@ import pytest
 
 from stream import auth
 from stream.auth import MOST_TICKETS, TICKET, TICKET_S, Doorkeeper, Key, make_key
-from stream.config import ConfigError, load
+from stream.config import ConfigError
+from stream.toml import load
 
 
 class Clock:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from stream import silero
-from stream.config import ConfigError, load
+from stream.config import ConfigError
 from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.silero import DetectorRefused, SileroDetector
+from stream.toml import load
 from stream.types import FRAME, AudioFormat, Samples, Segment
 from stream.vad import DETECTORS, VadSettings
 from tests.signals import (

@@ -5,40 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import secrets
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
 
-import orjson
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from stream.audit import AuditLog
 from stream.batcher import Batcher
 from stream.config import Config
+from stream.disk import Disk
 from stream.events import Body, model_body, timestamp
 from stream.messages import FileBegin, FileCancel, FileEnd, KeepAlive
 from stream.metrics import Metrics
-from stream.output import UPLOAD
-from stream.protocol import VERSION, parse_files
-from stream.queues import ConflatingQueue
+from stream.outlet import Outlet
+from stream.policy import admit_recording, denoises
+from stream.protocol import parse_files
 from stream.recording import (
     Level,
     Progress,
     Recorded,
     Tellers,
-    admitted,
-    denoises,
     disk_trouble,
 )
 from stream.refusals import ProtocolError
-from stream.store import Draft, Store
+from stream.store import Store
+from stream.turns import Turns
 from stream.types import ModelInfo
+from stream.upload import Upload
 
 log = logging.getLogger(__name__)
 
@@ -50,47 +45,14 @@ CROWDED = 200
 """With this many events unread, the analysis waits for its reader."""
 
 OUTBOX = 5_000
-GOODBYE_S = 5.0
 
 FORMATS = ("WAV", "MP3", "M4A", "FLAC", "OGG", "Opus", "WebM", "AIFF", "WMA", "AMR", "MP4", "MOV")
 """What people have; every other format that FFmpeg decodes is as welcome."""
 
 
-class Queue:
-    """At most `most` recordings at a time, first come, first served."""
-
-    def __init__(self, most: int) -> None:
-        self._free = most
-        self._waiting: list[asyncio.Future[None]] = []
-        self._moved: list[Callable[[], None]] = []
-
-    def ahead(self, ticket: asyncio.Future[None]) -> int:
-        """How many go before this one; 0 once it is its turn."""
-        return self._waiting.index(ticket) + 1 if ticket in self._waiting else 0
-
-    def enter(self) -> asyncio.Future[None]:
-        """A ticket that is done when it is its turn; give it back with `leave`, always."""
-        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(ticket)
-        self._admit()
-        return ticket
-
-    def leave(self, ticket: asyncio.Future[None]) -> None:
-        if ticket in self._waiting:
-            self._waiting.remove(ticket)
-        elif ticket.done():
-            self._free += 1
-        self._admit()
-
-    def _admit(self) -> None:
-        while self._free and self._waiting:
-            self._free -= 1
-            self._waiting.pop(0).set_result(None)
-
-
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What all connections on /v1/files share. `disk` is the one writer thread."""
+    """What all connections on /v1/files share."""
 
     config: Config
     model: ModelInfo
@@ -98,24 +60,8 @@ class Desk:
     metrics: Metrics
     audit: AuditLog
     store: Store
-    disk: Executor
-    queue: Queue
-
-
-@dataclass(slots=True)
-class Upload:
-    """A file that is coming in."""
-
-    id: str
-    begin: FileBegin
-    draft: Draft
-    file: BinaryIO
-    progress: Progress
-    received: int = 0
-
-    @property
-    def path(self) -> Path:
-        return self.draft.folder / UPLOAD
+    disk: Disk
+    turns: Turns
 
 
 class Uploader:
@@ -124,8 +70,9 @@ class Uploader:
     def __init__(self, socket: ServerConnection, desk: Desk) -> None:
         self._socket = socket
         self._desk = desk
-        self._outbox: ConflatingQueue[bytes] = ConflatingQueue(OUTBOX)
+        self._out = Outlet(socket, OUTBOX, desk.metrics)
         self._upload: Upload | None = None
+        self._progress = Progress()
         self._job: asyncio.Task[None] | None = None
         self._skipping = False
         """After a refusal, what still comes of that file is passed over."""
@@ -136,11 +83,11 @@ class Uploader:
     async def run(self) -> None:
         """Serve the connection until it ends; what is unfinished then is cancelled and removed."""
         tasks = [
-            asyncio.create_task(self._write(), name="files-writer"),
+            asyncio.create_task(self._out.run(), name="files-writer"),
             asyncio.create_task(self._watch(), name="files-clock"),
         ]
         try:
-            self._say(self._ready())
+            self._out.say(self._ready())
             async for message in self._socket:
                 self._heard = time.monotonic()
                 try:
@@ -148,7 +95,7 @@ class Uploader:
                 except ProtocolError as error:
                     self._refuse(error)
                     if error.fatal:
-                        await self._goodbye(error)
+                        await self._out.goodbye(error)
                         break
         except ConnectionClosed:
             pass
@@ -170,8 +117,8 @@ class Uploader:
         # Now, because a server that goes does not wait for the connection's own end.
         await self._drop_upload()
         error.fatal = True
-        self._say(error.body())
-        await self._goodbye(error)
+        self._out.say(error.body())
+        await self._out.goodbye(error)
 
     # -- what is said to us --------------------------------------------------------------------
 
@@ -206,28 +153,14 @@ class Uploader:
             )
         self._skipping = True
         # Refused before it is sent; roles are held against the file's channels once it is decoded.
-        admitted(desk.config, begin.options, desk.model, max(1, len(begin.options.roles)))
-        if not begin.size:
-            raise ProtocolError(
-                "empty_file",
-                "the file is empty: choose the recording again",
-                param="size",
-                fatal=False,
-            )
-        self._check_size(begin.size)
-        upload: Upload | None = None
+        channels = max(1, len(begin.options.roles))
+        admit_recording(desk.config, begin.options, desk.model, channels)
         try:
-            draft = await self._on_disk(desk.store.begin)
-            try:
-                file = await self._on_disk((draft.folder / UPLOAD).open, "wb")
-            except OSError:
-                await self._on_disk(desk.store.discard, draft)
-                raise
-            progress = Progress(since=time.monotonic())
-            upload = Upload("file_" + secrets.token_hex(12), begin, draft, file, progress)
+            upload = await Upload.open(begin, desk.config.files.max_mb, desk.disk, desk.store)
         except OSError as error:
             raise self._trouble(error) from None
         self._upload, self._skipping = upload, False
+        self._progress = Progress(since=time.monotonic())
         desk.metrics.file_began()
         log.info("recording began", extra={"file_id": upload.id, "bytes": begin.size})
         desk.audit.record(
@@ -237,19 +170,8 @@ class Uploader:
             roles=begin.options.roles,
             disclosed=begin.options.disclosed,
         )
-        self._say({"type": "file.accepted", "file_id": upload.id, "name": begin.name})
+        self._out.say({"type": "file.accepted", "file_id": upload.id, "name": begin.name})
         self._tell_progress()
-
-    def _check_size(self, size: int) -> None:
-        most = self._desk.config.files.max_mb * 1e6
-        if size > most:
-            raise ProtocolError(
-                "file_too_large",
-                f"the file has {size / 1e6:.1f} MB, this server takes {most / 1e6:g} MB: compress "
-                "or cut it (files.max_mb)",
-                param="size",
-                fatal=False,
-            )
 
     async def _bytes(self, data: bytes) -> None:
         upload = self._upload
@@ -259,24 +181,16 @@ class Uploader:
             raise ProtocolError(
                 "invalid_message", "bytes came before file.begin", param="type", fatal=False
             )
-        upload.received += len(data)
-        if upload.received > upload.begin.size:
-            await self._drop_upload("invalid_message")
-            raise self._about(
-                upload,
-                ProtocolError(
-                    "invalid_message",
-                    f"size: more came than the {upload.begin.size} bytes announced",
-                    param="size",
-                    fatal=False,
-                ),
-            )
         try:
-            await self._on_disk(upload.file.write, data)
+            await upload.take(data)
+        except ProtocolError as error:
+            await self._drop_upload(error.code)
+            raise
         except OSError as error:
-            await self._drop_upload(disk_trouble(error).code)
-            raise self._about(upload, self._trouble(error)) from None
-        upload.progress.share = upload.received / upload.begin.size
+            told = self._trouble(error)
+            await self._drop_upload(told.code)
+            raise upload.about(told) from None
+        self._progress.share = upload.share
 
     async def _end(self) -> None:
         upload = self._upload
@@ -287,17 +201,11 @@ class Uploader:
             raise ProtocolError(
                 "invalid_message", "file.end came before file.begin", param="type", fatal=False
             )
-        if upload.received != upload.begin.size:
-            await self._drop_upload("invalid_message")
-            raise self._about(
-                upload,
-                ProtocolError(
-                    "invalid_message",
-                    f"size: {upload.begin.size} bytes were announced, {upload.received} came",
-                    param="size",
-                    fatal=False,
-                ),
-            )
+        try:
+            upload.complete()
+        except ProtocolError as error:
+            await self._drop_upload(error.code)
+            raise
         self._job = asyncio.create_task(self._analyse(upload), name=f"job[{upload.id}]")
 
     async def _cancel(self) -> None:
@@ -309,16 +217,16 @@ class Uploader:
         await self._stop_job()
         if self._upload is upload:
             await self._drop_upload("cancelled")
-            self._say({"type": "file.cancelled", "file_id": upload.id})
+            self._out.say({"type": "file.cancelled", "file_id": upload.id})
 
     # -- the recording -------------------------------------------------------------------------
 
     async def _analyse(self, upload: Upload) -> None:
         desk = self._desk
-        ticket = desk.queue.enter()
+        ticket = desk.turns.enter()
         outcome = "failed"
         try:
-            await self._on_disk(upload.file.close)
+            await upload.close()
             await self._turn(upload, ticket)
             recorded = Recorded(
                 desk.config,
@@ -329,25 +237,25 @@ class Uploader:
                 desk.disk,
                 Tellers(
                     log=lambda level, code, text: self._note(upload, level, code, text),
-                    event=lambda body: self._say({**body, "file_id": upload.id}),
+                    event=lambda body: self._out.say({**body, "file_id": upload.id}),
                     stage=self._tell_progress,
                     breath=self._breath,
                 ),
-                upload.progress,
+                self._progress,
             )
             began = time.monotonic()
             result, names = await recorded.run(upload.path, upload.begin.name, upload.draft.folder)
-            await self._on_disk(upload.path.unlink)
-            kept = await self._on_disk(
+            await desk.disk.run(upload.path.unlink)
+            kept = await desk.disk.run(
                 desk.store.publish, upload.draft, names, title(upload.begin.name)
             )
             outcome = "done"
             self._upload = self._job = None
             desk.metrics.file_ended("done")
             desk.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
-            upload.progress.share = 1.0
-            self._progress(upload)
-            self._say(
+            self._progress.share = 1.0
+            self._tell_progress_of(upload)
+            self._out.say(
                 {
                     "type": "file.done",
                     "file_id": upload.id,
@@ -376,13 +284,13 @@ class Uploader:
                 ProtocolError("internal_error", "something went wrong here", fatal=False),
             )
         finally:
-            desk.queue.leave(ticket)
+            desk.turns.leave(ticket)
             log.info("recording ended", extra={"file_id": upload.id, "outcome": outcome})
 
     async def _turn(self, upload: Upload, ticket: asyncio.Future[None]) -> None:
         told = 0
         while not ticket.done():
-            ahead = self._desk.queue.ahead(ticket)
+            ahead = self._desk.turns.ahead(ticket)
             if ahead != told:
                 told = ahead
                 others = "recording is" if ahead == 1 else "recordings are"
@@ -392,7 +300,7 @@ class Uploader:
     async def _failed(self, upload: Upload, error: ProtocolError) -> None:
         self._job = None
         await self._drop_upload(error.code)
-        self._refuse(self._about(upload, error), mistake=False)
+        self._refuse(upload.about(error), mistake=False)
 
     async def _stop_job(self) -> None:
         job, self._job = self._job, None
@@ -408,12 +316,7 @@ class Uploader:
             return
         self._skipping = outcome not in ("cancelled",)
         self._desk.metrics.file_ended(outcome)
-        with suppress(OSError):
-            await self._on_disk(upload.file.close)
-        await self._on_disk(self._desk.store.discard, upload.draft)
-
-    async def _on_disk(self, what: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._desk.disk, what, *args)
+        await upload.drop()
 
     # -- what we say ---------------------------------------------------------------------------
 
@@ -435,16 +338,16 @@ class Uploader:
 
     def _tell_progress(self) -> None:
         if self._upload is not None:
-            self._progress(self._upload)
+            self._tell_progress_of(self._upload)
 
-    def _progress(self, upload: Upload) -> None:
-        body = upload.progress.body()
+    def _tell_progress_of(self, upload: Upload) -> None:
+        body = self._progress.body()
         # Of each stage only the newest waits for a slow reader.
         key = (upload.id, body["stage"])
-        self._outbox.put(encoded({"type": "file.progress", "file_id": upload.id, **body}), key)
+        self._out.say({"type": "file.progress", "file_id": upload.id, **body}, key)
 
     def _note(self, upload: Upload, level: Level, code: str, message: str) -> None:
-        self._say(
+        self._out.say(
             {
                 "type": "file.log",
                 "file_id": upload.id,
@@ -453,10 +356,6 @@ class Uploader:
                 "code": code,
             }
         )
-
-    def _about(self, upload: Upload, error: ProtocolError) -> ProtocolError:
-        error.file_id = upload.id
-        return error
 
     def _trouble(self, error: OSError) -> ProtocolError:
         told = disk_trouble(error)
@@ -470,30 +369,13 @@ class Uploader:
             error.fatal |= self._mistakes >= PATIENCE
         error.fatal |= error.code == "message_too_large"
         self._desk.metrics.refused(error.code)
-        self._say(error.body())
-
-    def _say(self, body: Body) -> None:
-        self._outbox.put(encoded(body))
+        self._out.say(error.body())
 
     async def _breath(self) -> None:
         """Let others have their turn, and a slow reader catch up."""
         await asyncio.sleep(0)
-        if len(self._outbox) > CROWDED:
-            await self._outbox.emptied()
-
-    async def _goodbye(self, error: ProtocolError) -> None:
-        try:
-            async with asyncio.timeout(GOODBYE_S):
-                await self._outbox.emptied()
-                await self._socket.close(error.close_code, error.code)
-        except TimeoutError:
-            self._socket.transport.abort()
-
-    async def _write(self) -> None:
-        with suppress(ConnectionClosed):
-            while True:
-                await self._socket.send(await self._outbox.get(), text=True)
-                self._desk.metrics.sent("ws")
+        if len(self._out.queue) > CROWDED:
+            await self._out.queue.emptied()
 
     async def _watch(self) -> None:
         """Tell progress while there is something in hand; end connections that only sit there."""
@@ -503,7 +385,7 @@ class Uploader:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
             self._tell_progress()
-            if len(self._outbox) <= CROWDED:
+            if len(self._out.queue) <= CROWDED:
                 unread = None
             elif unread is None:
                 unread = now
@@ -518,12 +400,6 @@ class Uploader:
                 self._desk.metrics.refused(error.code)
                 await self.leave(error)
                 return
-
-
-def encoded(body: Body) -> bytes:
-    """A message of this endpoint; it belongs to no stream and has no `seq`."""
-    head = {"type": body["type"], "v": VERSION, "ts": timestamp(time.time())}
-    return orjson.dumps({**head, **body})
 
 
 def title(name: str) -> str:

@@ -1,0 +1,27 @@
+"""The one thread that touches the disk, so that the event loop never waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Disk:
+    """Runs blocking calls one after the other, in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "emotide-disk")
+
+    async def run(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `what` returns, or raises."""
+        call = self._thread.submit(what, *args, **kwargs)
+        return await asyncio.wrap_future(call)
+
+    def close(self) -> None:
+        """Take no more; what was asked for is done before the process ends."""
+        self._thread.shutdown(wait=False)
