@@ -9,34 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stream.backends.base import Backend, Embedder
-from stream.config import ConfigError
+from stream.backends.base import Backend
+from stream.inference import Inference, Result, WarmUp
 from stream.slot import Listener, Slot
-from stream.types import Features, FrameScores, GapReason, Logits, ModelInfo, Window, to_ms
+from stream.types import FrameScores, GapReason, ModelInfo, Window
 
 log = logging.getLogger(__name__)
 
 FAILURES_UNTIL_UNREADY = 3
 PROBE_S = 1.0
-
-FILLED = 0.8
-"""A batch is rounded up to a size that is at least this full; else it takes fewer windows."""
-
-
-@dataclass(frozen=True, slots=True)
-class WarmUp:
-    """How far a start is: `done` of `shapes`, `shape` is next; 0 of 0 while the model loads."""
-
-    shape: str = ""
-    done: int = 0
-    shapes: int = 0
-
-    @property
-    def share(self) -> float:
-        return self.done / self.shapes if self.shapes else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +45,6 @@ class _Row:
     window: Window
     since: float
     due: float
-
-
-Result = tuple[Logits, Features | None]
 
 
 class Batcher:
@@ -179,71 +157,36 @@ class Batcher:
 
     def _run(self, ready: asyncio.Future[ModelInfo], lengths: Sequence[int]) -> None:
         try:
-            self._backend = self._load()
-            self._info = self._backend.info
-            self._check(lengths)
-            self._sizes = [n for n in self._info.batch_sizes if n <= self._max_batch] or [1]
-            self._warm_up(lengths)
+            self._model = model = Inference(self._load(), self._max_batch)
+            model.check(lengths)
+            for self.warm_up in model.warm_up(lengths):
+                pass
         except BaseException as error:
             self._tell(_settle, ready, None, error)
             return
-        self._tell(_settle, ready, self._info, None)
+        self._tell(_settle, ready, model.info, None)
         # No rows: a probe, because all is quiet and the model was in trouble.
         while (rows := self._take()) is not None:
             self._busy_since = time.monotonic()
             self._tell(self._began, rows)
             embed = any(row.slot.embed for row in rows)
-            results = self._infer([row.window.audio for row in rows], embed) if rows else []
+            results = model.infer([row.window.audio for row in rows], embed) if rows else []
             elapsed = time.monotonic() - self._busy_since
             self._judge(results)
             self._busy_since = None
             self._tell(self._done, rows, results, elapsed)
-        self._backend.close()
-
-    def _check(self, lengths: Sequence[int]) -> None:
-        offered = self._info.lengths
-        if any(length not in offered for length in lengths):
-            raise ConfigError(
-                f"windows.lengths_ms: {self._info.id} takes windows of "
-                f"{', '.join(str(to_ms(n)) for n in offered)} ms"
-            )
-        if self._info.dim and not isinstance(self._backend, Embedder):
-            raise ConfigError(
-                f"model.name: {self._info.id} says that its embeddings have {self._info.dim} "
-                "values, but has no method embed"
-            )
-
-    def _warm_up(self, lengths: Sequence[int]) -> None:
-        """Run the largest shapes first: memory is claimed once and the first call is not slow."""
-        shapes = [(n, size) for n in sorted(lengths)[::-1] for size in self._sizes[::-1]]
-        noise = np.random.default_rng(1).standard_normal(max(lengths)).astype(np.float32) * 0.05
-        self._noise = noise[: min(lengths)]
-        for done, (length, size) in enumerate(shapes):
-            named = f"{size} x {to_ms(length) / 1000:g} s"
-            self.warm_up = WarmUp(named, done, len(shapes))
-            logits = self._backend.infer(np.repeat(noise[None, :length], size, axis=0))
-            expected = (size, logits.shape[1], len(self._info.labels)) if logits.ndim == 3 else ()
-            if logits.shape != expected or not np.isfinite(logits).all():
-                raise RuntimeError(
-                    f"model {self._info.id} gave logits {logits.shape} for {size} windows of "
-                    f"{length} samples; expected finite [windows, frames, labels]"
-                )
-        self.warm_up = WarmUp("", len(shapes), len(shapes))
+        model.close()
 
     def _judge(self, results: Sequence[Result | None]) -> None:
         """Count batches that failed because of the model, not because of what was in them."""
-        if any(result is not None for result in results) or self._probe():
+        if any(result is not None for result in results) or self._model.well():
             self._failures = 0
         else:
             self._failures += 1
 
-    def _probe(self) -> bool:
-        """Whether the model answers to noise that it answered to when it warmed up."""
-        return self._infer([self._noise], embed=False)[0] is not None
-
     def _take(self) -> list[_Row] | None:
         """Block until there is work; the rows of the next batch, none to probe, None to stop."""
-        limit = self._sizes[-1]
+        limit = self._model.sizes[-1]
         with self._room:
             while True:
                 # In trouble it gets no calls, so it has to find out by itself that it is well.
@@ -262,42 +205,10 @@ class Batcher:
                 for slot, waiting in self._waiting.items()
                 if waiting.window.length == length
             ][:limit]
-            rows = rows[: self._fitting(len(rows))]
+            rows = rows[: self._model.fitting(len(rows))]
             for row in rows:
                 del self._waiting[row.slot]
             return rows
-
-    def _fitting(self, waiting: int) -> int:
-        """How many of the `waiting` rows go into the next batch."""
-        up = next((n for n in self._sizes if n >= waiting), self._sizes[-1])
-        down = max((n for n in self._sizes if n <= waiting), default=waiting)
-        return waiting if waiting >= FILLED * up else down
-
-    def _infer(self, audio: list[NDArray[np.float32]], embed: bool) -> list[Result | None]:
-        """Logits per row, with features if `embed`; None for a row that fails by itself."""
-        size = next((n for n in self._sizes if n >= len(audio)), len(audio))
-        padded = np.stack([*audio, *([audio[0]] * (size - len(audio)))])
-        kept: Sequence[Features | None] = [None] * len(audio)
-        try:
-            if embed and isinstance(self._backend, Embedder):
-                logits, features = self._backend.embed(padded)
-                self._expect("features", features, logits.shape[1], self._info.dim, len(padded))
-                kept = list(features[: len(audio)])
-            else:
-                logits = self._backend.infer(padded)
-            labels = len(self._info.labels)
-            self._expect("logits", logits, logits.shape[1], labels, len(padded))
-        except Exception:
-            log.exception("a batch failed", extra={"size": len(audio)})
-            return [None] if len(audio) == 1 else [self._infer([row], embed)[0] for row in audio]
-        rows = zip(logits[: len(audio)], kept, strict=True)
-        return [(row, its) if np.isfinite(row).all() else None for row, its in rows]
-
-    def _expect(
-        self, name: str, got: NDArray[np.float32], frames: int, width: int, rows: int
-    ) -> None:
-        if got.shape != (rows, frames, width):
-            raise RuntimeError(f"{self._info.id} gave {name} {got.shape}, not [{rows}, ., {width}]")
 
     def _tell(self, callback: Callable[..., None], *args: object) -> None:
         try:

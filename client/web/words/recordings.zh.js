@@ -143,7 +143,7 @@ export default {
   "recordings.log.channels_alike": "两个声道相同，按一个声道分析。",
   "recordings.log.mixed": "多个声道已混合为一个。",
   "recordings.log.channel_skipped": "有声道未分析：管理员不允许分析该角色（privacy.analyse_roles）。",
-  "recordings.log.denoised": "已开启降噪：测评中它使结果变差，见 docs/performance.md。",
+  "recordings.log.denoised": "已开启降噪：噪声与人声一样响时有帮助，对干净的录音没有好处。",
   "recordings.log.truncated": "文件有一部分缺失或损坏。",
   "recordings.journal": "处理过程",
   "recordings.timings": "解码 {decode} 秒，分析 {analysis} 秒，共 {total} 秒。",

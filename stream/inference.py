@@ -1,0 +1,123 @@
+"""A backend and what surrounds every call of it: shapes it knows, rows that fail, its health."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.backends.base import Backend, Embedder
+from stream.config import ConfigError
+from stream.types import Features, Logits, to_ms
+
+log = logging.getLogger(__name__)
+
+FILLED = 0.8
+"""A batch is rounded up to a size that is at least this full; else it takes fewer windows."""
+
+Result = tuple[Logits, Features | None]
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """How far a start is: `done` of `shapes`, `shape` is next; 0 of 0 while the model loads."""
+
+    shape: str = ""
+    done: int = 0
+    shapes: int = 0
+
+    @property
+    def share(self) -> float:
+        return self.done / self.shapes if self.shapes else 0.0
+
+
+class Inference:
+    """Calls one backend, in batches of at most `most` rows. For one thread; knows no streams."""
+
+    def __init__(self, backend: Backend, most: int) -> None:
+        self._backend = backend
+        self.info = backend.info
+        self.sizes = [n for n in self.info.batch_sizes if n <= most] or [1]
+
+    def check(self, lengths: Sequence[int]) -> None:
+        """Raises `ConfigError` for windows that the backend does not take, in samples."""
+        offered = self.info.lengths
+        if any(length not in offered for length in lengths):
+            raise ConfigError(
+                f"windows.lengths_ms: {self.info.id} takes windows of "
+                f"{', '.join(str(to_ms(n)) for n in offered)} ms"
+            )
+        if self.info.dim and not isinstance(self._backend, Embedder):
+            raise ConfigError(
+                f"model.name: {self.info.id} says that its embeddings have {self.info.dim} "
+                "values, but has no method embed"
+            )
+
+    def warm_up(self, lengths: Sequence[int]) -> Iterator[WarmUp]:
+        """Run every (length, batch size) once, telling before each which it is.
+
+        The largest come first: memory is claimed once and the first call is not slow. Raises
+        `RuntimeError` for logits of a wrong shape or not finite.
+        """
+        shapes = [(n, size) for n in sorted(lengths)[::-1] for size in self.sizes[::-1]]
+        noise = np.random.default_rng(1).standard_normal(max(lengths)).astype(np.float32) * 0.05
+        self._noise = noise[: min(lengths)]
+        for done, (length, size) in enumerate(shapes):
+            yield WarmUp(f"{size} x {to_ms(length) / 1000:g} s", done, len(shapes))
+            logits = self._backend.infer(np.repeat(noise[None, :length], size, axis=0))
+            expected = (size, logits.shape[1], len(self.info.labels)) if logits.ndim == 3 else ()
+            if logits.shape != expected or not np.isfinite(logits).all():
+                raise RuntimeError(
+                    f"model {self.info.id} gave logits {logits.shape} for {size} windows of "
+                    f"{length} samples; expected finite [windows, frames, labels]"
+                )
+        yield WarmUp("", len(shapes), len(shapes))
+
+    def fitting(self, waiting: int) -> int:
+        """How many of the `waiting` rows go into the next batch."""
+        up = next((n for n in self.sizes if n >= waiting), self.sizes[-1])
+        down = max((n for n in self.sizes if n <= waiting), default=waiting)
+        return waiting if waiting >= FILLED * up else down
+
+    def infer(self, audio: Sequence[NDArray[np.float32]], embed: bool) -> list[Result | None]:
+        """Logits per row, with features if `embed`; None for a row that fails by itself.
+
+        A batch that fails is tried row by row.
+        """
+        try:
+            logits, features = self._call(audio, embed)
+        except Exception:
+            log.exception("a batch failed", extra={"size": len(audio)})
+            return [None] if len(audio) == 1 else [self.infer([row], embed)[0] for row in audio]
+        rows = zip(logits, features, strict=True)
+        return [(row, its) if np.isfinite(row).all() else None for row, its in rows]
+
+    def well(self) -> bool:
+        """Whether the model answers to noise that it answered to when it warmed up."""
+        return self.infer([self._noise], embed=False)[0] is not None
+
+    def close(self) -> None:
+        self._backend.close()
+
+    def _call(
+        self, audio: Sequence[NDArray[np.float32]], embed: bool
+    ) -> tuple[Logits, Sequence[Features | None]]:
+        rows = len(audio)
+        size = next((n for n in self.sizes if n >= rows), rows)
+        batch = np.stack([*audio, *([audio[0]] * (size - rows))])
+        features: Sequence[Features | None] = [None] * rows
+        if embed and isinstance(self._backend, Embedder):
+            logits, embedded = self._backend.embed(batch)
+            self._expect("features", embedded, (size, logits.shape[1], self.info.dim))
+            features = list(embedded[:rows])
+        else:
+            logits = self._backend.infer(batch)
+        self._expect("logits", logits, (size, logits.shape[1], len(self.info.labels)))
+        return logits[:rows], features
+
+    def _expect(self, name: str, got: NDArray[np.float32], shape: tuple[int, int, int]) -> None:
+        if got.shape != shape:
+            raise RuntimeError(f"{self.info.id} gave {name} {got.shape}, not {shape}")
