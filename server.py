@@ -104,18 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _run(config: Config) -> int:
-    model = config.model
-    return await App(
-        config,
-        lambda: select.choose(
-            model.name,
-            model.device,
-            model.offline,
-            model.threads,
-            model.runtime,
-            model.precision,
-        ),
-    ).run()
+    return await App(config, lambda: select.configured(config.model)).run()
 
 
 if __name__ == "__main__":

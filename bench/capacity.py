@@ -18,24 +18,10 @@ import asyncio
 import time
 from typing import Any, get_args
 
-from bench.common import (
-    WARM_UP_S,
-    Cpu,
-    Listener,
-    Load,
-    Server,
-    Wire,
-    arguments,
-    as_json,
-    cast,
-    frames,
-    machine,
-    percentile,
-    recordings,
-    say,
-    spread,
-    table,
-)
+from bench.load import WARM_UP_S, Listener, Load, cast
+from bench.process import Cpu, Server, spread
+from bench.report import arguments, as_json, machine, percentile, say, table
+from bench.speech import Wire, frames, recordings
 from stream.types import Encoding
 
 TARGET_MS = 500

@@ -19,20 +19,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.common import (
-    Load,
-    Producer,
-    Server,
-    Wire,
-    arguments,
-    as_json,
-    cast,
-    frames,
-    machine,
-    recordings,
-    say,
-    table,
-)
+from bench.load import Load, Producer, cast
+from bench.process import Server
+from bench.report import arguments, as_json, machine, say, table
+from bench.speech import Wire, frames, recordings
 
 VANISH_EVERY = 7
 SESSION_S = 3.0

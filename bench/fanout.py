@@ -18,21 +18,11 @@ import orjson
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from bench.common import (
-    NULL,
-    Cpu,
-    Producer,
-    Server,
-    Wire,
-    arguments,
-    as_json,
-    machine,
-    percentile,
-    say,
-    spread,
-    subscribe,
-    table,
-)
+from bench.load import Producer, subscribe
+from bench.process import Cpu, Server, spread
+from bench.report import arguments, as_json, machine, percentile, say, table
+from bench.speech import Wire
+from bench.stand_ins import NULL
 
 DELIVERIES_PER_S = 4_000
 MOST_PER_S = 100

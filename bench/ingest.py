@@ -17,24 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.common import (
-    NULL,
-    WARM_UP_S,
-    Cpu,
-    Load,
-    NullBackend,
-    Server,
-    Wire,
-    arguments,
-    as_json,
-    cast,
-    frames,
-    machine,
-    null_backend,
-    recordings,
-    say,
-    table,
-)
+from bench.load import WARM_UP_S, Load, cast
+from bench.process import Cpu, Server
+from bench.report import arguments, as_json, machine, say, table
+from bench.speech import Wire, frames, recordings
+from bench.stand_ins import NULL, NullBackend, null_backend
 from stream.batcher import Batcher
 from stream.codecs import Decoder
 from stream.config import Config

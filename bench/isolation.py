@@ -32,23 +32,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from bench.common import (
-    WARM_UP_S,
-    Listener,
-    Load,
-    Producer,
-    Server,
-    Wire,
-    arguments,
-    as_json,
-    cast,
-    frames,
-    machine,
-    percentile,
-    recordings,
-    say,
-    table,
-)
+from bench.load import WARM_UP_S, Listener, Load, Producer, cast
+from bench.process import Server
+from bench.report import arguments, as_json, machine, percentile, say, table
+from bench.speech import Wire, frames, recordings
 
 SETTLE_S = 2.0
 PING_EVERY_S = 0.1
@@ -58,7 +45,7 @@ EXAMPLES = """\
   python -m bench.isolation                        all scenarios, about four minutes
   python -m bench.isolation --quick                the same in about one
   python -m bench.isolation --only "text flood" --rounds 5
-  python -m bench.isolation --backend bench.common:null_backend     without a model's load"""
+  python -m bench.isolation --backend bench.stand_ins:null_backend     without a model's load"""
 
 Row = dict[str, object]
 Noise = Callable[[Server], AbstractAsyncContextManager[object]]
@@ -207,7 +194,7 @@ async def scenario(options: argparse.Namespace, name: str, recorded: Sequence[li
     with tempfile.TemporaryDirectory() as folder:
         block = Path(folder) / "block"
         environ = {"BENCH_MODEL": options.backend, "BENCH_BLOCK": str(block)}
-        with Server("bench.common:blocking_backend", environ=environ) as server:
+        with Server("bench.stand_ins:blocking_backend", environ=environ) as server:
             load = Load(server, cast(options.streams, recorded), wire)
             listener = Listener(load.producers, wire.chunk_ms)
             await listener.open(server)

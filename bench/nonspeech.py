@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.common import NullBackend, arguments, as_json, machine, say, table
+from bench.report import arguments, as_json, machine, say, table
 from bench.sounds import (
     Noises,
     Pcm16,
@@ -22,6 +22,7 @@ from bench.sounds import (
     rows,
     telephone,
 )
+from bench.stand_ins import NullBackend
 from stream.backends import select
 from stream.backends.base import Backend
 from stream.config import Config

@@ -32,8 +32,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from bench.common import arguments, as_json, machine, say, table
+from bench.report import arguments, as_json, machine, say, table
 from stream.audit import AuditLog
+from stream.backends.base import LABELS
 from stream.config import Config
 from stream.events import Voice, model_body, seal
 from stream.http import Pages
@@ -53,17 +54,6 @@ from stream.types import (
     SpeechStart,
 )
 
-LABELS = (
-    "angry",
-    "disgusted",
-    "fearful",
-    "happy",
-    "neutral",
-    "other",
-    "sad",
-    "surprised",
-    "unknown",
-)
 MODEL = ModelInfo("simulated", "1", LABELS, 320, (SAMPLE_RATE,), (1,), 1.0, "none", "none")
 UTTERANCE_S = 5
 EXAMPLES = """\

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.common import arguments, as_json, machine, say, table
+from bench.report import arguments, as_json, machine, say, table
 from bench.sounds import (
     NOISES,
     Noises,

@@ -6,8 +6,6 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from client.cli import (
     FAILED,
@@ -37,6 +34,7 @@ from client.cli import (
 )
 from client.ledger import Ledger, key_of
 from client.link import DEFAULT_URL
+from client.outcomes import Row, summary, tell
 from client.recordings import Analyst, Done, Local, Remote, Unusable, local_config
 from client.retry import Refused, Unreachable
 from stream.backends.base import ModelRefused
@@ -72,28 +70,6 @@ exit status: 0 every recording has its result, 1 some have none (the table says 
 """
 
 
-@dataclass(slots=True)
-class Row:
-    """What became of one recording: done, skipped, failed, or nothing yet."""
-
-    path: Path
-    status: str = "not begun"
-    folder: str = ""
-    summary: dict[str, Any] = field(default_factory=dict)
-    code: str = ""
-    message: str = ""
-    notes: tuple[str, ...] = ()
-
-    def body(self) -> dict[str, Any]:
-        """As a line of --json."""
-        body: dict[str, Any] = {"file": str(self.path), "status": self.status}
-        if self.folder:
-            body |= {"folder": self.folder, **self.summary}
-        if self.code:
-            body |= {"code": self.code, "message": self.message}
-        return body | ({"warnings": list(self.notes)} if self.notes else {})
-
-
 def recordings(names: Sequence[str], out: Path) -> Iterator[Path]:
     """The files named, and the recordings in the folders named, each once; none from `out`."""
     seen: set[Path] = set()
@@ -111,18 +87,6 @@ def recordings(names: Sequence[str], out: Path) -> Iterator[Path]:
             if taken and whole not in seen:
                 seen.add(whole)
                 yield file
-
-
-def summary(result: dict[str, Any]) -> dict[str, Any]:
-    """What the table and --json say of a result."""
-    return {
-        "duration_s": result["file"]["duration_s"],
-        "hints": result["hints"],
-        "channels": [
-            {"role": c["role"], "top": c["top"], "utterances": len(c["utterances"])}
-            for c in result["channels"]
-        ],
-    }
 
 
 class Batch:
@@ -197,34 +161,6 @@ class Batch:
             row.message = error.strerror or str(error)
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """What became of everything."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("recording", "left"), ("length", "right"), ("emotion", "left")):
-        shown.add_column(name, justify="right" if justify == "right" else "left")
-    shown.add_column("hints")
-    shown.add_column("result", overflow="fold")
-    for row in rows:
-        if not row.folder:
-            why = f"{row.code}: {row.message}" if row.code else row.status
-            shown.add_row(row.path.name, "", "-", "", why, style="red" if row.code else "dim")
-            continue
-        length = row.summary["duration_s"]
-        verdicts = [
-            (f"{c['role']}: " if len(row.summary["channels"]) > 1 else "")
-            + (f"{c['top']['label']} {c['top']['score']:.0%}" if c["top"] else "no speech")
-            for c in row.summary["channels"]
-        ]
-        shown.add_row(
-            row.path.name,
-            f"{int(length // 60)}:{length % 60:04.1f}",
-            ", ".join(verdicts),
-            ", ".join(row.summary["hints"]),
-            row.folder + (" (was there)" if row.status == "skipped" else ""),
-        )
-    return shown
-
-
 async def choose(options: argparse.Namespace, console: Console) -> Analyst:
     """Who analyses, opened. Raises `Stop`, `Refused` and `Unreachable`."""
     if not options.local:
@@ -286,29 +222,12 @@ async def analyze(options: argparse.Namespace) -> int:
         trouble = error
     finally:
         await analyst.close()
-    _tell(console, rows, options.json)
+    tell(console, rows, options.json)
     if trouble is not None:
         raise trouble
     if stop.is_set():
         return INTERRUPTED
     return OK if all(row.folder for row in rows) else FAILED
-
-
-def _tell(console: Console, rows: Sequence[Row], as_json: bool) -> None:
-    if not as_json:
-        Console(width=None if console.is_terminal else 200).print(table(rows))
-    for row in rows:
-        for note in row.notes:
-            console.print(f"{row.path.name}: {note}", style="yellow")
-    counts = {
-        status: sum(row.status == status for row in rows)
-        for status in ("done", "skipped", "failed")
-    }
-    left = len(rows) - sum(counts.values())
-    text = f"{counts['done']} analysed, {counts['skipped']} were there already, "
-    text += f"{counts['failed']} failed" + (f", {left} not analysed" if left else "")
-    with suppress(BrokenPipeError):
-        console.print(text)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -212,14 +212,7 @@ class Local:
         self._disk = Disk()
         model = config.model
         self._batcher = Batcher(
-            lambda: select.choose(
-                model.name,
-                model.device,
-                model.offline,
-                model.threads,
-                model.runtime,
-                model.precision,
-            ),
+            lambda: select.configured(model),
             model.max_batch,
             0.0,
             model.hang_timeout_s,

@@ -46,7 +46,7 @@ class Gate(ToneBackend):
 
     def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         self.thread = threading.current_thread()
-        self.shapes.append(batch.shape)  # type: ignore[arg-type]
+        self.shapes.append(batch.shape)
         self.order.append(batch[:, 0].tolist())
         self.entered.release()
         assert self.open.wait(10)

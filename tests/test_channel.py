@@ -129,7 +129,7 @@ class Slot:
             if isinstance(event, Gap):
                 self.scored_before.append((event, [w for w, _ in self.scored]))
 
-    def of(self, kind: type) -> list:  # type: ignore[type-arg]
+    def of(self, kind: type) -> list:
         return [event for event in self.events if isinstance(event, kind)]
 
     def heard(self, windows: Sequence[Window], count: int) -> NDArray[np.bool_]:

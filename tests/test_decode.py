@@ -153,7 +153,7 @@ def test_a_reader_that_waits_stops_the_worker(tmp_path: Path) -> None:
             listening = worker.told()
             while not isinstance(await anext(listening), np.ndarray):
                 pass
-            process = psutil.Process(worker._process.pid)  # type: ignore[union-attr]
+            process = psutil.Process(worker._process.pid)
             await asyncio.sleep(1.0)
             before = process.cpu_times().user
             await asyncio.sleep(1.0)
@@ -230,7 +230,7 @@ def test_decoding_needs_no_name(tmp_path: Path) -> None:
 def test_alike_looks_no_further_than_it_must() -> None:
     seen = []
 
-    def pieces():  # type: ignore[no-untyped-def]
+    def pieces():
         for number in range(100):
             seen.append(number)
             yield np.full((100, 2), 1000, np.int16) * np.array([1, 1 + (number == 3)], np.int16)

@@ -57,7 +57,7 @@ class Ear:
     def __init__(self, clock: Clock, **wanted: Any) -> None:
         self.outbox: ConflatingQueue[bytes] = ConflatingQueue(100)
         message = Subscribe.model_validate({"type": "subscribe", **wanted})
-        self.subscription = Subscription(message, self.outbox, clock)  # type: ignore[arg-type]
+        self.subscription = Subscription(message, self.outbox, clock)
 
     def heard(self) -> list[dict[str, Any]]:
         return [orjson.loads(self.outbox.pop()) for _ in range(len(self.outbox))]

@@ -93,7 +93,7 @@ def reference(audio: AudioFormat) -> dict[int, list[object]]:
 def test_the_reference_holds_speech_of_every_channel() -> None:
     for audio in (MONO, PHONE, STUDIO):
         for items in reference(audio).values():
-            kinds = [item[0] for item in items]  # type: ignore[index]
+            kinds = [item[0] for item in items]
             assert kinds.count("Segment") >= 2
             assert kinds.count("Window") == kinds.count("Score") >= 3
 

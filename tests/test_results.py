@@ -96,7 +96,7 @@ def frames(start: int, count: int, dim: int = 0) -> FramePosteriors:
                 ),
             ),
             [],
-        ),  # type: ignore[arg-type]
+        ),
     ],
 )
 def test_hints_of_a_recording(got: list[str], wanted: list[str]) -> None:

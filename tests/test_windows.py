@@ -24,7 +24,7 @@ def filled(seconds: float, capacity: int = 8 * S) -> History:
 
 def windower(seconds: float = 60, **changes: object) -> Windower:
     history = filled(seconds, capacity=60 * S)
-    return Windower(WindowSettings(**changes), 0, history, QualityMeter(S))  # type: ignore[arg-type]
+    return Windower(WindowSettings(**changes), 0, history, QualityMeter(S))
 
 
 def listen(w: Windower, start: float, end: float, take: bool = True) -> list[Window]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stream.backends import emotion2vec
 from stream.backends.base import Backend, ModelRefused
+from stream.config import ModelConfig
 
 BEST = "emotion2vec_plus_large"
 """What `auto` takes where a CUDA device carries it."""
@@ -53,6 +54,13 @@ def choose(
     raise ModelRefused(
         f'model "{name}" is unknown and no directory: expected {", ".join(BACKENDS)}, a directory, '
         'or a plug-in "module:attr"'
+    )
+
+
+def configured(model: ModelConfig) -> Backend:
+    """The model that a configuration names. Raises ModelRefused, naming the remedy."""
+    return choose(
+        model.name, model.device, model.offline, model.threads, model.runtime, model.precision
     )
 
 

@@ -140,7 +140,7 @@ async def _open(
         await asyncio.shield(entering)
     except asyncio.CancelledError:
         # The TCP connection is made in a thread that cannot be interrupted and would leave an
-        # open socket behind; the task appears with the socket.
+        # open socket behind; the task appears with the socket, and nothing says when.
         while not entering.done() and client._misc_task is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         entering.cancel()

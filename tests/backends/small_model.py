@@ -111,11 +111,11 @@ CONFIGURATION = {
 def require() -> None:
     """Fail, not skip, without torch and funasr: an untested backend must not look tested."""
     try:
-        import torch  # noqa: F401
+        import torch  # noqa: F401  # only whether it can be imported
 
         with warnings.catch_warnings():
             # The import of funasr turns off all warnings; the tests want theirs back afterwards.
-            import funasr.models.emotion2vec.model  # noqa: F401
+            import funasr.models.emotion2vec.model  # noqa: F401  # likewise
     except ImportError as error:
         raise RuntimeError(
             f"{error}: these tests need torch and funasr; run `make test`, or "

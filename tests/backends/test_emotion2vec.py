@@ -421,7 +421,7 @@ def cut(directory: Path) -> None:
 
 def rename_checkpoint(directory: Path) -> None:
     configuration = copy.deepcopy(small_model.CONFIGURATION)
-    configuration["file_path_metas"] |= {"init_param": "other.pt"}  # type: ignore[operator]
+    configuration["file_path_metas"] |= {"init_param": "other.pt"}
     (directory / "configuration.json").write_text(json.dumps(configuration))
 
 

@@ -40,7 +40,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         return "emotion2vec"
 
     module = ModuleType("stream.backends.embedded")
-    module.load = embedded  # type: ignore[attr-defined]
+    module.load = embedded
     monkeypatch.setitem(sys.modules, "stream.backends.embedded", module)
     monkeypatch.setattr("stream.backends.embedded", module, raising=False)
     monkeypatch.setattr(emotion2vec, "load", large)
@@ -52,7 +52,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A machine with everything: packages, checkpoint and a CUDA device; tests take parts away."""
     state = SimpleNamespace(absent=(), checkpoint=Path("/models/large"), cuda=True)
     torch = ModuleType("torch")
-    torch.cuda = SimpleNamespace(is_available=lambda: state.cuda)  # type: ignore[attr-defined]
+    torch.cuda = SimpleNamespace(is_available=lambda: state.cuda)
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setattr(emotion2vec, "missing_packages", lambda: state.absent)
     monkeypatch.setattr(emotion2vec, "find_checkpoint", lambda name: state.checkpoint)
@@ -154,8 +154,8 @@ def test_uninstalled_extra_is_named(monkeypatch: pytest.MonkeyPatch, name: str) 
 
 def test_plug_in_gets_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("acme_models")
-    module.bare = lambda: "bare"  # type: ignore[attr-defined]
-    module.full = lambda device, threads: (device, threads)  # type: ignore[attr-defined]
+    module.bare = lambda: "bare"
+    module.full = lambda device, threads: (device, threads)
     monkeypatch.setitem(sys.modules, "acme_models", module)
     assert choose("acme_models:bare") == "bare"
     assert choose("acme_models:full", device="cpu", threads=5) == ("cpu", 5)

@@ -76,7 +76,7 @@ def streaming(server: Server, folder: Path) -> Iterator[None]:
 
 def visit(browser: Browser, url: str, theme: str, **options: object) -> Page:
     settings = {"viewport": {"width": WIDTH, "height": 660}, "locale": "en-US", **options}
-    page = browser.new_context(color_scheme=theme, **settings).new_page()  # type: ignore[arg-type]
+    page = browser.new_context(color_scheme=theme, **settings).new_page()
     page.goto(url)
     return page
 

@@ -1,0 +1,183 @@
+"""Producers in real time, and a subscriber that notes when their scores come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from bench.process import Server
+from bench.speech import Wire
+
+WARM_UP_S = 4.0
+"""Figures are taken from here on: the first windows of all streams come together."""
+
+
+@dataclass(slots=True, eq=False)
+class Producer:
+    """One stream that plays a recording in a loop, from a place of its own."""
+
+    name: str
+    recording: Sequence[bytes]
+    offset: int
+    sent: list[float] = field(default_factory=list)
+    """When each chunk was written, in monotonic seconds."""
+    gaps: int = 0
+    warnings: int = 0
+    totals: Mapping[str, Any] = field(default_factory=dict)
+    socket: ClientConnection = field(init=False)
+    _reading: asyncio.Task[None] = field(init=False)
+
+    async def open(self, server: Server, wire: Wire, **query: object) -> None:
+        described = {
+            "sample_rate": wire.sample_rate,
+            "encoding": wire.encoding,
+            "stream_id": self.name,
+            "results": "false",
+            **query,
+        }
+        url = f"{server.ws}/v1/stream?{urlencode(described)}"
+        self.socket = await connect(url, compression=None, max_queue=None, proxy=None)
+        self._reading = asyncio.create_task(self._read())
+
+    def send(self) -> None:
+        """Write the next chunk; whole frames, so that the library's own fit in between."""
+        if self.socket.transport.is_closing():
+            return
+        at = (self.offset + len(self.sent)) % len(self.recording)
+        self.sent.append(time.monotonic())
+        self.socket.transport.write(self.recording[at])
+
+    @property
+    def cut(self) -> str | None:
+        """Why the stream ended before it was meant to, if it did."""
+        return self.socket.close_reason if self.socket.transport.is_closing() else None
+
+    async def close(self) -> None:
+        """End the stream and wait for its totals."""
+        with contextlib.suppress(ConnectionClosed):
+            await self.socket.send('{"type":"session.close"}')
+        await self._reading
+
+    async def _read(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for text in self.socket:
+                event = orjson.loads(text)
+                match event["type"]:
+                    case "stream.gap":
+                        self.gaps += 1
+                    case "warning" | "error":
+                        self.warnings += 1
+                    case "session.closed":
+                        self.totals = event["totals"]
+
+
+def cast(
+    count: int, recorded: Sequence[Sequence[bytes]], prefix: str = "stream"
+) -> dict[str, Producer]:
+    """`count` producers by name: different speakers, each from another place."""
+    producers = {}
+    for number in range(count):
+        recording = recorded[number % len(recorded)]
+        # The golden ratio keeps any number of starting points apart.
+        offset = int(number * 0.618034 % 1 * len(recording))
+        name = f"{prefix}-{number}"
+        producers[name] = Producer(name, recording, offset)
+    return producers
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A score's arrival at a subscriber, and how long after its last sample had been sent."""
+
+    at: float
+    latency_ms: float
+    trigger: str
+
+
+class Listener:
+    """A subscriber of all scores."""
+
+    def __init__(self, producers: Mapping[str, Producer], chunk_ms: int) -> None:
+        self._producers = producers
+        self._chunk_ms = chunk_ms
+        self.heard: list[Heard] = []
+
+    async def open(self, server: Server) -> None:
+        wanted = {"type": "subscribe", "snapshot": False, "filter": {"events": ["emotion.score"]}}
+        self.socket = await subscribe(server, wanted)
+        self._reading = asyncio.create_task(self._read())
+
+    async def close(self) -> None:
+        await self.socket.close()
+        await self._reading
+
+    def latencies(
+        self, since: float, until: float = float("inf"), trigger: str = "interval"
+    ) -> list[float]:
+        """Milliseconds, of the scores that arrived in `[since, until)`."""
+        return [h.latency_ms for h in self.heard if since <= h.at < until and h.trigger == trigger]
+
+    async def _read(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for text in self.socket:
+                now, event = time.monotonic(), orjson.loads(text)
+                producer = self._producers.get(event.get("stream_id", ""))
+                if event["type"] != "emotion.score" or producer is None:
+                    continue
+                chunk = (event["audio_end_ms"] - 1) // self._chunk_ms
+                latency_ms = (now - producer.sent[chunk]) * 1000
+                self.heard.append(Heard(now, latency_ms, event["trigger"]))
+
+
+async def subscribe(server: Server, wanted: Mapping[str, Any]) -> ClientConnection:
+    socket = await connect(
+        f"{server.ws}/v1/subscribe", compression=None, max_queue=None, proxy=None
+    )
+    await socket.send(orjson.dumps(wanted), text=True)
+    await socket.recv()
+    return socket
+
+
+class Load:
+    """Streams played in real time from one task on an absolute schedule, chunks evenly apart."""
+
+    def __init__(self, server: Server, producers: Mapping[str, Producer], wire: Wire) -> None:
+        self._server = server
+        self.producers = producers
+        self._wire = wire
+        self.lags: list[float] = []
+        """How late each chunk was sent, in seconds."""
+
+    async def start(self, **query: object) -> None:
+        for producer in self.producers.values():
+            await producer.open(self._server, self._wire, **query)
+        self._playing = asyncio.create_task(self._play())
+
+    async def stop(self) -> None:
+        """End all streams properly."""
+        self._playing.cancel()
+        await asyncio.gather(self._playing, return_exceptions=True)
+        await asyncio.gather(*(p.close() for p in self.producers.values()))
+
+    async def _play(self) -> None:
+        start, chunk_s = time.monotonic(), self._wire.chunk_s
+        for tick in itertools.count() if self.producers else ():
+            for number, producer in enumerate(self.producers.values()):
+                due = start + (tick + number / len(self.producers)) * chunk_s
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                self.lags.append(time.monotonic() - due)
+                producer.send()
+
+    def total(self, key: str) -> int:
+        """A field of `session.closed`'s totals, over all streams."""
+        return sum(p.totals.get(key, 0) for p in self.producers.values())

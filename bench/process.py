@@ -1,0 +1,138 @@
+"""A real server in a process of its own, and what it uses of the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from urllib.request import urlopen
+
+import psutil  # type: ignore[import-untyped]  # has no types of its own
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Server:
+    """A real `server.py` in a process of its own, with its log in a temporary file."""
+
+    def __init__(
+        self,
+        model: str,
+        settings: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        allow_many_sockets()
+        # Lives as long as the server, not as long as a block, so SIM115 does not apply.
+        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115
+        command = [sys.executable, "server.py", "--model", model, "--port", "0"]
+        for key, value in {"log.format": "json", **(settings or {})}.items():
+            command += ["--set", f"{key}={value}"]
+        began = time.monotonic()
+        self._popen = subprocess.Popen(
+            command, cwd=ROOT, stderr=self._log, env={**os.environ, **(environ or {})}
+        )
+        self.process = psutil.Process(self._popen.pid)
+        self.http = self._ready()
+        self.ws = self.http.replace("http", "ws", 1)
+        self.start_s = time.monotonic() - began
+        """From the start of the process to the line that says it is ready."""
+
+    def _ready(self) -> str:
+        while self._popen.poll() is None:
+            for line in Path(self._log.name).read_text().splitlines():
+                if '"event":"ready"' in line:
+                    return str(json.loads(line)["url"]).rstrip("/")
+            time.sleep(0.01)
+        sys.exit(Path(self._log.name).read_text().strip())
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._popen.terminate()
+        try:
+            self._popen.wait(15)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+        self._log.close()
+
+    def cpu_s(self) -> float:
+        """CPU seconds of all threads so far; the kernel counts in hundredths."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+    def rss_mb(self) -> float:
+        return float(self.process.memory_info().rss) / 2**20
+
+    def metrics(self) -> dict[str, float]:
+        """Every series by its name and labels, as /metrics writes them."""
+        with urlopen(f"{self.http}/metrics") as response:
+            text = response.read().decode()
+        pairs = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+
+def allow_many_sockets() -> None:
+    """Raise the soft limit on open files to the hard one; the server inherits it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What a histogram gathered between two looks; quantiles are their bucket's upper end."""
+
+    count: float
+    mean: float
+    p50: float
+    p99: float
+
+
+def spread(before: Mapping[str, float], after: Mapping[str, float], name: str) -> Spread:
+    def grown(key: str) -> float:
+        return after.get(key, 0.0) - before.get(key, 0.0)
+
+    bounds = [
+        (float(found[1]), grown(key))
+        for key in after
+        if (found := re.fullmatch(rf'{name}_bucket{{le="(.+)"}}', key))
+    ]
+    count = grown(f"{name}_count")
+
+    def quantile(share: float) -> float:
+        return next((le for le, n in bounds if n >= share * count), float("nan"))
+
+    mean = grown(f"{name}_sum") / count if count else float("nan")
+    return Spread(count, mean, quantile(0.5), quantile(0.99))
+
+
+class Cpu:
+    """CPU seconds since it was made: of the server, of this process, and of everybody else."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._before = self._now()
+
+    def _now(self) -> tuple[float, float, float, float]:
+        machine = psutil.cpu_times()
+        idle = machine.idle + getattr(machine, "iowait", 0.0)
+        return self._server.cpu_s(), time.process_time(), sum(machine[:8]) - idle, time.monotonic()
+
+    def shares(self) -> tuple[float, float, float]:
+        """In cores: server, load generator, all other processes together."""
+        server, own, machine, now = (b - a for a, b in zip(self._before, self._now(), strict=True))
+        return server / now, own / now, max(0.0, machine - server - own) / now

@@ -1,0 +1,69 @@
+"""Models that stand in where the model is not what is measured."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.backends import select
+from stream.backends.base import LABELS, Backend
+from stream.types import ModelInfo
+
+NULL = "bench.stand_ins:null_backend"
+
+
+class NullBackend:
+    """Answers at once and says nothing: what is left is what everything else costs."""
+
+    info = ModelInfo(
+        id="null",
+        revision="0",
+        labels=LABELS,
+        frame_hop=320,
+        lengths=(16_000, 32_000, 48_000),
+        batch_sizes=(1, 2, 4, 8, 16, 32),
+        temperature=1.0,
+        licence="none",
+        device="cpu",
+        why="A bench measures the server without a model.",
+    )
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.zeros((len(batch), batch.shape[1] // 320, len(LABELS)), np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+def null_backend() -> Backend:
+    return NullBackend()
+
+
+class BlockingBackend:
+    """A real model that hangs for as long as the file named in BENCH_BLOCK exists."""
+
+    def __init__(self, real: Backend, block: Path) -> None:
+        self._real = real
+        self._block = block
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._real.info
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        while self._block.exists():
+            time.sleep(0.02)
+        return self._real.infer(batch)
+
+    def close(self) -> None:
+        self._real.close()
+
+
+def blocking_backend() -> Backend:
+    return BlockingBackend(
+        select.choose(os.environ["BENCH_MODEL"]), Path(os.environ["BENCH_BLOCK"])
+    )

@@ -1,0 +1,92 @@
+"""What became of the recordings of a batch, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(slots=True)
+class Row:
+    """What became of one recording: done, skipped, failed, or nothing yet."""
+
+    path: Path
+    status: str = "not begun"
+    folder: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+    code: str = ""
+    message: str = ""
+    notes: tuple[str, ...] = ()
+
+    def body(self) -> dict[str, Any]:
+        """As a line of --json."""
+        body: dict[str, Any] = {"file": str(self.path), "status": self.status}
+        if self.folder:
+            body |= {"folder": self.folder, **self.summary}
+        if self.code:
+            body |= {"code": self.code, "message": self.message}
+        return body | ({"warnings": list(self.notes)} if self.notes else {})
+
+
+def summary(result: dict[str, Any]) -> dict[str, Any]:
+    """What the table and --json say of a result."""
+    return {
+        "duration_s": result["file"]["duration_s"],
+        "hints": result["hints"],
+        "channels": [
+            {"role": c["role"], "top": c["top"], "utterances": len(c["utterances"])}
+            for c in result["channels"]
+        ],
+    }
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """What became of everything."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("recording", "left"), ("length", "right"), ("emotion", "left")):
+        shown.add_column(name, justify="right" if justify == "right" else "left")
+    shown.add_column("hints")
+    shown.add_column("result", overflow="fold")
+    for row in rows:
+        if not row.folder:
+            why = f"{row.code}: {row.message}" if row.code else row.status
+            shown.add_row(row.path.name, "", "-", "", why, style="red" if row.code else "dim")
+            continue
+        length = row.summary["duration_s"]
+        verdicts = [
+            (f"{c['role']}: " if len(row.summary["channels"]) > 1 else "")
+            + (f"{c['top']['label']} {c['top']['score']:.0%}" if c["top"] else "no speech")
+            for c in row.summary["channels"]
+        ]
+        shown.add_row(
+            row.path.name,
+            f"{int(length // 60)}:{length % 60:04.1f}",
+            ", ".join(verdicts),
+            ", ".join(row.summary["hints"]),
+            row.folder + (" (was there)" if row.status == "skipped" else ""),
+        )
+    return shown
+
+
+def tell(console: Console, rows: Sequence[Row], as_json: bool) -> None:
+    """The table, unless every row was told as JSON, and what to know about it on `console`."""
+    if not as_json:
+        Console(width=None if console.is_terminal else 200).print(table(rows))
+    for row in rows:
+        for note in row.notes:
+            console.print(f"{row.path.name}: {note}", style="yellow")
+    counts = {
+        status: sum(row.status == status for row in rows)
+        for status in ("done", "skipped", "failed")
+    }
+    left = len(rows) - sum(counts.values())
+    text = f"{counts['done']} analysed, {counts['skipped']} were there already, "
+    text += f"{counts['failed']} failed" + (f", {left} not analysed" if left else "")
+    with suppress(BrokenPipeError):
+        console.print(text)
