@@ -7,13 +7,11 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 from stream.batcher import Batcher
 from stream.codecs import InvalidAudio
 from stream.config import Config
-from stream.events import SCORE, SEGMENT, Body, Voice, model_body, seal, top
+from stream.events import SCORE, SEGMENT, Body, Voice, seal
 from stream.hub import Hub
 from stream.live import LiveStream, StreamState
 from stream.messages import SessionAnnotate, SessionConfig, checked_attrs
@@ -23,8 +21,8 @@ from stream.pipeline import StreamPipeline
 from stream.policy import Admission
 from stream.quality import gain_is_automatic
 from stream.refusals import ProtocolError
-from stream.rolling import activation
 from stream.scoring import Scoring
+from stream.statements import Totals, closing, in_force
 from stream.types import (
     SAMPLE_RATE,
     AudioFormat,
@@ -45,14 +43,6 @@ RING_SLACK_S = 30.0
 
 Send = Callable[[bytes], None]
 """Puts an encoded event on its way to the producer; never blocks."""
-
-
-@dataclass(slots=True)
-class Totals:
-    """What a stream came to."""
-
-    scores: int = 0
-    segments: int = 0
 
 
 class Session:
@@ -76,6 +66,7 @@ class Session:
     ) -> None:
         self._config = config
         self._wanted = wanted
+        self._admitted = admitted
         self._model = model
         self._hub = hub
         self._metrics = metrics
@@ -94,7 +85,6 @@ class Session:
         self._line = asyncio.Lock()
         """Held while audio goes in, so that an end from elsewhere cannot overtake it."""
         self._early_until = 0.0
-        self._windows = admitted.settings.windows
         self._totals = Totals()
         self.live = LiveStream(
             stream_id=wanted.stream_id or session_id,
@@ -197,7 +187,7 @@ class Session:
                 await self._score_tail(time.monotonic() + timeout_s, timeout_s / 2)
             self.acknowledge()
             self.live.state = "ended"
-            self.emit(self._closing(reason))
+            self.emit(closing(reason, self._pipeline, self._totals, self.live.roles, self._voice))
         finally:
             self.over.set()
             self._hub.closed(self.live)
@@ -223,7 +213,9 @@ class Session:
         self.emit(
             {
                 "type": kind,
-                "session": self.describe(),
+                "session": in_force(
+                    self._config, self._wanted, self._admitted, self._model, self._voice
+                ),
                 "limits": limits,
                 "resume_token": self.resume_token,
                 "node": node,
@@ -236,27 +228,6 @@ class Session:
                 "attrs say that the recording side regulates its gain by itself, which hides how "
                 "loud the voice is: ask for autoGainControl: false",
             )
-
-    def describe(self) -> Body:
-        """The session as it is in force."""
-        settings = self._wanted
-        return {
-            "audio": {**settings.audio.model_dump(mode="json"), "roles": list(self.live.roles)},
-            "analysis": {
-                "interval_ms": to_ms(self._windows.hop),
-                "window_ms": to_ms(self._windows.longest),
-                "labels": [*self._voice.named(dict.fromkeys(self._model.labels, 0.0))],
-                "analyse_channels": list(self.live.analysed),
-                "frames": settings.analysis.frames,
-                "embeddings": settings.analysis.embeddings,
-                "horizons_s": list(self._config.rolling.horizons_s),
-                "model": model_body(self._model),
-            },
-            "tags": list(self.live.tags),
-            "consent": settings.consent.model_dump(mode="json", exclude={"ref"}),
-            "publish": settings.publish.model_dump(mode="json"),
-            "results": settings.results,
-        }
 
     def emit(self, body: Body, private: tuple[str, ...] = (), shared: bool = True) -> None:
         """Number an event and hand it to the producer and, if `shared`, to all who listen.
@@ -353,34 +324,3 @@ class Session:
     def _state(self, state: StreamState) -> None:
         self.live.state = state
         self._hub.changed(self.live)
-
-    def _closing(self, reason: str) -> Body:
-        pipeline, totals = self._pipeline, self._totals
-        spoken = 0
-        summary: list[dict[str, Any]] = []
-        for number, channel in pipeline.channels.items():
-            spoken += channel.speech
-            scores = {} if reason == "objected" else channel.summary()
-            summary.append(
-                {
-                    "channel": number,
-                    "role": self.live.roles[number],
-                    "scores": self._voice.named(scores),
-                    "top": top(scores),
-                    "activation": activation(scores),
-                    "speech_ms": to_ms(channel.speech),
-                    "utterances": channel.utterances,
-                }
-            )
-        return {
-            "type": "session.closed",
-            "reason": reason,
-            "totals": {
-                "audio_ms": to_ms(pipeline.position),
-                "speech_ms": to_ms(spoken),
-                "scores": totals.scores,
-                "segments": totals.segments,
-                "dropped_ms": to_ms(pipeline.lost),
-            },
-            "summary": summary,
-        }
