@@ -28,7 +28,7 @@ from client.sources import blocks, probe
 from stream.backends.embedded import load
 from stream.denoise import Denoiser
 from stream.types import SAMPLE_RATE, Samples
-from training.data import noise
+from training.sounds import noise
 
 EXAMPLES = """\
   python -m bench.denoise --data data                 60 clips of EmoDB at 0, 5 and 10 dB

@@ -65,9 +65,17 @@ def read_manifest(path: Path, corpora: set[str] | None = None) -> list[Clip]:
             speech = np.flatnonzero(speech_mask(audio))
             audio = audio[speech[0] * FRAME : (speech[-1] + 1) * FRAME]
             if len(audio) >= 0.4 * RATE:
-                named = (row[name] for name in ("path", "corpus", "speaker", "emotion"))
-                extra = (row.get(name) or "" for name in ("language", "gender"))
-                clips.append(Clip(*named, audio, *extra))
+                clips.append(
+                    Clip(
+                        row["path"],
+                        row["corpus"],
+                        row["speaker"],
+                        row["emotion"],
+                        audio,
+                        row.get("language") or "",
+                        row.get("gender") or "",
+                    )
+                )
     return clips
 
 

@@ -20,7 +20,7 @@ DTMF = ((697, 770, 852, 941), (1209, 1336, 1477, 1633))
 
 def even(audio: NDArray[np.floating]) -> Array:
     """The sound with unit power; silence stays silent."""
-    return (audio / (audio.std() + 1e-9)).astype(np.float32)
+    return np.asarray(audio / (audio.std() + 1e-9), np.float32)
 
 
 def filtered(audio: NDArray[np.floating], gain: NDArray[np.floating]) -> Array:
@@ -51,7 +51,7 @@ def note(rng: Generator, pitch: float, length: int, decay_s: float, vibrato: flo
     time = np.arange(length) / RATE
     wave = 1 + vibrato * np.sin(2 * np.pi * rng.uniform(4, 7) * time)
     shape = np.minimum(1, time / rng.uniform(0.003, 0.06)) * np.exp(-time / decay_s)
-    return (partials(rng, pitch * wave, 10) * shape).astype(np.float32)
+    return np.asarray(partials(rng, pitch * wave, 10) * shape, np.float32)
 
 
 def drum(rng: Generator, length: int) -> Array:
@@ -77,7 +77,7 @@ def music(rng: Generator, length: int) -> Array:
 
     for at in range(0, length, beat):
         if parts[0]:
-            steps = rng.integers(1, 3)
+            steps = int(rng.integers(1, 3))
             for step in range(steps):
                 pitch = tonic * 4 * 2 ** ((scale[rng.integers(7)] + 12 * rng.integers(2)) / 12)
                 tone = note(rng, pitch, 2 * beat // steps, decay, vibrato)
@@ -125,7 +125,8 @@ def glides(rng: Generator, length: int) -> Array:
     period = rng.uniform(0.15, 2.0)
     breath = np.clip(3 * np.sin(np.pi * ((time / period) % 1)), 0, 1)
     hz = np.fft.rfftfreq(length, 1 / RATE)
-    throat = sum(np.exp(-(((hz - rng.uniform(500, 4000)) / 400) ** 2)) for _ in range(3))
+    formants = [np.exp(-(((hz - rng.uniform(500, 4000)) / 400) ** 2)) for _ in range(3)]
+    throat = np.sum(formants, axis=0)
     sound = partials(rng, np.clip(pitch, 80, 7000)) * breath + 0.02 * rng.normal(size=length)
     return even(filtered(sound, throat + rng.uniform(0.02, 0.5)))
 
@@ -163,7 +164,7 @@ KINDS: tuple[tuple[Callable[[Generator, int], Array], float], ...] = (
 
 def not_speech(rng: Generator, length: int) -> Array:
     """One sound that is no speech, of unit power; sometimes two at once."""
-    kinds, shares = zip(*KINDS, strict=True)
+    kinds, shares = [kind for kind, _ in KINDS], [share for _, share in KINDS]
     sound = kinds[rng.choice(len(kinds), p=shares)](rng, length)
     if rng.random() < 0.25:
         other = kinds[rng.choice(len(kinds), p=shares)](rng, length)
