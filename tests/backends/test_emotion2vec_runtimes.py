@@ -17,7 +17,7 @@ from stream.backends.emotion2vec import __main__ as command
 from stream.backends.emotion2vec import exported, oracle, runners
 from stream.backends.emotion2vec.locate import EXPORT
 from tests.backends import small_model
-from tests.backends.test_emotion2vec import LENGTHS, TOLERANCE, softmax, voice
+from tests.backends.models import LENGTHS, TOLERANCE, softmax, voice
 
 ROOT = Path(__file__).parents[2]
 

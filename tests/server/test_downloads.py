@@ -1,0 +1,220 @@
+"""Results over HTTP: whoever has the address gets them, in pieces if asked, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from stream.auth import make_key
+from tests.audio_files import record
+from tests.contract import validate
+from tests.running import (
+    Event,
+    Server,
+    run,
+    running_server,
+    speech,
+    started_server,
+)
+from tests.server.uploading import analysed, fetch, uploader
+
+FULL, DIGEST = make_key()
+LISTENER, LISTENERS_DIGEST = make_key()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    with running_server("--set", f"files.folder={folder}") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Event:
+    async def session() -> Event:
+        async with uploader(server) as client:
+            path = tmp_path_factory.mktemp("r") / "Gespräch (1).wav"
+            return await analysed(client, record(path, np.tile(speech(), 30)))
+
+    return run(session(), 90)
+
+
+def url_of(done: Event, name: str) -> str:
+    return str(next(file["url"] for file in done["files"] if file["name"] == name))
+
+
+def test_a_download_says_what_it_is(server: Server, done: Event) -> None:
+    url = url_of(done, "processed_audio.wav")
+    status, headers, body = server.get(url)
+    assert status == 200
+    assert len(body) > 5_000_000
+    assert headers["content-type"] == "audio/wav"
+    assert headers["accept-ranges"] == "bytes"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "private, no-store"
+    assert headers["content-disposition"] == (
+        'attachment; filename="Gespr_ch-1_processed_audio.wav"; '
+        "filename*=UTF-8''Gespr%C3%A4ch-1_processed_audio.wav"
+    )
+    status, about, nothing = server.get(url, "HEAD")
+    assert (status, nothing) == (200, b"")
+    assert about["content-length"] == headers["content-length"] == str(len(body))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "part"),
+    [
+        ("bytes=0-43", 206, slice(0, 44)),
+        ("bytes=1000000-", 206, slice(1_000_000, None)),
+        ("bytes=-100", 206, slice(-100, None)),
+        ("bytes=44-99999999999", 206, slice(44, None)),
+        ("bytes=0-1,5-6", 200, slice(None)),
+        ("bytes=5-4", 200, slice(None)),
+        ("lines=1-2", 200, slice(None)),
+        ("bytes=99999999999-", 416, None),
+        ("bytes=-0", 416, None),
+    ],
+)
+def test_ranges(server: Server, done: Event, wanted: str, status: int, part: slice | None) -> None:
+    url = url_of(done, "processed_audio.wav")
+    whole = server.get(url)[2]
+    got, headers, body = server.get(url, headers={"Range": wanted})
+    assert got == status
+    if part is None:
+        assert headers["content-range"] == f"bytes */{len(whole)}"
+        return
+    assert body == whole[part]
+    if status == 206:
+        start, stop, _ = part.indices(len(whole))
+        assert headers["content-range"] == f"bytes {start}-{stop - 1}/{len(whole)}"
+
+
+def test_nobody_gets_what_is_not_offered(server: Server, done: Event, folder: Path) -> None:
+    (folder / "secret.txt").write_text("secret")
+    key = url_of(done, "result.json").split("/")[3]
+    for path in (
+        f"/v1/results/{key}/../secret.txt",
+        f"/v1/results/{key}/..%2Fsecret.txt",
+        f"/v1/results/{key}/%2e%2e/secret.txt",
+        f"/v1/results/{key}/.emotide",
+        f"/v1/results/{key}/",
+        f"/v1/results/{key}",
+        f"/v1/results/{key[:-1]}{'AB'[key[-1] == 'A']}/result.json",
+        "/v1/results/",
+        f"/v1/results/../../{folder.name}/secret.txt",
+        f"/v1/results/{key}/result.json%00.txt",
+        f"/v1/results//{folder}/secret.txt",
+    ):
+        assert server.get(path)[0] == 404, path
+    assert server.get(f"/v1/results/{key}/result.json?x=1")[0] == 200
+    assert server.get(f"/v1/results/{key}/result.json", "POST")[0] == 405
+    assert len(key) == 32
+
+
+def test_long_downloads_take_no_memory_and_slow_readers_no_others(tmp_path: Path) -> None:
+    """Twenty readers that stop reading a large file: the server holds a piece for each."""
+    path = record(tmp_path / "a.flac", np.tile(speech(), 120))
+
+    async def session(server: Server) -> None:
+        async with uploader(server) as client:
+            done = await analysed(client, path)
+        before = server.rss()
+        request = f"GET {url_of(done, 'processed_audio.wav')} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        readers = []
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+            writer.write(request.encode())
+            readers.append((reader, writer))
+        await asyncio.sleep(2)
+        assert server.rss() - before < 40e6
+        assert (await asyncio.to_thread(server.get, "/healthz"))[0] == 200
+        small = await asyncio.to_thread(server.get, url_of(done, "result.json"))
+        assert small[0] == 200
+        # One that was slow gets all of it in the end.
+        reader, writer = readers[0]
+        whole = await asyncio.wait_for(reader.read(-1), 20)
+        assert len(whole) > 2 * 120 * len(speech())
+        for _, writer in readers:
+            writer.transport.abort()
+
+    with running_server(
+        "--set", f"files.folder={tmp_path / 'o'}", "--set", "files.max_downloads=25"
+    ) as server:
+        run(session(server), 90)
+
+
+def test_too_many_downloads_are_told_to_come_again(tmp_path: Path) -> None:
+    path = record(tmp_path / "a.flac", np.tile(speech(), 120))
+
+    async def session(server: Server) -> None:
+        async with uploader(server) as client:
+            done = await analysed(client, path)
+        url = url_of(done, "processed_audio.wav")
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+        writer.write(f"GET {url} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        await reader.read(10)
+        status, headers, _ = await asyncio.to_thread(server.get, url)
+        assert (status, headers["retry-after"]) == (503, "2")
+        writer.transport.abort()
+        for _ in range(100):
+            if (await asyncio.to_thread(server.get, url, "HEAD"))[0] == 200:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("the place is never free again")
+
+    with running_server(
+        "--set", f"files.folder={tmp_path / 'o'}", "--set", "files.max_downloads=1"
+    ) as server:
+        run(session(server), 60)
+
+
+def test_with_keys_it_takes_one_that_opens_files(tmp_path: Path) -> None:
+    """Then the URL of a result is the right to it, as no player can send a key."""
+    keys = (
+        f'{{full = {{sha256 = "{DIGEST}", scopes = ["files"]}}, '
+        f'listener = {{sha256 = "{LISTENERS_DIGEST}", scopes = ["subscribe"]}}}}'
+    )
+
+    async def session(server: Server) -> Event:
+        for key, status in ((None, 401), (LISTENER, 403)):
+            headers = {"Authorization": f"Bearer {key}"} if key else None
+            with pytest.raises(InvalidStatus) as refused:
+                async with uploader(server, additional_headers=headers):
+                    pass
+            assert refused.value.response.status_code == status
+        headers = {"Authorization": f"Bearer {FULL}"}
+        async with uploader(server, additional_headers=headers) as client:
+            return await analysed(client, record(tmp_path / "a.mp3"))
+
+    with running_server(
+        "--set", f"files.folder={tmp_path / 'o'}", "--set", f"auth.keys={keys}"
+    ) as server:
+        assert fetch(server, run(session(server), 60), "result.json")
+
+
+def test_a_request_must_come_soon(tmp_path: Path) -> None:
+    """Downloads may be slow, but who says nothing is sent away as before."""
+
+    async def session(server: Server) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTT")
+        assert await asyncio.wait_for(reader.read(), 15) == b""
+        writer.close()
+
+    with started_server() as server:
+        server.listens()
+        run(session(server), 30)
+
+
+def test_every_event_was_held_against_the_contract() -> None:
+    with pytest.raises(AssertionError):
+        validate({"type": "file.done", "v": 1}, "to_uploader")

@@ -1,0 +1,284 @@
+"""Recordings that are cancelled, lost, too many, or too much for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests.audio_files import record
+from tests.running import (
+    RATE,
+    Event,
+    Gate,
+    Server,
+    run,
+    running_server,
+    speech,
+    stream,
+    talk,
+)
+from tests.server.uploading import analysed, emptied, fetch, send, uploader
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    with running_server("--set", f"files.folder={folder}") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def gated(tmp_path: Path, *args: str) -> Iterator[tuple[Server, Gate]]:
+    """A server whose model waits while the gate is shut."""
+    gate = Gate(tmp_path / "gate")
+    with running_server(
+        "--set",
+        f"files.folder={tmp_path / 'o'}",
+        *args,
+        model="tests.plugins:blocked",
+        env={"EMOTEST_BLOCK": str(gate.path)},
+    ) as server:
+        yield server, gate
+
+
+@pytest.mark.parametrize("how", ["cancel", "abort"])
+@pytest.mark.parametrize("stage", ["upload", "decode", "queue", "analysis"])
+def test_it_can_end_at_any_stage_and_leaves_nothing(how: str, stage: str, tmp_path: Path) -> None:
+    path = record(tmp_path / "a.flac", np.tile(speech(), 40 if stage == "decode" else 1))
+    if stage == "decode":
+        two = np.stack([np.tile(speech(), 200)] * 2, axis=1)  # equal to the end: it looks long
+        path = record(tmp_path / "a.flac", two)
+
+    async def session(server: Server, gate: Gate) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            first = None
+            if stage in ("queue", "analysis"):
+                gate.shut()
+            if stage == "queue":
+                first = await stack.enter_async_context(uploader(server))
+                await send(first, path)
+                await first.until("speech.start")
+            client = await stack.enter_async_context(uploader(server))
+            if stage == "upload":
+                await client.say("file.begin", name="a.flac", size=1_000_000)
+                await client.socket.send(b"x" * 1000)
+                await client.until("file.progress")
+            else:
+                await send(client, path)
+                wanted = {"queue": "file.log", "analysis": "speech.start"}.get(stage)
+                await client.until(wanted or (lambda e: e.get("stage") == "decode"), timeout=30)
+            if how == "cancel":
+                await client.say("file.cancel")
+                cancelled = await client.until("file.cancelled")
+                assert cancelled["file_id"] == client.of("file.accepted")[0]["file_id"]
+            else:
+                await client.abort()
+            if first is not None:
+                assert client.of("file.log")[0]["code"] == "queued" or how == "abort"
+                await first.say("file.cancel")
+                await first.until("file.cancelled")
+            gate.open()
+            if how == "cancel":
+                small = record(tmp_path / "small.mp3")
+                done = await analysed(client, small)
+                assert done["type"] == "file.done"
+                shutil.rmtree(next((tmp_path / "o").glob("outputs_*")))
+
+    with gated(tmp_path, "--set", "files.max_jobs=1") as (server, gate):
+        run(session(server, gate), 90)
+        emptied(tmp_path / "o")
+        assert server.metric("emotide_files_active") == 0
+        assert server.metric("emotide_files_total", outcome="cancelled") >= 1
+        children = subprocess.run(
+            ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False
+        )
+        assert not children.stdout, "a decoder lives on"
+
+
+def test_many_at_once_have_folders_of_their_own_and_wait_their_turn(tmp_path: Path) -> None:
+    path = record(tmp_path / "a.mp3")
+
+    async def one(server: Server) -> Event:
+        async with uploader(server) as client:
+            return await analysed(client, path)
+
+    async def all_of_them(server: Server) -> list[Event]:
+        return await asyncio.gather(*(one(server) for _ in range(8)))
+
+    with running_server("--set", f"files.folder={tmp_path / 'o'}") as server:
+        done = run(all_of_them(server), 90)
+        assert {event["type"] for event in done} == {"file.done"}
+        assert len({event["files"][0]["url"] for event in done}) == 8
+        assert len([*(tmp_path / "o").iterdir()]) == 8
+        assert len({str(event["result"]["channels"]) for event in done}) == 1
+        assert server.metric("emotide_files_total", outcome="done") == 8
+        assert server.metric("emotide_file_audio_seconds_total") > 40
+
+
+def test_one_connection_too_many_is_refused(tmp_path: Path) -> None:
+    async def session(server: Server) -> None:
+        async with uploader(server):
+            with pytest.raises(InvalidStatus, match="503"):
+                async with uploader(server):
+                    pass
+
+    with running_server(
+        "--set", f"files.folder={tmp_path / 'o'}", "--set", "files.max_clients=1"
+    ) as server:
+        run(session(server), 30)
+
+
+def test_where_it_is_turned_off_there_is_nothing(tmp_path: Path) -> None:
+    with running_server("--set", "files.enabled=false") as server:
+        assert server.get("/v1/files")[0] == 404
+        assert server.get("/v1/results/x/result.json")[0] == 404
+        assert server.json("/v1/info")["privacy"]["recordings_kept_s"] == 0
+
+
+def test_a_call_keeps_its_turn_beside_recordings(tmp_path: Path) -> None:
+    """A batch holds one window of each: a call waits for one batch more, never for a file."""
+    path = record(tmp_path / "a.flac", np.tile(speech(), 30))
+
+    async def latencies(server: Server, files: int) -> list[int]:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(files):
+                client = await stack.enter_async_context(uploader(server))
+                await send(client, path)
+                await client.until("emotion.score", timeout=30)
+            call = await stack.enter_async_context(stream(server))
+            await call.audio(talk(8.0), pace_s=0.1)
+            closed = await call.close_session()
+            assert closed["totals"]["dropped_ms"] == 0
+            return [event["latency_ms"] for event in call.of("emotion.score")]
+
+    with running_server(
+        "--set",
+        f"files.folder={tmp_path / 'o'}",
+        model="tests.plugins:slow",
+        env={"EMOTEST_SLEEP_S": "0.1"},
+    ) as server:
+        alone = run(latencies(server, 0), 60)
+        beside = run(latencies(server, 2), 90)
+    assert statistics.median(beside) < statistics.median(alone) + 250
+
+
+def test_a_server_that_goes_tells_its_uploaders(tmp_path: Path) -> None:
+    """It once left half a result behind, when it was gone before the connection's own clean-up."""
+
+    async def session(server: Server, gate: Gate) -> None:
+        async with uploader(server) as client:
+            gate.shut()
+            await send(client, record(tmp_path / "a.wav"))
+            await client.until("speech.start", timeout=30)
+            server.signal()
+            assert await client.closed(15) == 1012
+            assert client.events[-1]["code"] == "draining"
+            gate.open()
+
+    with gated(tmp_path) as (server, gate):
+        run(session(server, gate), 60)
+        assert server.exit(15) == 0
+        emptied(tmp_path / "o")
+
+
+# -- the disk ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["upload", "analysis"])
+def test_a_full_disk_is_told_and_leaves_no_halves(stage: str, tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands for the disk: the write fails as it does on one that is full."""
+    room = 140_000 if stage == "upload" else 160_000
+    script = (
+        "import resource, signal, runpy, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}));"
+        "sys.argv = sys.argv[1:]; sys.path.insert(0, '.');"
+        "runpy.run_path('server.py', run_name='__main__')"
+    )
+
+    async def session(server: Server) -> None:
+        async with uploader(server) as client:
+            path = record(tmp_path / ("a.wav" if stage == "upload" else "a.mp3"))
+            told = await analysed(client, path)
+            assert (told["type"], told.get("code")) == ("error", "disk_full")
+            assert told["retryable"]
+            stages = [event["stage"] for event in client.of("file.progress")]
+            assert stages[-1] == stage
+            short = record(tmp_path / "short.mp3", speech()[: 4 * RATE])
+            assert (await analysed(client, short))["type"] == "file.done"
+
+    out = tmp_path / "o"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", script, "server.py", "--port", "0"),
+            *("--model", "tests.plugins:fast", "--set", f"files.folder={out}"),
+        ],
+        cwd=Path(__file__).parents[2],
+        env={key: value for key, value in os.environ.items() if not key.startswith("EMOT")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server = Server(process)
+    try:
+        server.url = server.line("ready")["url"]
+        server.port = int(server.url.rstrip("/").rpartition(":")[2])
+        run(session(server), 60)
+        assert len([*out.iterdir()]) == 1
+        server.line("a result cannot be written")
+    finally:
+        process.kill()
+        server.exit()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def test_results_end_and_leftovers_go_but_nothing_of_others(tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    theirs = out / "outputs_20200101_000000"
+    theirs.mkdir(parents=True)
+    (theirs / "result.json").write_text("{}")
+    half = out / "outputs_20200101_000001"
+    half.mkdir()
+    (half / ".emotide").touch()
+    (half / "processed_audio.wav").write_bytes(b"RIFF")
+    linked = out / "outputs_20200101_000002"
+    linked.mkdir()
+    (linked / ".emotide").symlink_to(half / ".emotide")
+
+    async def one(server: Server) -> Event:
+        async with uploader(server) as client:
+            return await analysed(client, record(tmp_path / "a.mp3"))
+
+    with running_server("--set", f"files.folder={out}") as server:
+        done = run(one(server), 60)
+        assert not half.exists()
+    with running_server("--set", f"files.folder={out}") as server:
+        # Results outlive the process that made them.
+        deadline = 50
+        while server.get(done["files"][0]["url"])[0] != 200 and deadline:
+            deadline -= 1
+        assert fetch(server, done, "result.json")
+    [marker] = [one for one in out.glob("*/.emotide") if not one.is_symlink()]
+    record_ = orjson.loads(marker.read_bytes())
+    marker.write_bytes(orjson.dumps({**record_, "expires": 1.0}))
+    with running_server("--set", f"files.folder={out}") as server:
+        server.line("a result was deleted")
+        assert server.get(done["files"][0]["url"])[0] == 404
+    assert sorted(p.name for p in out.iterdir()) == [theirs.name, linked.name]
