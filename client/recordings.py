@@ -24,11 +24,12 @@ from stream.backends import select
 from stream.backends.base import ModelRefused
 from stream.batcher import Batcher
 from stream.config import Config
-from stream.disk import Disk
+from stream.disk import Disk, disk_trouble
 from stream.messages import FileOptions
 from stream.metrics import Metrics
+from stream.notes import Note
 from stream.output import NAMES, new_folder
-from stream.recording import Progress, Recorded, Tellers, disk_trouble
+from stream.recording import Progress, Recorded, Tellers
 from stream.refusals import ProtocolError
 from stream.types import ModelInfo, from_ms
 
@@ -242,9 +243,9 @@ class Local:
         assert self._info is not None
         notes: list[str] = []
 
-        def note(level: str, code: str, message: str) -> None:
-            if level == "warning":
-                notes.append(message)
+        def keep(note: Note) -> None:
+            if note.level == "warning":
+                notes.append(note.message)
 
         async def breath() -> None:
             tell(progress.stage, progress.share)
@@ -258,7 +259,7 @@ class Local:
             self._batcher,
             self._metrics,
             self._disk,
-            Tellers(note, lambda body: None, lambda: tell(progress.stage, 0.0), breath),
+            Tellers(keep, lambda body: None, lambda: tell(progress.stage, 0.0), breath),
             progress,
         )
         folder: Path | None = None

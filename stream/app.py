@@ -9,35 +9,34 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from stream.about import VERSION, info
 from stream.audit import AuditLog
 from stream.auth import Doorkeeper, Key
 from stream.backends.base import Backend, ModelRefused
 from stream.batcher import Batcher
 from stream.config import Config, ConfigError
+from stream.connection import Connection
 from stream.disk import Disk
-from stream.downloads import Connection, Downloads
-from stream.entrance import FILES, PRODUCE, SUBSCRIBE, Entrance, local, tls_context
-from stream.events import model_body
+from stream.downloads import Downloads
+from stream.entrance import Entrance, local, tls_context
+from stream.events import Body
 from stream.http import Pages
 from stream.hub import Hub
-from stream.ingest.files import Desk, Uploader
-from stream.ingest.native import Producer
+from stream.ingest.file_job import Desk
 from stream.metrics import Metrics
-from stream.protocol import SUBPROTOCOL, Query
+from stream.protocol import SUBPROTOCOL
+from stream.reception import Reception
 from stream.sessions import Sessions, draining
 from stream.sinks.base import Sink
 from stream.sinks.mqtt import MqttSink
 from stream.startup import StartupReport
 from stream.store import Store
-from stream.subscriber import Subscriber
 from stream.turns import Turns
 from stream.types import ModelInfo, from_ms
 
@@ -49,11 +48,6 @@ SWEEP_S = 30.0
 EXIT_CONFIG = 2
 EXIT_MODEL = 3
 EXIT_HANG = 70
-
-try:
-    VERSION = version("emotide")
-except PackageNotFoundError:
-    VERSION = "0"
 
 
 class App:
@@ -91,9 +85,7 @@ class App:
         self._hub = Hub(self._sinks)
         self._model: ModelInfo | None = None
         self._sessions: Sessions | None = None
-        self._subscribers: set[Subscriber] = set()
-        self._uploaders: set[Uploader] = set()
-        self._desk: Desk | None = None
+        self._reception = Reception(config, self._hub, self._metrics, self._audit)
         self._disk = Disk()
         self._store = Store(config.files.folder, config.files.keep_hours * 3600)
         self._stopping = asyncio.Event()
@@ -117,7 +109,7 @@ class App:
             pages,
             downloads if config.files.enabled else None,
             self._metrics,
-            self._busy,
+            self._reception.busy,
         )
         self.port = config.server.port
 
@@ -164,7 +156,7 @@ class App:
         config, limits = self._config.server, self._config.limits
         try:
             server = await serve(
-                self._handle,
+                self._reception.serve,
                 config.host,
                 config.port,
                 ssl=tls_context(config.tls_cert, config.tls_key),
@@ -221,7 +213,7 @@ class App:
         self._sessions = Sessions(
             self._config, model, self._batcher, self._hub, self._metrics, self._audit
         )
-        self._desk = Desk(
+        desk = Desk(
             self._config,
             model,
             self._batcher,
@@ -231,6 +223,7 @@ class App:
             self._disk,
             Turns(self._config.files.max_jobs),
         )
+        self._reception.open(self._sessions, desk)
         scheme = "https" if self._config.server.tls_cert else "http"
         log.info(
             "ready",
@@ -252,6 +245,7 @@ class App:
             log.warning("second signal: leaving now")
             os._exit(130)
         log.info("draining")
+        self._reception.draining = True
         self._stopping.set()
 
     async def _drain(self) -> None:
@@ -259,51 +253,10 @@ class App:
         assert self._sessions is not None
         # The port stays open meanwhile: /readyz has to say no, and late calls get a 503.
         await self._sessions.drain(timeout * 0.7)
-        leaving = [subscriber.leave(draining()) for subscriber in self._subscribers]
-        leaving += [uploader.leave(draining()) for uploader in self._uploaders]
         stopping = [sink.stop(timeout * 0.2) for sink in self._sinks]
-        await asyncio.gather(*leaving, *stopping, return_exceptions=True)
+        leaving = self._reception.dismiss(draining())
+        await asyncio.gather(leaving, *stopping, return_exceptions=True)
         await self._batcher.stop(timeout * 0.1)
-
-    async def _handle(self, socket: ServerConnection) -> None:
-        request = socket.request
-        if request is None or self._sessions is None or self._model is None:
-            return
-        url = urlsplit(request.path)
-        if url.path == SUBSCRIBE:
-            subscriber = Subscriber(
-                socket, self._config.limits, self._hub, self._metrics, self._audit
-            )
-            self._subscribers.add(subscriber)
-            try:
-                await subscriber.run()
-            finally:
-                self._subscribers.discard(subscriber)
-            return
-        if url.path == FILES and self._desk is not None:
-            uploader = Uploader(socket, self._desk)
-            self._uploaders.add(uploader)
-            try:
-                await uploader.run()
-            finally:
-                self._uploaders.discard(uploader)
-            return
-        producer = Producer(socket, self._config, self._model, self._sessions, self._metrics)
-        await producer.run(parse_qs(url.query, keep_blank_values=True))
-
-    def _busy(self, path: str, query: Query) -> tuple[str, int] | None:
-        """Why nobody more can come in on `path`, and when to ask again; None if they can."""
-        if self._sessions is None:
-            return "the model is loading", 2
-        if self._stopping.is_set():
-            return "draining", 5
-        if path == PRODUCE and self._sessions.full and "resume" not in query:
-            return "overloaded: limits.max_sessions", 5
-        if path == SUBSCRIBE and len(self._subscribers) >= self._config.limits.max_subscribers:
-            return "overloaded: limits.max_subscribers", 5
-        if path == FILES and len(self._uploaders) >= self._config.files.max_clients:
-            return "overloaded: files.max_clients", 5
-        return None
 
     async def _heartbeat(self) -> None:
         """Measure the loop's lag, watch the inference thread; end a process that cannot go on."""
@@ -317,10 +270,11 @@ class App:
                 os._exit(EXIT_HANG)
 
     async def _sweep(self) -> None:
-        """Delete results whose time is over."""
+        """Delete results whose time is over, soon after it is, however short that is."""
+        pause_s = min(SWEEP_S, max(1.0, self._config.files.keep_hours * 360))
         while True:
             await self._disk.run(self._store.sweep)
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(pause_s)
 
     def _readyz(self) -> tuple[HTTPStatus, Any]:
         model: str
@@ -333,31 +287,13 @@ class App:
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         return status, {"ready": ready, "checks": checks}
 
-    def _info(self) -> dict[str, Any]:
-        config = self._config
-        return {
-            "name": "emotide",
-            "version": VERSION,
-            "node": self._node,
-            "protocol": SUBPROTOCOL,
-            "model": model_body(self._model) if self._model else None,
-            "login": not self._door.open,
-            "limits": config.limits.model_dump(mode="json"),
-            "privacy": {
-                "analyse_roles": list(config.privacy.analyse_roles),
-                "employee_basis": config.privacy.employee_basis,
-                "require_disclosure": config.privacy.require_disclosure,
-                "disclosure": config.privacy.disclosure,
-                "audio_kept": False,
-                "recordings_kept_s": config.files.keep_hours * 3600 if config.files.enabled else 0,
-            },
-            "notice": "Scores are indicators of how a voice sounds, not verdicts about a person.",
-        }
+    def _info(self) -> Body:
+        return info(self._config, self._model, login=not self._door.open)
 
     def _stats(self) -> dict[str, Any]:
         return {
             "sessions": len(self._sessions) if self._sessions else 0,
-            "subscribers": len(self._subscribers),
+            "subscribers": len(self._reception.subscribers),
             "windows_waiting": self._batcher.waiting,
             "uptime_s": round(time.monotonic() - self._started),
         }

@@ -26,6 +26,10 @@ TICKET = "emotide.ticket."
 """A ticket is offered as a WebSocket subprotocol with this prefix, beside `emotide.v1`."""
 
 
+class TurnedAway(Exception):
+    """Why a request may not do what it wants to, for whoever sent it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """What the configuration says of one key: SHA-256 in hexadecimal, and what it opens."""
@@ -87,19 +91,22 @@ class Doorkeeper:
                     return ticket.key
         return None
 
-    def refusal(self, scope: Scope, authorization: str, offered: Sequence[str]) -> str | None:
-        """Why a request must not do what `scope` names, or None; `offered` are its subprotocols."""
+    def admit(self, scope: Scope, authorization: str, offered: Sequence[str]) -> Key | None:
+        """The key that opens what `scope` names; None where no keys are configured.
+
+        `offered` are the request's subprotocols. Raises `TurnedAway`.
+        """
         if self.open:
             return None
         key = self.key(authorization) or self.redeem(offered)
         if key is None:
-            return (
+            raise TurnedAway(
                 "unauthorized: this server wants a key: send Authorization: Bearer KEY, or from a "
                 f"browser a ticket of POST /v1/token as subprotocol {TICKET}TICKET"
             )
         if scope not in key.scopes:
-            return f'forbidden: the key "{key.name}" does not open "{scope}"'
-        return None
+            raise TurnedAway(f'forbidden: the key "{key.name}" does not open "{scope}"')
+        return key
 
 
 def make_key() -> tuple[str, str]:

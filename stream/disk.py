@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from stream.refusals import ProtocolError
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Disk:
@@ -25,3 +30,17 @@ class Disk:
     def close(self) -> None:
         """Take no more; what was asked for is done before the process ends."""
         self._thread.shutdown(wait=False)
+
+
+def disk_trouble(error: OSError) -> ProtocolError:
+    """What a client is told when a result cannot be written."""
+    if error.errno in FULL:
+        return ProtocolError(
+            "disk_full",
+            "the server's disk is full: try again later, or tell its operator",
+            fatal=False,
+            retry_after_s=60.0,
+        )
+    return ProtocolError(
+        "internal_error", "the result could not be written: tell the operator", fatal=False
+    )

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from websockets.asyncio.server import ServerConnection
@@ -23,27 +23,7 @@ PIECE = 256 * 1024
 STALL_S = 30.0
 """A reader that takes no piece for this long is let go."""
 
-REQUEST_S = 10.0
-"""How long a connection may take to say what it wants."""
-
 KINDS = {".npy": "application/octet-stream", ".csv": "text/csv; charset=utf-8", ".wav": "audio/wav"}
-
-
-class Connection(ServerConnection):
-    """A server's connection whose answer may take longer than its request may."""
-
-    async def handshake(self, *args: Any, **kwargs: Any) -> None:
-        try:
-            async with asyncio.timeout(REQUEST_S):
-                await asyncio.wait(
-                    [self.request_rcvd, self.connection_lost_waiter],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-            await super().handshake(*args, **kwargs)
-        except asyncio.CancelledError:
-            # The server ends, and closes only connections that have asked for something.
-            self.transport.abort()
-            raise
 
 
 @dataclass
@@ -86,15 +66,19 @@ class Downloads:
         self._most = most
         self._now = 0
 
-    async def answer(self, socket: ServerConnection, request: Request) -> Response:
-        """The response; long ones were sent already when this returns."""
+    async def answer(self, socket: ServerConnection, request: Request, key_name: str) -> Response:
+        """The response to who holds the key of that name; long ones are sent when this returns.
+
+        What another key sent is not there for this one.
+        """
         if request.method not in ("GET", "HEAD"):
             response = refuse(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are offered here")
             response.headers["Allow"] = "GET, HEAD"
             return response
-        key, _, name = unquote(request.path.partition("?")[0]).removeprefix(RESULTS).partition("/")
-        found = self._store.find(key, name)
-        if found is None:
+        path = unquote(request.path.partition("?")[0]).removeprefix(RESULTS)
+        result_id, _, name = path.partition("/")
+        found = self._store.find(result_id, name)
+        if found is None or found[0].owner not in ("", key_name):
             return refuse(HTTPStatus.NOT_FOUND, "no such result (any more)")
         if self._now >= self._most:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: files.max_downloads", 2)

@@ -12,8 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from stream.auth import TICKET_S, Doorkeeper, Scope
+from stream.auth import TICKET_S, Doorkeeper, Scope, TurnedAway
 from stream.config import ConfigError, ServerConfig
+from stream.connection import Connection
 from stream.downloads import RESULTS, Downloads
 from stream.http import Pages, answer, known_host, refuse, same_origin, unauthorized
 from stream.metrics import Metrics
@@ -68,13 +69,16 @@ class Entrance:
         if url.path == TOKEN:
             return self._token(request)
         scope = opened_by(url.path)
-        refusal = self._refusal(scope, request) if scope else None
-        if refusal is not None:
-            log.warning("refused at the door", extra={"path": url.path, "why": refusal})
+        try:
+            key_name = self._key_name(scope, request) if scope else ""
+        except TurnedAway as refusal:
+            log.warning("refused at the door", extra={"path": kind(url.path), "why": str(refusal)})
             self._metrics.refused("unauthorized")
-            return unauthorized(refusal)
+            return unauthorized(str(refusal))
         if url.path.startswith(RESULTS) and self._downloads is not None:
-            return self._downloads.answer(socket, request)
+            return self._downloads.answer(socket, request, key_name)
+        assert isinstance(socket, Connection)
+        socket.key_name = key_name
         if url.path not in self._sockets:
             return self._pages.answer(request)
         response = self._admit(url.path, parse_qs(url.query), request)
@@ -93,11 +97,13 @@ class Entrance:
         busy = self._busy(path, query)
         return None if busy is None else refuse(HTTPStatus.SERVICE_UNAVAILABLE, *busy)
 
-    def _refusal(self, scope: Scope, request: Request) -> str | None:
+    def _key_name(self, scope: Scope, request: Request) -> str:
+        """Whose key opens it; "" where none is wanted. Raises `TurnedAway`."""
         # A header may come twice, which a plain lookup does not take.
         offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(",")
         authorization = " ".join(request.headers.get_all("Authorization"))
-        return self._door.refusal(scope, authorization, [part.strip() for part in offered])
+        key = self._door.admit(scope, authorization, [part.strip() for part in offered])
+        return key.name if key is not None else ""
 
     def _token(self, request: Request) -> Response:
         """A browser's key for a ticket, which opens one WebSocket."""
@@ -121,11 +127,15 @@ SCOPES: Mapping[str, Scope] = {
 
 
 def opened_by(path: str) -> Scope | None:
-    """What a key must open for `path`; None where all who reach the port may go.
-
-    The URL of a result is a secret of its own: it was told to whoever sent the recording.
-    """
+    """What a key must open for `path`; None where all who reach the port may go."""
+    if path.startswith(RESULTS):
+        return SCOPES[FILES]
     return SCOPES[STREAMS] if path.startswith(STREAMS + "/") else SCOPES.get(path)
+
+
+def kind(path: str) -> str:
+    """A path for the log: the address of a result is half a key, and does not belong there."""
+    return RESULTS if path.startswith(RESULTS) else path
 
 
 def local(config: ServerConfig) -> bool:

@@ -18,6 +18,7 @@ from websockets.http11 import Request, Response
 ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "client" / "web"
 CONTRACT = ROOT / "docs" / "asyncapi.yaml"
+RESULT_SCHEMA = ROOT / "docs" / "result.schema.json"
 QUESTIONS = ROOT / "docs" / "questions.md"
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -80,6 +81,7 @@ class Pages:
         self._files = _load(WEB)
         for path, kind in (
             (CONTRACT, "application/yaml"),
+            (RESULT_SCHEMA, "application/schema+json"),
             # As text, so that a browser shows it instead of saving it.
             (QUESTIONS, "text/plain; charset=utf-8"),
         ):

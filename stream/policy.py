@@ -105,6 +105,7 @@ def _channels(config: Config, wanted: SessionConfig, roles: tuple[str, ...]) -> 
             f"the operator does not let channels of role {named} be analysed; allowed are "
             f"{', '.join(allowed)} (privacy.analyse_roles)",
             param="analysis.analyse_channels" if refused else "audio.roles",
+            values={"roles": list(refused or roles), "allowed": list(allowed)},
         )
     return analysed
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import time
 from collections.abc import Callable
@@ -16,10 +15,12 @@ import numpy as np
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.decode import Undecodable
+from stream.decoder import Decoder, Finished, Found, Looking
 from stream.disk import Disk
 from stream.events import Body, Voice
 from stream.messages import FileOptions
 from stream.metrics import Metrics
+from stream.notes import Note, opening, truncated
 from stream.output import Output
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission, admit_recording
@@ -27,13 +28,11 @@ from stream.refusals import ProtocolError
 from stream.results import ChannelResult, FileInfo, Findings, document
 from stream.scoring import Scoring
 from stream.types import SAMPLE_RATE, AudioFormat, Event, Features, ModelInfo, Samples, Score
-from stream.worker import Finished, Found, Job, Looking, Worker
+from stream.worker import Job
 
 ADAPTER = "file"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Stage = Literal["upload", "decode", "analysis", "write"]
-Level = Literal["info", "warning"]
 
 
 @dataclass(slots=True)
@@ -65,7 +64,7 @@ class Tellers:
     `breath` is awaited now and then, so that a slow listener slows the analysis and not more.
     """
 
-    log: Callable[[Level, str, str], None]
+    note: Callable[[Note], None]
     event: Callable[[Body], None]
     stage: Callable[[], None]
     breath: Callable[[], Any]
@@ -112,26 +111,27 @@ class Recorded:
         files = self._config.files
         max_s = files.max_minutes * 60
         job = Job(max_s, self._options.denoise, int(60 + max_s / 10))
-        worker = Worker(path, job, files.decode_timeout_s)
+        decoder = Decoder(path, job, files.decode_timeout_s)
         output: Output | None = None
         scoring: Scoring | None = None
         try:
-            await worker.start()
-            told = worker.told()
+            await decoder.start()
+            told = decoder.told()
             found = await self._found(told)
             decoded_s = time.monotonic() - began
             admitted = admit_recording(self._config, self._options, self._model, found.channels)
-            self._say_what(found, admitted)
+            for note in opening(found, admitted, self._options):
+                self._tell.note(note)
             pipeline = self._pipeline(found, admitted)
             scoring = Scoring(pipeline, self._batcher, self._metrics, ADAPTER, self._heard)
             dim = self._model.dim if self._options.embedding and self._by_frame else 0
             output = await self._disk.run(Output, folder, found.channels, self._model.labels, dim)
             self._enter("analysis")
             length = found.about.duration_s
-            truncated = False
+            damaged = False
             async for piece in told:
                 if isinstance(piece, Finished):
-                    truncated = piece.damaged
+                    damaged = piece.damaged
                 elif isinstance(piece, np.ndarray):
                     await self._feed(piece, pipeline, scoring, output)
                     position = pipeline.position / SAMPLE_RATE
@@ -142,8 +142,8 @@ class Recorded:
             await scoring.settle(time.monotonic() + self._config.model.exit_after_hang_s)
             scoring.give_up()
             await self._write_frames(output)
-            if truncated:
-                self._tell.log("warning", "truncated", "a part of the file is missing or damaged")
+            if damaged:
+                self._tell.note(truncated())
             self._enter("write")
             duration = pipeline.position / SAMPLE_RATE
             analysed = time.monotonic()
@@ -161,7 +161,7 @@ class Recorded:
                 self._model,
                 channels,
                 self._findings,
-                truncated,
+                damaged,
                 {
                     "decode_s": decoded_s,
                     "analysis_s": took - decoded_s,
@@ -179,12 +179,12 @@ class Recorded:
                 self._findings.embeddings() if wanted else None,
             )
         except Undecodable as error:
-            raise ProtocolError(error.code, str(error), fatal=False) from None
+            raise ProtocolError(error.code, str(error), fatal=False, values=error.values) from None
         finally:
             if scoring is not None:
                 scoring.withdraw()
                 scoring.forget()
-            await worker.stop()
+            await decoder.stop()
             if output is not None:
                 with suppress(OSError):
                     await self._disk.run(output.close)
@@ -240,56 +240,6 @@ class Recorded:
             body = self._voice.body(event, None if waited_s is None else round(waited_s * 1000))
             body.pop("embedding", None)
             self._tell.event(body)
-
-    def _say_what(self, found: Found, admitted: Admission) -> None:
-        about, say = found.about, self._tell.log
-        kinds = {1: "mono", 2: "stereo"}
-        shape = kinds.get(about.channels, f"{about.channels} channels")
-        length = "" if about.duration_s is None else f", {about.duration_s:.1f} s"
-        say(
-            "info",
-            "decoded",
-            f"decoding {about.codec.upper()} in {about.container.upper()}, "
-            f"{about.sample_rate / 1000:g} kHz {shape}{length}",
-        )
-        if about.audio_streams > 1:
-            say("info", "first_track", f"the first of {about.audio_streams} sound tracks is taken")
-        if found.alike:
-            say("info", "channels_alike", "both channels are equal: analysed as one")
-        elif about.channels > found.channels:
-            say("info", "mixed", f"{about.channels} channels are mixed into one")
-        skipped = [
-            f"{number} ({role})"
-            for number, role in enumerate(admitted.roles)
-            if number not in admitted.analysed
-        ]
-        if skipped:
-            say(
-                "warning",
-                "channel_skipped",
-                f"channel {', '.join(skipped)} is not analysed: privacy.analyse_roles",
-            )
-        if self._options.denoise:
-            say(
-                "warning",
-                "denoised",
-                "noise suppression is on: it helps where noise is as loud as the voice, and does "
-                "nothing for a clean recording; what it left is in processed_audio.wav",
-            )
-
-
-def disk_trouble(error: OSError) -> ProtocolError:
-    """What a client is told when a result cannot be written."""
-    if error.errno in FULL:
-        return ProtocolError(
-            "disk_full",
-            "the server's disk is full: try again later, or tell its operator",
-            fatal=False,
-            retry_after_s=60.0,
-        )
-    return ProtocolError(
-        "internal_error", "the result could not be written: tell the operator", fatal=False
-    )
 
 
 def _sha256(path: Path) -> tuple[str, int]:

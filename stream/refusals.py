@@ -41,7 +41,11 @@ RETRYABLE = {
 
 
 class ProtocolError(Exception):
-    """A peer's message or wish that is refused; `param` names the field, `message` the remedy."""
+    """A peer's message or wish that is refused; `param` names the field, `message` the remedy.
+
+    `values` are what the message says in figures and codes, so that a page can say it in its own
+    language.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class ProtocolError(Exception):
         param: str | None = None,
         fatal: bool = True,
         retry_after_s: float | None = None,
+        values: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -58,6 +63,7 @@ class ProtocolError(Exception):
         self.param = None if param is None else _short(param, 64)
         self.fatal = fatal
         self.retry_after_s = retry_after_s
+        self.values = values or {}
         self.file_id: str | None = None
         """The recording it is about, on /v1/files."""
 
@@ -78,6 +84,8 @@ class ProtocolError(Exception):
             body["param"] = self.param
         if self.retry_after_s is not None:
             body["retry_after_s"] = self.retry_after_s
+        if self.values:
+            body["values"] = dict(self.values)
         if self.file_id is not None:
             body["file_id"] = self.file_id
         return body

@@ -28,13 +28,17 @@ ID = re.compile(r"[A-Za-z0-9_-]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A finished result. `title` is what its downloads are named after."""
+    """A finished result. `title` is what its downloads are named after.
+
+    `owner` is the name of the key that sent the recording; "" where no key was wanted.
+    """
 
     id: str
     folder: Path
     title: str
     expires: float
     names: tuple[str, ...]
+    owner: str = ""
 
 
 @dataclass(slots=True)
@@ -67,14 +71,14 @@ class Store:
             raise
         return Draft(folder, lock)
 
-    def publish(self, draft: Draft, names: list[str], title: str) -> Kept:
-        """The result is whole: give it an id and an end. Raises `OSError`."""
-        kept = Kept(
-            secrets.token_urlsafe(24), draft.folder, title, time.time() + self._keep_s, tuple(names)
-        )
-        draft.lock.write(
-            orjson.dumps({"id": kept.id, "expires": kept.expires, "title": title, "names": names})
-        )
+    def publish(self, draft: Draft, names: list[str], title: str, owner: str = "") -> Kept:
+        """The result is whole: give it an id, an owner and an end. Raises `OSError`."""
+        expires = time.time() + self._keep_s
+        kept = Kept(secrets.token_urlsafe(24), draft.folder, title, expires, tuple(names), owner)
+        record = {
+            name: getattr(kept, name) for name in ("id", "expires", "title", "names", "owner")
+        }
+        draft.lock.write(orjson.dumps(record))
         draft.lock.close()
         self._kept[kept.id] = kept
         return kept
@@ -85,9 +89,9 @@ class Store:
         with suppress(OSError):
             draft.lock.close()
 
-    def find(self, key: str, name: str) -> tuple[Kept, Path] | None:
+    def find(self, result_id: str, name: str) -> tuple[Kept, Path] | None:
         """A file of a result that has not expired; only names that were published are files."""
-        kept = self._kept.get(key)
+        kept = self._kept.get(result_id)
         if kept is None or name not in kept.names or kept.expires <= time.time():
             return None
         return kept, kept.folder / name
@@ -119,7 +123,12 @@ class Store:
                 log.info("a result was deleted", extra={"folder": folder.name})
             elif record["id"] not in self._kept:
                 self._kept[record["id"]] = Kept(
-                    record["id"], folder, record["title"], record["expires"], tuple(record["names"])
+                    record["id"],
+                    folder,
+                    record["title"],
+                    record["expires"],
+                    tuple(record["names"]),
+                    record["owner"],
                 )
 
 
@@ -131,6 +140,7 @@ def _record(content: bytes) -> dict[str, Any] | None:
             ID.fullmatch(record["id"]) is not None
             and isinstance(record["expires"], float)
             and isinstance(record["title"], str)
+            and isinstance(record["owner"], str)
             and set(record["names"]) <= set(NAMES)
         )
     except (ValueError, KeyError, TypeError):

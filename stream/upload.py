@@ -45,6 +45,7 @@ class Upload:
                 "compress or cut it (files.max_mb)",
                 param="size",
                 fatal=False,
+                values={"mb": round(begin.size / 1e6, 1), "most_mb": max_mb},
             )
         draft = await disk.run(store.begin)
         try:

@@ -2,22 +2,21 @@
 
 The file comes as standard input; standard output carries messages, each a kind (one byte), a
 length (uint32, little-endian) and that many bytes: JSON, or for `AUDIO` linear16 at 16 kHz. A pipe
-that nobody reads stops the worker, so memory stays bounded whatever the length.
+that nobody reads stops the worker, so memory stays bounded whatever the length. `stream.decoder` is
+the other end.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import json
 import os
 import signal
 import struct
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,8 +25,6 @@ from stream.decode import About, Pcm, Source, Undecodable, alike, taken_channels
 from stream.denoise import Denoiser
 from stream.resample import Resampler
 from stream.types import SAMPLE_RATE, Samples
-
-ROOT = Path(__file__).resolve().parent.parent
 
 HEADER = struct.Struct("<cI")
 ABOUT, PROGRESS, AUDIO, FAILED, DONE = b"I", b"R", b"P", b"E", b"D"
@@ -47,35 +44,6 @@ class Job:
     max_s: float
     denoise: bool = False
     cpu_s: int = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a recording is, `alike` whether its two channels are one."""
-
-    about: About
-    channels: int
-    alike: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Looking:
-    """How far the look at the channels has come."""
-
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """All was decoded; `damaged` if some of it was missing."""
-
-    damaged: bool
-
-
-Told = Found | Looking | Samples | Finished
-
-
-# -- inside the worker -------------------------------------------------------------------------
 
 
 def heard(pieces: Iterator[Pcm], about: About, channels: int, denoise: bool) -> Iterator[Pcm]:
@@ -156,9 +124,10 @@ def work(job: Job, file: BinaryIO, out: BinaryIO) -> None:
                 tell(AUDIO, block.tobytes())
             say(DONE, damaged=source.damaged)
     except Undecodable as error:
-        say(FAILED, code=error.code, message=str(error))
+        say(FAILED, code=error.code, message=str(error), values=error.values)
     except MemoryError:
-        say(FAILED, code="broken_file", message="decoding it takes more memory than is allowed")
+        text = "decoding it takes more memory than is allowed"
+        say(FAILED, code="broken_file", message=text, values={"reason": "memory"})
 
 
 def too_long(max_s: float) -> Undecodable:
@@ -166,6 +135,7 @@ def too_long(max_s: float) -> Undecodable:
         "audio_too_long",
         f"the recording is longer than {max_s / 60:g} minutes: cut it into shorter ones "
         "(files.max_minutes)",
+        minutes=max_s / 60,
     )
 
 
@@ -204,99 +174,6 @@ def main() -> int:
     except BrokenPipeError:
         os._exit(1)  # nobody listens any more
     return 0
-
-
-# -- outside -----------------------------------------------------------------------------------
-
-
-class Worker:
-    """A worker process as an async iterator of what it tells; always `stop` it.
-
-    Raises `Undecodable`; `decode_timeout` when it tells nothing for `patience_s` seconds that
-    somebody waited for it.
-    """
-
-    def __init__(self, path: Path, job: Job, patience_s: float) -> None:
-        self._path = path
-        self._job = job
-        self._patience_s = patience_s
-        self._process: asyncio.subprocess.Process | None = None
-        self._about: Found | None = None
-
-    async def start(self) -> None:
-        keep = ("PATH", "LANG", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
-        env = {name: os.environ[name] for name in keep if name in os.environ}
-        env |= {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        with self._path.open("rb") as file:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "stream.worker",
-                json.dumps(asdict(self._job)),
-                stdin=file,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=env,
-            )
-
-    async def told(self) -> AsyncIterator[Told]:
-        """What it tells, `Found` before the first audio, `Finished` last."""
-        while True:
-            kind, payload = await self._message()
-            if kind == AUDIO and self._about is not None:
-                yield np.frombuffer(payload, "<i2").reshape(-1, self._about.channels)
-                continue
-            said = json.loads(payload)
-            if kind == ABOUT:
-                self._about = Found(About(**said["about"]), said["channels"], said["alike"])
-                yield self._about
-            elif kind == PROGRESS:
-                yield Looking(said["share"])
-            elif kind == FAILED:
-                raise Undecodable(said["code"], said["message"])
-            elif kind == DONE:
-                yield Finished(said["damaged"])
-                return
-
-    async def stop(self) -> None:
-        """End it, whatever it does."""
-        if self._process is None:
-            return
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-        # An end is only noticed once the pipe was read to its own.
-        stdout = self._process.stdout
-        while stdout is not None and await stdout.read(MOST):
-            pass
-        await self._process.wait()
-
-    async def _message(self) -> tuple[bytes, bytes]:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        stdout = self._process.stdout
-        try:
-            async with asyncio.timeout(self._patience_s):
-                kind, size = HEADER.unpack(await stdout.readexactly(HEADER.size))
-                if size > MOST:
-                    raise Undecodable("broken_file", "decoding it went wrong")
-                return kind, await stdout.readexactly(size)
-        except TimeoutError:
-            raise _timeout() from None
-        except asyncio.IncompleteReadError:
-            status = await self._process.wait()
-            if status == -getattr(signal, "SIGXCPU", 0):
-                raise _timeout() from None
-            raise Undecodable(
-                "broken_file", "decoding it broke off: the file is damaged, or made to do harm"
-            ) from None
-
-
-def _timeout() -> Undecodable:
-    return Undecodable(
-        "decode_timeout", "decoding took too long and was given up: save it as WAV and try again"
-    )
 
 
 if __name__ == "__main__":

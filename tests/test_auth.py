@@ -9,7 +9,15 @@ import tomllib
 import pytest
 
 from stream import auth
-from stream.auth import MOST_TICKETS, TICKET, TICKET_S, Doorkeeper, Key, make_key
+from stream.auth import (
+    MOST_TICKETS,
+    TICKET,
+    TICKET_S,
+    Doorkeeper,
+    Key,
+    TurnedAway,
+    make_key,
+)
 from stream.config import ConfigError
 from stream.toml import load
 
@@ -29,15 +37,16 @@ BEARER = f"Bearer {SECRET}"
 def test_without_keys_everybody_may_everything() -> None:
     door = Doorkeeper([])
     assert door.open
-    assert door.refusal("metrics", "", []) is None
-    assert door.refusal("stream", "Bearer whatever", ["emotide.v1"]) is None
+    assert door.admit("metrics", "", []) is None
+    assert door.admit("stream", "Bearer whatever", ["emotide.v1"]) is None
 
 
 def test_a_key_opens_its_scopes_and_no_other() -> None:
     door = Doorkeeper([Key("other", "0" * 64, frozenset({"stream"})), KEY])
-    assert door.refusal("subscribe", BEARER, []) is None
-    assert door.refusal("subscribe", BEARER.replace("Bearer", "bearer"), []) is None
-    assert door.refusal("stream", BEARER, []) == 'forbidden: the key "desk" does not open "stream"'
+    assert door.admit("subscribe", BEARER, []) is KEY
+    assert door.admit("subscribe", BEARER.replace("Bearer", "bearer"), []) is KEY
+    with pytest.raises(TurnedAway, match='forbidden: the key "desk" does not open "stream"'):
+        door.admit("stream", BEARER, [])
 
 
 @pytest.mark.parametrize(
@@ -45,25 +54,24 @@ def test_a_key_opens_its_scopes_and_no_other() -> None:
     ["", "Bearer", "Bearer ", f"Bearer {SECRET}x", f"Basic {SECRET}", SECRET, f"Bearer {DIGEST}"],
 )
 def test_what_is_no_key_opens_nothing(shown: str) -> None:
-    refusal = Doorkeeper([KEY]).refusal("subscribe", shown, [])
-    assert refusal is not None
-    assert refusal.startswith("unauthorized: this server wants a key")
-    assert "POST /v1/token" in refusal, "a browser is told its way"
+    with pytest.raises(TurnedAway, match="unauthorized: this server wants a key") as refusal:
+        Doorkeeper([KEY]).admit("subscribe", shown, [])
+    assert "POST /v1/token" in str(refusal.value), "a browser is told its way"
 
 
 def test_a_ticket_opens_once() -> None:
     door = Doorkeeper([KEY])
     offered = ["emotide.v1", TICKET + door.ticket(KEY)]
-    assert door.refusal("subscribe", "", offered) is None
-    assert door.refusal("subscribe", "", offered) is not None
+    assert door.admit("subscribe", "", offered) is KEY
+    with pytest.raises(TurnedAway):
+        door.admit("subscribe", "", offered)
 
 
 def test_a_ticket_has_the_rights_of_its_key_and_a_minute() -> None:
     clock = Clock()
     door = Doorkeeper([KEY], clock)
-    refusal = door.refusal("stream", "", [TICKET + door.ticket(KEY)])
-    assert refusal is not None
-    assert refusal.startswith("forbidden")
+    with pytest.raises(TurnedAway, match="forbidden"):
+        door.admit("stream", "", [TICKET + door.ticket(KEY)])
     late, kept = door.ticket(KEY), door.ticket(KEY)
     clock.now += TICKET_S
     assert door.redeem([TICKET + kept]) is KEY

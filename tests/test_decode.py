@@ -16,10 +16,11 @@ import pytest
 
 from client.sources import blocks, probe
 from stream.decode import Source, Undecodable, alike, taken_channels
+from stream.decoder import Decoder, Finished, Found, Told
 from stream.denoise import Denoiser
 from stream.resample import Resampler
 from stream.types import SAMPLE_RATE
-from stream.worker import Finished, Found, Job, Told, Worker
+from stream.worker import Job
 from tests.audio_files import FORMATS, bad_files, cut, record
 from tests.running import RATE, run, speech
 
@@ -30,7 +31,7 @@ def told(path: Path, job: Job = LONG, patience_s: float = 30.0) -> list[Told]:
     """Everything a worker tells of a file."""
 
     async def listen() -> list[Told]:
-        worker = Worker(path, job, patience_s)
+        worker = Decoder(path, job, patience_s)
         try:
             await worker.start()
             return [item async for item in worker.told()]
@@ -147,7 +148,7 @@ def test_a_reader_that_waits_stops_the_worker(tmp_path: Path) -> None:
     path = record(tmp_path / "a.flac", hour)
 
     async def stare() -> None:
-        worker = Worker(path, Job(max_s=7200), 30)
+        worker = Decoder(path, Job(max_s=7200), 30)
         try:
             await worker.start()
             listening = worker.told()
@@ -171,7 +172,7 @@ def test_a_worker_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     path = record(tmp_path / "a.wav")
 
     async def stall() -> None:
-        worker = Worker(path, LONG, 0.001)
+        worker = Decoder(path, LONG, 0.001)
         try:
             await worker.start()
             with pytest.raises(Undecodable) as refused:

@@ -4,72 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from stream.audit import AuditLog
-from stream.batcher import Batcher
-from stream.config import Config
-from stream.disk import Disk
-from stream.events import Body, model_body, timestamp
+from stream.disk import disk_trouble
+from stream.ingest import file_events
+from stream.ingest.file_job import TICK_S, Desk, FileJob
 from stream.messages import FileBegin, FileCancel, FileEnd, KeepAlive
-from stream.metrics import Metrics
 from stream.outlet import Outlet
-from stream.policy import admit_recording, denoises
+from stream.policy import admit_recording
 from stream.protocol import parse_files
-from stream.recording import (
-    Level,
-    Progress,
-    Recorded,
-    Tellers,
-    disk_trouble,
-)
+from stream.recording import Progress
 from stream.refusals import ProtocolError
-from stream.store import Store
-from stream.turns import Turns
-from stream.types import ModelInfo
 from stream.upload import Upload
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 10
-TICK_S = 0.4
-"""Progress is told at least twice a second."""
 
 CROWDED = 200
 """With this many events unread, the analysis waits for its reader."""
 
 OUTBOX = 5_000
 
-FORMATS = ("WAV", "MP3", "M4A", "FLAC", "OGG", "Opus", "WebM", "AIFF", "WMA", "AMR", "MP4", "MOV")
-"""What people have; every other format that FFmpeg decodes is as welcome."""
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What all connections on /v1/files share."""
-
-    config: Config
-    model: ModelInfo
-    batcher: Batcher
-    metrics: Metrics
-    audit: AuditLog
-    store: Store
-    disk: Disk
-    turns: Turns
-
 
 class Uploader:
-    """One WebSocket on /v1/files. It may bring many recordings, one after the other."""
+    """One WebSocket on /v1/files. It may bring many recordings, one after the other.
 
-    def __init__(self, socket: ServerConnection, desk: Desk) -> None:
+    `owner` is the name of the key that opened it, and whose the results are; "" without keys.
+    """
+
+    def __init__(self, socket: ServerConnection, desk: Desk, owner: str = "") -> None:
         self._socket = socket
         self._desk = desk
+        self._owner = owner
         self._out = Outlet(socket, OUTBOX, desk.metrics)
         self._upload: Upload | None = None
         self._progress = Progress()
@@ -87,7 +58,7 @@ class Uploader:
             asyncio.create_task(self._watch(), name="files-clock"),
         ]
         try:
-            self._out.say(self._ready())
+            self._out.say(file_events.ready(self._desk.config, self._desk.model))
             async for message in self._socket:
                 self._heard = time.monotonic()
                 try:
@@ -222,85 +193,27 @@ class Uploader:
     # -- the recording -------------------------------------------------------------------------
 
     async def _analyse(self, upload: Upload) -> None:
-        desk = self._desk
-        ticket = desk.turns.enter()
-        outcome = "failed"
+        job = FileJob(
+            self._desk,
+            upload,
+            self._progress,
+            self._owner,
+            self._out.say,
+            self._tell_progress,
+            self._breath,
+        )
         try:
-            await upload.close()
-            await self._turn(upload, ticket)
-            recorded = Recorded(
-                desk.config,
-                upload.begin.options,
-                desk.model,
-                desk.batcher,
-                desk.metrics,
-                desk.disk,
-                Tellers(
-                    log=lambda level, code, text: self._note(upload, level, code, text),
-                    event=lambda body: self._out.say({**body, "file_id": upload.id}),
-                    stage=self._tell_progress,
-                    breath=self._breath,
-                ),
-                self._progress,
-            )
-            began = time.monotonic()
-            result, names = await recorded.run(upload.path, upload.begin.name, upload.draft.folder)
-            await desk.disk.run(upload.path.unlink)
-            kept = await desk.disk.run(
-                desk.store.publish, upload.draft, names, title(upload.begin.name)
-            )
-            outcome = "done"
-            self._upload = self._job = None
-            desk.metrics.file_ended("done")
-            desk.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
-            self._progress.share = 1.0
-            self._tell_progress_of(upload)
-            self._out.say(
-                {
-                    "type": "file.done",
-                    "file_id": upload.id,
-                    "result": result,
-                    "files": [
-                        {
-                            "name": name,
-                            "bytes": (kept.folder / name).stat().st_size,
-                            "url": f"/v1/results/{kept.id}/{name}",
-                        }
-                        for name in names
-                    ],
-                    "expires": timestamp(kept.expires),
-                }
-            )
+            done = await job.run()
         except ProtocolError as error:
-            await self._failed(upload, error)
-        except OSError as error:
-            await self._failed(upload, self._trouble(error))
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("a recording failed", extra={"file_id": upload.id})
-            await self._failed(
-                upload,
-                ProtocolError("internal_error", "something went wrong here", fatal=False),
-            )
-        finally:
-            desk.turns.leave(ticket)
-            log.info("recording ended", extra={"file_id": upload.id, "outcome": outcome})
-
-    async def _turn(self, upload: Upload, ticket: asyncio.Future[None]) -> None:
-        told = 0
-        while not ticket.done():
-            ahead = self._desk.turns.ahead(ticket)
-            if ahead != told:
-                told = ahead
-                others = "recording is" if ahead == 1 else "recordings are"
-                self._note(upload, "info", "queued", f"{ahead} {others} before this one")
-            await asyncio.wait({ticket}, timeout=TICK_S)
-
-    async def _failed(self, upload: Upload, error: ProtocolError) -> None:
-        self._job = None
-        await self._drop_upload(error.code)
-        self._refuse(upload.about(error), mistake=False)
+            self._job = None
+            await self._drop_upload(error.code)
+            self._refuse(error, mistake=False)
+            return
+        self._progress.share = 1.0
+        self._tell_progress()
+        self._upload = self._job = None
+        self._desk.metrics.file_ended("done")
+        self._out.say(done)
 
     async def _stop_job(self) -> None:
         job, self._job = self._job, None
@@ -320,42 +233,12 @@ class Uploader:
 
     # -- what we say ---------------------------------------------------------------------------
 
-    def _ready(self) -> Body:
-        files, limits = self._desk.config.files, self._desk.config.limits
-        return {
-            "type": "files.ready",
-            "limits": {
-                "max_bytes": int(files.max_mb * 1e6),
-                "max_s": files.max_minutes * 60,
-                "max_message_bytes": limits.max_message_bytes,
-                "keep_s": files.keep_hours * 3600,
-                "idle_timeout_s": limits.idle_timeout_s,
-            },
-            "model": model_body(self._desk.model),
-            "denoise": denoises(self._desk.config),
-            "formats": list(FORMATS),
-        }
-
     def _tell_progress(self) -> None:
-        if self._upload is not None:
-            self._tell_progress_of(self._upload)
-
-    def _tell_progress_of(self, upload: Upload) -> None:
-        body = self._progress.body()
+        if self._upload is None:
+            return
+        body = file_events.progress(self._upload.id, self._progress)
         # Of each stage only the newest waits for a slow reader.
-        key = (upload.id, body["stage"])
-        self._out.say({"type": "file.progress", "file_id": upload.id, **body}, key)
-
-    def _note(self, upload: Upload, level: Level, code: str, message: str) -> None:
-        self._out.say(
-            {
-                "type": "file.log",
-                "file_id": upload.id,
-                "level": level,
-                "message": message,
-                "code": code,
-            }
-        )
+        self._out.say(body, (self._upload.id, body["stage"]))
 
     def _trouble(self, error: OSError) -> ProtocolError:
         told = disk_trouble(error)
@@ -400,10 +283,3 @@ class Uploader:
                 self._desk.metrics.refused(error.code)
                 await self.leave(error)
                 return
-
-
-def title(name: str) -> str:
-    """What downloads of a file called `name` are named after: letters, digits and - alone."""
-    last = re.split(r"[/\\]", name)[-1]
-    stem = last.rpartition(".")[0] or last
-    return re.sub(r"[^\w-]+", "-", stem).strip("-")[:80] or "recording"

@@ -14,6 +14,7 @@ from stream.auth import make_key
 from tests.audio_files import record
 from tests.contract import validate
 from tests.running import (
+    RATE,
     Event,
     Server,
     run,
@@ -21,9 +22,10 @@ from tests.running import (
     speech,
     started_server,
 )
-from tests.server.uploading import analysed, fetch, uploader
+from tests.server.uploading import analysed, uploader
 
-FULL, DIGEST = make_key()
+MINE, DIGEST = make_key()
+OTHERS, OTHERS_DIGEST = make_key()
 LISTENER, LISTENERS_DIGEST = make_key()
 
 
@@ -120,6 +122,45 @@ def test_nobody_gets_what_is_not_offered(server: Server, done: Event, folder: Pa
     assert len(key) == 32
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../../escaped.wav",
+        "/escaped.wav",
+        "..\\..\\escaped.wav",
+        "....//escaped.wav",
+        ".emotide",
+        "a\r\nSet-Cookie: x=1.wav",
+        "a\x00b.wav",
+        '".wav',
+        "…" * 100,
+    ],
+)
+def test_no_name_leaves_its_folder(name: str, server: Server, folder: Path, tmp_path: Path) -> None:
+    """What an uploader calls a file is shown to people, and is never a path or a header."""
+    content = record(tmp_path / "a.mp3", speech()[: 4 * RATE]).read_bytes()
+
+    async def session() -> Event:
+        async with uploader(server) as client:
+            await client.say("file.begin", name=name, size=len(content))
+            await client.socket.send(content)
+            await client.say("file.end")
+            return await client.until("file.done", timeout=60)
+
+    before = {*folder.parent.rglob("*")}
+    done = run(session(), 60)
+    assert done["result"]["file"]["name"] == name
+    made = {*folder.parent.rglob("*")} - before
+    [home] = [path for path in made if path.is_dir()]
+    assert home.parent == folder
+    offered = {file["name"] for file in done["files"]}
+    assert {path.name for path in made - {home}} == offered | {".emotide"}
+    headers = server.get(url_of(done, "result.json"))[1]
+    assert "set-cookie" not in headers
+    saved_as = headers["content-disposition"].partition("filename*=")[2]
+    assert not set(saved_as) & set('/\\";'), saved_as
+
+
 def test_long_downloads_take_no_memory_and_slow_readers_no_others(tmp_path: Path) -> None:
     """Twenty readers that stop reading a large file: the server holds a piece for each."""
     path = record(tmp_path / "a.flac", np.tile(speech(), 120))
@@ -177,28 +218,45 @@ def test_too_many_downloads_are_told_to_come_again(tmp_path: Path) -> None:
         run(session(server), 60)
 
 
-def test_with_keys_it_takes_one_that_opens_files(tmp_path: Path) -> None:
-    """Then the URL of a result is the right to it, as no player can send a key."""
-    keys = (
-        f'{{full = {{sha256 = "{DIGEST}", scopes = ["files"]}}, '
-        f'listener = {{sha256 = "{LISTENERS_DIGEST}", scopes = ["subscribe"]}}}}'
+def test_with_keys_a_result_is_whose_key_sent_the_recording(tmp_path: Path) -> None:
+    """Its address alone was once enough; addresses end up in logs, histories and chats."""
+    keys = ", ".join(
+        f'{name} = {{sha256 = "{digest}", scopes = ["{scope}"]}}'
+        for name, digest, scope in (
+            ("mine", DIGEST, "files"),
+            ("others", OTHERS_DIGEST, "files"),
+            ("listener", LISTENERS_DIGEST, "subscribe"),
+        )
     )
 
-    async def session(server: Server) -> Event:
+    async def session() -> Event:
         for key, status in ((None, 401), (LISTENER, 403)):
-            headers = {"Authorization": f"Bearer {key}"} if key else None
             with pytest.raises(InvalidStatus) as refused:
-                async with uploader(server, additional_headers=headers):
+                async with uploader(server, additional_headers=bearer(key)):
                     pass
             assert refused.value.response.status_code == status
-        headers = {"Authorization": f"Bearer {FULL}"}
-        async with uploader(server, additional_headers=headers) as client:
+        async with uploader(server, additional_headers=bearer(MINE)) as client:
             return await analysed(client, record(tmp_path / "a.mp3"))
 
-    with running_server(
-        "--set", f"files.folder={tmp_path / 'o'}", "--set", f"auth.keys={keys}"
-    ) as server:
-        assert fetch(server, run(session(server), 60), "result.json")
+    def statuses(server: Server, url: str) -> list[int]:
+        asked = (None, LISTENER, OTHERS, MINE)
+        return [server.get(url, headers=bearer(key))[0] for key in asked]
+
+    settings = ("--set", f"files.folder={tmp_path / 'o'}", "--set", f"auth.keys={{{keys}}}")
+    with running_server(*settings) as server:
+        url = url_of(run(session(), 60), "result.json")
+        assert statuses(server, url) == [401, 403, 404, 200]
+        assert [server.get(url, "HEAD", bearer(key))[0] for key in (None, MINE)] == [401, 200]
+        refused = {line.get("path") for line in server.lines if "at the door" in line["event"]}
+        assert refused == {"/v1/files", "/v1/results/"}
+        assert url not in server.log(), "half a key, in the log"
+    with running_server(*settings) as server:
+        server.line("ready")
+        assert statuses(server, url) == [401, 403, 404, 200], "after a restart as before"
+
+
+def bearer(key: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def test_a_request_must_come_soon(tmp_path: Path) -> None:

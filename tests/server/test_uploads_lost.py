@@ -9,7 +9,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +249,29 @@ def test_a_full_disk_is_told_and_leaves_no_halves(stage: str, tmp_path: Path) ->
         server.exit()
         assert process.stderr is not None
         process.stderr.close()
+
+
+def test_a_result_is_kept_as_long_as_configured_and_then_deleted(tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    keep_s = 4.0
+
+    async def one(server: Server) -> Event:
+        async with uploader(server) as client:
+            assert client.events[0]["limits"]["keep_s"] == pytest.approx(keep_s)
+            return await analysed(client, record(tmp_path / "a.mp3"))
+
+    with running_server(
+        *("--set", f"files.folder={out}", "--set", f"files.keep_hours={keep_s / 3600}")
+    ) as server:
+        done = run(one(server), 60)
+        expires = datetime.fromisoformat(done["expires"]).timestamp()
+        assert expires == pytest.approx(time.time() + keep_s, abs=2)
+        url = done["files"][0]["url"]
+        while (status := server.get(url)[0]) == 200:
+            time.sleep(0.1)
+        assert status == 404
+        assert time.time() == pytest.approx(expires, abs=1)
+        emptied(out)
 
 
 def test_results_end_and_leftovers_go_but_nothing_of_others(tmp_path: Path) -> None:

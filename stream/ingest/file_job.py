@@ -1,0 +1,131 @@
+"""One recording from its last byte to its result: its turn, the analysis, what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from stream.audit import AuditLog
+from stream.batcher import Batcher
+from stream.config import Config
+from stream.disk import Disk, disk_trouble
+from stream.events import Body
+from stream.ingest import file_events
+from stream.metrics import Metrics
+from stream.notes import Note, queued
+from stream.recording import Progress, Recorded, Tellers
+from stream.refusals import ProtocolError
+from stream.store import Store
+from stream.turns import Turns
+from stream.types import ModelInfo
+from stream.upload import Upload
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.4
+"""Progress is told at least twice a second, and how many are ahead whenever that changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What all connections on /v1/files share."""
+
+    config: Config
+    model: ModelInfo
+    batcher: Batcher
+    metrics: Metrics
+    audit: AuditLog
+    store: Store
+    disk: Disk
+    turns: Turns
+
+
+class FileJob:
+    """The analysis of one upload; `run` once.
+
+    `say` takes what is told on the way, `stage` is called when the stage changes, and `breath` is
+    awaited now and then, so that a slow reader slows the analysis and nothing else. The result is
+    `owner`'s, the name of a key; "" where there are none.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        upload: Upload,
+        progress: Progress,
+        owner: str,
+        say: Callable[[Body], None],
+        stage: Callable[[], None],
+        breath: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._desk = desk
+        self._upload = upload
+        self._progress = progress
+        self._owner = owner
+        self._say = say
+        self._stage = stage
+        self._breath = breath
+
+    async def run(self) -> Body:
+        """The body of `file.done`. Raises `ProtocolError`, never fatal, that names the file."""
+        upload, ticket = self._upload, self._desk.turns.enter()
+        outcome = "failed"
+        try:
+            await upload.close()
+            await self._turn(ticket)
+            body = await self._analyse()
+            outcome = "done"
+            return body
+        except ProtocolError as error:
+            raise upload.about(error) from None
+        except OSError as error:
+            log.error("a result cannot be written", extra={"reason": str(error)})
+            raise upload.about(disk_trouble(error)) from None
+        except Exception:
+            log.exception("a recording failed", extra={"file_id": upload.id})
+            fault = ProtocolError("internal_error", "something went wrong here", fatal=False)
+            raise upload.about(fault) from None
+        finally:
+            self._desk.turns.leave(ticket)
+            log.info("recording ended", extra={"file_id": upload.id, "outcome": outcome})
+
+    async def _turn(self, ticket: asyncio.Future[None]) -> None:
+        told = 0
+        while not ticket.done():
+            ahead = self._desk.turns.ahead(ticket)
+            if ahead != told:
+                told = ahead
+                self._note(queued(ahead))
+            await asyncio.wait({ticket}, timeout=TICK_S)
+
+    async def _analyse(self) -> Body:
+        desk, upload = self._desk, self._upload
+        recorded = Recorded(
+            desk.config,
+            upload.begin.options,
+            desk.model,
+            desk.batcher,
+            desk.metrics,
+            desk.disk,
+            Tellers(
+                note=self._note,
+                event=lambda body: self._say({**body, "file_id": upload.id}),
+                stage=self._stage,
+                breath=self._breath,
+            ),
+            self._progress,
+        )
+        began = time.monotonic()
+        result, names = await recorded.run(upload.path, upload.begin.name, upload.draft.folder)
+        await desk.disk.run(upload.path.unlink)
+        title = file_events.title(upload.begin.name)
+        kept = await desk.disk.run(desk.store.publish, upload.draft, names, title, self._owner)
+        desk.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
+        sizes = [(kept.folder / name).stat().st_size for name in names]
+        return file_events.done(upload.id, result, kept, sizes)
+
+    def _note(self, note: Note) -> None:
+        self._say(file_events.logged(self._upload.id, note))

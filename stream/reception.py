@@ -1,0 +1,96 @@
+"""Everybody who is connected: each upgraded socket gets who serves it, and the last word."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.server import ServerConnection
+
+from stream.audit import AuditLog
+from stream.config import Config
+from stream.connection import Connection
+from stream.entrance import FILES, PRODUCE, SUBSCRIBE
+from stream.hub import Hub
+from stream.ingest.file_job import Desk
+from stream.ingest.files import Uploader
+from stream.ingest.native import Producer
+from stream.metrics import Metrics
+from stream.protocol import Query
+from stream.refusals import ProtocolError
+from stream.sessions import Sessions
+from stream.subscriber import Subscriber
+
+
+class Reception:
+    """Serves the sockets of one process, from `open` until `draining` is set."""
+
+    def __init__(self, config: Config, hub: Hub, metrics: Metrics, audit: AuditLog) -> None:
+        self._config = config
+        self._hub = hub
+        self._metrics = metrics
+        self._audit = audit
+        self._sessions: Sessions | None = None
+        self._desk: Desk | None = None
+        self._uploaders: set[Uploader] = set()
+        self.subscribers: set[Subscriber] = set()
+        self.draining = False
+
+    def open(self, sessions: Sessions, desk: Desk) -> None:
+        """The model is loaded: from now on connections are served."""
+        self._sessions, self._desk = sessions, desk
+
+    def busy(self, path: str, query: Query) -> tuple[str, int] | None:
+        """Why nobody more can come in on `path`, and when to ask again; None if they can."""
+        if self._sessions is None:
+            return "the model is loading", 2
+        if self.draining:
+            return "draining", 5
+        if path == PRODUCE and self._sessions.full and "resume" not in query:
+            return "overloaded: limits.max_sessions", 5
+        if path == SUBSCRIBE and len(self.subscribers) >= self._config.limits.max_subscribers:
+            return "overloaded: limits.max_subscribers", 5
+        if path == FILES and len(self._uploaders) >= self._config.files.max_clients:
+            return "overloaded: files.max_clients", 5
+        return None
+
+    async def serve(self, socket: ServerConnection) -> None:
+        """Serve one connection to its end."""
+        request = socket.request
+        if request is None or self._sessions is None or self._desk is None:
+            return
+        url = urlsplit(request.path)
+        if url.path == SUBSCRIBE:
+            await self._subscriber(socket)
+        elif url.path == FILES:
+            await self._uploader(socket)
+        else:
+            producer = Producer(
+                socket, self._config, self._desk.model, self._sessions, self._metrics
+            )
+            await producer.run(parse_qs(url.query, keep_blank_values=True))
+
+    async def dismiss(self, error: ProtocolError) -> None:
+        """Tell subscribers and uploaders the reason and close; producers have had their drain."""
+        leaving = [subscriber.leave(error) for subscriber in self.subscribers]
+        leaving += [uploader.leave(error) for uploader in self._uploaders]
+        await asyncio.gather(*leaving, return_exceptions=True)
+
+    async def _subscriber(self, socket: ServerConnection) -> None:
+        limits = self._config.limits
+        subscriber = Subscriber(socket, limits, self._hub, self._metrics, self._audit)
+        self.subscribers.add(subscriber)
+        try:
+            await subscriber.run()
+        finally:
+            self.subscribers.discard(subscriber)
+
+    async def _uploader(self, socket: ServerConnection) -> None:
+        assert self._desk is not None
+        assert isinstance(socket, Connection)
+        uploader = Uploader(socket, self._desk, socket.key_name)
+        self._uploaders.add(uploader)
+        try:
+            await uploader.run()
+        finally:
+            self._uploaders.discard(uploader)
