@@ -29,7 +29,8 @@ export function t(key, values = {}) {
 }
 
 /** The words for `key`, or `otherwise` when there are none: for names that come from servers. */
-export const known = (key, otherwise) => (key in LANGUAGES[current].words ? t(key) : otherwise);
+export const known = (key, otherwise, values = {}) =>
+  key in LANGUAGES[current].words ? t(key, values) : otherwise;
 
 /** Use another language from now on, remember it, and tell everybody who shows words. */
 export function choose(wanted) {

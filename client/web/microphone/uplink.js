@@ -15,7 +15,7 @@ const TOO_LATE = new Set(["unknown_stream", "session_expired"]);
  *
  * Calls `heard(event)` with every event of the server once, and `changed(state, detail)` with
  * "live", "reconnecting", "resumed" (`{ skipped_ms }`), "renewed" (a new session, it took too long)
- * or, when it cannot go on, "failed" (`{ code, message }`).
+ * or, when it cannot go on, "failed" (`{ code, error }`, the server's `error` if it said one).
  */
 export class Uplink {
   #session;
@@ -82,7 +82,7 @@ export class Uplink {
       opened.onmessage = ({ data }) => this.#hear(JSON.parse(data));
       opened.onclose = () => this.#lost(opened);
     } catch (error) {
-      if (error instanceof NotSignedIn) this.#fail("login", "");
+      if (error instanceof NotSignedIn) this.#fail("login");
       else this.#lost(null);
     }
   }
@@ -148,7 +148,7 @@ export class Uplink {
       this.#token = null;
       this.#last = -1;
       this.changed("renewed", {});
-    } else if (event.fatal && !AGAIN.has(event.code)) this.#fail("refused", event.message);
+    } else if (event.fatal && !AGAIN.has(event.code)) this.#fail("refused", event);
   }
 
   #pump() {
@@ -186,17 +186,17 @@ export class Uplink {
     this.#ready = false;
     if (this.#closing) this.#closing.asked = false;
     // What never worked is told; what did is worth waiting for.
-    if (!this.#worked && this.#tries >= 2) return this.#fail("server", "");
+    if (!this.#worked && this.#tries >= 2) return this.#fail("server");
     this.changed("reconnecting", {});
     const wait = WAITS[Math.min(this.#tries, WAITS.length - 1)];
     this.#tries += 1;
     this.#after(wait * (0.75 + Math.random() / 2), () => this.#connect());
   }
 
-  #fail(code, message) {
+  #fail(code, error = null) {
     if (this.#over) return;
     this.#end(null);
-    this.changed("failed", { code, message });
+    this.changed("failed", { code, error });
   }
 
   #end(closed) {

@@ -2,8 +2,8 @@ import { known, onLanguage, t, tag } from "../language.js";
 import { Bars } from "../parts/bars.js";
 import { clock } from "../parts/clock.js";
 import { element, say } from "../parts/dom.js";
+import { roleName } from "../parts/labels.js";
 import { Panel } from "../parts/panel.js";
-import { roleName } from "./row.js";
 
 /** Everything about one stream. */
 export class Detail {

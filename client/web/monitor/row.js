@@ -2,7 +2,7 @@ import { known, t } from "../language.js";
 import { clock } from "../parts/clock.js";
 import { element, say } from "../parts/dom.js";
 import { hintList } from "../parts/hints.js";
-import { name, percent, sign, strongest, tone } from "../parts/labels.js";
+import { name, percent, roleName, sign, strongest, tone } from "../parts/labels.js";
 import { horizon } from "../parts/panel.js";
 import { Sparkline } from "./sparkline.js";
 
@@ -103,5 +103,3 @@ class Line {
     this.hints.replaceChildren(...(hints.length ? [hintList(hints)] : []));
   }
 }
-
-export const roleName = (role) => known(`role.${role}`, role);

@@ -1,7 +1,6 @@
 import { t } from "../language.js";
 import { say } from "../parts/dom.js";
-import { name, strongest } from "../parts/labels.js";
-import { roleName } from "./row.js";
+import { name, roleName, strongest } from "../parts/labels.js";
 
 const PERIOD = 5_000;
 const SPOKEN = 3;

@@ -23,6 +23,8 @@ export const SIGNS = {
 
 export const name = (label) => known(`label.${label}`, label);
 
+export const roleName = (role) => known(`role.${role}`, role ?? "");
+
 export const sign = (label) => SIGNS[label] ?? "?";
 
 /** The class that colours a label; one we do not know looks like `unknown`. */

@@ -44,14 +44,16 @@ export function downloads(job, files, draw) {
     const made = element("button", { type: "button", className: main ? "main" : "" }, label);
     if (hint) made.append(" ", element("span", { className: "bytes" }, hint));
     made.addEventListener("click", async () => {
+      // Not disabled meanwhile: that would take the focus away from who pressed it.
+      if (made.ariaBusy === "true") return;
       trouble.textContent = "";
-      made.disabled = true;
+      made.ariaBusy = "true";
       try {
         await act();
       } catch (error) {
         trouble.textContent = t(error instanceof Gone ? "recordings.gone" : "recordings.fetch_failed");
       }
-      made.disabled = false;
+      made.ariaBusy = "false";
     });
     return element("li", {}, made);
   };

@@ -80,7 +80,8 @@ export class Intake {
   }
 
   async #sample(button) {
-    button.disabled = true;
+    if (button.ariaBusy === "true") return;
+    button.ariaBusy = "true";
     try {
       const response = await get(SAMPLE.url);
       if (!response.ok) throw new Error(String(response.status));
@@ -89,7 +90,7 @@ export class Intake {
     } catch {
       this.trouble.textContent = t("recordings.sample.away");
     }
-    button.disabled = false;
+    button.ariaBusy = "false";
   }
 }
 

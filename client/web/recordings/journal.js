@@ -1,14 +1,14 @@
-import { known, t } from "../language.js";
+import { t } from "../language.js";
 import { element } from "../parts/dom.js";
+import { logged } from "./told.js";
 
 /** What was done with a recording, step by step, as the server and the page tell it. */
 export function journal(job) {
   const list = element("ol", { className: "journal" });
-  for (const { at, level, code, message } of job.log) {
-    const key = `recordings.log.${code}`;
-    const words = known(key, "") ? t(key, { message }) : message;
-    const said = level === "warning" ? `! ${words}` : words;
-    list.append(element("li", { className: level }, element("time", {}, since(job, at)), said));
+  for (const { at, level, ...line } of job.log) {
+    const sign = level === "warning" ? "! " : "";
+    const words = element("span", {}, sign, logged(line));
+    list.append(element("li", { className: level }, element("time", {}, since(job, at)), words));
   }
   const timings = job.result?.timings;
   if (timings) {

@@ -1,9 +1,10 @@
-import { known, t } from "../language.js";
+import { t } from "../language.js";
 import { clock } from "../parts/clock.js";
 import { element, say } from "../parts/dom.js";
 import { name, percent, sign, tone } from "../parts/labels.js";
 import { STAGES } from "./queue.js";
 import { size } from "./sounds.js";
+import { failed } from "./told.js";
 
 /** One recording in the list: what it is, how far it is, and what can be done. */
 export class Row {
@@ -93,7 +94,7 @@ export class Row {
     }
     if (job.state === "failed") {
       what.classList.add("trouble");
-      return say(what, `✕ ${known(`recordings.error.${job.failure.code}`, job.failure.message)}`);
+      return say(what, `✕ ${failed(job.failure)}`);
     }
     if (job.state === "running") return say(what, this.#stage());
     if (job.state === "waiting") return say(what, t("recordings.state.waiting", { n: place }));

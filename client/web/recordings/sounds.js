@@ -1,11 +1,11 @@
-import { known, t } from "../language.js";
-import { LABELS, name, percent } from "../parts/labels.js";
+import { t } from "../language.js";
+import { LABELS, name, percent, roleName } from "../parts/labels.js";
 
 // A result as the page shows it; pure.
 
 /** What a channel is called: its role, and its number where there are several. */
 export function title({ channel, role }, many) {
-  const spoken = known(`role.${role}`, role ?? "");
+  const spoken = roleName(role);
   if (!many) return t("recordings.sound");
   return `${t("recordings.channel_n", { n: channel + 1 })}${spoken ? ` · ${spoken}` : ""}`;
 }

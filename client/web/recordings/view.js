@@ -1,4 +1,4 @@
-import { known, onLanguage, t } from "../language.js";
+import { onLanguage, t } from "../language.js";
 import { element, say } from "../parts/dom.js";
 import { name, percent } from "../parts/labels.js";
 import { get, info } from "../server.js";
@@ -7,6 +7,7 @@ import { Opened } from "./opened.js";
 import { questions } from "./questions.js";
 import { Queue } from "./queue.js";
 import { Row } from "./rows.js";
+import { failed } from "./told.js";
 import { Wire } from "./wire.js";
 import { Working } from "./working.js";
 
@@ -222,7 +223,7 @@ class View {
     const news = {
       running: () => t(`recordings.stage.${job.stage}`),
       done: () => summary(job.result),
-      failed: () => known(`recordings.error.${job.failure.code}`, job.failure.message),
+      failed: () => failed(job.failure),
       cancelled: () => t("recordings.state.cancelled"),
     }[job.state];
     if (!news) return;

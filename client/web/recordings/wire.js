@@ -10,9 +10,9 @@ const REST = 20_000;
 
 /** Why a file came to nothing; `code` is the server's, or one of the page's own. */
 export class Failure extends Error {
-  constructor({ code, message = "", param = null, retryable = false }) {
+  constructor({ code, message = "", param = null, values = {}, retryable = false }) {
     super(message);
-    Object.assign(this, { code, param, retryable });
+    Object.assign(this, { code, param, values, retryable });
   }
 }
 

@@ -1,10 +1,11 @@
-import { known, t } from "../language.js";
+import { t } from "../language.js";
 import { element, say } from "../parts/dom.js";
 import { LABELS, name, sign } from "../parts/labels.js";
 import { palette } from "../parts/palette.js";
 import { journal } from "./journal.js";
 import { height, paint } from "./lanes.js";
 import { growing, lanes } from "./sounds.js";
+import { explained, failed } from "./told.js";
 
 /** A recording that has no result yet: what is known so far, or why there will be none. */
 export class Working {
@@ -48,12 +49,9 @@ export class Working {
     if (key === this.#shown) return;
     this.#shown = key;
     if (state === "failed" || lost) {
-      const { code, message } = failure;
-      this.words.replaceChildren(
-        element("h3", { className: "trouble" }, `✕ ${known(`recordings.error.${code}`, message)}`),
-        element("p", {}, lost ? t("recordings.lost_waiting") : known(`recordings.error.${code}.do`, "")),
-        element("p", { className: "soft" }, message ? t("recordings.server_says", { message }) : ""),
-      );
+      const heading = element("h3", { className: "trouble" }, `✕ ${failed(failure)}`);
+      const rest = lost ? [element("p", {}, t("recordings.lost_waiting"))] : explained(failure);
+      this.words.replaceChildren(heading, ...rest);
     } else if (state === "running") {
       const count = job.segments.length;
       const told = count ? t("recordings.so_far", { n: count }) : t(`recordings.stage.${job.stage}.about`);
