@@ -67,6 +67,11 @@ def validator(schema: Mapping[str, Any]) -> Draft7Validator:
     return Draft7Validator(_absolute(schema), registry=_registry())
 
 
+def check_result(result: Mapping[str, Any]) -> None:
+    """Raise `ValidationError` unless this is an `emotide.result.v1` and nothing but that."""
+    validator(document()["components"]["schemas"]["Result"]).validate(result)
+
+
 def _absolute(schema: Any) -> Any:
     if isinstance(schema, dict):
         return {

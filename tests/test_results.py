@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from jsonschema import Draft7Validator
 
 from stream.decode import About
 from stream.downloads import BadRange, byte_range, disposition
-from stream.ingest.files import title
+from stream.ingest.file_events import title
 from stream.messages import FileOptions
 from stream.output import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES, Output, new_folder
 from stream.results import (
@@ -31,8 +32,8 @@ from stream.results import (
 )
 from stream.store import MARKER, Store
 from stream.types import FramePosteriors, Gap, ModelInfo, Quality, Segment
-from tests.contract import document as contract
-from tests.contract import validator
+from tests import result_schema
+from tests.contract import check_result
 
 LABELS = ("angry", "happy", "neutral")
 MODEL = ModelInfo("emotide-embedded-9", "1", LABELS, 320, (48_000,), (1,), 1.0, "x", "cpu")
@@ -123,7 +124,7 @@ def test_the_document_keeps_the_schema() -> None:
         False,
         {"decode_s": 0.1, "analysis_s": 0.2, "total_s": 0.3, "speed": 13.3},
     )
-    validator(contract()["components"]["schemas"]["Result"]).validate(result)
+    check_result(result)
     assert [u["start_s"] for u in result["channels"][0]["utterances"]] == [0.5, 3.0]
     assert result["channels"][0]["gaps"] == [
         {"start_s": 1.0, "end_s": 2.0, "missing_s": 0.5, "reason": "overload"}
@@ -133,6 +134,14 @@ def test_the_document_keeps_the_schema() -> None:
 
 
 # -- the files ---------------------------------------------------------------------------------
+
+
+def test_the_schema_that_ships_is_the_contracts() -> None:
+    """docs/result.schema.json is for readers of result.json, who have no use for the contract."""
+    assert result_schema.PATH.read_text(encoding="utf-8") == result_schema.text(), (
+        "the contract has changed: python -m tests.result_schema"
+    )
+    Draft7Validator.check_schema(result_schema.schema())
 
 
 def test_the_files_say_the_same(tmp_path: Path) -> None:
@@ -275,7 +284,12 @@ def test_another_process_takes_up_what_still_holds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [b"[]", b'{"id":"../x"}', b"\xff", b'{"id":"%s","expires":9e9,"title":"a","names":["x"]}'],
+    [
+        b"[]",
+        b'{"id":"../x"}',
+        b"\xff",
+        b'{"id":"%s","expires":9e9,"title":"a","names":["x"],"owner":""}',
+    ],
 )
 def test_a_marker_that_is_not_whole_is_a_leftover(record: bytes, tmp_path: Path) -> None:
     folder = tmp_path / "outputs_1"

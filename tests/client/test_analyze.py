@@ -21,7 +21,7 @@ from client.analyze import recordings
 from client.cli import FAILED, INTERRUPTED, OK, USAGE
 from client.ledger import Ledger, key_of
 from tests.audio_files import record
-from tests.contract import document, validator
+from tests.contract import check_result
 from tests.running import Server, running_server, speech
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def analyze(
 
 def result(row: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((Path(row["folder"]) / "result.json").read_text())
-    validator(document()["components"]["schemas"]["Result"]).validate(found)
+    check_result(found)
     return found
 
 

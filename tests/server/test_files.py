@@ -18,7 +18,7 @@ from client.pacing import Pacing
 from client.replay import perform, play
 from client.sources import blocks, chunks, probe
 from tests.audio_files import FORMATS, bad_files, cut, record
-from tests.contract import document, validator
+from tests.contract import check_result
 from tests.running import (
     RATE,
     Client,
@@ -69,10 +69,10 @@ def test_a_result_has_all_its_files(server: Server, folder: Path, tmp_path: Path
             return done, client
 
     done, client = run(session(), 60)
-    validator(document()["components"]["schemas"]["Result"]).validate(done["result"])
+    check_result(done["result"])
     assert "frames" not in done["result"]
     result = orjson.loads(fetch(server, done, "result.json"))
-    validator(document()["components"]["schemas"]["Result"]).validate(result)
+    check_result(result)
     frames = result.pop("frames")
     assert result == done["result"]
     rows = list(csv.reader(io.StringIO(fetch(server, done, "frames.csv").decode())))
@@ -188,16 +188,19 @@ def test_noise_suppression_changes_what_is_heard_and_warns(server: Server, tmp_p
 # -- the same as live --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "mulaw.wav", "float.wav"])
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "mulaw.wav", "float.wav", "stereo.flac"])
 def test_a_recording_and_its_live_replay_give_the_same(name: str, tmp_path: Path) -> None:
     """The promise behind the recordings: the shipped model, the real client, the real server."""
-    path = record(tmp_path / name)
+    one = speech()
+    two = np.stack([one, np.roll(one, RATE // 2)], axis=1)
+    path = record(tmp_path / name, two if name.startswith("stereo") else one)
+    roles = ["speaker", "customer"][: probe(path).channels]
 
     async def replayed(server: Server) -> list[Event]:
         recording = probe(path)
         rate, heard = recording.sample_rate, []
-        pieces = chunks(blocks(recording, rate, 1), rate // 50)
-        call = live_stream(server.ws, sample_rate=rate, roles=["speaker"])
+        pieces = chunks(blocks(recording, rate, len(roles)), rate // 50)
+        call = live_stream(server.ws, sample_rate=rate, channels=len(roles), roles=roles)
         await perform(
             call,
             lambda: play(call, pieces, rate, "linear16", Pacing(2.0), asyncio.Event()),
@@ -207,18 +210,23 @@ def test_a_recording_and_its_live_replay_give_the_same(name: str, tmp_path: Path
 
     async def sent(server: Server) -> tuple[Event, list[Event]]:
         async with uploader(server) as client:
-            return await analysed(client, path), client.of("emotion.segment")
+            done = await analysed(client, path, roles=roles)
+            return done, client.of("emotion.segment")
 
     with running_server("--set", f"files.folder={tmp_path / 'out'}", model="embedded") as server:
         live = run(replayed(server), 60)
         done, segments = run(sent(server), 60)
-    assert len(live) == len(segments) == 2
-    for one, other in zip(live, segments, strict=True):
-        for key in ("utterance", "audio_start_ms", "audio_end_ms", "trigger", "quality", "hints"):
-            assert one[key] == other[key], key
-        assert one["scores"] == pytest.approx(other["scores"], abs=2e-4)
-    utterances = done["result"]["channels"][0]["utterances"]
-    assert [round(1000 * u["start_s"]) for u in utterances] == [e["audio_start_ms"] for e in live]
+    assert len(live) == len(segments) == 2 * len(roles)
+    order = ("role", "utterance", "audio_start_ms", "audio_end_ms", "trigger", "quality", "hints")
+    for channel, result in enumerate(done["result"]["channels"]):
+        said = [event for event in live if event["channel"] == channel]
+        heard = [event for event in segments if event["channel"] == channel]
+        assert len(said) == len(result["utterances"]) == 2
+        for mine, theirs, kept in zip(said, heard, result["utterances"], strict=True):
+            assert {key: mine[key] for key in order} == {key: theirs[key] for key in order}
+            assert mine["scores"] == pytest.approx(theirs["scores"], abs=2e-4)
+            assert mine["scores"] == pytest.approx(kept["scores"], abs=2e-4)
+            assert round(1000 * kept["start_s"]) == mine["audio_start_ms"]
 
 
 def test_a_model_without_embeddings_says_so(tmp_path: Path) -> None:

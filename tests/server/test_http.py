@@ -145,7 +145,8 @@ def test_the_page_and_its_etag(server: Server) -> None:
 
 
 def test_the_contract(server: Server) -> None:
-    assert server.get("/asyncapi.yaml")[2] == (ROOT / "docs" / "asyncapi.yaml").read_bytes()
+    for name in ("asyncapi.yaml", "result.schema.json"):
+        assert server.get(f"/{name}")[2] == (ROOT / "docs" / name).read_bytes()
 
 
 def test_info_names_model_limits_and_privacy(server: Server) -> None:
