@@ -99,7 +99,7 @@ class App:
                     {"streams": [s.snapshot() for s in self._hub.streams.values()]},
                 ),
             },
-            self._snapshot,
+            self._hub.streams.get,
             self._metrics.text,
         )
         downloads = Downloads(self._store, config.files.max_downloads)
@@ -297,10 +297,6 @@ class App:
             "windows_waiting": self._batcher.waiting,
             "uptime_s": round(time.monotonic() - self._started),
         }
-
-    def _snapshot(self, stream_id: str) -> dict[str, Any] | None:
-        stream = self._hub.streams.get(stream_id)
-        return stream.snapshot() if stream is not None else None
 
 
 def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -28,6 +28,7 @@ from stream.types import (
     SpeechStart,
     Trigger,
     Utterance,
+    UtteranceFrames,
     Window,
 )
 from stream.vad import DETECTORS, Segmenter, VadSettings
@@ -70,6 +71,7 @@ class ChannelPipeline:
         self._open = 0
         self._settled = self._passed = 0
         self._told = 0
+        self._ended: Utterance | None = None
         utterance = vad.max_utterance * FRAME / SAMPLE_RATE
         slack = 2 * windows.longest / SAMPLE_RATE
         hop, reach = model.frame_hop, max((*rolling.horizons, utterance))
@@ -144,6 +146,7 @@ class ChannelPipeline:
         self._partial = np.zeros(target - aligned, np.int16)
 
     def _end(self, utterance: Utterance) -> Iterator[Window | Event]:
+        self._ended = utterance
         self.utterances += 1
         self.speech += utterance.end - utterance.start
         yield SpeechEnd(
@@ -217,6 +220,19 @@ class ChannelPipeline:
         """Scores over everything scored since the stream began; empty if nothing was."""
         mean, count = self._timeline.whole()
         return self._named(mean) if count else {}
+
+    def frames(self) -> UtteranceFrames | None:
+        """The newest utterance of which something is scored, as far as that; None before any.
+
+        Where windows overlap, a frame is their mean, as in every score over a horizon.
+        """
+        for utterance in (self._segmenter.speech, self._ended):
+            if utterance is not None:
+                starts, logits = self._timeline.cells(utterance.start, utterance.end)
+                if len(starts):
+                    posteriors = softmax(logits, self._model.temperature)
+                    return UtteranceFrames(utterance.index, starts, posteriors)
+        return None
 
     def embedding(self) -> tuple[Features, int]:
         """Mean features float32[dim] of everything scored, and of how many frames (0: none)."""

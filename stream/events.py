@@ -22,6 +22,7 @@ from stream.types import (
     Segment,
     SpeechEnd,
     SpeechStart,
+    UtteranceFrames,
     to_ms,
 )
 
@@ -92,6 +93,18 @@ class Voice:
                 if event.embedding is not None:
                     said["embedding"] = packed(event.embedding)
                 return {"type": SEGMENT, **head, **self._emotion(event), **said}
+
+    def utterance(self, channel: int, frames: UtteranceFrames) -> Body:
+        """A channel's newest utterance frame by frame, as `/v1/streams/{id}/frames` shows it."""
+        return {
+            "channel": channel,
+            "role": self.roles[channel],
+            "utterance": frames.utterance,
+            "hop_ms": to_ms(self.model.frame_hop),
+            "labels": list(self.model.labels),
+            "start_ms": [to_ms(start) for start in frames.starts.tolist()],
+            "posteriors": frames.posteriors.astype(float).round(4).tolist(),
+        }
 
     def named(self, scores: Mapping[str, float]) -> Mapping[str, float]:
         """The labels asked for, or all."""

@@ -15,6 +15,8 @@ import orjson
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from stream.live import LiveStream
+
 ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "client" / "web"
 CONTRACT = ROOT / "docs" / "asyncapi.yaml"
@@ -66,13 +68,13 @@ def _load(folder: Path) -> dict[str, _File]:
 class Pages:
     """Answers plain HTTP requests; what it does not know is 404.
 
-    `documents` maps a path to what makes its JSON; `stream` looks a stream's snapshot up by id.
+    `documents` maps a path to what makes its JSON; `stream` looks a live stream up by its id.
     """
 
     def __init__(
         self,
         documents: Mapping[str, Json],
-        stream: Callable[[str], Mapping[str, Any] | None],
+        stream: Callable[[str], LiveStream | None],
         metrics: Callable[[], bytes],
     ) -> None:
         self._documents = documents
@@ -111,11 +113,12 @@ class Pages:
             status, document = self._documents[path]()
             return answer(status, document)
         if path.startswith("/v1/streams/"):
-            wanted = unquote(path.removeprefix("/v1/streams/"))
-            snapshot = self._stream(wanted)
-            if snapshot is None:
+            name, _, part = unquote(path.removeprefix("/v1/streams/")).partition("/")
+            stream = self._stream(name) if part in ("", "frames") else None
+            if stream is None:
                 return answer(HTTPStatus.NOT_FOUND, {"error": "no such stream is live"})
-            return answer(HTTPStatus.OK, snapshot)
+            body = {"channels": stream.frames()} if part else stream.snapshot()
+            return answer(HTTPStatus.OK, body)
         file = self._files.get(path)
         if file is None:
             return _text(HTTPStatus.NOT_FOUND, "not found\n")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from stream.events import SCORE, Sealed, timestamp
+from stream.events import SCORE, Body, Sealed, timestamp
 
 StreamState = Literal["active", "paused", "ended"]
 
@@ -32,7 +32,7 @@ class LiveStream:
 
     `roles` has one entry per channel, `analysed` the channels that are scored. `started` is Unix
     time. `last` holds the newest `emotion.score` of each analysed channel, `recent` the last events
-    for whoever comes back.
+    for whoever comes back. `frames` makes the frames of the newest utterance of each channel.
     """
 
     stream_id: str
@@ -44,6 +44,7 @@ class LiveStream:
     adapter: str = "native"
     mqtt: bool = True
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    frames: Callable[[], list[Body]] = list
     state: StreamState = "active"
     speaking: frozenset[int] = frozenset()
     last: dict[int, Sealed] = field(default_factory=dict)

@@ -90,6 +90,20 @@ class Timeline:
         last = min(-(-end // self._hop), self._head)
         return self._mean(np.arange(first, last) % len(self._counts))
 
+    def cells(self, start: int, end: int) -> tuple[NDArray[np.intp], Mean]:
+        """The scored cells in `[start, end)` that the ring still holds.
+
+        Their positions in samples, int[cells], and their mean logits, float32[cells, width].
+        """
+        numbers = np.arange(
+            max(start // self._hop, self._head - len(self._counts), 0),
+            min(-(-end // self._hop), self._head),
+        )
+        at = numbers % len(self._counts)
+        scored = self._counts[at] > 0
+        at = at[scored]
+        return numbers[scored] * self._hop, self._sums[at] / self._counts[at, None]
+
     def whole(self) -> tuple[Mean, int]:
         """Mean logits over everything scored since the stream began, and the number of cells."""
         recent, count = self._mean(np.arange(len(self._counts)))

@@ -95,6 +95,7 @@ class Session:
             started=time.time(),
             mqtt=wanted.publish.mqtt,
             attrs=dict(wanted.attrs),
+            frames=self._frames,
         )
         self._scoring = Scoring(self._pipeline, batcher, metrics, self.live.adapter, self._tell)
 
@@ -320,6 +321,10 @@ class Session:
         if isinstance(event, Gap):
             self._metrics.gap(event.reason, event.speech / SAMPLE_RATE)
         self.emit(body)
+
+    def _frames(self) -> list[Body]:
+        newest = {number: c.frames() for number, c in self._pipeline.channels.items()}
+        return [self._voice.utterance(n, found) for n, found in newest.items() if found is not None]
 
     def _state(self, state: StreamState) -> None:
         self.live.state = state

@@ -166,6 +166,15 @@ class FramePosteriors:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class UtteranceFrames:
+    """What of one utterance is scored: `starts` int[frames], posteriors float32[frames, labels]."""
+
+    utterance: int
+    starts: NDArray[np.intp]
+    posteriors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Score:
     """Rolling scores after one window: `scores` is the window's, `rolling` each horizon's."""
 

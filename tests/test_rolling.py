@@ -157,3 +157,19 @@ def test_a_higher_temperature_makes_flatter_shares() -> None:
 )
 def test_activation_is_the_excited_share_of_what_is_excited_or_calm(scores, expected) -> None:
     assert activation(scores) == expected
+
+
+def test_the_cells_of_a_stretch_are_its_scored_frames() -> None:
+    """What the detail of a stream draws: whatever the ring still holds, and no frame unscored."""
+    timeline = Timeline(1, FRAME, 2)
+    mask = np.ones(49, bool)
+    mask[10:20] = False
+    timeline.add(window(0, 50), np.arange(49, dtype=np.float32)[:, None], mask)
+    timeline.add(window(0, 50), np.zeros((49, 1), np.float32), np.arange(49) == 5)
+    starts, logits = timeline.cells(4 * FRAME, 22 * FRAME)
+    assert starts.tolist() == [n * FRAME for n in (*range(4, 10), 20, 21)]
+    assert logits[:, 0].tolist() == [4, 2.5, 6, 7, 8, 9, 20, 21]
+    timeline.add(window(100, 50), np.ones((49, 1), np.float32), np.ones(49, bool))
+    starts, _ = timeline.cells(0, 10**6)
+    assert starts[0] == 100 * FRAME, "what left the ring is gone"
+    assert len(timeline.cells(10**6, 10**7)[0]) == 0

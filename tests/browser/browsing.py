@@ -93,6 +93,16 @@ def too_wide(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
+def too_long(page: Page) -> int:
+    """CSS pixels of nothing below the footer; a margin is none."""
+    return int(
+        page.evaluate("""() => {
+          const { bottom } = document.querySelector("footer").getBoundingClientRect();
+          return document.documentElement.scrollHeight - scrollY - bottom;
+        }""")
+    )
+
+
 class Relay:
     """TCP to a server on this machine, through our hands; runs on a `Background`."""
 

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -225,3 +226,28 @@ def refused(server: Server, path: str) -> tuple[int, bool]:
             return refusal.response.status_code, "Retry-After" in refusal.response.headers
 
     return run(attempt())
+
+
+def test_the_frames_of_a_streams_newest_utterance_are_there_for_who_asks(server: Server) -> None:
+    """Most producers ask for none, and a stream's detail once had nothing to draw."""
+
+    async def session() -> None:
+        async with stream(server) as client:
+            created = await client.until("session.created")
+            path = f"/v1/streams/{created['stream_id']}/frames"
+            assert (await asyncio.to_thread(server.json, path)) == {"channels": []}
+            await client.audio(encode(speech()))
+            segment = await client.until("emotion.segment", 2)
+            [told] = (await asyncio.to_thread(server.json, path))["channels"]
+            assert not any("frames" in event for event in client.of("emotion.score"))
+        assert (told["channel"], told["role"], told["utterance"]) == (0, "speaker", 1)
+        starts = np.array(told["start_ms"])
+        assert segment["audio_start_ms"] - 20 < starts[0] < starts[-1] < segment["audio_end_ms"]
+        assert set(np.diff(starts)) == {told["hop_ms"]}
+        posteriors = np.array(told["posteriors"])
+        assert posteriors.shape == (len(starts), len(told["labels"]))
+        assert np.allclose(posteriors.sum(axis=1), 1, atol=1e-3)
+
+    run(session())
+    for path in ("none/frames", "none/scores", "none/frames/x"):
+        assert server.get(f"/v1/streams/{path}")[0] == 404

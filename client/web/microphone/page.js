@@ -25,7 +25,7 @@ export class Page {
     this.stream = element("a", { className: "soft", hidden: true });
     this.warnings = element("ul", { className: "hints" });
     this.given = element("dl", { className: "given" });
-    this.panel = new Panel({ wantsFrames: true });
+    this.panel = new Panel();
     this.panel.node.hidden = true;
     this.bars = new Bars();
     this.summary = element("section", { className: "card", hidden: true }, word("h3", "mic.summary"), this.bars.node);

@@ -2,6 +2,7 @@ import { onLanguage, t, translate } from "../language.js";
 import { element, say } from "../parts/dom.js";
 import { address } from "../server.js";
 import { Detail } from "./detail.js";
+import { Frames } from "./frames.js";
 import { List } from "./list.js";
 import { Streams } from "./streams.js";
 import { Summary } from "./summary.js";
@@ -16,6 +17,7 @@ export function mount(node, feed) {
   const streams = new Streams();
   const list = new List();
   const detail = new Detail();
+  const frames = new Frames();
   const page = frame(list.node, detail.node);
   node.append(page.node);
   const summary = new Summary(page.spoken);
@@ -45,8 +47,10 @@ export function mount(node, feed) {
 
   function draw() {
     const now = Date.now();
-    if (detail.id) detail.show(streams.get(detail.id), now, heard);
-    else rows(now);
+    if (!detail.id) return rows(now);
+    const stream = streams.get(detail.id);
+    detail.show(stream, now, heard);
+    frames.follow(stream, now);
   }
 
   function rows(now) {

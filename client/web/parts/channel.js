@@ -20,6 +20,8 @@ export class Channel {
   utterances = [];
   gaps = [];
   frames = null;
+  /** Whether its producer asked for frames, so that they come with the scores. */
+  sendsFrames = false;
   /** Milliseconds of the stream at which the open utterance began, or null. */
   open = null;
   /** Counts what was taken, so that what is shown is only drawn again when it is another. */
@@ -63,7 +65,10 @@ export class Channel {
   #score(event, at) {
     const { horizon, shares } = current(event);
     this.course.add(event.audio_end_ms, at, shares);
-    if (event.frames) this.#frames(event);
+    if (event.frames) {
+      this.sendsFrames = true;
+      this.#frames(event);
+    }
     // What is told again, for those who come late, is not the newest.
     if (this.heard !== null && at < this.heard) return;
     this.heard = at;
@@ -88,6 +93,13 @@ export class Channel {
     this.utterances.push(told);
     this.utterances.sort((a, b) => a.utterance - b.utterance);
     if (this.utterances.length > this.#keep) this.utterances.shift();
+  }
+
+  /** Take the newest utterance frame by frame, as the server was asked for it. */
+  takeFrames({ utterance, labels, hop_ms: hop, start_ms: starts, posteriors }) {
+    this.changes += 1;
+    const rows = new Map(starts.map((ms, index) => [ms, posteriors[index]]));
+    this.frames = { utterance, labels, hop, rows };
   }
 
   /** Frames of the newest utterance; windows overlap, and the newer one counts. */

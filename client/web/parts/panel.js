@@ -14,9 +14,7 @@ export class Panel {
   #drawn = -1;
   #ends;
 
-  /** `wantsFrames`: whether this page asked for frames itself, so that they are sure to come. */
-  constructor({ wantsFrames = false } = {}) {
-    this.wantsFrames = wantsFrames;
+  constructor() {
     this.face = new Face();
     this.label = element("span", { className: "label" });
     this.share = element("span", { className: "share number" });
@@ -73,7 +71,7 @@ export class Panel {
     const frames = framesOf(channel);
     this.noFrames.hidden = frames !== null;
     this.frames.node.hidden = this.frames.tools.hidden = frames === null;
-    say(this.noFrames, t(this.wantsFrames ? "panel.frames.wait" : "panel.frames.none"));
+    say(this.noFrames, t("panel.frames.wait"));
     if (frames) this.frames.show(frames.data, frames.told);
   }
 

@@ -116,7 +116,8 @@ export class Plot {
         ],
         series: [{}, ...series],
         bands,
-        padding: [8, 8, 0, 0],
+        // On the right there is room for half of the last time.
+        padding: [8, 20, 0, 0],
         hooks: {
           draw: [(chart) => this.#strip(chart)],
           setCursor: [({ cursor }) => this.#read(cursor.idx ?? null)],
