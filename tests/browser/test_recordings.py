@@ -134,6 +134,26 @@ def test_every_format_is_analysed_in_one_queue(
     expect(page.locator(".tags")).to_contain_text("opus")
 
 
+def test_many_are_counted_and_the_one_that_is_opened_is_seen(
+    open_tab: OpenTab, server: Server, tmp_path: Path
+) -> None:
+    """With twenty files a press on one seemed to do nothing: its result was far below the list."""
+    page = visit(open_tab(), server)
+    short = speech()[: 4 * RATE]
+    files = [record(tmp_path / f"{number}.mp3", short) for number in range(11)]
+    give(page, *files, text(tmp_path / "diary.mp3"))
+    tally = page.locator(".tally")
+    expect(tally).to_contain_text("12 recordings:")
+    expect(tally).to_contain_text("waiting")
+    expect(tally).to_have_text("12 recordings: 11 done · 1 failed", timeout=PATIENCE)
+    page.get_by_role("button", name="0.mp3", exact=True).click()
+    expect(page.get_by_role("heading", name="0.mp3")).to_be_in_viewport()
+    expect(page.locator(".verdict")).to_be_in_viewport()
+    page.get_by_role("button", name="中文").click()
+    expect(tally).to_have_text("共 12 个录音： 完成 11 个 · 失败 1 个")
+    assert not findings(page)
+
+
 def silent_film(path: Path) -> Path:
     return record(path, codec="", video=True)
 

@@ -12,6 +12,11 @@ import { Wire } from "./wire.js";
 import { Working } from "./working.js";
 
 const TICK = 500;
+/** From so many recordings on, they are counted. */
+const MANY = 4;
+/** A result that begins further down the window than this is brought up. */
+const SEEN = 0.7;
+const STATES = ["done", "failed", "cancelled", "running", "waiting"];
 const DEFAULTS = {
   granularity: "utterance",
   embedding: false,
@@ -37,6 +42,7 @@ class View {
   #open = null;
   #panel = null;
   #announced = "";
+  #followed = null;
 
   constructor(node) {
     this.node = node;
@@ -77,6 +83,7 @@ class View {
   build() {
     this.list = element("ol", { className: "queue" });
     this.list.setAttribute("aria-label", t("recordings.queue"));
+    this.tally = element("p", { className: "soft tally", hidden: true });
     this.slot = element("div");
     this.away = element("div", { className: "card away", role: "status" });
     this.spoken = element("p", { className: "unseen", role: "status" });
@@ -90,6 +97,7 @@ class View {
       ),
       this.away,
       this.entry,
+      this.tally,
       this.list,
       this.slot,
       questions(),
@@ -99,6 +107,7 @@ class View {
     this.#intake();
     this.#linked(this.#link.state, this.#link.seconds);
     for (const job of this.queue.jobs) this.#row(job);
+    this.#count();
     this.#look(this.#open);
   }
 
@@ -113,7 +122,7 @@ class View {
     if (!this.queue.jobs.length) this.intake.shrink();
     const first = this.queue.add(files, this.#possible(options));
     this.#look(first);
-    this.slot.scrollIntoView({ block: "nearest" });
+    this.#bring();
   }
 
   /** What was asked for as far as this server has it. */
@@ -175,7 +184,28 @@ class View {
       if (job === this.#open) this.#refresh();
     }
     for (const other of this.queue.jobs) if (other !== job && other.state === "waiting") this.#row(other);
+    this.#count();
     this.#announce(job);
+  }
+
+  /** What is looked at stands below the list, which may be long. */
+  #bring() {
+    const { top } = this.slot.getBoundingClientRect();
+    if (top < 0 || top > innerHeight * SEEN) this.slot.scrollIntoView({ block: "start" });
+  }
+
+  /** Of many, how far all of them are; and the one at work in sight, unless somebody is there. */
+  #count() {
+    const { jobs } = this.queue;
+    this.tally.hidden = jobs.length < MANY;
+    const counts = STATES.map((state) => [state, jobs.filter((job) => job.state === state).length]);
+    const told = counts.filter(([, n]) => n).map(([state, n]) => t(`recordings.tally.${state}`, { n }));
+    say(this.tally, `${t("recordings.tally", { n: jobs.length })} ${told.join(" · ")}`);
+    const now = jobs.find(({ state }) => state === "running");
+    if (!now || now === this.#followed || this.list.matches(":hover, :focus-within")) return;
+    this.#followed = now;
+    const { node } = this.#rows.get(now);
+    this.list.scrollTop = node.offsetTop - (this.list.clientHeight - node.clientHeight) / 2;
   }
 
   #row(job) {
@@ -183,7 +213,10 @@ class View {
     if (!row) {
       const { queue } = this;
       row = new Row(job, {
-        open: () => this.#look(job),
+        open: () => {
+          this.#look(job);
+          this.#bring();
+        },
         cancel: () => queue.cancel(job),
         retry: () => queue.retry(job, this.#possible(this.#options)),
         again: () => queue.retry(job, this.#possible(this.#options)),
