@@ -215,13 +215,28 @@ def test_a_device_that_goes_away_is_told(
     assert page.evaluate("tracks.every((track) => track.readyState === 'ended')")
 
 
+def test_a_sound_system_that_never_starts_is_told(
+    open_tab: OpenTab, speaking: Browser, server: Server
+) -> None:
+    """Firefox without any sound output waits for ever, and so did the page, the device open."""
+    tab = open_tab(browser=speaking)
+    tab.page.add_init_script("AudioContext.prototype.resume = () => new Promise(() => {});")
+    page = visit(tab, server.url)
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator(".mic-status")).to_contain_text("sound does not start", timeout=15_000)
+    expect(page.get_by_role("button", name="Start")).to_be_enabled()
+    assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
+
+
 def test_a_refusal_of_the_server_is_told(open_tab: OpenTab, speaking: Browser) -> None:
     with running_server("--set", 'privacy.analyse_roles=["customer"]') as strict:
         page = visit(open_tab(browser=speaking), strict.url)
         page.get_by_role("button", name="Start").click()
         status = page.locator(".mic-status")
         expect(status).to_contain_text("The server refused")
-        expect(status).to_contain_text("role speaker")
+        expect(status).to_contain_text("this role be analysed: speaker")
+        page.get_by_role("button", name="中文").click()
+        expect(status).to_contain_text("服务器拒绝了请求：管理员不允许分析该角色：说话人。")
         assert page.evaluate("tracks.every((track) => track.readyState === 'ended')")
         page.goto("about:blank")
 

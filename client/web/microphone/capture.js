@@ -6,6 +6,7 @@ export class CaptureFailure extends Error {
   }
 }
 
+const PATIENCE = 5_000;
 const REASONS = {
   NotAllowedError: "denied",
   SecurityError: "denied",
@@ -58,7 +59,7 @@ export class Capture {
     const context = new AudioContext({ latencyHint: "interactive" });
     try {
       await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
-      await context.resume();
+      await started(context);
       const node = new AudioWorkletNode(context, "emotide-capture", {
         numberOfOutputs: 0,
         channelCount: 1,
@@ -71,8 +72,9 @@ export class Capture {
       return new Capture(stream, context, node, described(track.getSettings(), context));
     } catch (error) {
       for (const track of stream.getTracks()) track.stop();
-      await context.close();
-      throw new CaptureFailure("other", error.message);
+      // Not waited for: what did not start may not end either.
+      context.close().catch(() => {});
+      throw error instanceof CaptureFailure ? error : new CaptureFailure("other", error.message);
     }
   }
 
@@ -88,6 +90,12 @@ export class Capture {
     await flushed;
     await this.#context.close();
   }
+}
+
+/** Some browsers wait for ever where there is no sound output; nobody should wait with them. */
+function started(context) {
+  const late = (_, reject) => setTimeout(reject, PATIENCE, new CaptureFailure("audio"));
+  return Promise.race([context.resume(), new Promise(late)]);
 }
 
 async function ask(device, echo) {

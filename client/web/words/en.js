@@ -184,6 +184,7 @@ export default {
   "mic.fail.denied": "The browser may not use the microphone. Allow it in the address bar or in the browser's settings, then press Start again.",
   "mic.fail.missing": "No microphone was found. Connect one, then press Start again.",
   "mic.fail.busy": "The microphone cannot be opened. Another program may be using it; close that, then press Start again.",
+  "mic.fail.audio": "The browser's sound does not start. Some browsers need a loudspeaker or headphones for that: connect one, then press Start again.",
   "mic.fail.lost": "The microphone went away. Connect it again, then press Start.",
   "mic.fail.insecure": "Browsers give the microphone only to secure pages. Open this page by https, or on the server's own machine by the name localhost.",
   "mic.fail.unsupported": "This browser cannot process live audio. Use a current Chrome, Edge, Firefox or Safari.",

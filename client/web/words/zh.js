@@ -184,6 +184,7 @@ export default {
   "mic.fail.denied": "浏览器不允许使用麦克风。请在地址栏或浏览器设置中允许，然后再按“开始”。",
   "mic.fail.missing": "没有找到麦克风。请连接麦克风，然后再按“开始”。",
   "mic.fail.busy": "无法打开麦克风，可能被其他程序占用。请关闭该程序，然后再按“开始”。",
+  "mic.fail.audio": "浏览器的音频系统没有启动。有些浏览器需要扬声器或耳机才能启动：请连接后再按“开始”。",
   "mic.fail.lost": "麦克风已断开。请重新连接，然后按“开始”。",
   "mic.fail.insecure": "浏览器只向安全页面开放麦克风。请用 https 打开本页，或在服务器本机用 localhost 这个名字打开。",
   "mic.fail.unsupported": "此浏览器不能处理实时音频。请使用新版的 Chrome、Edge、Firefox 或 Safari。",
