@@ -22,7 +22,7 @@ from stream.policy import Admission
 from stream.quality import gain_is_automatic
 from stream.refusals import ProtocolError
 from stream.scoring import Scoring
-from stream.statements import Totals, closing, in_force
+from stream.statements import Totals, acknowledged, closing, in_force
 from stream.types import (
     SAMPLE_RATE,
     AudioFormat,
@@ -254,17 +254,7 @@ class Session:
 
     def acknowledge(self) -> None:
         """Say how far audio was received and scored; once a second."""
-        pipeline = self._pipeline
-        self.emit(
-            {
-                "type": "audio.ack",
-                "received_ms": to_ms(pipeline.position),
-                "received_samples": pipeline.received,
-                "processed_ms": to_ms(self._scoring.processed),
-                "dropped_ms": to_ms(pipeline.lost),
-            },
-            shared=False,
-        )
+        self.emit(acknowledged(self._pipeline, self._scoring.processed), shared=False)
 
     async def rejoin(self, send: Send, last_seq: int) -> None:
         """The producer is back on `send`: tell it where to go on, then all that it missed.

@@ -1,11 +1,11 @@
-"""What a session says of itself: what is in force, and what it came to. Pure."""
+"""What a session says of itself: what is offered, what is in force, what it came to. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stream.config import Config
+from stream.config import Config, LimitsConfig
 from stream.events import Body, Voice, model_body, top
 from stream.messages import SessionConfig
 from stream.pipeline import StreamPipeline
@@ -20,6 +20,40 @@ class Totals:
 
     scores: int = 0
     segments: int = 0
+
+
+def offered(config: Config, model: ModelInfo) -> Body:
+    """What holds for a producer that says nothing of it."""
+    return {
+        "audio": SessionConfig().audio.model_dump(mode="json"),
+        "analysis": {
+            "interval_ms": config.windows.hop_ms,
+            "window_ms": config.windows.lengths_ms[-1],
+            "model": model_body(model),
+        },
+    }
+
+
+def bounds(limits: LimitsConfig) -> Body:
+    """What a producer has to keep to."""
+    return {
+        "max_message_bytes": limits.max_message_bytes,
+        "max_frame_ms": limits.max_frame_ms,
+        "idle_timeout_s": limits.idle_timeout_s,
+        "max_session_s": limits.max_session_s,
+        "resume_s": limits.resume_s,
+    }
+
+
+def acknowledged(pipeline: StreamPipeline, processed: int) -> Body:
+    """How far audio was received, and up to where (in samples at 16 kHz) it was scored or lost."""
+    return {
+        "type": "audio.ack",
+        "received_ms": to_ms(pipeline.position),
+        "received_samples": pipeline.received,
+        "processed_ms": to_ms(processed),
+        "dropped_ms": to_ms(pipeline.lost),
+    }
 
 
 def in_force(

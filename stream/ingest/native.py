@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
 from stream.config import Config
-from stream.events import Body, model_body, seal
+from stream.events import Body, seal
 from stream.messages import (
     InputFlush,
     InputPause,
@@ -29,6 +29,7 @@ from stream.queues import ConflatingQueue
 from stream.refusals import ProtocolError
 from stream.session import Session
 from stream.sessions import FINISH_S, Sessions, new_session_id
+from stream.statements import bounds, offered
 from stream.types import ModelInfo
 
 log = logging.getLogger(__name__)
@@ -137,8 +138,8 @@ class Producer:
         self._say(
             {
                 "type": "session.created",
-                "session": self._defaults(),
-                "limits": self._limits(),
+                "session": offered(self._config, self._model),
+                "limits": bounds(self._config.limits),
                 "node": self._config.server.name,
             }
         )
@@ -177,7 +178,7 @@ class Producer:
         takeover = parse_flag(query, "takeover")
         session = await self._sessions.open(wanted, self, self._session_id, self._seq, takeover)
         session.send = self._outbox.put
-        session.open(kind, self._limits(), self._config.server.name)
+        session.open(kind, bounds(self._config.limits), self._config.server.name)
         return session
 
     async def _resume(self, query: Query) -> Session:
@@ -305,23 +306,3 @@ class Producer:
         event = seal(body, self._seq, self._session_id, self._session_id, time.time())
         self._seq += 1
         self._outbox.put(event.data)
-
-    def _defaults(self) -> Body:
-        return {
-            "audio": SessionConfig().audio.model_dump(mode="json"),
-            "analysis": {
-                "interval_ms": self._config.windows.hop_ms,
-                "window_ms": self._config.windows.lengths_ms[-1],
-                "model": model_body(self._model),
-            },
-        }
-
-    def _limits(self) -> Body:
-        limits = self._config.limits
-        return {
-            "max_message_bytes": limits.max_message_bytes,
-            "max_frame_ms": limits.max_frame_ms,
-            "idle_timeout_s": limits.idle_timeout_s,
-            "max_session_s": limits.max_session_s,
-            "resume_s": limits.resume_s,
-        }

@@ -1,46 +1,34 @@
-"""The recordings view in a real browser, on a real server with real speech."""
+"""Recordings in a real browser: what comes in, what fails, what is cancelled or lost."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
-import wave
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from jsonschema import Draft7Validator
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
-from tests import result_schema
-from tests.audio_files import Pcm, cut, protected, record
-from tests.browser.browsing import PHONE, Tab, findings, too_wide
-from tests.contract import check_result
+from tests.audio_files import cut, protected, record
+from tests.browser.browsing import Tab, findings
+from tests.browser.recordings_view import (
+    PATIENCE,
+    call,
+    config,
+    done,
+    empty,
+    give,
+    job,
+    shown,
+    text,
+    visit,
+)
 from tests.running import RATE, Gate, Server, running_server, speech, started_server
 
 OpenTab = Callable[..., Tab]
 
-PATIENCE = 40_000
-"""A recording is decoded in a process that has yet to start."""
-
-expect.set_options(timeout=20_000)
 STAGES = ["upload", "decode", "analysis", "write"]
-EVERYTHING = {
-    "result.json",
-    "frames.csv",
-    "embedding.npy",
-    "embeddings_utterances.npy",
-    "processed_audio.wav",
-}
-
-
-def config(folder: Path, more: str = "") -> str:
-    return f'[files]\nfolder = "{folder / "outputs"}"\n{more}'
 
 
 @pytest.fixture(scope="module")
@@ -52,60 +40,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path) -> Iterator[Server]:
     with running_server(config=config(folder)) as running:
         yield running
-
-
-def visit(tab: Tab, server: Server) -> Page:
-    tab.page.goto(f"{server.url}#recordings")
-    expect(tab.page.locator(".zone")).to_be_visible()
-    # Only a server that has answered knows its bounds.
-    expect(tab.page.locator(".zone")).to_contain_text("200 MB")
-    return tab.page
-
-
-def give(page: Page, *paths: Path) -> None:
-    page.set_input_files("#recordings-file", list(paths))
-
-
-def job(page: Page, name: str) -> Locator:
-    return page.locator(".job", has=page.get_by_role("button", name=name, exact=True))
-
-
-def text(path: Path) -> Path:
-    path.write_text("Dear diary, this is no recording.\n" * 40, encoding="utf-8")
-    return path
-
-
-def empty(path: Path) -> Path:
-    path.touch()
-    return path
-
-
-def call() -> Pcm:
-    """Two speakers, one on each channel."""
-    left, right = speech("03a01Wa.flac"), speech("08a01Fd.flac", pause_s=1.2)
-    size = max(len(left), len(right))
-    both = [np.pad(side, (0, size - len(side))) for side in (left, right)]
-    return np.stack(both, axis=1).astype(np.int16)
-
-
-def done(page: Page, name: str, state: str = "done") -> Locator:
-    row = job(page, name)
-    expect(row).to_have_attribute("data-state", state, timeout=PATIENCE)
-    return row
-
-
-def shown(page: Page) -> Locator:
-    """The result that is looked at, with its sound and frames."""
-    expect(page.locator(".opened[data-complete=true]")).to_be_visible(timeout=PATIENCE)
-    return page.locator(".opened")
-
-
-def fetch(page: Page, button: str) -> tuple[str, bytes]:
-    """Press a button of the downloads; the file's name and bytes."""
-    with page.expect_download() as coming:
-        page.locator(".downloads").get_by_role("button", name=button).click()
-    path = Path(coming.value.path())
-    return coming.value.suggested_filename, path.read_bytes()
 
 
 # -- what comes in -----------------------------------------------------------------------------
@@ -405,261 +339,6 @@ def test_a_server_that_still_loads_says_so(open_tab: OpenTab, tmp_path: Path) ->
         gate.open()
         done(page, "talk.wav")
         expect(page.locator(".away")).to_be_hidden()
-
-
-# -- what comes out ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return record(tmp_path_factory.mktemp("talk") / "a talk.mp3")
-
-
-@pytest.fixture(scope="module")
-def result(chromium: Browser, server: Server, talk: Path) -> Iterator[Page]:
-    """A page with one recording analysed in full, which several tests look at."""
-    tab = Tab(chromium)
-    page = visit(tab, server)
-    page.get_by_label("Frames").check()
-    page.get_by_label("Embedding").check()
-    give(page, talk)
-    done(page, talk.name)
-    shown(page)
-    yield page
-    unexpected = [said for said in tab.unexpected if "404" not in said]
-    tab.close()
-    assert not unexpected, unexpected
-
-
-def test_every_download_opens_and_says_the_same(result: Page, talk: Path) -> None:
-    page = result
-    name, content = fetch(page, "result.json")
-    assert name == "a_talk.result.json"
-    whole = json.loads(content)
-    check_result(whole)
-    Draft7Validator(json.loads(result_schema.PATH.read_text(encoding="utf-8"))).validate(whole)
-    assert whole["file"]["name"] == talk.name
-    assert whole["options"]["granularity"] == "frame"
-    frames = whole["frames"]["channels"][0]
-    labels = whole["frames"]["labels"]
-
-    rows = list(csv.reader(io.StringIO(fetch(page, "frames.csv")[1].decode())))
-    assert rows[0] == ["channel", "start_s", *labels]
-    assert len(rows) - 1 == len(frames["start_s"]) == len(frames["posteriors"]) > 100
-
-    embedding = np.load(io.BytesIO(fetch(page, "embedding.npy")[1]))
-    assert (embedding.shape, embedding.dtype) == ((len(rows) - 1, 2), np.float32)
-    utterances = np.load(io.BytesIO(fetch(page, "embeddings_utterances.npy")[1]))
-    assert utterances.shape == (len(whole["channels"][0]["utterances"]), 2)
-
-    with wave.open(io.BytesIO(fetch(page, "processed_audio.wav")[1])) as audio:
-        assert (audio.getframerate(), audio.getnchannels(), audio.getsampwidth()) == (16_000, 1, 2)
-        assert audio.getnframes() / 16_000 == pytest.approx(whole["file"]["duration_s"], abs=0.01)
-
-    name, picture = fetch(page, "PNG")
-    assert name == "a_talk.png"
-    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
-    assert len(picture) > 20_000
-
-    name, archive = fetch(page, "All as one ZIP")
-    assert name == "a_talk.zip"
-    with zipfile.ZipFile(io.BytesIO(archive)) as packed:
-        assert packed.testzip() is None
-        files = {entry.removeprefix("a_talk/") for entry in packed.namelist()}
-        assert files == EVERYTHING | {"a_talk.png"}
-        assert json.loads(packed.read("a_talk/result.json")) == whole
-
-    verdict = page.locator(".verdict")
-    top = whole["channels"][0]["top"]
-    expect(verdict.locator(".what")).to_contain_text(top["label"])
-    expect(verdict.locator(".what")).to_contain_text(f"{round(top['score'] * 100)}\u00a0%")
-    expect(verdict.locator(".bars li")).to_have_count(len(labels))
-
-
-def test_what_the_server_has_deleted_is_told(open_tab: OpenTab, server: Server, talk: Path) -> None:
-    tab = open_tab()
-    tab.expected.append("404")
-    page = visit(tab, server)
-    page.route("**/v1/results/**", lambda route: route.fulfill(status=404))
-    give(page, talk)
-    done(page, talk.name)
-    expect(page.locator(".course [role=alert]")).to_contain_text("no longer on the server")
-    page.locator(".downloads").get_by_role("button", name="frames.csv").click()
-    expect(page.get_by_role("alert").filter(has_text="has deleted it")).to_be_visible()
-
-
-@pytest.mark.parametrize(("locale", "theme"), [("en-US", "dark"), ("zh-CN", "light")])
-def test_the_sample_is_shown_in_full(
-    open_tab: OpenTab, server: Server, locale: str, theme: str
-) -> None:
-    page = visit(open_tab(locale=locale, color_scheme=theme), server)
-    english = locale == "en-US"
-    page.get_by_label("Frames" if english else "按帧").check()
-    page.get_by_role("button", name="Try the sample" if english else "试用示例").click()
-    done(page, "emotions.flac")
-    opened = shown(page)
-    headings = {
-        "en-US": ["Course", "Utterances", "Downloads", "What was done"],
-        "zh-CN": ["变化过程", "语句", "下载", "处理过程"],
-    }[locale]
-    for heading in headings:
-        expect(opened.get_by_role("heading", name=heading, exact=True)).to_be_visible()
-    assert "recordings." not in page.locator("#view-recordings").inner_text()
-    opened.locator("summary").click()
-    expect(opened.locator(".journal li").first).to_contain_text("FLAC")
-    assert not findings(page)
-    opened.get_by_role("button", name="Table instead" if english else "改看表格").click()
-    expect(opened.get_by_role("region").first.locator("tbody tr").nth(5)).to_be_visible()
-    assert not findings(page)
-
-
-def test_another_language_keeps_the_result(result: Page) -> None:
-    result.get_by_role("button", name="中文").click()
-    expect(shown(result).get_by_role("heading", name="下载")).to_be_visible()
-    expect(result.locator(".job")).to_have_count(1)
-    result.get_by_role("button", name="English").click()
-    expect(shown(result).get_by_role("heading", name="Downloads")).to_be_visible()
-
-
-def seconds(page: Page) -> float:
-    return float(page.locator(".timeline").get_attribute("aria-valuenow") or "nan")
-
-
-def test_it_plays_and_the_cursor_follows(result: Page) -> None:
-    page = result
-    page.get_by_role("button", name="Play", exact=True).click()
-    expect(page.get_by_role("button", name="Pause")).to_be_visible()
-    expect(page.locator(".timeline")).to_have_attribute(
-        "aria-valuenow", re.compile(r"0\.[4-9]|[1-9]\.")
-    )
-    page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
-    # One utterance, and not beyond its end.
-    page.get_by_role("button", name=re.compile("Play utterance 1")).click()
-    expect(page.get_by_role("button", name="Pause")).to_be_visible()
-    expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
-    end = page.locator("tbody tr").first.locator("td").nth(2).inner_text()
-    assert seconds(page) == pytest.approx(float(end.split(":")[1]), abs=0.4)
-
-
-def test_the_cursor_goes_where_mouse_and_keys_say(result: Page) -> None:
-    page = result
-    drawing = page.locator(".timeline")
-    length = float(drawing.get_attribute("aria-valuemax") or 0)
-    box = drawing.bounding_box()
-    assert box is not None
-    drawing.click(position={"x": box["width"] / 2, "y": 40})
-    assert seconds(page) == pytest.approx(length / 2, abs=0.1)
-    drawing.focus()
-    page.keyboard.press("Home")
-    expect(drawing).to_have_attribute("aria-valuenow", "0.0")
-    page.keyboard.press("ArrowRight")
-    expect(drawing).to_have_attribute("aria-valuenow", "1.0")
-    page.keyboard.press("Home")
-    page.keyboard.press("ArrowDown")
-    expect(drawing).to_have_attribute("aria-valuetext", re.compile(r"utterance 1, \w+ \d+\s%"))
-    page.keyboard.press("End")
-    assert seconds(page) == pytest.approx(length, abs=0.1)
-    page.keyboard.press("Home")
-    for _ in range(2):
-        page.keyboard.press("+")
-    # A quarter is in view, so that its middle is an eighth of the whole.
-    drawing.click(position={"x": box["width"] / 2, "y": 40})
-    assert seconds(page) == pytest.approx(length / 8, abs=0.1)
-
-
-def test_both_channels_of_a_call_are_shown(
-    open_tab: OpenTab, server: Server, tmp_path: Path
-) -> None:
-    page = visit(open_tab(), server)
-    give(page, record(tmp_path / "call.wav", call()))
-    done(page, "call.wav")
-    expect(shown(page).locator(".doubts")).to_contain_text("Channel left out")
-    expect(page.locator(".verdict")).to_have_count(1)
-    page.locator(".options summary").click()
-    page.get_by_label("Stereo recordings").select_option("speakers")
-    page.get_by_role("button", name="Again: call.wav").click()
-    expect(page.locator(".verdict")).to_have_count(2, timeout=PATIENCE)
-    shown(page)
-    expect(page.locator(".verdict .whose").last).to_have_text("Channel 2 · speaker")
-    expect(page.locator(".doubts", has_text="Channel left out")).to_have_count(0)
-    # What was chosen for calls holds for a recording of one channel too.
-    give(page, record(tmp_path / "mono.wav"))
-    done(page, "mono.wav")
-
-
-def test_no_speech_is_an_answer(open_tab: OpenTab, server: Server, tmp_path: Path) -> None:
-    page = visit(open_tab(), server)
-    hush = np.random.default_rng(1).integers(-8, 9, 3 * RATE).astype(np.int16)
-    give(page, record(tmp_path / "room.wav", hush))
-    expect(done(page, "room.wav").locator(".what")).to_have_text("No speech found")
-    expect(shown(page).locator(".verdict")).to_contain_text("nobody speaks in it")
-    expect(page.locator(".doubts")).to_contain_text("No speech")
-    expect(page.get_by_role("button", name="Play", exact=True)).to_be_enabled()
-    assert not findings(page)
-
-
-def test_an_option_that_cannot_be_had_says_why(open_tab: OpenTab, tmp_path: Path) -> None:
-    settings = config(tmp_path, "denoise = false") + "\n[privacy]\nrequire_disclosure = true\n"
-    with running_server(config=settings) as server:
-        page = visit(open_tab(), server)
-        expect(page.get_by_label("Noise suppression")).to_be_disabled()
-        expect(page.locator(".options")).to_contain_text("does not offer it")
-        box = page.locator(".options").bounding_box()
-        # Another view's style sheet once stood its labels on end, letter below letter.
-        assert box is not None
-        assert box["height"] < 750
-        page.locator("#recordings-file").set_input_files(record(tmp_path / "talk.wav"))
-        expect(page.locator(".zone [role=alert]")).to_contain_text("only people who were told")
-        expect(page.locator(".job")).to_have_count(0)
-        page.get_by_label("The speakers know").check()
-        give(page, tmp_path / "talk.wav")
-        done(page, "talk.wav")
-
-
-@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
-def test_a_phone_needs_no_sideways_scrolling(
-    open_tab: OpenTab, server: Server, talk: Path, locale: str
-) -> None:
-    page = visit(open_tab(viewport=PHONE, locale=locale), server)
-    assert too_wide(page) <= 0
-    page.locator("input[value=frame]").check()
-    give(page, talk)
-    assert too_wide(page) <= 0
-    done(page, talk.name)
-    shown(page)
-    assert too_wide(page) <= 0
-
-
-@pytest.mark.parametrize(
-    ("locale", "words"), [("en-US", ["stuck", "songs"]), ("zh-CN", ["卡住", "歌曲"])]
-)
-def test_six_questions_are_answered(
-    open_tab: OpenTab, server: Server, locale: str, words: list[str]
-) -> None:
-    page = visit(open_tab(locale=locale), server)
-    page.locator(".questions > summary").click()
-    asked = page.locator(".answers > details")
-    expect(asked).to_have_count(6)
-    for word in words:
-        expect(page.locator(".answers")).to_contain_text(word)
-    asked.first.locator("summary").click()
-    expect(asked.first.locator("li").first).to_be_visible()
-    assert not findings(page)
-
-
-def test_what_the_answers_quote_is_what_the_page_says() -> None:
-    """docs/questions.md names what the page shows, in bold; it must be there word for word."""
-    from stream.http import QUESTIONS, WEB
-
-    text = QUESTIONS.read_text(encoding="utf-8")
-    halves = {"en": text.split("## 中文")[0].split("## English")[1], "zh": text.split("## 中文")[1]}
-    for language, answers in halves.items():
-        words = (WEB / "words" / f"recordings.{language}.js").read_text(encoding="utf-8")
-        quoted: list[Any] = re.findall(r"\*\*([^*]+)\*\*", answers)
-        assert len(quoted) > 8
-        for quote in quoted:
-            assert re.sub(r"\s+", " ", quote) in words, (language, quote)
 
 
 def test_a_server_that_takes_no_recordings_says_so(open_tab: OpenTab, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stream.http import WEB
+from stream.http import QUESTIONS, WEB
 from tests.contract import document
 
 Words = dict[str, Any]
@@ -78,3 +78,15 @@ def test_whatever_the_contract_may_say_of_a_recording_has_words(words: dict[str,
     warnings = schemas["Warning"]["properties"]["code"]["enum"]
     wanted |= {f"mic.warn.{code}" for code in warnings}
     assert wanted <= words["en"].keys(), wanted - words["en"].keys()
+
+
+def test_what_the_answers_quote_is_what_the_page_says() -> None:
+    """docs/questions.md names what the page shows, in bold; it must be there word for word."""
+    text = QUESTIONS.read_text(encoding="utf-8")
+    halves = {"en": text.split("## 中文")[0].split("## English")[1], "zh": text.split("## 中文")[1]}
+    for language, answers in halves.items():
+        words = (WEB / "words" / f"recordings.{language}.js").read_text(encoding="utf-8")
+        quoted: list[str] = re.findall(r"\*\*([^*]+)\*\*", answers)
+        assert len(quoted) > 8
+        for quote in quoted:
+            assert re.sub(r"\s+", " ", quote) in words, (language, quote)
