@@ -246,6 +246,48 @@ def test_the_cursor_goes_where_mouse_and_keys_say(result: Page) -> None:
     assert seconds(page) == pytest.approx(length / 8, abs=0.1)
 
 
+def tab_to(page: Page, name: str) -> None:
+    """Go on with the Tab key to what a screen reader calls `name`."""
+    wanted = """(name) => {
+      const { ariaLabel, textContent } = document.activeElement;
+      return (ariaLabel ?? textContent).trim().startsWith(name);
+    }"""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate(wanted, name):
+            return
+    raise AssertionError(f"{name} is not reached by the Tab key")
+
+
+def test_the_whole_way_is_walked_by_keyboard(open_tab: OpenTab, server: Server) -> None:
+    """And with reduced motion: nothing moves by itself, and playback is still followed."""
+    page = visit(open_tab(reduced_motion="reduce"), server)
+    tab_to(page, "Try the sample")
+    page.keyboard.press("Enter")
+    done(page, "emotions.flac")
+    shown(page)
+    tab_to(page, "emotions.flac")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="emotions.flac")).to_be_in_viewport()
+    tab_to(page, "Play")
+    page.keyboard.press("Enter")
+    expect(page.locator(".timeline")).to_have_attribute(
+        "aria-valuenow", re.compile(r"0\.[4-9]|[1-9]\.")
+    )
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Play", exact=True)).to_be_focused()
+    tab_to(page, "Table instead")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("region").first.locator("tbody tr").first).to_be_visible()
+    tab_to(page, "All as one ZIP")
+    with page.expect_download() as coming:
+        page.keyboard.press("Enter")
+    assert coming.value.suggested_filename == "emotions.zip"
+    expect(page.get_by_role("button", name="All as one ZIP")).to_be_focused()
+    moving = "document.getAnimations().filter(({ playState }) => playState === 'running').length"
+    assert page.evaluate(moving) == 0
+
+
 def test_both_channels_of_a_call_are_shown(
     open_tab: OpenTab, server: Server, tmp_path: Path
 ) -> None:

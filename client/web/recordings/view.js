@@ -214,7 +214,7 @@ class View {
       const { queue } = this;
       row = new Row(job, {
         open: () => {
-          this.#look(job);
+          if (job !== this.#open) this.#look(job);
           this.#bring();
         },
         cancel: () => queue.cancel(job),
