@@ -9,7 +9,8 @@ from pathlib import Path
 
 try:
     from stream import logs
-    from stream.app import EXIT_CONFIG, EXIT_MODEL, VERSION, App
+    from stream.about import VERSION
+    from stream.app import EXIT_CONFIG, EXIT_MODEL, App
     from stream.backends import select
     from stream.backends.base import ModelRefused
     from stream.config import Config, ConfigError
