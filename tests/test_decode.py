@@ -194,7 +194,7 @@ def test_cpu_time_is_bounded(tmp_path: Path) -> None:
     assert refused.value.code == "decode_timeout"
 
 
-def test_the_worker_can_write_no_file_and_has_no_network() -> None:
+def test_the_worker_can_write_no_file_and_has_no_network(tmp_path: Path) -> None:
     """What decoding does not need it gives up before it reads a byte."""
     script = """
 import resource, socket, sys
@@ -207,7 +207,7 @@ try:
 except OSError as error:
     print("no writing:", error.errno)
 """
-    path = Path("/tmp/emotide-worker-must-not-write")
+    path = tmp_path / "must-not-be-written"
     command = [
         sys.executable,
         "-c",
@@ -215,7 +215,6 @@ except OSError as error:
         str(path),
     ]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    path.unlink(missing_ok=True)
     assert "no writing: 27" in said.stdout, said
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 0
 

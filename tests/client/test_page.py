@@ -68,6 +68,8 @@ def test_every_answer_is_guarded(pages: Pages, path: str) -> None:
     assert "media-src blob:" in policy
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
+    # Sockets to anywhere were once allowed, so a script that got in could have sent audio there.
+    assert not {"ws:", "wss:", "http:", "https:", "*"} & set(policy.replace(";", " ").split())
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
 
