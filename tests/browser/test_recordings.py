@@ -299,6 +299,16 @@ def test_a_server_that_goes_away_is_told_and_the_file_goes_on(
         expect(page.locator(".away")).to_be_hidden()
 
 
+KEEP_SOCKETS = """
+  const Plain = WebSocket;
+  window.sockets = [];
+  window.WebSocket = class extends Plain {
+    constructor(...of) { super(...of); window.sockets.push(this); }
+  };
+"""
+HANG_UP = "window.sockets.filter(({url}) => url.endsWith('files')).at(-1).close()"
+
+
 def test_a_connection_that_breaks_in_the_middle_starts_again(
     open_tab: OpenTab, tmp_path: Path
 ) -> None:
@@ -306,22 +316,40 @@ def test_a_connection_that_breaks_in_the_middle_starts_again(
     options = {"model": "tests.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
     with running_server(config=config(tmp_path), **options) as server:
         tab = open_tab()
-        tab.page.add_init_script("""
-          const Plain = WebSocket;
-          window.sockets = [];
-          window.WebSocket = class extends Plain {
-            constructor(...of) { super(...of); window.sockets.push(this); }
-          };
-        """)
+        tab.page.add_init_script(KEEP_SOCKETS)
         page = visit(tab, server)
         gate.shut()
         give(page, record(tmp_path / "talk.wav"))
         expect(job(page, "talk.wav").locator(".what")).to_contain_text("analysis")
-        page.evaluate("window.sockets.filter(({url}) => url.endsWith('files')).at(-1).close()")
+        page.evaluate(HANG_UP)
         expect(page.locator(".opened")).to_contain_text("Connection lost")
         gate.open()
         done(page, "talk.wav")
         assert len(leftovers(tmp_path)) == 1
+
+
+def test_a_file_that_breaks_the_connection_each_time_is_given_up(
+    open_tab: OpenTab, tmp_path: Path
+) -> None:
+    """Three times, and then the next has its turn; it can be tried again by hand."""
+    gate = Gate(tmp_path / "gate")
+    options = {"model": "tests.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
+    with running_server(config=config(tmp_path), **options) as server:
+        tab = open_tab()
+        tab.page.add_init_script(KEEP_SOCKETS)
+        page = visit(tab, server)
+        gate.shut()
+        give(page, record(tmp_path / "bad.wav"), record(tmp_path / "next.wav"))
+        for _ in range(3):
+            expect(job(page, "bad.wav").locator(".what")).to_contain_text("analysis")
+            page.evaluate(HANG_UP)
+            expect(job(page, "bad.wav").locator(".what")).not_to_contain_text("analysis")
+        expect(done(page, "bad.wav", "failed").locator(".what")).to_contain_text("Connection lost")
+        expect(page.locator(".opened")).to_contain_text("It broke several times with this file")
+        gate.open()
+        done(page, "next.wav")
+        page.get_by_role("button", name="Try again: bad.wav").click()
+        done(page, "bad.wav")
 
 
 def test_a_server_that_still_loads_says_so(open_tab: OpenTab, tmp_path: Path) -> None:
