@@ -30,6 +30,7 @@ from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.quality import frame_power
 from stream.sound import listen
 from stream.types import SAMPLE_RATE, AudioFormat, FrameScores, Segment, Window
+from training.nonspeech import WARNINGS
 
 EXAMPLES = """\
   python -m bench.nonspeech --data DIR                     all sounds, and speech in four conditions
@@ -37,8 +38,6 @@ EXAMPLES = """\
   python -m bench.nonspeech --data DIR --quick             one clip of speech in twenty"""
 
 EMOTIONS = frozenset({"angry", "disgusted", "fearful", "happy", "sad", "surprised"})
-WARNINGS = frozenset({"music", "noisy", "tone", "high_pitch", "low_confidence"})
-"""Hints that tell a user not to believe the emotion."""
 SOUNDS = frozenset({"music", "tone", "high_pitch"})
 CHUNK = SAMPLE_RATE // 10 * 2
 

@@ -40,7 +40,7 @@ SAMPLE = Path(__file__).resolve().parent / "samples" / "call.flac"
 RATE, CHUNK = 8_000, 160
 CAVEAT = (
     "the small embedded model listens, trained on ten German actors: it shows how Emotide works, "
-    "not how these people feel (other means bored)"
+    "not how these people feel (bored is neutral here)"
 )
 READY_S = 120.0
 STOP_S = 15.0

@@ -144,8 +144,8 @@ def degrade(rng: Generator, audio: Array) -> Array:
         audio = equalised(rng, audio)
     if rng.random() < 0.3:
         audio = room(rng, audio)
-    if rng.random() < 0.6:
-        audio = noisy(rng, audio, rng.uniform(5, 30))
+    if rng.random() < 0.75:
+        audio = noisy(rng, audio, rng.uniform(3, 25))
     audio = audio / (np.abs(audio).max() + 1e-9) * 10 ** (-rng.uniform(0, 30) / 20)
     if rng.random() < 0.1:
         audio = np.clip(audio * 8, -1, 1)

@@ -23,8 +23,8 @@ from training.recipe import Recipe
 
 Ints = NDArray[np.int64]
 
-AROUSED, CALM = ("angry", "fearful", "happy"), ("neutral", "sad", "other")
-"""What the loss of activation tells apart; `other` is bored in EmoDB."""
+AROUSED, CALM = ("angry", "fearful", "happy"), ("neutral", "sad")
+"""What the loss of activation tells apart."""
 
 SAVED_EVERY = 50
 """Steps between checkpoints."""
@@ -34,9 +34,15 @@ FRAMES = (50, 100, 150)
 SHARES = (0.3, 0.4, 0.3)
 
 
-def loss_of(logits: Tensor, truth: Tensor, labels: Sequence[str], recipe: Recipe) -> Tensor:
-    """Cross-entropy of the labels, and of aroused against calm."""
-    loss = functional.cross_entropy(logits, truth, label_smoothing=recipe.smoothing)
+def loss_of(
+    logits: Tensor,
+    truth: Tensor,
+    labels: Sequence[str],
+    recipe: Recipe,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of the labels, `weight` float32[labels] each, and of aroused against calm."""
+    loss = functional.cross_entropy(logits, truth, weight, label_smoothing=recipe.smoothing)
     sides = [[i for i, name in enumerate(labels) if name in side] for side in (AROUSED, CALM)]
     up, down = (torch.isin(truth, torch.tensor(side)) for side in sides)
     told = up | down
@@ -51,12 +57,13 @@ def loss_of(logits: Tensor, truth: Tensor, labels: Sequence[str], recipe: Recipe
 @dataclass(frozen=True, eq=False)
 class Task:
     """What is to be learnt: of the bank's clips those in `chosen` int[n]; `truth` int[clips] are
-    indices into `labels`."""
+    indices into `labels`, `speakers` names[clips]."""
 
     bank: Bank
     truth: Ints
     chosen: Ints
     labels: Sequence[str]
+    speakers: Sequence[str]
 
 
 class Trainer:
@@ -78,7 +85,7 @@ class Trainer:
         features = frozen.shape.layers * frozen.shape.width
         # No more components than the encoder has features: a tiny one has few.
         components = min(recipe.components, features)
-        head = Head(features, len(labels), components, recipe.width, recipe.kernel, recipe.dropout)
+        head = Head(features, len(labels), components, recipe.dropout)
         self.model = Emotion(frozen, head)
         self._whiten()
         self.model.requires_grad_(True)
@@ -100,9 +107,8 @@ class Trainer:
     def _groups(self) -> list[dict[str, object]]:
         """The head, the projection, then the encoder from its last layer to its stem."""
         recipe, head, encoder = self.recipe, self.model.head, self.model.encoder
-        fresh = [*head.conv.parameters(), *head.out.parameters()]
         groups: list[dict[str, object]] = [
-            {"params": fresh, "lr": recipe.head_rate},
+            {"params": head.out.parameters(), "lr": recipe.head_rate},
             {"params": head.project.parameters(), "lr": 0.02 * recipe.head_rate},
         ]
         stem = [*encoder.conv1.parameters(), *encoder.conv2.parameters()]

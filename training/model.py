@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from training.encoder import Encoder, Shape
 
@@ -16,34 +15,18 @@ from training.encoder import Encoder, Shape
 class Head(nn.Module):
     """Frames float32[rows, frames, features] → logits float32[rows, frames, labels].
 
-    A projection that begins as the whitened principal components, one short convolution over
-    time, one linear layer. Nothing is pooled inside: what the mean over frames shall express, the
-    convolution has to say per frame.
+    A projection, whose outputs are the embedding, and one linear layer: what the mean over frames
+    shall express, every frame says for itself.
     """
 
-    def __init__(
-        self,
-        features: int,
-        labels: int,
-        components: int,
-        width: int,
-        kernel: int,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, features: int, labels: int, components: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.project = nn.Linear(features, components)
-        self.conv = nn.Conv1d(components, width, kernel, padding=kernel // 2)
-        self.out = nn.Linear(width, labels)
+        self.out = nn.Linear(components, labels)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.score(self.project(frames))
-
-    def score(self, projected: Tensor) -> Tensor:
-        """Logits of frames that were projected before."""
-        x = self.dropout(projected).transpose(1, 2)
-        x = functional.gelu(self.conv(x)).transpose(1, 2)
-        logits: Tensor = self.out(self.dropout(x))
+        logits: Tensor = self.out(self.dropout(self.project(frames)))
         return logits
 
     def whiten(self, frames: Tensor) -> None:
@@ -90,8 +73,7 @@ def load_model(path: Path) -> Emotion:
     shape = Shape(**{k: int(arrays.pop(f"shape.{k}")) for k in asdict(Shape())})
     state = {name: torch.from_numpy(value) for name, value in arrays.items()}
     components, features = state["head.project.weight"].shape
-    width, _, kernel = state["head.conv.weight"].shape
-    head = Head(features, len(state["head.out.bias"]), components, width, kernel)
+    head = Head(features, len(state["head.out.bias"]), components)
     model = Emotion(Encoder(shape), head)
     model.load_state_dict(state)
     model.requires_grad_(False).eval()

@@ -24,11 +24,14 @@ KINDS = (
 )
 """Kinds of sounds.csv in which nobody speaks."""
 
+WARNINGS = frozenset({"music", "noisy", "tone", "high_pitch", "low_confidence"})
+"""Hints that tell a reader not to believe the label."""
+
 
 @dataclass(frozen=True)
 class FalseEmotions:
     """Utterances the voice detector found in `seconds` of sound: how many got a top label other
-    than `unknown`, and how many of those without the hint `low_confidence`."""
+    than `unknown`, and how many of those without a hint in `WARNINGS`."""
 
     kind: str
     seconds: float
@@ -74,7 +77,7 @@ def count(backend: Backend, kind: str, sounds: Sequence[Array]) -> FalseEmotions
     """False emotions of one kind of sound."""
     found = [segment for audio in sounds for segment in segments(backend, audio)]
     named = [segment for segment in found if top(segment) != "unknown"]
-    sure = [segment for segment in named if "low_confidence" not in segment.hints]
+    sure = [segment for segment in named if not WARNINGS.intersection(segment.hints)]
     every = np.concatenate([windows(audio) for audio in sounds])
     labels = np.array(backend.info.labels)
     means = np.concatenate([backend.infer(row[None]).mean(axis=1) for row in every])

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 class Recipe:
     """Written into model.json, so that a model says how it came about."""
 
-    copies: int = 12
-    """Degraded windows of every clip in the bank."""
-    sounds: int = 150
+    copies: int = 8
+    """Degraded windows of every clip in the bank; fine-tuning wants half as many again."""
+    sounds: int = 225
     """Windows of synthetic sounds per copy, the examples of `unknown`; 0 trains no `unknown`."""
     components: int = 256
-    width: int = 64
-    kernel: int = 3
     dropout: float = 0.4
-    steps: int = 400
+    steps: int = 0
+    """Steps of fine-tuning the encoder; 0 leaves it as it came."""
     warmup: int = 60
     """Steps in which only the head learns: a random head would spoil the encoder."""
     batch: int = 16
@@ -35,8 +34,9 @@ class Recipe:
     """Decay of the exponential moving average of the weights, which is what is kept."""
     masks: int = 2
     """SpecAugment: bands and spans of time hidden per window."""
-    settle_copies: int = 4
-    """Copies of the bank on which the head learns on, the encoder standing still."""
-    settle_steps: int = 400
-    settle_batch: int = 48
-    settle_rate: float = 2e-3
+    settle_steps: int = 150
+    """Iterations of L-BFGS at most."""
+    ridge: float = 0.1
+    """Weight of the squared weights of the head, on standardised frames."""
+    mild: float = 0.4
+    """How strong the milder half of the emotional windows is: 1 as acted, 0 neutral."""

@@ -123,7 +123,7 @@ def test_shipped_model_is_small_and_says_what_it_is() -> None:
     assert "EmoDB" in about["training_data"]
     assert about["figures"]
     notice = (SHIPPED / "NOTICE").read_text()
-    assert "Daily" in notice
+    assert "OpenAI" in notice
     assert "CC0" in notice
 
 

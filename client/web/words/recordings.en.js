@@ -97,7 +97,7 @@ export default {
   "recordings.channel_n": "Channel {n}",
   "recordings.channels": ({ n }) => ({ 1: "mono", 2: "stereo" })[n] ?? `${n} channels`,
   "recordings.speed": "analysed at {n} × real time",
-  "recordings.model.emotide-embedded.other": "With the embedded model, other means bored.",
+  "recordings.model.emotide-embedded.neutral": "With the embedded model, neutral includes bored.",
 
   "recordings.course": "Course",
   "recordings.timeline": "Course of the recording: waveform, and the share of every emotion over time",

@@ -95,7 +95,7 @@ export default {
   "recordings.channel_n": "声道 {n}",
   "recordings.channels": ({ n }) => ({ 1: "单声道", 2: "立体声" })[n] ?? `${n} 个声道`,
   "recordings.speed": "分析速度为实时的 {n} 倍",
-  "recordings.model.emotide-embedded.other": "在内置模型中，“其他”指无聊。",
+  "recordings.model.emotide-embedded.neutral": "在内置模型中，“中性”也包括无聊。",
 
   "recordings.course": "变化过程",
   "recordings.timeline": "录音的变化过程：波形，以及每种情绪随时间的占比",
