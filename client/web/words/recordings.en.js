@@ -78,6 +78,8 @@ export default {
   "recordings.act.again": "Again",
   "recordings.act.remove": "Remove",
   "recordings.waits": "Its turn comes when those before it are done.",
+  "recordings.waits_server": "It waits for the server and starts by itself.",
+  "recordings.took": "Time since it began",
   "recordings.was_cancelled": "You cancelled it; nothing of it is kept. “Try again” starts it from the beginning.",
   "recordings.lost_waiting": "It starts again by itself as soon as the server is back.",
   "recordings.server_says": "The server says:",

@@ -76,6 +76,8 @@ export default {
   "recordings.act.again": "再次分析",
   "recordings.act.remove": "移除",
   "recordings.waits": "前面的文件完成后就轮到它。",
+  "recordings.waits_server": "正在等待服务器，之后会自动开始。",
+  "recordings.took": "开始以来的用时",
   "recordings.was_cancelled": "您已取消，没有保留任何内容。“重试”会从头开始。",
   "recordings.lost_waiting": "服务器恢复后会自动重新开始。",
   "recordings.server_says": "服务器消息：",
