@@ -203,7 +203,8 @@ async def analyze(options: argparse.Namespace) -> int:
     stop = asyncio.Event()
     stop_on_signals(stop)
     analyst = await choose(options, console)
-    console.print(f"{len(rows)} recordings, analysed by {analyst.where} with {analyst.model}")
+    count = "1 recording" if len(rows) == 1 else f"{len(rows)} recordings"
+    console.print(f"{count}, analysed by {analyst.where} with {analyst.model}")
     batch = Batch(rows, analyst, wanted, options.out, options.jobs)
     bars = Progress(
         TextColumn("{task.description}"),

@@ -60,12 +60,15 @@ def closing(event: Event) -> list[str]:
     totals = event["totals"]
     lines = [
         f"{totals['audio_ms'] / 1000:.1f} s of audio, {totals['speech_ms'] / 1000:.1f} s of speech,"
-        f" {totals['scores']} scores, {totals['segments']} utterances scored"
+        f" {totals['scores']} scores, {_utterances(totals['segments'])} scored"
         + (f", {totals['dropped_ms'] / 1000:.1f} s dropped" if totals["dropped_ms"] else "")
     ]
     for side in event["summary"]:
         count, speech_s = side["utterances"], side["speech_ms"] / 1000
         text = shares(side["scores"]) or "nothing scored"
-        plural = "utterance" if count == 1 else "utterances"
-        lines.append(f"  {side['role']:<9} {speech_s:6.1f} s in {count} {plural}: {text}")
+        lines.append(f"  {side['role']:<9} {speech_s:6.1f} s in {_utterances(count)}: {text}")
     return lines
+
+
+def _utterances(count: int) -> str:
+    return f"{count} utterance{'' if count == 1 else 's'}"

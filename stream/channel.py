@@ -70,7 +70,7 @@ class ChannelPipeline:
         self._waiting: deque[tuple[Utterance, Quality]] = deque()
         self._open = 0
         self._settled = self._passed = 0
-        self._told = 0
+        self._told = self._heard = 0
         self._ended: Utterance | None = None
         utterance = vad.max_utterance * FRAME / SAMPLE_RATE
         slack = 2 * windows.longest / SAMPLE_RATE
@@ -212,7 +212,7 @@ class ChannelPipeline:
             rolling=self._horizons(window.end),
             quality=window.quality,
             hints=hints(window.quality, max(now.values())),
-            frames=self._posteriors(scores) if self._frames else None,
+            frames=self._posteriors(scores, mask) if self._frames else None,
         )
         return [score, *self._segments()]
 
@@ -282,11 +282,20 @@ class ChannelPipeline:
         mean, count = self._embeddings.mean(utterance.start, utterance.end)
         return mean if count else None
 
-    def _posteriors(self, scores: FrameScores) -> FramePosteriors:
-        """The frames that no window before had, so that frames of a stream join up."""
+    def _posteriors(self, scores: FrameScores, mask: NDArray[np.bool_]) -> FramePosteriors:
+        """The frames that no window before had, so that frames of a stream join up.
+
+        They begin with speech: what lies before it in a window is only what the model heard too.
+        """
         window, logits, features = scores.window, scores.logits, scores.features
         hop = self._model.frame_hop
         first = max(0, (max(self._told, window.heard) - window.start) // hop)
+        fresh = max(first, (self._heard - window.start) // hop)
+        fresh += int(mask[fresh:].argmax()) if mask[fresh:].any() else len(mask[fresh:])
+        # A window lacks its own last frame. Without a pause since, it comes now.
+        if not mask[first:fresh].all():
+            first = fresh
+        self._heard = window.end
         posteriors = softmax(logits[first:], self._model.temperature)
         self._told = window.start + len(logits) * hop
         kept = None if features is None else features[first:]

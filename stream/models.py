@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from stream.backends import emotion2vec
+from stream.backends import embedded, emotion2vec
 from stream.backends.base import ModelRefused
 from stream.backends.emotion2vec.locate import Files, fetch, locate
 from stream.types import SAMPLE_RATE, Samples
@@ -47,10 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def list_models() -> None:
-    print("embedded: comes with Emotide (Apache-2.0)")
-    for name, about in _ABOUT.items():
+    # Not through the loader: a list need not run a model.
+    about = json.loads((embedded.SHIPPED / "model.json").read_text(encoding="utf-8"))
+    print(f"embedded: comes with Emotide ({about['licence']})")
+    for name, origin in _ABOUT.items():
         directory = emotion2vec.find_checkpoint(name)
-        print(f"{name}: {about} ({emotion2vec.LICENCE})")
+        print(f"{name}: {origin} ({emotion2vec.LICENCE})")
         if directory is None:
             print(f"  not on this machine: python -m stream.models download {name}")
             continue

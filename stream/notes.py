@@ -51,13 +51,16 @@ def opening(found: Found, admitted: Admission, options: FileOptions) -> Iterator
     elif about.channels > found.channels:
         text = f"{about.channels} channels are mixed into one"
         yield Note("info", "mixed", text, {"channels": about.channels})
-    skipped = [
-        {"channel": number, "role": role}
+    left_out = [
+        (number, role)
         for number, role in enumerate(admitted.roles)
         if number not in admitted.analysed
     ]
-    if skipped:
-        named = ", ".join(f"{one['channel']} ({one['role']})" for one in skipped)
+    if left_out:
+        skipped = [{"channel": number, "role": role} for number, role in left_out]
+        # In words from 1, as on the page; in `values` from 0, as everywhere in JSON.
+        total = len(admitted.roles)
+        named = ", ".join(f"{number + 1} of {total} ({role})" for number, role in left_out)
         text = f"channel {named} is not analysed: privacy.analyse_roles"
         yield Note("warning", "channel_skipped", text, {"skipped": skipped})
     if options.denoise:

@@ -498,6 +498,23 @@ def test_frames_of_consecutive_scores_join_up() -> None:
         assert after.posteriors.sum(axis=1) == pytest.approx(1, abs=1e-4)
 
 
+def test_frames_are_those_of_the_speech() -> None:
+    """A window reaches back into the pause before a short utterance, or over it; its frames there
+    were written to frames.csv and drawn as speech, up to 0.8 s before anybody spoke."""
+    slot = Slot(channel(CALM, STANDARD, frames=True, embeddings=True))
+    for c in "......" + "xxxxxx.........." + "xxx......." * 2 + "x" * 34 + "..........":
+        speak(slot, c + "ts")
+    utterances = slot.of(Segment)
+    assert len(utterances) == 4
+    told = []
+    for frames in (score.frames for score in slot.of(Score)):
+        assert len(frames.posteriors) == len(frames.features)
+        told += [frames.start + n * frames.hop for n in range(len(frames.posteriors))]
+    # The last 20 ms of a window have no frame; within an utterance the next window has it.
+    ends = [(each.start, each.end - FRAME) for each in utterances]
+    assert told == [at for start, end in ends for at in range(start, end, FRAME)]
+
+
 def test_an_embedding_is_the_mean_over_the_utterance_s_speech_frames() -> None:
     """Of the cells that were scored, each averaged over the windows that heard it: what
     emotion2vec's users get of a whole recording, but without the pauses."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from stream import models
-from stream.backends import emotion2vec
+from stream.backends import embedded, emotion2vec
 from stream.backends.emotion2vec import exported
 from tests.backends import small_model
 
 NAME = "emotion2vec_plus_base"
+QUESTIONS = Path(models.__file__).parents[1] / "docs" / "questions.md"
 
 
 @pytest.fixture
@@ -30,6 +33,31 @@ def test_list_says_where_and_under_which_licence(
     assert str(home / NAME) in said
     assert said.count(emotion2vec.LICENCE) == len(emotion2vec.NAMES)
     assert "download emotion2vec_plus_large" in said
+
+
+def test_list_says_the_licence_that_ships(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said Apache-2.0, which is the code's, of weights that come under BSD and MIT."""
+    assert models.main(["list"]) == 0
+    shipped = json.loads((embedded.SHIPPED / "model.json").read_text(encoding="utf-8"))
+    assert f"embedded: comes with Emotide ({shipped['licence']})" in capsys.readouterr().out
+    monkeypatch.setattr(embedded, "SHIPPED", tmp_path)
+    (tmp_path / "model.json").write_text('{"licence": "CC0-1.0"}', encoding="utf-8")
+    assert models.main(["list"]) == 0
+    assert "embedded: comes with Emotide (CC0-1.0)" in capsys.readouterr().out
+
+
+def test_the_command_that_the_answers_give_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/questions.md told people to run the module alone, which ends with its usage."""
+    fetched: list[str] = []
+    monkeypatch.setattr(models, "download", fetched.append)
+    commands = re.findall(r"-m stream\.models([^`]*)`", QUESTIONS.read_text(encoding="utf-8"))
+    for command in commands:
+        assert models.main(command.split()) == 0
+    assert fetched == ["emotion2vec_plus_large"] * 2, "in English and in Chinese"
 
 
 def test_download_fetches_once(

@@ -80,6 +80,9 @@ def test_many_are_counted_and_the_one_that_is_opened_is_seen(
     expect(tally).to_contain_text("12 recordings:")
     expect(tally).to_contain_text("waiting")
     expect(tally).to_have_text("12 recordings: 11 done · 1 failed", timeout=PATIENCE)
+    # The one whose result is shown below came first, and the list had followed the work.
+    assert page.locator(".queue").evaluate("({ scrollTop }) => scrollTop") == 0
+    expect(job(page, "0.mp3")).to_have_attribute("data-open", "true")
     page.get_by_role("button", name="0.mp3", exact=True).click()
     expect(page.get_by_role("heading", name="0.mp3")).to_be_in_viewport()
     expect(page.locator(".verdict")).to_be_in_viewport()
@@ -293,6 +296,13 @@ def test_a_server_that_goes_away_is_told_and_the_file_goes_on(
     give(page, record(tmp_path / "talk.wav"))
     expect(page.locator(".away")).to_contain_text("does not answer")
     expect(job(page, "talk.wav")).to_have_attribute("data-state", "waiting")
+    # It said that its turn comes when those before it are done, and was the first.
+    expect(page.locator(".opened")).to_contain_text("It waits for the server")
+    give(page, record(tmp_path / "more.wav"))
+    expect(page.locator(".opened")).to_contain_text("Its turn comes when those before it are done")
+    job(page, "talk.wav").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".opened")).to_contain_text("It waits for the server")
+    job(page, "talk.wav").get_by_role("button", name="Try again").click()
     with running_server("--port", str(port), config=config(tmp_path)):
         page.locator(".away").get_by_role("button", name="Try now").click()
         done(page, "talk.wav")

@@ -195,6 +195,9 @@ def test_another_language_keeps_the_result(result: Page) -> None:
     result.get_by_role("button", name="中文").click()
     expect(shown(result).get_by_role("heading", name="下载")).to_be_visible()
     expect(result.locator(".job")).to_have_count(1)
+    # Dates were the system's: 11/28/2026 in a Chinese sentence.
+    until = re.compile(r"在服务器上保留到 \d{4}/\d{1,2}/\d{1,2} ")
+    expect(result.get_by_text(until)).to_be_visible()
     result.get_by_role("button", name="English").click()
     expect(shown(result).get_by_role("heading", name="Downloads")).to_be_visible()
 
@@ -238,6 +241,8 @@ def test_the_cursor_goes_where_mouse_and_keys_say(result: Page) -> None:
     expect(drawing).to_have_attribute("aria-valuetext", re.compile(r"utterance 1, \w+ \d+\s%"))
     page.keyboard.press("End")
     assert seconds(page) == pytest.approx(length, abs=0.1)
+    # Not "no speech": there may be some, in no utterance or on a channel that is not analysed.
+    expect(page.locator(".where")).to_contain_text("no utterance here")
     page.keyboard.press("Home")
     for _ in range(2):
         page.keyboard.press("+")
@@ -337,6 +342,13 @@ def test_an_option_that_cannot_be_had_says_why(open_tab: OpenTab, tmp_path: Path
         done(page, "talk.wav")
 
 
+LINES = """(node) => {
+  const words = new Range();
+  words.selectNodeContents(node);
+  return words.getClientRects().length;
+}"""
+
+
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 def test_a_phone_needs_no_sideways_scrolling(
     open_tab: OpenTab, server: Server, talk: Path, locale: str
@@ -349,6 +361,9 @@ def test_a_phone_needs_no_sideways_scrolling(
     done(page, talk.name)
     shown(page)
     assert too_wide(page) <= 0
+    # Frames, Curves and Utterances were broken inside the word.
+    for button in page.locator(".switch button:visible").all():
+        assert button.evaluate(LINES) == 1, button.inner_text()
 
 
 @pytest.mark.parametrize(

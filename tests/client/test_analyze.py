@@ -22,7 +22,7 @@ from client.cli import FAILED, INTERRUPTED, OK, USAGE
 from client.ledger import Ledger, key_of
 from tests.audio_files import record
 from tests.contract import check_result
-from tests.running import Server, running_server, speech
+from tests.running import RATE, Server, running_server, speech
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,6 +127,21 @@ def test_the_table_is_for_people(
     assert "0:07" in shown
     assert path.name in shown
     assert "empty_file" in shown
+
+
+def test_people_count_channels_from_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It said channel 1 where the page says channel 2, of the same one; and "1 recordings"."""
+    one = speech()
+    path = record(tmp_path / "call.wav", np.stack([one, np.roll(one, RATE // 2)], axis=1))
+    status, [row], said = analyze(
+        path, "--out", tmp_path / "out", "--local", "--model", "embedded", capsys=capsys
+    )
+    assert status == OK
+    assert "channel 2 of 2 (agent) is not analysed" in said
+    assert "1 recording, analysed by" in said
+    assert [(side["channel"], side["role"]) for side in result(row)["channels"]] == [
+        (0, "customer")
+    ]
 
 
 def test_a_model_without_embeddings_says_so_for_each(

@@ -26,13 +26,15 @@ export class Summary {
 function describe(streams) {
   if (!streams.length) return t("monitor.nobody");
   const urgent = streams.filter((stream) => stream.attention.name === "high");
-  const told = [t("monitor.count", { n: streams.length }) + "."];
+  const told = [sentence(t("monitor.count", { n: streams.length }))];
   if (!urgent.length) return told[0];
   told.push(t("monitor.urgent", { n: urgent.length }));
-  for (const stream of urgent.slice(0, SPOKEN)) told.push(`${stream.id}: ${voices(stream)}.`);
+  for (const stream of urgent.slice(0, SPOKEN)) told.push(sentence(`${stream.id}: ${voices(stream)}`));
   if (urgent.length > SPOKEN) told.push(t("monitor.others", { n: urgent.length - SPOKEN }));
   return told.join(" ");
 }
+
+const sentence = (text) => t("monitor.sentence", { text });
 
 function voices({ channels }) {
   return [...channels.values()]

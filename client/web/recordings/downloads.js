@@ -1,4 +1,4 @@
-import { known, t } from "../language.js";
+import { known, t, tag } from "../language.js";
 import { element } from "../parts/dom.js";
 import { get } from "../server.js";
 import { size } from "./sounds.js";
@@ -74,7 +74,7 @@ export function downloads(job, files, draw) {
   const drawn = button("PNG", "", async () => save(await draw(), picture));
   drawn.append(element("span", { className: "soft" }, t("recordings.file.picture")));
   list.append(drawn);
-  const until = new Date(job.expires).toLocaleString();
+  const until = new Date(job.expires).toLocaleString(tag());
   return element(
     "section",
     { className: "card" },

@@ -174,12 +174,17 @@ export function lower(list, value) {
 function axis(context, width, x, y, { from, to, colours }) {
   const step = STEPS.find((seconds) => ((to - from) / seconds) * 70 < width) ?? STEPS.at(-1);
   context.fillStyle = colours.soft;
+  let written = -Infinity;
   for (let tick = Math.ceil(from / step) * step; tick <= to; tick += step) {
     const at = Math.round(x(tick));
     context.fillRect(at, y, 1, 6);
     const text = moment(tick, step < 1);
     const wide = context.measureText(text).width;
-    context.fillText(text, Math.min(at + 4, width - wide), y + 14);
+    // The last is pushed in from the edge, and would stand on the one before it.
+    const left = Math.min(at + 4, width - wide);
+    if (left < written + 4) continue;
+    context.fillText(text, left, y + 14);
+    written = left + wide;
   }
 }
 

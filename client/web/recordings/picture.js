@@ -1,4 +1,4 @@
-import { t } from "../language.js";
+import { t, tag } from "../language.js";
 import { paintFace } from "../parts/face.js";
 import { name, percent, sign } from "../parts/labels.js";
 import { palette } from "../parts/palette.js";
@@ -57,7 +57,7 @@ export function picture(job, timeline) {
   const facts = [
     `Emotide · ${result.model.id}`,
     moment(result.file.duration_s),
-    new Date(result.created).toLocaleString(),
+    new Date(result.created).toLocaleString(tag()),
     t("shell.notice"),
   ];
   write(facts.join(" · "), EDGE, y + 32, "13px", colours.soft);

@@ -80,6 +80,12 @@ export class Queue {
     return made[0];
   }
 
+  /** The one that would be at work if the server were there; null when it is. */
+  get blocked() {
+    if (this.jobs.some(({ state }) => state === "running")) return null;
+    return this.jobs.find(({ state }) => state === "waiting") ?? null;
+  }
+
   cancel(job) {
     if (job.state === "running") {
       job.cancelling = true;

@@ -17,7 +17,7 @@ export class Row {
     this.#acts = acts;
     this.name = element("button", { type: "button", className: "name", onclick: () => acts.open(job) }, job.name);
     this.what = element("span", { className: "what" });
-    this.times = element("span", { className: "times number" });
+    this.times = element("span", { className: "times number", title: t("recordings.took") });
     this.buttons = element("span", { className: "acts" });
     this.bar = element("div", { className: "progress", role: "progressbar" });
     this.bar.setAttribute("aria-valuemin", "0");
@@ -60,8 +60,10 @@ export class Row {
   /** What changes by time alone. */
   tick() {
     const { job } = this;
-    if (job.started === null) return say(this.times, "");
-    const elapsed = clock((job.ended ?? Date.now()) - job.started);
+    const passed = job.started === null ? 0 : (job.ended ?? Date.now()) - job.started;
+    // 0:00 would be a riddle.
+    if (passed < 1000) return say(this.times, "");
+    const elapsed = clock(passed);
     if (job.state !== "running" || !job.eta) return say(this.times, elapsed);
     const left = Math.max(0, job.eta.seconds * 1000 - (Date.now() - job.eta.at));
     return say(this.times, t("recordings.left", { elapsed, left: clock(left) }));

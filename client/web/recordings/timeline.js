@@ -193,5 +193,5 @@ export function whereabouts(channels, seconds) {
     return `${channels.length > 1 ? `${title}: ` : ""}${t("recordings.utterance_n", { n: found + 1 })}, ${words}`;
   });
   const heard = told.filter(Boolean);
-  return [moment(seconds), ...(heard.length ? heard : [t("recordings.no_speech_here")])].join(" · ");
+  return [moment(seconds), ...(heard.length ? heard : [t("recordings.no_utterance_here")])].join(" · ");
 }

@@ -104,6 +104,7 @@ class View {
       this.spoken,
     );
     this.#rows.clear();
+    this.#followed = null;
     this.#intake();
     this.#linked(this.#link.state, this.#link.seconds);
     for (const job of this.queue.jobs) this.#row(job);
@@ -183,6 +184,8 @@ class View {
       this.#row(job);
       if (job === this.#open) this.#refresh();
     }
+    // What it waits for is over there.
+    if (job !== this.#open && this.#open?.state === "waiting") this.#refresh();
     for (const other of this.queue.jobs) if (other !== job && other.state === "waiting") this.#row(other);
     this.#count();
     this.#announce(job);
@@ -194,14 +197,18 @@ class View {
     if (top < 0 || top > innerHeight * SEEN) this.slot.scrollIntoView({ block: "start" });
   }
 
-  /** Of many, how far all of them are; and the one at work in sight, unless somebody is there. */
+  /**
+   * Of many, how far all of them are; and in sight the one at work, or the one that is looked at
+   * when all is done, unless somebody is there.
+   */
   #count() {
     const { jobs } = this.queue;
     this.tally.hidden = jobs.length < MANY;
     const counts = STATES.map((state) => [state, jobs.filter((job) => job.state === state).length]);
     const told = counts.filter(([, n]) => n).map(([state, n]) => t(`recordings.tally.${state}`, { n }));
     say(this.tally, `${t("recordings.tally", { n: jobs.length })} ${told.join(" · ")}`);
-    const now = jobs.find(({ state }) => state === "running");
+    const left = jobs.some(({ state }) => state === "waiting");
+    const now = jobs.find(({ state }) => state === "running") ?? (left ? null : this.#open);
     if (!now || now === this.#followed || this.list.matches(":hover, :focus-within")) return;
     this.#followed = now;
     const { node } = this.#rows.get(now);
@@ -247,7 +254,7 @@ class View {
       return;
     }
     this.#panel?.close();
-    this.#panel = new wanted(job);
+    this.#panel = new wanted(job, () => this.queue.blocked === job);
     this.slot.replaceChildren(this.#panel.node);
   }
 

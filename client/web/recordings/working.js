@@ -10,9 +10,12 @@ import { explained, failed } from "./told.js";
 /** A recording that has no result yet: what is known so far, or why there will be none. */
 export class Working {
   #shown = "";
+  #blocked;
 
-  constructor(job) {
+  /** `blocked()` says whether it waits for the server and not for other recordings. */
+  constructor(job, blocked) {
     this.job = job;
+    this.#blocked = blocked;
     this.canvas = element("canvas", { className: "growing", role: "img" });
     this.words = element("div", { className: "words" });
     this.log = element("div");
@@ -45,7 +48,8 @@ export class Working {
     const { job } = this;
     const { state, failure } = job;
     const lost = state === "waiting" && failure;
-    const key = `${state} ${failure?.code} ${job.segments.length} ${job.stage}`;
+    const waits = this.#blocked() ? "recordings.waits_server" : "recordings.waits";
+    const key = `${state} ${failure?.code} ${job.segments.length} ${job.stage} ${waits}`;
     if (key === this.#shown) return;
     this.#shown = key;
     if (state === "failed" || lost) {
@@ -57,7 +61,7 @@ export class Working {
       const told = count ? t("recordings.so_far", { n: count }) : t(`recordings.stage.${job.stage}.about`);
       this.words.replaceChildren(element("p", {}, told));
     } else {
-      const told = state === "waiting" ? t("recordings.waits") : t("recordings.was_cancelled");
+      const told = state === "waiting" ? t(waits) : t("recordings.was_cancelled");
       this.words.replaceChildren(element("p", {}, told));
     }
   }

@@ -96,6 +96,7 @@ export default {
   "monitor.lost": "The connection to the server is lost.",
   "monitor.nobody": "Nobody is streaming.",
   "monitor.others": "and {n} more.",
+  "monitor.sentence": "{text}.",
   "monitor.urgent": ({ n }) => (n === 1 ? "1 stream needs attention." : `${n} streams need attention.`),
 
   "detail.back": "All streams",
@@ -123,7 +124,7 @@ export default {
   "panel.speech": "speech",
   "panel.time": "Time",
   "panel.utterances": "Utterances",
-  "panel.utterances.none": "None has ended yet. An utterance ends with 0.6 s of pause.",
+  "panel.utterances.none": "None has ended yet. An utterance ends when the voice pauses.",
   "panel.utterance": "Utterance",
   "panel.length": "Length",
   "panel.emotion": "Emotion",

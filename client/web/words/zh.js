@@ -96,6 +96,7 @@ export default {
   "monitor.lost": "与服务器的连接已断开。",
   "monitor.nobody": "目前没有语音流。",
   "monitor.others": "另有 {n} 路。",
+  "monitor.sentence": "{text}。",
   "monitor.urgent": ({ n }) => `${n} 路语音流需要关注。`,
 
   "detail.back": "全部语音流",
@@ -123,7 +124,7 @@ export default {
   "panel.speech": "语音",
   "panel.time": "时间",
   "panel.utterances": "话语",
-  "panel.utterances.none": "还没有说完的话语。停顿 0.6 秒即算一段话语结束。",
+  "panel.utterances.none": "还没有说完的话语。说话停顿后，一段话语即结束。",
   "panel.utterance": "话语",
   "panel.length": "长度",
   "panel.emotion": "情绪",
