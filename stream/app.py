@@ -273,7 +273,11 @@ class App:
         """Delete results whose time is over, soon after it is, however short that is."""
         pause_s = min(SWEEP_S, max(1.0, self._config.files.keep_hours * 360))
         while True:
-            await self._disk.run(self._store.sweep)
+            try:
+                await self._disk.run(self._store.sweep)
+            except OSError as error:
+                # Live streams do not end because a result stays too long.
+                log.error("results cannot be deleted", extra={"reason": str(error)})
             await asyncio.sleep(pause_s)
 
     def _readyz(self) -> tuple[HTTPStatus, Any]:

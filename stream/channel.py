@@ -70,7 +70,7 @@ class ChannelPipeline:
         self._waiting: deque[tuple[Utterance, Quality]] = deque()
         self._open = 0
         self._settled = self._passed = 0
-        self._told = self._heard = 0
+        self._told = self._reached = 0
         self._ended: Utterance | None = None
         utterance = vad.max_utterance * FRAME / SAMPLE_RATE
         slack = 2 * windows.longest / SAMPLE_RATE
@@ -290,12 +290,12 @@ class ChannelPipeline:
         window, logits, features = scores.window, scores.logits, scores.features
         hop = self._model.frame_hop
         first = max(0, (max(self._told, window.heard) - window.start) // hop)
-        fresh = max(first, (self._heard - window.start) // hop)
+        fresh = max(first, (self._reached - window.start) // hop)
         fresh += int(mask[fresh:].argmax()) if mask[fresh:].any() else len(mask[fresh:])
         # A window lacks its own last frame. Without a pause since, it comes now.
         if not mask[first:fresh].all():
             first = fresh
-        self._heard = window.end
+        self._reached = window.end
         posteriors = softmax(logits[first:], self._model.temperature)
         self._told = window.start + len(logits) * hop
         kept = None if features is None else features[first:]

@@ -194,6 +194,8 @@ class Session:
             self._hub.closed(self.live)
             self._metrics.session_closed(self.live.adapter, reason)
             self._scoring.forget()
+            # Who still holds the stream need not hold its audio: see `Scoring.forget`.
+            self.live.frames = list
 
     async def _score_tail(self, deadline: float, patience_s: float) -> None:
         """Score what came in until now; what is not scored by the deadline is told as lost."""

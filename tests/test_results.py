@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import multiprocessing
 import time
 import tracemalloc
@@ -278,6 +279,18 @@ def test_another_process_takes_up_what_still_holds(tmp_path: Path) -> None:
     one = kept(Store(tmp_path, 60))
     after = Store(tmp_path, 60)
     assert after.find(one.id, RESULT) is None
+    after.sweep()
+    assert after.find(one.id, RESULT) is not None
+
+
+def test_results_from_before_they_had_owners_are_kept(tmp_path: Path) -> None:
+    """A restart with the next release deleted every result that the last one wrote."""
+    one = kept(Store(tmp_path, 60))
+    marker = one.folder / MARKER
+    record = json.loads(marker.read_bytes())
+    del record["owner"]
+    marker.write_text(json.dumps(record))
+    after = Store(tmp_path, 60)
     after.sweep()
     assert after.find(one.id, RESULT) is not None
 

@@ -1,4 +1,4 @@
-"""The model card, docs/model-card.md: every number in it is measured here or read from files."""
+"""The model card, docs/model-card.md: figures in braces are measured here or read from files."""
 
 from __future__ import annotations
 

@@ -18,13 +18,11 @@ from torch.nn import functional
 
 from training.bank import Bank
 from training.encoder import LogMel, load_encoder
+from training.measure import AROUSED, CALM
 from training.model import Emotion, Head, save_model
 from training.recipe import Recipe
 
 Ints = NDArray[np.int64]
-
-AROUSED, CALM = ("angry", "fearful", "happy"), ("neutral", "sad")
-"""What the loss of activation tells apart."""
 
 SAVED_EVERY = 50
 """Steps between checkpoints."""
@@ -175,7 +173,7 @@ class Trainer:
         with torch.set_grad_enabled(learns):
             encoded = self.model.encoder.encode(mels)
         logits = torch.einsum("btl,bt->bl", self.model.head(encoded), counted)
-        mean = logits / counted.sum(dim=1, keepdim=True)
+        mean = logits / counted.sum(dim=1, keepdim=True).clamp(min=1)
         loss = loss_of(mean, truth, self.task.labels, recipe)
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)

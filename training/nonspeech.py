@@ -41,10 +41,6 @@ class FalseEmotions:
     windows: int
     windows_named: int
 
-    @property
-    def per_ten_minutes(self) -> float:
-        return self.sure * 600 / self.seconds
-
 
 def read_sounds(path: Path, kinds: Sequence[str] = KINDS) -> dict[str, list[Array]]:
     """Sounds of a CSV with the columns path and kind, by kind; paths are relative to it."""

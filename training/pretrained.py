@@ -63,7 +63,10 @@ def read_whisper(content: bytes, shape: Shape) -> Encoder:
     stored = read_ctranslate2(content)
 
     def take(name: str) -> torch.Tensor:
-        return torch.tensor(stored["encoder/" + name].astype(np.float32))
+        array = stored["encoder/" + name]
+        if array.dtype not in (np.float16, np.float32):
+            raise ValueError(f"{name} is {array.dtype}: expected float16 or float32")
+        return torch.tensor(array.astype(np.float32))
 
     state = {"positions": take("position_encodings/encodings")[: shape.positions]}
     for part in ("weight", "bias"):

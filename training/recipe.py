@@ -16,7 +16,8 @@ class Recipe:
     components: int = 256
     dropout: float = 0.4
     steps: int = 0
-    """Steps of fine-tuning the encoder; 0 leaves it as it came."""
+    """Steps of fine-tuning; 0 leaves the encoder as it came, and then `dropout`, `warmup`, `batch`,
+    the rates and decays, `unknown`, `average` and `masks` are not used."""
     warmup: int = 60
     """Steps in which only the head learns: a random head would spoil the encoder."""
     batch: int = 16

@@ -83,7 +83,11 @@ def chosen(heard: Heard, task: Task) -> Means:
     if len(sounds):
         truth = np.append(truth, [task.labels.index("unknown")] * len(sounds))
         speakers = np.append(speakers, [""] * len(sounds))
-    return Means(torch.cat([speech, sounds]), truth, speakers)
+    frames = torch.cat([speech, sounds])
+    # A pause may fill a short view: nothing of it counts, and its mean is NaN.
+    spoken = frames.isfinite().all(dim=1)
+    kept = spoken.numpy()
+    return Means(frames[spoken], truth[kept], speakers[kept])
 
 
 def milder(means: Means, labels: Sequence[str], strength: float) -> Means:
@@ -126,7 +130,8 @@ def settle(model: Emotion, heard: Heard, task: Task, recipe: Recipe) -> None:
 def regress(
     out: nn.Linear, points: Tensor, answers: Ints, labels: Sequence[str], recipe: Recipe
 ) -> None:
-    """Fit the layer to points float32[n, components]; every label weighs the same."""
+    """Fit the layer to points float32[n, components]; in the cross-entropy every label weighs the
+    same."""
     counts = np.bincount(answers, minlength=len(labels)).clip(min=1)
     weight = torch.from_numpy(1 / counts).float()
     weight /= weight.mean()

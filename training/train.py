@@ -107,7 +107,7 @@ class Run:
     seed: int
 
     def train(self, data: Set, folds: int) -> tuple[Emotion, dict[str, Floats]]:
-        """The model of all clips, and logits of each clip by a model that never heard its
+        """The model of all clips, and logits of each clip by a model that never learnt from its
         speaker; whatever lies finished in `work` is not done again."""
         recipe, mels = self.recipe, load_encoder(self.encoder).shape.mels
         clips = [(clip.path, clip.speaker, clip.emotion) for clip in data.clips]
@@ -156,7 +156,9 @@ class Run:
                 teacher = model(f"fold-{fold}", kept, self.seed + fold + 1)
                 strangers = [data.clips[i] for i in tested]
                 rows = heard(teacher, strangers, f"scoring {fold}")
-                np.savez(scores, allow_pickle=False, **rows)
+                unfinished = scores.with_suffix(".part.npz")
+                np.savez(unfinished, allow_pickle=False, **rows)
+                unfinished.replace(scores)
             with np.load(scores) as stored:
                 for name, held in stored.items():
                     empty = np.zeros((len(data.clips), held.shape[1]))

@@ -79,6 +79,9 @@ class FileJob:
             body = await self._analyse()
             outcome = "done"
             return body
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
         except ProtocolError as error:
             raise upload.about(error) from None
         except OSError as error:

@@ -145,6 +145,7 @@ class Uploader:
         self._tell_progress()
 
     async def _bytes(self, data: bytes) -> None:
+        self._only_before_the_end("bytes came after file.end")
         upload = self._upload
         if upload is None:
             if self._skipping:
@@ -164,6 +165,7 @@ class Uploader:
         self._progress.share = upload.share
 
     async def _end(self) -> None:
+        self._only_before_the_end("file.end came twice")
         upload = self._upload
         if upload is None:
             if self._skipping:
@@ -178,6 +180,11 @@ class Uploader:
             await self._drop_upload(error.code)
             raise
         self._job = asyncio.create_task(self._analyse(upload), name=f"job[{upload.id}]")
+
+    def _only_before_the_end(self, fault: str) -> None:
+        """Raises `ProtocolError` once the recording is whole: its job has the file now."""
+        if self._job is not None:
+            raise ProtocolError("invalid_message", fault, param="type", fatal=False)
 
     async def _cancel(self) -> None:
         upload = self._upload

@@ -28,7 +28,7 @@ from tests.running import (
     running_server,
     speech,
 )
-from tests.server.uploading import analysed, emptied, fetch, uploader
+from tests.server.uploading import analysed, emptied, fetch, send, uploader
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +338,29 @@ def test_a_wrong_message_costs_nothing(
                 await client.until("file.cancelled")
                 client.events.clear()
             assert (await analysed(client, record(tmp_path / "a.mp3")))["type"] == "file.done"
+
+    run(session(), 60)
+
+
+@pytest.mark.parametrize("late", ['{"type":"file.end"}', b"more", b""])
+def test_messages_after_the_end_leave_the_running_job_alone(
+    server: Server, tmp_path: Path, late: str | bytes
+) -> None:
+    """A second file.end started a second job on the same file; a late byte took the file away."""
+
+    async def session() -> None:
+        async with uploader(server) as client:
+            await send(client, record(tmp_path / "a.mp3"))
+            await client.socket.send(late)
+            told = await client.until("error")
+            assert (told["code"], told["param"], told["fatal"]) == (
+                "invalid_message",
+                "type",
+                False,
+            )
+            assert (await client.until("file.done"))["type"] == "file.done"
+            assert (await analysed(client, record(tmp_path / "b.mp3")))["type"] == "file.done"
+            assert len(client.of("file.done")) == 2
 
     run(session(), 60)
 

@@ -69,7 +69,11 @@ def as_whisper(encoder: Encoder) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     torch.manual_seed(0)
-    return Encoder(SMALL).requires_grad_(False).eval()
+    made = Encoder(SMALL).requires_grad_(False).eval()
+    for name, value in made.named_parameters():
+        if "norm" in name or name == "positions":
+            value.add_(0.3 * torch.randn_like(value))
+    return made
 
 
 def test_a_whisper_in_a_wheel_becomes_the_same_encoder(tmp_path: Path, encoder: Encoder) -> None:
@@ -92,6 +96,16 @@ def test_fewer_layers_are_the_first_ones(encoder: Encoder) -> None:
     with torch.no_grad():
         expected = encoder.encode(mels)[..., :384]
         torch.testing.assert_close(first.encode(mels), expected, atol=0.02, rtol=0.02)
+
+
+def test_an_encoder_in_8_bits_is_refused_not_misread(encoder: Encoder) -> None:
+    arrays = as_whisper(encoder)
+    content = ctranslate2(arrays).replace(
+        struct.pack("<BI", 4, arrays["encoder/conv1/bias"].size * 2),
+        struct.pack("<BI", 2, arrays["encoder/conv1/bias"].size * 2),
+    )
+    with pytest.raises(ValueError, match="expected float16"):
+        read_whisper(content, SMALL)
 
 
 def test_another_version_of_the_format_is_refused() -> None:

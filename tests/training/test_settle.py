@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from training.encoder import Encoder, Shape
+from training.fit import Task
 from training.model import Emotion, Head
 from training.recipe import Recipe
-from training.settle import Means, mean_frames, milder, regress, rotate
+from training.settle import Heard, Means, chosen, mean_frames, milder, regress, rotate
 
 LABELS = ["angry", "neutral", "sad", "unknown"]
 
@@ -44,6 +45,17 @@ def test_a_milder_emotion_lies_between_the_acted_one_and_its_speakers_neutral() 
 def test_without_the_label_neutral_nothing_is_made_milder() -> None:
     acted = Means(torch.ones(2, 2), np.array([0, 1]), np.array(["a", "a"]))
     assert len(milder(acted, ["angry", "sad"], 0.5).frames) == 0
+
+
+def test_a_view_of_nothing_but_a_pause_teaches_nothing() -> None:
+    """Recordings with pauses of a second gave means of no frames, and a head of NaN."""
+    speech = torch.ones(3, 1, 2, 4)
+    speech[0, 0, 1] = torch.nan
+    task = Task(None, np.array([0, 1]), np.arange(2), LABELS, ["a", "b"])  # type: ignore[arg-type]
+    found = chosen(Heard(speech, torch.zeros(3, 0, 4)), task)
+    assert found.frames.isfinite().all()
+    assert found.truth.tolist() == [0, 0, 1, 0, 1]
+    assert list(found.speakers) == ["a", "a", "b", "a", "b"]
 
 
 def test_rare_labels_weigh_as_much_as_frequent_ones() -> None:
