@@ -91,7 +91,9 @@ async def _within(event: asyncio.Event, timeout: float) -> bool:
     if event.is_set():
         return True
     try:
-        await asyncio.wait_for(event.wait(), timeout)
+        # Not wait_for: Python 3.11's forgets a cancellation that comes as the wait ends.
+        async with asyncio.timeout(timeout):
+            await event.wait()
     except TimeoutError:
         return False
     return True
