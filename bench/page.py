@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-import psutil  # type: ignore[import-untyped]  # has no types of its own
+import psutil
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.request import urlopen
 
-import psutil  # type: ignore[import-untyped]  # has no types of its own
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-import psutil  # type: ignore[import-untyped]  # has no types of its own
+import psutil
 
 JSON = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 

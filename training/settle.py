@@ -49,17 +49,17 @@ class Means:
 
 def mean_frames(encoder: Encoder, levels: Half, counted: Mask, name: str) -> Tensor:
     """Means over the frames that count, float32[lengths, windows, features]."""
-    rows: list[list[Tensor]] = [[] for _ in FRAMES]
+    found = torch.zeros(len(FRAMES), len(levels), encoder.shape.layers * encoder.shape.width)
     with torch.no_grad():
         for begin in track(range(0, len(levels), ROWS), description=name):
             mels = torch.from_numpy(levels[begin : begin + ROWS].astype(np.float32))
             mask = torch.from_numpy(counted[begin : begin + ROWS]).float()
-            for part, length in zip(rows, FRAMES, strict=True):
+            for part, length in zip(found, FRAMES, strict=True):
                 frames = encoder.encode(LogMel.levelled(mels[..., -2 * length :]))
                 kept = mask[:, -length:]
                 total = torch.einsum("btf,bt->bf", frames, kept)
-                part.append(total / kept.sum(dim=1, keepdim=True))
-    return torch.stack([torch.cat(part) for part in rows])
+                part[begin : begin + ROWS] = total / kept.sum(dim=1, keepdim=True)
+    return found
 
 
 def listen(encoder: Encoder, bank: Bank, name: str) -> Heard:
@@ -69,8 +69,8 @@ def listen(encoder: Encoder, bank: Bank, name: str) -> Heard:
     found = mean_frames(encoder, speech, counted, f"{name}, clips")
     every = np.ones((len(bank.sounds), counted.shape[1]), np.bool_)
     shape = (len(FRAMES), len(bank.speech), -1, found.shape[-1])
-    sounds = mean_frames(encoder, bank.sounds, every, f"{name}, sounds") if len(every) else None
-    return Heard(found.reshape(shape), found[:, :0] if sounds is None else sounds)
+    sounds = mean_frames(encoder, bank.sounds, every, f"{name}, sounds")
+    return Heard(found.reshape(shape), sounds)
 
 
 def chosen(heard: Heard, task: Task) -> Means:

@@ -22,7 +22,7 @@ from training.data import Array, Clip, read_manifest
 from training.encoder import load_encoder
 from training.fit import Ints, Task, Trainer, fit
 from training.measure import Floats, fit_temperature, measure
-from training.model import Emotion, Head, load_model, save_model
+from training.model import Emotion, headed, load_model, save_model
 from training.recipe import Recipe
 from training.settle import Heard, listen, settle
 from training.views import LINES, score
@@ -129,16 +129,11 @@ class Run:
                 made = load_model(tuned)
                 said = listen(made.encoder, bank, name)
             else:
-                made, said = untouched(), same()
+                made = headed(load_encoder(self.encoder), len(data.labels), recipe.components)
+                said = same()
             settle(made, said, task, recipe)
             save_model(path, made)
             return made
-
-        def untouched() -> Emotion:
-            encoder = load_encoder(self.encoder)
-            features = encoder.shape.layers * encoder.shape.width
-            components = min(recipe.components, features)
-            return Emotion(encoder, Head(features, len(data.labels), components))
 
         @cache
         def same() -> Heard:

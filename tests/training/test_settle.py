@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from training.bank import Bank
 from training.encoder import Encoder, Shape
 from training.fit import Task
 from training.model import Emotion, Head
@@ -51,7 +52,9 @@ def test_a_view_of_nothing_but_a_pause_teaches_nothing() -> None:
     """Recordings with pauses of a second gave means of no frames, and a head of NaN."""
     speech = torch.ones(3, 1, 2, 4)
     speech[0, 0, 1] = torch.nan
-    task = Task(None, np.array([0, 1]), np.arange(2), LABELS, ["a", "b"])  # type: ignore[arg-type]
+    nothing = np.zeros((0, 80, 300), np.float16)
+    bank = Bank(nothing[None], np.zeros((1, 0, 150), np.bool_), nothing)
+    task = Task(bank, np.array([0, 1]), np.arange(2), LABELS, ["a", "b"])
     found = chosen(Heard(speech, torch.zeros(3, 0, 4)), task)
     assert found.frames.isfinite().all()
     assert found.truth.tolist() == [0, 0, 1, 0, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -161,9 +162,11 @@ def test_windows_are_cut_and_degraded_without_changing_their_length(length: int)
 
 
 @pytest.mark.parametrize("kind", [make for make, _ in KINDS], ids=lambda make: make.__name__)
-def test_sounds_are_finite_and_of_unit_power(kind: object) -> None:
+def test_sounds_are_finite_and_of_unit_power(
+    kind: Callable[[np.random.Generator, int], np.ndarray],
+) -> None:
     for seed in range(5):
-        sound = kind(np.random.default_rng(seed), 32_000)  # type: ignore[operator]
+        sound = kind(np.random.default_rng(seed), 32_000)
         assert sound.shape == (32_000,)
         assert sound.dtype == np.float32
         assert np.isfinite(sound).all()
