@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.browser.browsing import Background, Tab, background, launch
+from tests.browser.recordings_view import config
+from tests.running import Server, running_server
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,18 @@ def open_tab(chromium: Browser) -> Iterator[Callable[..., Tab]]:
     for tab in tabs:
         tab.close()
     assert not unexpected, "\n".join(unexpected)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recordings")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    """One that takes recordings, unless a module has its own."""
+    with running_server(config=config(folder)) as running:
+        yield running
 
 
 @pytest.fixture

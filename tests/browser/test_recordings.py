@@ -1,13 +1,12 @@
-"""Recordings in a real browser: what comes in, what fails, what is cancelled or lost."""
+"""Recordings in a real browser: what comes in, and what cannot be taken."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.audio_files import cut, protected, record
@@ -24,25 +23,11 @@ from tests.browser.recordings_view import (
     text,
     visit,
 )
-from tests.running import RATE, Gate, Server, running_server, speech, started_server
+from tests.running import RATE, Server, running_server, speech
 
 OpenTab = Callable[..., Tab]
 
 STAGES = ["upload", "decode", "analysis", "write"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("recordings")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
-    with running_server(config=config(folder)) as running:
-        yield running
-
-
-# -- what comes in -----------------------------------------------------------------------------
 
 
 CODECS = {"talk.ogg": "libopus", "talk.webm": "libopus", "talk.mp3": "libmp3lame"}
@@ -217,171 +202,3 @@ def test_progress_is_seen_at_once_and_said_aloud(
     assert re.search(r"talk.wav: \w+ \d+\s%", said[-1]), said
     order = [STAGES.index(x.split(": ")[1]) for x in said[:-1]]
     assert order == sorted(set(order)), said
-
-
-# -- cancel, retry, loss -----------------------------------------------------------------------
-
-SLOW_NETWORK = """
-  window.slow = true;
-  const real = Object.getOwnPropertyDescriptor(WebSocket.prototype, "bufferedAmount");
-  Object.defineProperty(WebSocket.prototype, "bufferedAmount", {
-    get() { return window.slow && this.url.endsWith("files") ? 1e9 : real.get.call(this); },
-  });
-"""
-"""What the page sees of a network that takes nothing more."""
-
-
-def leftovers(folder: Path) -> list[str]:
-    outputs = folder / "outputs"
-    return [path.name for path in outputs.iterdir()] if outputs.is_dir() else []
-
-
-def test_cancel_while_it_uploads(open_tab: OpenTab, tmp_path: Path) -> None:
-    with running_server(config=config(tmp_path)) as server:
-        tab = open_tab()
-        tab.page.add_init_script(SLOW_NETWORK)
-        page = visit(tab, server)
-        give(page, record(tmp_path / "talk.wav"))
-        expect(job(page, "talk.wav").locator(".what")).to_contain_text("upload 0 %")
-        page.get_by_role("button", name="Cancel: talk.wav").click()
-        expect(done(page, "talk.wav", "cancelled")).to_contain_text("cancelled")
-        assert not leftovers(tmp_path)
-        page.evaluate("window.slow = false")
-        page.get_by_role("button", name="Try again: talk.wav").click()
-        done(page, "talk.wav")
-
-
-def test_cancel_while_it_is_analysed(open_tab: OpenTab, tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate")
-    options = {"model": "tests.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
-    with running_server(config=config(tmp_path), **options) as server:
-        page = visit(open_tab(), server)
-        gate.shut()
-        give(page, record(tmp_path / "one.wav"), record(tmp_path / "two.wav"))
-        expect(job(page, "one.wav").locator(".what")).to_contain_text("analysis")
-        bar = job(page, "one.wav").get_by_role("progressbar")
-        expect(bar).to_have_attribute("aria-valuetext", re.compile("analysis"))
-        expect(job(page, "two.wav").locator(".what")).to_have_text("waiting, next")
-        page.get_by_role("button", name="Cancel: one.wav").click()
-        done(page, "one.wav", "cancelled")
-        gate.open()
-        done(page, "two.wav")
-        assert len(leftovers(tmp_path)) == 1
-
-
-def test_what_waits_can_be_cancelled_and_removed(open_tab: OpenTab, tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate")
-    options = {"model": "tests.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
-    with running_server(config=config(tmp_path), **options) as server:
-        page = visit(open_tab(), server)
-        gate.shut()
-        give(page, record(tmp_path / "one.wav"), record(tmp_path / "two.wav"))
-        page.get_by_role("button", name="Cancel: two.wav").click()
-        done(page, "two.wav", "cancelled")
-        page.get_by_role("button", name="Remove: two.wav").click()
-        expect(page.locator(".job")).to_have_count(1)
-        gate.open()
-        done(page, "one.wav")
-
-
-def test_a_server_that_goes_away_is_told_and_the_file_goes_on(
-    open_tab: OpenTab, tmp_path: Path
-) -> None:
-    tab = open_tab()
-    tab.expected += ["ERR_CONNECTION", "WebSocket connection", "503", "ERR_EMPTY_RESPONSE"]
-    with running_server(config=config(tmp_path)) as first:
-        page = visit(tab, first)
-        port = first.port
-    page.context.set_default_timeout(PATIENCE)
-    give(page, record(tmp_path / "talk.wav"))
-    expect(page.locator(".away")).to_contain_text("does not answer")
-    expect(job(page, "talk.wav")).to_have_attribute("data-state", "waiting")
-    # It said that its turn comes when those before it are done, and was the first.
-    expect(page.locator(".opened")).to_contain_text("It waits for the server")
-    give(page, record(tmp_path / "more.wav"))
-    expect(page.locator(".opened")).to_contain_text("Its turn comes when those before it are done")
-    job(page, "talk.wav").get_by_role("button", name="Cancel").click()
-    expect(page.locator(".opened")).to_contain_text("It waits for the server")
-    job(page, "talk.wav").get_by_role("button", name="Try again").click()
-    with running_server("--port", str(port), config=config(tmp_path)):
-        page.locator(".away").get_by_role("button", name="Try now").click()
-        done(page, "talk.wav")
-        expect(page.locator(".away")).to_be_hidden()
-
-
-KEEP_SOCKETS = """
-  const Plain = WebSocket;
-  window.sockets = [];
-  window.WebSocket = class extends Plain {
-    constructor(...of) { super(...of); window.sockets.push(this); }
-  };
-"""
-HANG_UP = "window.sockets.filter(({url}) => url.endsWith('files')).at(-1).close()"
-
-
-def test_a_connection_that_breaks_in_the_middle_starts_again(
-    open_tab: OpenTab, tmp_path: Path
-) -> None:
-    gate = Gate(tmp_path / "gate")
-    options = {"model": "tests.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
-    with running_server(config=config(tmp_path), **options) as server:
-        tab = open_tab()
-        tab.page.add_init_script(KEEP_SOCKETS)
-        page = visit(tab, server)
-        gate.shut()
-        give(page, record(tmp_path / "talk.wav"))
-        expect(job(page, "talk.wav").locator(".what")).to_contain_text("analysis")
-        page.evaluate(HANG_UP)
-        expect(page.locator(".opened")).to_contain_text("Connection lost")
-        gate.open()
-        done(page, "talk.wav")
-        assert len(leftovers(tmp_path)) == 1
-
-
-def test_a_file_that_breaks_the_connection_each_time_is_given_up(
-    open_tab: OpenTab, tmp_path: Path
-) -> None:
-    """Three times, and then the next has its turn; it can be tried again by hand."""
-    gate = Gate(tmp_path / "gate")
-    options = {"model": "tests.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
-    with running_server(config=config(tmp_path), **options) as server:
-        tab = open_tab()
-        tab.page.add_init_script(KEEP_SOCKETS)
-        page = visit(tab, server)
-        gate.shut()
-        give(page, record(tmp_path / "bad.wav"), record(tmp_path / "next.wav"))
-        for _ in range(3):
-            expect(job(page, "bad.wav").locator(".what")).to_contain_text("analysis")
-            page.evaluate(HANG_UP)
-            expect(job(page, "bad.wav").locator(".what")).not_to_contain_text("analysis")
-        expect(done(page, "bad.wav", "failed").locator(".what")).to_contain_text("Connection lost")
-        expect(page.locator(".opened")).to_contain_text("It broke several times with this file")
-        gate.open()
-        done(page, "next.wav")
-        page.get_by_role("button", name="Try again: bad.wav").click()
-        done(page, "bad.wav")
-
-
-def test_a_server_that_still_loads_says_so(open_tab: OpenTab, tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate")
-    gate.shut()
-    options = {"model": "tests.plugins:loading", "env": {"EMOTEST_LOADING": str(gate.path)}}
-    with started_server(config=config(tmp_path), **options) as server:
-        server.listens()
-        tab = open_tab()
-        tab.expected += ["503", "WebSocket connection"]
-        page = tab.page
-        page.goto(f"{server.url}#recordings")
-        expect(page.locator(".away")).to_contain_text("The server is starting")
-        give(page, record(tmp_path / "talk.wav"))
-        gate.open()
-        done(page, "talk.wav")
-        expect(page.locator(".away")).to_be_hidden()
-
-
-def test_a_server_that_takes_no_recordings_says_so(open_tab: OpenTab, tmp_path: Path) -> None:
-    with running_server(config=config(tmp_path, "enabled = false")) as server:
-        tab = open_tab()
-        tab.expected += ["404", "WebSocket connection"]
-        tab.page.goto(f"{server.url}#recordings")
-        expect(tab.page.locator(".away")).to_contain_text("takes no recordings")
