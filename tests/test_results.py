@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import json
-import multiprocessing
-import time
 import tracemalloc
 import wave
 from contextlib import suppress
@@ -19,10 +16,8 @@ import pytest
 from jsonschema import Draft7Validator
 
 from stream.decode import About
-from stream.downloads import BadRange, byte_range, disposition
-from stream.ingest.file_events import title
 from stream.messages import FileOptions
-from stream.output import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES, Output, new_folder
+from stream.output import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES, Output
 from stream.results import (
     ChannelResult,
     FileInfo,
@@ -31,7 +26,6 @@ from stream.results import (
     measured_languages,
     recording_hints,
 )
-from stream.store import MARKER, Store
 from stream.types import FramePosteriors, Gap, ModelInfo, Quality, Segment
 from tests import result_schema
 from tests.contract import check_result
@@ -206,172 +200,3 @@ def test_a_full_disk_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> None:
     assert full.value.errno == errno.ENOSPC
     with suppress(OSError):
         output.close()
-
-
-# -- the store ---------------------------------------------------------------------------------
-
-
-def _make(root: Path, count: int, made: Any) -> None:
-    for _ in range(count):
-        made.put(new_folder(root, 1.7e9).name)
-
-
-def test_folders_are_unique_between_processes(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    made: Any = context.Queue()
-    several = [context.Process(target=_make, args=(tmp_path, 25, made)) for _ in range(4)]
-    for process in several:
-        process.start()
-    names = [made.get(timeout=20) for _ in range(100)]
-    for process in several:
-        process.join(20)
-    assert len(set(names)) == 100
-    stamp = time.strftime("outputs_%Y%m%d_%H%M%S", time.localtime(1.7e9))
-    assert set(names) == {stamp} | {f"{stamp}_{n}" for n in range(2, 101)}
-    assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o700}
-
-
-def kept(store: Store) -> Any:
-    draft = store.begin()
-    (draft.folder / RESULT).write_text("{}")
-    return store.publish(draft, [RESULT], "a")
-
-
-def test_a_result_is_found_by_its_id_and_name_alone(tmp_path: Path) -> None:
-    store = Store(tmp_path, 60)
-    one, other = kept(store), kept(store)
-    assert one.id != other.id
-    assert len(one.id) == 32
-    found = store.find(one.id, RESULT)
-    assert found is not None
-    assert found[1] == one.folder / RESULT
-    for key, name in (
-        (one.id, MARKER),
-        (one.id, "../" + RESULT),
-        (one.id, f"../{other.folder.name}/{RESULT}"),
-        (one.id, AUDIO),
-        (one.id[:-1], RESULT),
-        ("", RESULT),
-    ):
-        assert store.find(key, name) is None
-
-
-def test_results_expire(tmp_path: Path) -> None:
-    store = Store(tmp_path, 0.05)
-    one = kept(store)
-    time.sleep(0.1)
-    assert store.find(one.id, RESULT) is None
-    store.sweep()
-    assert not one.folder.exists()
-
-
-def test_a_draft_is_left_alone_while_somebody_writes_it(tmp_path: Path) -> None:
-    mine, theirs = Store(tmp_path, 60), Store(tmp_path, 60)
-    draft = mine.begin()
-    theirs.sweep()
-    assert draft.folder.exists()
-    draft.lock.close()  # as the end of its process does
-    theirs.sweep()
-    assert not draft.folder.exists()
-
-
-def test_another_process_takes_up_what_still_holds(tmp_path: Path) -> None:
-    one = kept(Store(tmp_path, 60))
-    after = Store(tmp_path, 60)
-    assert after.find(one.id, RESULT) is None
-    after.sweep()
-    assert after.find(one.id, RESULT) is not None
-
-
-def test_results_from_before_they_had_owners_are_kept(tmp_path: Path) -> None:
-    """A restart with the next release deleted every result that the last one wrote."""
-    one = kept(Store(tmp_path, 60))
-    marker = one.folder / MARKER
-    record = json.loads(marker.read_bytes())
-    del record["owner"]
-    marker.write_text(json.dumps(record))
-    after = Store(tmp_path, 60)
-    after.sweep()
-    assert after.find(one.id, RESULT) is not None
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        b"[]",
-        b'{"id":"../x"}',
-        b"\xff",
-        b'{"id":"%s","expires":9e9,"title":"a","names":["x"],"owner":""}',
-    ],
-)
-def test_a_marker_that_is_not_whole_is_a_leftover(record: bytes, tmp_path: Path) -> None:
-    folder = tmp_path / "outputs_1"
-    folder.mkdir()
-    (folder / MARKER).write_bytes(record.replace(b"%s", b"a" * 32))
-    Store(tmp_path, 60).sweep()
-    assert not folder.exists()
-
-
-def test_what_is_not_ours_stays(tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / MARKER).touch()
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "outputs_link").symlink_to(outside)
-    (root / "outputs_plain").mkdir()
-    (root / "other").mkdir()
-    (root / "other" / MARKER).touch()
-    (root / "outputs_file").touch()
-    Store(root, 0).sweep()
-    assert len([*root.iterdir()]) == 4
-    assert (outside / MARKER).exists()
-    Store(tmp_path / "none", 0).sweep()
-
-
-# -- names and ranges --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [
-        ("call.mp3", "call"),
-        ("../../etc/passwd", "passwd"),
-        ("C:\\calls\\my call.wav", "my-call"),
-        ('a"; x=".mp3', "a-x"),
-        ("录音.m4a", "录音"),
-        ("...", "recording"),
-        ("a\r\nSet-Cookie: b.wav", "a-Set-Cookie-b"),
-        ("x" * 200 + ".wav", "x" * 80),
-    ],
-)
-def test_downloads_are_named_after_the_file_without_its_tricks(name: str, wanted: str) -> None:
-    assert title(name) == wanted
-    header = disposition(title(name), RESULT)
-    assert header.isascii()
-    assert header.count('"') == 2
-    assert not set("\r\n") & set(header)
-
-
-@pytest.mark.parametrize(
-    ("header", "wanted"),
-    [
-        (None, None),
-        ("bytes=0-0", (0, 1)),
-        ("bytes=5-", (5, 10)),
-        ("bytes=-3", (7, 10)),
-        ("bytes=-30", (0, 10)),
-        ("bytes=2-99", (2, 10)),
-        ("bytes=-", None),
-        ("bytes=a-b", None),
-        ("bytes=1-2,4-5", None),
-    ],
-)
-def test_byte_ranges(header: str | None, wanted: tuple[int, int] | None) -> None:
-    assert byte_range(header, 10) == wanted
-
-
-@pytest.mark.parametrize("header", ["bytes=10-", "bytes=10-12", "bytes=-0"])
-def test_ranges_that_are_not_there(header: str) -> None:
-    with pytest.raises(BadRange):
-        byte_range(header, 10)
