@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +52,15 @@ def speech_mask(audio: Array) -> Mask:
     return np.asarray(level > np.percentile(level, 95) - 35)
 
 
-def read_manifest(path: Path, corpora: set[str] | None = None) -> list[Clip]:
+def read_manifest(
+    path: Path, corpora: set[str] | None = None, counts: Mapping[str, str] | None = None
+) -> list[Clip]:
     """Clips of a CSV with the columns path, corpus, speaker and emotion, perhaps language, gender.
 
-    Paths are relative to the CSV. Clips under 0.4 s of speech are left out.
+    Paths are relative to the CSV. Clips under 0.4 s of speech are left out. An emotion in `counts`
+    is the other one that it counts as.
     """
-    clips = []
+    clips, counts = [], counts or {}
     with path.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             if corpora and row["corpus"] not in corpora:
@@ -70,7 +74,7 @@ def read_manifest(path: Path, corpora: set[str] | None = None) -> list[Clip]:
                         row["path"],
                         row["corpus"],
                         row["speaker"],
-                        row["emotion"],
+                        counts.get(row["emotion"], row["emotion"]),
                         audio,
                         row.get("language") or "",
                         row.get("gender") or "",

@@ -65,7 +65,7 @@ def listen(backend: Backend, corpus: str, clips: list[Clip]) -> Scored:
 
 
 def left_out(trained: Path, backend: Backend, clips: list[Clip]) -> list[Scored]:
-    """What training kept: each clip scored by a model that never heard its speaker."""
+    """What training kept: each clip scored by a model that learnt nothing from its speaker."""
     with np.load(trained / "held-out.npz") as stored:
         order = {path: i for i, path in enumerate(stored["paths"])}
         logits = {line: stored[f"{line}, {VIEW}"] for line in LINES}
@@ -110,7 +110,8 @@ def main() -> None:
     options = parser.parse_args()
 
     backend = load(options.model)
-    clips = read_manifest(options.manifest)
+    about = json.loads((options.model / "model.json").read_text(encoding="utf-8"))
+    clips = read_manifest(options.manifest, counts=about.get("counts"))
     scored = left_out(options.trained, backend, clips) if options.trained else []
     for corpus in options.corpora:
         scored.append(listen(backend, corpus, [c for c in clips if c.corpus == corpus]))
@@ -120,7 +121,6 @@ def main() -> None:
             raise SystemExit("--card needs --trained and --sounds")
         from training.card import write_card  # matplotlib is needed for a card only
 
-        about = json.loads((options.model / "model.json").read_text(encoding="utf-8"))
         write_card(options, about, backend, scored)
         print(f"wrote {options.card}")
 

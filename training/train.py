@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 
@@ -45,11 +45,10 @@ class Set:
     truth: Ints
 
 
-def read_set(manifest: Path, corpora: set[str], sounds: bool, count: dict[str, str]) -> Set:
+def read_set(manifest: Path, corpora: set[str], sounds: bool, counts: dict[str, str]) -> Set:
     """The clips of a manifest whose emotion is one of Emotide's labels, or counts as one."""
-    every = read_manifest(manifest, corpora)
-    told = [replace(clip, emotion=count.get(clip.emotion, clip.emotion)) for clip in every]
-    clips = [clip for clip in told if clip.emotion in LABELS]
+    every = read_manifest(manifest, corpora, counts)
+    clips = [clip for clip in every if clip.emotion in LABELS]
     if len({clip.emotion for clip in clips}) < 2 or len({clip.speaker for clip in clips}) < 2:
         raise SystemExit(
             f"{manifest}: at least two emotions and two speakers are needed; emotions must be "
@@ -234,10 +233,10 @@ def main() -> None:
     if not options.encoder.exists():
         raise SystemExit(f"{options.encoder} is missing: make it with python -m training.encoder")
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-    count = dict(item.split("=", 1) for item in options.count if "=" in item)
-    if len(count) < len(options.count) or not set(count.values()) <= set(LABELS):
+    counts = dict(item.split("=", 1) for item in options.count if "=" in item)
+    if len(counts) < len(options.count) or not set(counts.values()) <= set(LABELS):
         raise SystemExit(f"--count: expected EMOTION=LABEL, LABEL one of {', '.join(LABELS)}")
-    data = read_set(options.manifest, set(options.corpora or ()), recipe.sounds > 0, count)
+    data = read_set(options.manifest, set(options.corpora or ()), recipe.sounds > 0, counts)
     say(f"{len(data.clips)} clips, labels {' '.join(data.labels)}")
     run = Run(options.out / "work", options.encoder, recipe, options.seed)
     model, logits = run.train(data, options.folds)
@@ -263,6 +262,7 @@ def main() -> None:
         "id": options.id,
         "labels": data.labels,
         "missing_labels": [label for label in LABELS if label not in data.labels],
+        "counts": counts,
         "temperature": round(temperature, 3),
         "fitted_temperature": round(fitted, 3),
         "fitted_temperature_disguised": round(disguised, 3),

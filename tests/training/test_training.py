@@ -114,7 +114,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 
 def test_an_emotion_may_count_as_another_label() -> None:
     """Bored voices as a label of their own drew most of the neutral speech of other corpora."""
-    data = read_set(MANIFEST, set(), sounds=True, count={"other": "neutral"})
+    data = read_set(MANIFEST, set(), sounds=True, counts={"other": "neutral"})
     assert data.labels == ["angry", "disgusted", "fearful", "happy", "neutral", "sad", "unknown"]
     bored = next(i for i, clip in enumerate(data.clips) if clip.path == "13a01Lb.flac")
     assert data.labels[data.truth[bored]] == "neutral"
