@@ -84,7 +84,8 @@ class Store:
         return kept
 
     def discard(self, draft: Draft) -> None:
-        """Remove a folder that will not become a result."""
+        """Remove a folder that will not become a result, even if it was one for a moment."""
+        self._kept = {i: kept for i, kept in self._kept.items() if kept.folder != draft.folder}
         shutil.rmtree(draft.folder, ignore_errors=True)
         with suppress(OSError):
             draft.lock.close()

@@ -68,6 +68,17 @@ def test_results_expire(tmp_path: Path) -> None:
     assert not one.folder.exists()
 
 
+def test_a_result_that_is_discarded_is_not_found(tmp_path: Path) -> None:
+    """A recording cancelled as it ended left an address of nothing, until that expired."""
+    store = Store(tmp_path, 60)
+    draft = store.begin()
+    (draft.folder / RESULT).write_text("{}")
+    one = store.publish(draft, [RESULT], "a")
+    store.discard(draft)
+    assert store.find(one.id, RESULT) is None
+    assert not one.folder.exists()
+
+
 def test_a_draft_is_left_alone_while_somebody_writes_it(tmp_path: Path) -> None:
     mine, theirs = Store(tmp_path, 60), Store(tmp_path, 60)
     draft = mine.begin()

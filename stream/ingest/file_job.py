@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from stream.audit import AuditLog
 from stream.batcher import Batcher
@@ -124,11 +125,15 @@ class FileJob:
         began = time.monotonic()
         result, names = await recorded.run(upload.path, upload.begin.name, upload.draft.folder)
         await desk.disk.run(upload.path.unlink)
+        sizes = await desk.disk.run(_sizes, upload.draft.folder, names)
         title = file_events.title(upload.begin.name)
         kept = await desk.disk.run(desk.store.publish, upload.draft, names, title, self._owner)
         desk.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
-        sizes = [(kept.folder / name).stat().st_size for name in names]
         return file_events.done(upload.id, result, kept, sizes)
 
     def _note(self, note: Note) -> None:
         self._say(file_events.logged(self._upload.id, note))
+
+
+def _sizes(folder: Path, names: Sequence[str]) -> list[int]:
+    return [(folder / name).stat().st_size for name in names]
