@@ -9,7 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.running import RATE, speech
+from tests.utterances import RATE, speech
 
 Pcm = NDArray[np.int16]
 

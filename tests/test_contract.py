@@ -44,8 +44,10 @@ from stream.types import (
     SpeechStart,
     Trigger,
 )
+from tests.clients import Client, connect, run, stream, subscriber
 from tests.contract import PATH, Direction, document, messages, resolve, validate, validator
-from tests.running import Client, Server, connect, run, running_server, stream, subscriber, talk
+from tests.running import Server, running_server
+from tests.utterances import talk
 
 PARSERS: Mapping[Direction, Callable[[str], Any]] = {
     "from_producer": parse_producer,

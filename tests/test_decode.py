@@ -22,7 +22,8 @@ from stream.resample import Resampler
 from stream.types import SAMPLE_RATE
 from stream.worker import Job
 from tests.audio_files import FORMATS, bad_files, cut, record
-from tests.running import RATE, run, speech
+from tests.clients import run
+from tests.utterances import RATE, speech
 
 LONG = Job(max_s=3600)
 

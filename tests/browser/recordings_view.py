@@ -9,7 +9,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.audio_files import Pcm
 from tests.browser.browsing import Tab
-from tests.running import Server, speech
+from tests.running import Server
+from tests.utterances import speech
 
 PATIENCE = 40_000
 """A recording is decoded in a process that has yet to start."""

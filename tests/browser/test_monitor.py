@@ -10,7 +10,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.browsing import PHONE, Background, Tab, background, findings, too_long, too_wide
-from tests.running import Client, Server, clip, connect, running_server, speech
+from tests.clients import Client, connect
+from tests.running import Server, running_server
+from tests.utterances import clip, speech
 
 OpenTab = Callable[..., Tab]
 LOUD, ALL = 5, 50

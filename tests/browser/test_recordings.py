@@ -23,7 +23,8 @@ from tests.browser.recordings_view import (
     text,
     visit,
 )
-from tests.running import RATE, Server, running_server, speech
+from tests.running import Server, running_server
+from tests.utterances import RATE, speech
 
 OpenTab = Callable[..., Tab]
 

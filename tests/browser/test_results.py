@@ -32,7 +32,8 @@ from tests.browser.recordings_view import (
     visit,
 )
 from tests.contract import check_result
-from tests.running import RATE, Server, running_server
+from tests.running import Server, running_server
+from tests.utterances import RATE
 
 OpenTab = Callable[..., Tab]
 

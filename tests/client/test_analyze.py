@@ -22,7 +22,8 @@ from client.cli import FAILED, INTERRUPTED, OK, USAGE
 from client.ledger import Ledger, key_of
 from tests.audio_files import record
 from tests.contract import check_result
-from tests.running import RATE, Server, running_server, speech
+from tests.running import Server, running_server
+from tests.utterances import RATE, speech
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,16 +11,9 @@ from collections.abc import Iterator
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.running import (
-    Server,
-    connect,
-    encode,
-    run,
-    running_server,
-    speech,
-    stream,
-    talk,
-)
+from tests.clients import connect, run, stream
+from tests.running import Server, running_server
+from tests.utterances import encode, speech, talk
 
 MIB = 1_048_576
 

@@ -10,21 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.running import (
-    Client,
-    Event,
-    Server,
-    connect,
-    encode,
-    run,
-    running_server,
-    same_utterances,
-    speech,
-    stream,
-    subscriber,
-    talk,
-    utterances,
-)
+from tests.clients import Client, connect, run, stream, subscriber
+from tests.running import Event, Server, running_server
+from tests.utterances import encode, same_utterances, speech, talk, utterances
 
 Act = Callable[[Client], Awaitable[Any]]
 MIB = 1_048_576

@@ -11,17 +11,9 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.running import (
-    Client,
-    Gate,
-    Server,
-    clip,
-    run,
-    running_server,
-    stream,
-    subscriber,
-    talk,
-)
+from tests.clients import Client, run, stream, subscriber
+from tests.running import Gate, Server, running_server
+from tests.utterances import clip, talk
 
 QUIET = (np.frombuffer(talk(60.0), np.int16) // 2).tobytes()
 """Speech without poison in it: no sample above half of full scale."""

@@ -12,17 +12,11 @@ from websockets.exceptions import InvalidStatus
 
 from stream.auth import make_key
 from tests.audio_files import record
+from tests.clients import run
 from tests.contract import validate
-from tests.running import (
-    RATE,
-    Event,
-    Server,
-    run,
-    running_server,
-    speech,
-    started_server,
-)
+from tests.running import Event, Server, running_server, started_server
 from tests.server.uploading import analysed, uploader
+from tests.utterances import RATE, speech
 
 MINE, DIGEST = make_key()
 OTHERS, OTHERS_DIGEST = make_key()

@@ -17,17 +17,11 @@ from client.pacing import Pacing
 from client.replay import perform, play
 from client.sources import blocks, chunks, probe
 from tests.audio_files import FORMATS, cut, record
+from tests.clients import Client, run
 from tests.contract import check_result
-from tests.running import (
-    RATE,
-    Client,
-    Event,
-    Server,
-    run,
-    running_server,
-    speech,
-)
+from tests.running import Event, Server, running_server
 from tests.server.uploading import analysed, fetch, uploader
+from tests.utterances import RATE, speech
 
 # -- what comes of a recording -----------------------------------------------------------------
 

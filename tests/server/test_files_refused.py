@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 
 from tests.audio_files import bad_files, record
-from tests.running import (
-    Server,
-    run,
-    running_server,
-    speech,
-)
+from tests.clients import run
+from tests.running import Server, running_server
 from tests.server.uploading import analysed, emptied, send, uploader
+from tests.utterances import speech
 
 
 def test_bad_files_get_their_code_and_the_connection_goes_on(

@@ -13,18 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import InvalidStatus
 
-from tests.running import (
-    ROOT,
-    Gate,
-    Server,
-    connect,
-    encode,
-    run,
-    running_server,
-    speech,
-    started_server,
-    stream,
-)
+from tests.clients import connect, run, stream
+from tests.running import ROOT, Gate, Server, running_server, started_server
+from tests.utterances import encode, speech
 
 DOCUMENTS = ("/healthz", "/readyz", "/metrics", "/v1/info", "/v1/streams")
 

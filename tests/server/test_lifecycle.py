@@ -20,18 +20,9 @@ from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed
 
 from server import main
-from tests.running import (
-    ROOT,
-    Client,
-    Gate,
-    Server,
-    run,
-    running_server,
-    started_server,
-    stream,
-    subscriber,
-    talk,
-)
+from tests.clients import Client, run, stream, subscriber
+from tests.running import ROOT, Gate, Server, running_server, started_server
+from tests.utterances import talk
 
 
 @dataclass

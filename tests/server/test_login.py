@@ -10,7 +10,8 @@ from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import InvalidStatus
 
 from stream.auth import TICKET, make_key
-from tests.running import Server, run, running_server
+from tests.clients import run
+from tests.running import Server, running_server
 
 FULL, FULL_DIGEST = make_key()
 LISTENER, LISTENER_DIGEST = make_key()

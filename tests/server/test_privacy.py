@@ -12,19 +12,9 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.running import (
-    Client,
-    Server,
-    connect,
-    encode,
-    run,
-    running_server,
-    speech,
-    stream,
-    subscriber,
-    talk,
-    utterances,
-)
+from tests.clients import Client, connect, run, stream, subscriber
+from tests.running import Server, running_server
+from tests.utterances import encode, speech, talk, utterances
 
 PHONE = "4915112345678"
 

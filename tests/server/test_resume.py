@@ -8,20 +8,9 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from tests.running import (
-    Client,
-    Event,
-    Server,
-    connect,
-    encode,
-    run,
-    running_server,
-    same_utterances,
-    speech,
-    stream,
-    talk,
-    utterances,
-)
+from tests.clients import Client, connect, run, stream
+from tests.running import Event, Server, running_server
+from tests.utterances import encode, same_utterances, speech, talk, utterances
 
 DATA = encode(speech())
 BURST = DATA[:160_000]

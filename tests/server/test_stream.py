@@ -11,21 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.running import (
-    RATE,
-    Client,
-    Event,
-    Server,
-    connect,
-    encode,
-    run,
-    running_server,
-    same_utterances,
-    speech,
-    stream,
-    talk,
-    utterances,
-)
+from tests.clients import Client, connect, run, stream
+from tests.running import Event, Server, running_server
+from tests.utterances import RATE, encode, same_utterances, speech, talk, utterances
 
 FORMATS = list(
     itertools.product(("linear16", "f32le", "mulaw", "alaw"), (8000, 16000, 48000), (1, 2))

@@ -11,18 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.running import (
-    Client,
-    Server,
-    connect,
-    encode,
-    run,
-    running_server,
-    speech,
-    stream,
-    subscriber,
-    talk,
-)
+from tests.clients import Client, connect, run, stream, subscriber
+from tests.running import Server, running_server
+from tests.utterances import encode, speech, talk
 
 DATA = encode(speech())
 

@@ -20,18 +20,10 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.audio_files import record
-from tests.running import (
-    RATE,
-    Event,
-    Gate,
-    Server,
-    run,
-    running_server,
-    speech,
-    stream,
-    talk,
-)
+from tests.clients import run, stream
+from tests.running import Event, Gate, Server, running_server
 from tests.server.uploading import analysed, emptied, fetch, send, uploader
+from tests.utterances import RATE, speech, talk
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from tests.running import (
-    Client,
-    Event,
-    Server,
-    connect,
-)
+from tests.clients import Client, connect
+from tests.running import Event, Server
 
 OVER = ("file.done", "file.cancelled", "error")
 
