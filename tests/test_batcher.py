@@ -6,158 +6,24 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
-from stream.batcher import Batcher, BatchReport
 from stream.slot import Slot
-from stream.types import FRAME, FrameScores, GapReason, ModelInfo, Quality, Window
-from tests.signals import ToneBackend, frame_count, model, sine
-
-QUALITY = Quality(-20.0, 0.0, None, None, 1.0)
-SHORT, LONG = 3_200, 6_400
-POISON, HOLE = 0.9, 0.8
-"""First samples that make the backend raise, or answer with NaN."""
-
-
-class Gate(ToneBackend):
-    """A stand-in backend that a test can hold, break and look into."""
-
-    def __init__(self, info: ModelInfo) -> None:
-        super().__init__(info)
-        self.shapes: list[tuple[int, int]] = []
-        self.order: list[list[float]] = []
-        self.thread: threading.Thread | None = None
-        self.open = threading.Event()
-        self.open.set()
-        self.entered = threading.Semaphore(0)
-        self.broken = False
-        self.plain = 0
-        self.answer: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
-
-    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.plain += 1
-        return self.embed(batch)[0]
-
-    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        self.thread = threading.current_thread()
-        self.shapes.append(batch.shape)
-        self.order.append(batch[:, 0].tolist())
-        self.entered.release()
-        assert self.open.wait(10)
-        if self.broken or (batch[:, 0] == np.float32(POISON)).any():
-            raise RuntimeError("the model choked")
-        logits, features = super().embed(batch)
-        logits[batch[:, 0] == np.float32(HOLE)] = np.nan
-        return (logits if self.answer is None else self.answer(logits)), features
-
-
-@dataclass
-class Ear:
-    """Listens for one channel; remembers on which thread it was told."""
-
-    name: str = ""
-    taken_: list[Window] = field(default_factory=list)
-    scored_: list[FrameScores] = field(default_factory=list)
-    failed_: list[tuple[Window, GapReason]] = field(default_factory=list)
-    threads: set[int] = field(default_factory=set)
-    waited: list[float] = field(default_factory=list)
-
-    def taken(self, window: Window) -> None:
-        self.threads.add(threading.get_ident())
-        self.taken_.append(window)
-
-    def scored(self, scores: FrameScores, waited_s: float) -> None:
-        self.threads.add(threading.get_ident())
-        self.scored_.append(scores)
-        self.waited.append(waited_s)
-
-    def failed(self, window: Window, reason: GapReason) -> None:
-        self.threads.add(threading.get_ident())
-        self.failed_.append((window, reason))
-
-
-class Bench:
-    """A started batcher with its backend, and slots on demand."""
-
-    def __init__(self, max_batch: int = 5, hang_s: float = 10.0, wait_s: float = 0.0) -> None:
-        self.backend = Gate(model(lengths=(SHORT, LONG), batch_sizes=(1, 2, 5)))
-        self.reports: list[BatchReport] = []
-        self.batcher = Batcher(lambda: self.backend, max_batch, wait_s, hang_s, self.reports.append)
-        self.ears: list[Ear] = []
-
-    def slot(self, embed: bool = False) -> tuple[Ear, Slot]:
-        ear = Ear()
-        self.ears.append(ear)
-        return ear, self.batcher.slot(ear, embed)
-
-    async def hold(self) -> tuple[Ear, Slot]:
-        """Keep the backend busy with a window of its own, so that others have to wait."""
-        self.backend.open.clear()
-        ear, slot = self.slot()
-        slot.offer(window(0.001))
-        await until(lambda: bool(ear.taken_))
-        self.forget()
-        return ear, slot
-
-    def forget(self) -> None:
-        self.backend.shapes.clear()
-        self.backend.order.clear()
-        self.reports.clear()
-        while self.backend.entered.acquire(blocking=False):
-            pass
-
-    def enter(self) -> None:
-        """Block the loop (!) until the backend has begun a batch."""
-        assert self.backend.entered.acquire(timeout=20)
-
-
-def window(mark: float = 0.5, length: int = SHORT, end: int = 0) -> Window:
-    """A window that can be told apart by its first sample."""
-    audio = sine(length / 16_000, 300)
-    audio[0] = mark
-    return Window(
-        0, end - length, audio, end - length, ((end - length, end),), 0, 0, "interval", QUALITY
-    )
-
-
-async def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        await asyncio.sleep(0.002)
-
-
-def play(story: Callable[[Bench], Coroutine[Any, Any, None]], **settings: Any) -> None:
-    """Run a story with a started bench and stop the batcher after it."""
-
-    async def run() -> None:
-        bench = Bench(**settings)
-        await bench.batcher.start([SHORT, LONG])
-        bench.forget()
-        try:
-            await story(bench)
-        finally:
-            bench.backend.open.set()
-            await bench.batcher.stop(5)
-        assert not bench.batcher._thread.is_alive()
-        assert bench.backend.closed
-
-    asyncio.run(run())
-
-
-async def all_idle(slots: list[Slot]) -> None:
-    for slot in slots:
-        assert await slot.idle(20)
-
-
-def expected(bench: Bench, of: Window) -> NDArray[np.float32]:
-    return ToneBackend(bench.backend.info).infer(of.audio[None])[0]
+from stream.types import FRAME, Window
+from tests.batching import (
+    LONG,
+    SHORT,
+    Bench,
+    Ear,
+    all_idle,
+    expected,
+    play,
+    until,
+    window,
+)
+from tests.signals import frame_count, model, sine
 
 
 def test_features_go_to_those_who_asked_and_nobody_else() -> None:
@@ -182,97 +48,6 @@ def test_features_go_to_those_who_asked_and_nobody_else() -> None:
         assert bench.backend.plain == 1
 
     play(story)
-
-
-# -- start and stop ----------------------------------------------------------------------------
-
-
-def test_every_shape_is_warmed_up_the_largest_first() -> None:
-    async def story() -> None:
-        bench = Bench()
-        assert bench.batcher.warm_up.share == 0
-        info = await bench.batcher.start([SHORT, LONG])
-        assert info is bench.backend.info
-        shapes = [(size, length) for length in (LONG, SHORT) for size in (5, 2, 1)]
-        assert bench.backend.shapes == shapes
-        assert bench.batcher.warm_up.share == 1.0
-        assert bench.batcher.trouble is None
-        await bench.batcher.stop(5)
-
-    asyncio.run(story())
-
-
-def test_sizes_beyond_the_configured_batch_are_neither_warmed_nor_used() -> None:
-    async def story(bench: Bench) -> None:
-        await bench.hold()
-        pairs = [bench.slot() for _ in range(5)]
-        for _, slot in pairs:
-            slot.offer(window())
-        bench.backend.open.set()
-        await all_idle([slot for _, slot in pairs])
-        assert {size for size, _ in bench.backend.shapes} <= {1, 2}
-
-    play(story, max_batch=3)
-
-
-@pytest.mark.parametrize("error", [FileNotFoundError("no model"), SystemExit(3), MemoryError()])
-def test_what_goes_wrong_while_loading_is_raised_by_start(error: BaseException) -> None:
-    def load() -> Any:
-        raise error
-
-    async def story() -> None:
-        batcher = Batcher(load, 4, 0.0, 10.0)
-        with pytest.raises(type(error)):
-            await batcher.start([SHORT])
-        await batcher.stop(1)
-
-    asyncio.run(story())
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda logits: logits[0],
-        lambda logits: logits[:1, :, 0],
-        lambda logits: np.concatenate([logits, logits]),
-        lambda logits: logits * np.nan,
-    ],
-    ids=["one row", "no labels", "too many rows", "NaN"],
-)
-def test_a_model_that_answers_nonsense_is_refused_at_the_start(answer) -> None:
-    async def story() -> None:
-        bench = Bench()
-        bench.backend.answer = answer
-        with pytest.raises(RuntimeError, match="expected finite"):
-            await bench.batcher.start([SHORT])
-        await bench.batcher.stop(1)
-
-    asyncio.run(story())
-
-
-def test_stopping_ends_the_thread_and_what_waits_is_not_scored() -> None:
-    async def story() -> None:
-        bench = Bench()
-        await bench.batcher.start([SHORT])
-        busy, _ = await bench.hold()
-        ear, slot = bench.slot()
-        slot.offer(window())
-        stopping = asyncio.create_task(bench.batcher.stop(5))
-        await asyncio.sleep(0.02)
-        bench.backend.open.set()
-        await stopping
-        assert not bench.batcher._thread.is_alive()
-        await until(lambda: bool(busy.scored_))
-        assert (ear.taken_, ear.scored_, ear.failed_) == ([], [], [])
-
-    asyncio.run(story())
-
-
-def test_it_can_be_stopped_before_it_was_started() -> None:
-    asyncio.run(Batcher(lambda: Gate(model()), 4, 0.0, 10.0).stop(1))
-
-
-# -- batches -----------------------------------------------------------------------------------
 
 
 def test_a_window_is_taken_scored_and_told_on_the_loop_s_thread() -> None:
@@ -523,131 +298,6 @@ def test_a_slot_is_not_idle_before_its_last_window_is_told() -> None:
     play(story)
 
 
-# -- failures ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mark", [POISON, HOLE], ids=["raises", "NaN"])
-def test_a_row_that_fails_fails_alone(mark: float) -> None:
-    async def story(bench: Bench) -> None:
-        await bench.hold()
-        pairs = [bench.slot() for _ in range(4)]
-        offered = [window(mark if n == 2 else n / 10) for n in range(4)]
-        for (_, slot), own in zip(pairs, offered, strict=True):
-            slot.offer(own)
-        bench.backend.open.set()
-        await all_idle([slot for _, slot in pairs])
-        assert [len(ear.scored_) for ear, _ in pairs] == [1, 1, 0, 1]
-        assert pairs[2][0].failed_ == [(offered[2], "inference_failed")]
-        assert all(not ear.failed_ for n, (ear, _) in enumerate(pairs) if n != 2)
-        assert np.isfinite(pairs[3][0].scored_[0].logits).all()
-        assert (bench.reports[-1].size, bench.reports[-1].failed) == (4, 1)
-        assert bench.batcher.trouble is None
-        assert {size for size, _ in bench.backend.shapes} <= {1, 2, 5}
-
-    play(story)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda logits: logits[:-1],
-        lambda logits: logits[:0],
-        lambda logits: logits.mean(axis=1),
-        lambda logits: logits[0, 0, 0],
-    ],
-    ids=["a row short", "no rows", "utterance logits", "a number"],
-)
-def test_an_answer_of_the_wrong_shape_is_a_failure(answer) -> None:
-    """Logits of a whole utterance instead of its frames, handed on, broke the channel."""
-
-    async def story(bench: Bench) -> None:
-        await bench.hold()
-        pairs = [bench.slot() for _ in range(5)]
-        for _, slot in pairs:
-            slot.offer(window())
-        bench.backend.answer = answer
-        bench.backend.open.set()
-        await all_idle([slot for _, slot in pairs])
-        assert [[reason for _, reason in ear.failed_] for ear, _ in pairs] == [
-            ["inference_failed"]
-        ] * 5
-
-    play(story)
-
-
-def test_three_batches_that_fail_are_trouble_until_one_succeeds() -> None:
-    async def story(bench: Bench) -> None:
-        ear, slot = bench.slot()
-
-        async def once() -> str | None:
-            slot.offer(window())
-            assert await slot.idle(20)
-            return bench.batcher.trouble
-
-        bench.backend.broken = True
-        assert await once() is None
-        assert await once() is None
-        assert await once() == "the last 3 batches failed"
-        assert [reason for _, reason in ear.failed_] == ["inference_failed"] * 3
-        bench.backend.broken = False
-        assert await once() is None
-        assert len(ear.scored_) == 1
-
-    play(story)
-
-
-def test_a_batch_that_hangs_is_given_up_and_its_late_answer_thrown_away() -> None:
-    async def story(bench: Bench) -> None:
-        ear, slot = await bench.hold()
-        bench.batcher.watch()
-        assert ear.failed_ == []
-        assert bench.batcher.trouble is None
-        await until(lambda: bench.batcher.busy_s() > 0.05)
-        for _ in range(3):
-            bench.batcher.watch()
-        assert [reason for _, reason in ear.failed_] == ["inference_timeout"]
-        assert await slot.idle(1)
-        trouble = bench.batcher.trouble
-        assert trouble is not None
-        assert "not answered" in trouble
-        next_, other = bench.slot()
-        other.offer(window())
-        bench.backend.open.set()
-        assert await other.idle(5)
-        assert ear.scored_ == []
-        assert len(ear.failed_) == 1
-        assert len(next_.scored_) == 1
-        assert bench.batcher.trouble is None
-        assert bench.batcher.busy_s() == 0
-
-    play(story, hang_s=0.05)
-
-
-def test_a_listener_that_breaks_does_not_hurt_the_others_of_its_batch() -> None:
-    """One bad call never hurts another: an error while one stream takes its scores left all after
-    it in the batch without theirs, waiting for ever."""
-
-    class Broken(Ear):
-        def scored(self, scores: FrameScores, waited_s: float) -> None:
-            raise RuntimeError("this call is broken")
-
-    async def story(bench: Bench) -> None:
-        noticed: list[object] = []
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: noticed.append(context["message"]))
-        await bench.hold()
-        slots = [bench.batcher.slot(Broken())]
-        ear, good = bench.slot()
-        for slot in (*slots, good):
-            slot.offer(window())
-        bench.backend.open.set()
-        assert await good.idle(0.5)
-        assert len(ear.scored_) == 1
-        assert await slots[0].idle(0.5)
-
-    play(story)
-
-
 def test_many_streams_at_once_all_get_exactly_what_they_asked_for() -> None:
     """The model is held until all twenty wait: else a busy machine may bring them one by one, and
     then there is nothing to batch."""
@@ -674,16 +324,6 @@ def test_many_streams_at_once_all_get_exactly_what_they_asked_for() -> None:
         held = 1
         assert sum(report.size for report in bench.reports) == held + 120
         assert len(bench.reports) < held + 120
-
-    play(story)
-
-
-def test_waiting_for_a_slot_ends_at_its_limit() -> None:
-    async def story(bench: Bench) -> None:
-        _, slot = await bench.hold()
-        checks: list[Awaitable[bool]] = [slot.idle(0.02), slot.idle(0)]
-        assert not any([await check for check in checks])
-        assert await slot.free(0)
 
     play(story)
 

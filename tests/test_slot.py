@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
 from stream.slot import _within
+from tests.batching import (
+    Bench,
+    play,
+)
 
 
 @pytest.mark.parametrize("ticks", range(4))
@@ -36,3 +41,13 @@ def test_waits_no_longer_than_it_may() -> None:
         return never, await _within(turn, 0.01)
 
     assert asyncio.run(wait()) == (False, True)
+
+
+def test_waiting_for_a_slot_ends_at_its_limit() -> None:
+    async def story(bench: Bench) -> None:
+        _, slot = await bench.hold()
+        checks: list[Awaitable[bool]] = [slot.idle(0.02), slot.idle(0)]
+        assert not any([await check for check in checks])
+        assert await slot.free(0)
+
+    play(story)

@@ -1,0 +1,83 @@
+"""What is published on MQTT is what the contract says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import orjson
+import pytest
+from jsonschema.exceptions import ValidationError
+
+from stream.backends.base import LABELS
+from stream.events import Voice, seal
+from stream.live import LiveStream
+from stream.sinks.topics import Message, StreamNames, Topics, Utterances
+from stream.types import (
+    Event,
+    ModelInfo,
+    Quality,
+    Score,
+    Segment,
+    SpeechStart,
+)
+from tests.contract import document, messages, resolve, validator
+
+MODEL = ModelInfo("m", "1", LABELS, 320, (48_000,), (1,), 1.0, "Apache-2.0", "cpu")
+SHARES = dict.fromkeys(LABELS, 0.1)
+
+
+def publications() -> Iterator[tuple[str, Message]]:
+    """Operation and message of everything that a node may publish."""
+    live = LiveStream("call 1", "ses_x", ("customer", "agent"), (0,), ("queue:a",), 1.7e9)
+    names = StreamNames(b"key")
+    topics = Topics("emotide", "n1", names)
+    voice = Voice(live.roles, MODEL)
+    quality = Quality(-20.0, 0.0, None, "wide", 2.5)
+    rolling = {"10s": SHARES}
+    score = Score(0, 0, 0, 32_000, "interval", 0.8, SHARES, rolling, quality, ())
+    segment = Segment(0, 0, 0, 32_000, "speech_end", 1.0, SHARES, rolling, quality, ("noisy",))
+    silent = Segment(0, 0, 0, 32_000, "split", 0.0, {}, {}, quality, ())
+    events: list[Event] = [SpeechStart(0, 0, 0), score, segment, silent]
+    said = [
+        seal(voice.body(event, 5), n, "ses_x", live.stream_id, 1.7e9)
+        for n, event in enumerate(events)
+    ]
+    live.last[0] = said[1]
+    yield "mqtt_status", topics.status(True)
+    yield "mqtt_status", topics.status(False)
+    yield "mqtt_state", topics.state(live, 1.7e9)
+    yield "mqtt_score", topics.score(live, said[1].body)
+    yield "mqtt_segment", topics.segment(live, said[2].body)
+    yield "mqtt_segment", topics.segment(live, said[3].body)
+    yield "mqtt_summary", topics.summary("queue:a", [live], 1.7e9)
+    yield "mqtt_summary", topics.summary("queue:a", [], 1.7e9)
+    utterances = Utterances(live, names)
+    for event in said[:3]:
+        step = utterances.step(event.body)
+        assert step is not None
+        yield "mqtt_event", topics.change(*step)
+
+
+def check_publication(operation: str, message: Message) -> None:
+    wanted = document()["operations"][operation]
+    channel = resolve(wanted["channel"])
+    address = re.sub(r"\\{\w+\\}", r"[^/]+", re.escape(channel["address"]))
+    assert re.fullmatch(address, message.topic), message.topic
+    binding = wanted["bindings"]["mqtt"]
+    assert (binding["qos"], binding["retain"]) == (message.qos, message.retain), operation
+    assert binding.get("messageExpiryInterval") == message.expiry_s, operation
+    [(_, told)] = messages(operation)
+    assert resolve(told["headers"])["properties"]["schema"]["const"] == message.schema
+    assert told["bindings"]["mqtt"]["contentType"] == message.content_type
+    plain = message.content_type == "text/plain"
+    payload = message.payload.decode() if plain else orjson.loads(message.payload)
+    try:
+        validator(told["payload"]).validate(payload)
+    except ValidationError as error:
+        raise AssertionError(f"{operation} {error.json_path}: {error.message}") from None
+
+
+@pytest.mark.parametrize(("operation", "message"), [*publications()])
+def test_mqtt_is_as_documented(operation: str, message: Message) -> None:
+    check_publication(operation, message)
