@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 APT := $(if $(filter 0,$(shell id -u)),,sudo -n )DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help demo serve test lint types format bench clean system
+.PHONY: help demo serve test lint types format bench gpu clean system
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,17 @@ bench: $(VENV)/dev ## Print the tables of docs/performance.md, quickly
 	$(BIN)/python -m bench.ingest --quick
 	$(BIN)/python -m bench.capacity --quick
 
+gpu: .venv-gpu/ready ## Check and measure emotion2vec+ on an NVIDIA GPU (6 minutes; docs/gpu.md)
+	.venv-gpu/bin/python -m bench.gpu --out outputs/gpu
+
+.venv-gpu/ready:
+	@$(PYTHON) -m venv .venv-gpu
+	@echo "Installing PyTorch into .venv-gpu (some minutes) ..."
+	@.venv-gpu/bin/python -m pip --disable-pip-version-check install --quiet numpy pyyaml pytest '$(TORCH)'
+	@touch $@
+
 clean: ## Remove what was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-gpu build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -12,8 +12,8 @@ try:
     from stream.about import VERSION
     from stream.app import EXIT_CONFIG, EXIT_MODEL, App
     from stream.backends import select
-    from stream.backends.base import ModelRefused
-    from stream.config import Config, ConfigError
+    from stream.config import Config
+    from stream.errors import ConfigError, ModelRefused
     from stream.toml import load, to_toml
 except ModuleNotFoundError as error:
     print(

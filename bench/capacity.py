@@ -20,8 +20,9 @@ from typing import Any, get_args
 
 from bench.load import WARM_UP_S, Listener, Load, cast
 from bench.process import Cpu, Server, spread
-from bench.report import arguments, as_json, machine, percentile, say, table
+from bench.report import arguments, as_json, machine, percentile, say
 from bench.speech import Wire, frames, recordings
+from bench.tables import table
 from stream.types import Encoding
 
 TARGET_MS = 500

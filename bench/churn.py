@@ -21,8 +21,9 @@ import numpy as np
 
 from bench.load import Load, Producer, cast
 from bench.process import Server
-from bench.report import arguments, as_json, machine, say, table
+from bench.report import arguments, as_json, machine, say
 from bench.speech import Wire, frames, recordings
+from bench.tables import table
 
 VANISH_EVERY = 7
 SESSION_S = 3.0

@@ -23,7 +23,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from bench.report import arguments, as_json, machine, say, table
+from bench.report import arguments, as_json, machine, say
+from bench.tables import table
 from client.sources import blocks, probe
 from stream.backends.embedded import load
 from stream.denoise import Denoiser

@@ -9,8 +9,6 @@ slows all alike and the ratios stand; on a GPU it is wall time.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import os
 import subprocess
@@ -27,14 +25,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import random_models
 from stream.backends import emotion2vec
 from stream.backends.emotion2vec.locate import Files
 from stream.backends.emotion2vec.signals import buzzes
 from stream.types import SAMPLE_RATE
-from tests.backends import small_model
 
 ROOT = Path(__file__).resolve().parent.parent
-SHAPES = {"base": (768, 12), "large": (1024, 16)}
+SHAPES = ("base", "large")
 Windows = NDArray[np.float32]
 Engine = Callable[[Windows], object]
 
@@ -42,14 +40,14 @@ Engine = Callable[[Windows], object]
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="base only, fewer runs")
-    parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=SHAPES)
     parser.add_argument("--runs", type=int, help="rounds of the race (default: 3, quick 2)")
     options = parser.parse_args()
     names = ["base"] if options.quick else options.models
     runs = options.runs or (2 if options.quick else 3)
     with tempfile.TemporaryDirectory(prefix="emotide-bench-") as folder:
         for name in names:
-            model = _build(Path(folder) / name, *SHAPES[name])
+            model = _build(Path(folder) / name, name)
             print(f"\n## {name}\n", flush=True)
             _print_table(_speed(model, runs, options.quick))
             _print_table(_agreement(model, 8 if options.quick else 32))
@@ -177,6 +175,7 @@ infer = lambda audio: model.generate(audio[0])
 """,
     **{
         runtime: f"""
+from bench import random_models
 from stream.backends import emotion2vec
 from stream.backends.emotion2vec.signals import buzzes
 infer = emotion2vec.load(sys.argv[1], "cpu", runtime={runtime!r}).infer
@@ -246,16 +245,13 @@ def _probe(model: Path, load: str) -> list[float]:
 # -- what is measured ----------------------------------------------------------------------------
 
 
-def _build(directory: Path, dim: int, heads: int) -> Path:
+def _build(directory: Path, name: str) -> Path:
     """A model of full size; its checkpoint holds three copies of the weights, as published."""
     import torch
 
     from stream.backends.emotion2vec import exported, quantized
 
-    config = small_model.full_size(dim, heads)
-    with contextlib.redirect_stdout(io.StringIO()):  # what FunASR says when it is imported
-        small_model.build(directory, published=True, config=config)
-    path = directory / "model.pt"
+    path = random_models.build(directory, name) / "model.pt"
     stored: dict[str, Any] = torch.load(path, weights_only=True)
     moments = [torch.zeros_like(weight) for weight in stored["model"].values()] * 2
     # Copies of their own, or torch would store a shared tensor once.

@@ -20,9 +20,10 @@ from websockets.exceptions import ConnectionClosed
 
 from bench.load import Producer, subscribe
 from bench.process import Cpu, Server, spread
-from bench.report import arguments, as_json, machine, percentile, say, table
+from bench.report import arguments, as_json, machine, percentile, say
 from bench.speech import Wire
 from bench.stand_ins import NULL
+from bench.tables import table
 
 DELIVERIES_PER_S = 4_000
 MOST_PER_S = 100

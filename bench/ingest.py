@@ -19,9 +19,10 @@ from typing import Any
 
 from bench.load import WARM_UP_S, Load, cast
 from bench.process import Cpu, Server
-from bench.report import arguments, as_json, machine, say, table
+from bench.report import arguments, as_json, machine, say
 from bench.speech import Wire, frames, recordings
 from bench.stand_ins import NULL, NullBackend, null_backend
+from bench.tables import table
 from stream.batcher import Batcher
 from stream.codecs import Decoder
 from stream.config import Config

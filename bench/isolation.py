@@ -34,8 +34,9 @@ from websockets.frames import Frame, Opcode
 
 from bench.load import WARM_UP_S, Listener, Load, Producer, cast
 from bench.process import Server
-from bench.report import arguments, as_json, machine, percentile, say, table
+from bench.report import arguments, as_json, machine, percentile, say
 from bench.speech import Wire, frames, recordings
+from bench.tables import table
 
 SETTLE_S = 2.0
 PING_EVERY_S = 0.1

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.report import arguments, as_json, machine, say, table
+from bench.report import arguments, as_json, machine, say
 from bench.sounds import (
     Noises,
     Pcm16,
@@ -23,6 +23,7 @@ from bench.sounds import (
     telephone,
 )
 from bench.stand_ins import NullBackend
+from bench.tables import table
 from stream.backends import select
 from stream.backends.base import Backend
 from stream.config import Config

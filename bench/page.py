@@ -32,7 +32,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from bench.report import arguments, as_json, machine, say, table
+from bench.report import arguments, as_json, machine, say
+from bench.tables import table
 from stream.audit import AuditLog
 from stream.backends.base import LABELS
 from stream.config import Config

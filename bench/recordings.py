@@ -17,8 +17,9 @@ import av
 import numpy as np
 
 from bench.process import Cpu, Server
-from bench.report import arguments, as_json, machine, say, table
+from bench.report import arguments, as_json, machine, say
 from bench.speech import CLIPS
+from bench.tables import table
 from client.link import Server as Address
 from client.recordings import Remote
 from client.sources import blocks, probe

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,26 +19,6 @@ JSON = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEY
 
 def percentile(values: Sequence[float], share: float) -> float:
     return float(np.percentile(values, share)) if values else float("nan")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Aligned text that is Markdown as well; figures to the right."""
-    cells = [[_shown(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    first, *rest = widths
-    lines = [list(head), ["-" * first, *("-" * (w - 1) + ":" for w in rest)], *cells]
-    return "\n".join(
-        f"| {line[0]:<{first}} | "
-        + " | ".join(f"{text:>{w}}" for text, w in zip(line[1:], rest, strict=True))
-        + " |"
-        for line in lines
-    )
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, float):
-        return "-" if value != value else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
-    return str(value)
 
 
 def arguments(doc: str, examples: str) -> argparse.ArgumentParser:

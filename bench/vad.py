@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.report import arguments, as_json, machine, say, table
+from bench.report import arguments, as_json, machine, say
 from bench.sounds import (
     NOISES,
     Noises,
@@ -23,6 +23,7 @@ from bench.sounds import (
     rows,
     telephone,
 )
+from bench.tables import table
 from stream.quality import frame_power
 from stream.types import FRAME, SAMPLE_RATE
 from stream.vad import DETECTORS, Segmenter, VadSettings

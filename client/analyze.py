@@ -37,7 +37,7 @@ from client.link import DEFAULT_URL
 from client.outcomes import Row, summary, tell
 from client.recordings import Analyst, Done, Local, Remote, Unusable, local_config
 from client.retry import Refused, Unreachable
-from stream.backends.base import ModelRefused
+from stream.errors import ModelRefused
 from stream.messages import FileOptions
 
 _KINDS = """

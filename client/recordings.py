@@ -21,10 +21,10 @@ from websockets.exceptions import ConnectionClosed
 from client.link import Server
 from client.retry import Broken, NoServer, Refused, Unreachable
 from stream.backends import select
-from stream.backends.base import ModelRefused
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.disk import Disk, disk_trouble
+from stream.errors import ModelRefused
 from stream.messages import FileOptions
 from stream.metrics import Metrics
 from stream.notes import Note

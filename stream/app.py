@@ -18,13 +18,14 @@ from websockets.typing import Subprotocol
 from stream.about import VERSION, info
 from stream.audit import AuditLog
 from stream.auth import Doorkeeper, Key
-from stream.backends.base import Backend, ModelRefused
+from stream.backends.base import Backend
 from stream.batcher import Batcher
-from stream.config import Config, ConfigError
+from stream.config import Config
 from stream.connection import Connection
 from stream.disk import Disk
 from stream.downloads import Downloads
 from stream.entrance import Entrance, local, tls_context
+from stream.errors import ConfigError, ModelRefused
 from stream.events import Body
 from stream.http import Pages
 from stream.hub import Hub

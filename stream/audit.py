@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from stream.config import ConfigError
+from stream.errors import ConfigError
 from stream.events import timestamp
 
 log = logging.getLogger(__name__)

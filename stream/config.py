@@ -20,10 +20,6 @@ from stream.windows import WindowSettings
 FRAME_MS = 20
 
 
-class ConfigError(Exception):
-    """A configuration that cannot be used; the message names file, key and remedy."""
-
-
 class Section(BaseModel):
     """One table of the file; an unknown key is refused by name."""
 

@@ -13,9 +13,10 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from stream.auth import TICKET_S, Doorkeeper, Scope, TurnedAway
-from stream.config import ConfigError, ServerConfig
+from stream.config import ServerConfig
 from stream.connection import Connection
 from stream.downloads import RESULTS, Downloads
+from stream.errors import ConfigError
 from stream.http import Pages, answer, known_host, refuse, same_origin, unauthorized
 from stream.metrics import Metrics
 from stream.protocol import Query

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends.base import Backend, Embedder
-from stream.config import ConfigError
+from stream.backends.base import Backend, Embedder, Staging
+from stream.errors import ConfigError
 from stream.types import Features, Logits, to_ms
 
 log = logging.getLogger(__name__)
@@ -57,17 +57,26 @@ class Inference:
             )
 
     def warm_up(self, lengths: Sequence[int]) -> Iterator[WarmUp]:
-        """Run every (length, batch size) once, telling before each which it is.
+        """Run every (length, batch size) once; yield each shape before it is run.
 
-        The largest come first: memory is claimed once and the first call is not slow. Raises
-        `RuntimeError` for logits of a wrong shape or not finite.
+        The largest shapes run first, so that memory is claimed once. A batch size that does not
+        fit the device's memory is not used. Raises `RuntimeError` for logits of a wrong shape or
+        not finite, and MemoryError if a single window does not fit.
         """
         shapes = [(n, size) for n in sorted(lengths)[::-1] for size in self.sizes[::-1]]
         noise = np.random.default_rng(1).standard_normal(max(lengths)).astype(np.float32) * 0.05
         self._noise = noise[: min(lengths)]
         for done, (length, size) in enumerate(shapes):
             yield WarmUp(f"{size} x {to_ms(length) / 1000:g} s", done, len(shapes))
-            logits = self._backend.infer(np.repeat(noise[None, :length], size, axis=0))
+            if size not in self.sizes:
+                continue
+            try:
+                logits = self._backend.infer(self._batch([noise[:length]], size))
+            except MemoryError:
+                if size == 1:
+                    raise
+                self._limit(size)
+                continue
             expected = (size, logits.shape[1], len(self.info.labels)) if logits.ndim == 3 else ()
             if logits.shape != expected or not np.isfinite(logits).all():
                 raise RuntimeError(
@@ -83,17 +92,44 @@ class Inference:
         return waiting if waiting >= FILLED * up else down
 
     def infer(self, audio: Sequence[NDArray[np.float32]], embed: bool) -> list[Result | None]:
-        """Logits per row, with features if `embed`; None for a row that fails by itself.
+        """Return logits per row, with features if `embed`; None for a row that fails alone.
 
-        A batch that fails is tried row by row.
+        A batch that fails is halved until the rows that fail are alone, so the others are scored.
         """
         try:
-            logits, features = self._call(audio, embed)
+            return self._call(audio, embed)
+        except MemoryError:
+            self._limit(len(audio))
         except Exception:
-            log.exception("a batch failed", extra={"size": len(audio)})
-            return [None] if len(audio) == 1 else [self.infer([row], embed)[0] for row in audio]
-        rows = zip(logits, features, strict=True)
-        return [(row, its) if np.isfinite(row).all() else None for row, its in rows]
+            log.exception("batch failed", extra={"size": len(audio)})
+        return self._halves(audio, embed)
+
+    def _halves(self, audio: Sequence[NDArray[np.float32]], embed: bool) -> list[Result | None]:
+        """Score both halves of a batch that failed; halve again what fails. Logs nothing more."""
+        if len(audio) == 1:
+            return [None]
+        results: list[Result | None] = []
+        middle = len(audio) // 2
+        for half in (audio[:middle], audio[middle:]):
+            scored: list[Result | None] | None = None
+            try:
+                scored = self._call(half, embed)
+            except MemoryError:
+                self._limit(len(half))
+            except Exception:
+                log.debug("half a batch failed", extra={"size": len(half)}, exc_info=True)
+            # Outside the handler: an error's traceback holds what the failed call allocated.
+            results += self._halves(half, embed) if scored is None else scored
+        return results
+
+    def _limit(self, size: int) -> None:
+        """Use no batches of `size` windows or more: the device has no memory for them."""
+        smaller = [n for n in self.sizes if n < size] or [1]
+        if smaller != self.sizes:
+            self.sizes = smaller
+            log.warning(
+                "out of memory: batches limited", extra={"failed": size, "max_batch": smaller[-1]}
+            )
 
     def well(self) -> bool:
         """Whether the model answers to noise that it answered to when it warmed up."""
@@ -102,12 +138,10 @@ class Inference:
     def close(self) -> None:
         self._backend.close()
 
-    def _call(
-        self, audio: Sequence[NDArray[np.float32]], embed: bool
-    ) -> tuple[Logits, Sequence[Features | None]]:
+    def _call(self, audio: Sequence[NDArray[np.float32]], embed: bool) -> list[Result | None]:
         rows = len(audio)
         size = next((n for n in self.sizes if n >= rows), rows)
-        batch = np.stack([*audio, *([audio[0]] * (size - rows))])
+        batch = self._batch(audio, size)
         features: Sequence[Features | None] = [None] * rows
         if embed and isinstance(self._backend, Embedder):
             logits, embedded = self._backend.embed(batch)
@@ -116,7 +150,20 @@ class Inference:
         else:
             logits = self._backend.infer(batch)
         self._expect("logits", logits, (size, logits.shape[1], len(self.info.labels)))
-        return logits[:rows], features
+        found = zip(logits[:rows], features, strict=True)
+        return [(row, its) if np.isfinite(row).all() else None for row, its in found]
+
+    def _batch(self, audio: Sequence[NDArray[np.float32]], size: int) -> NDArray[np.float32]:
+        """Stack `audio` into float32[size, samples], its first row repeated to fill it up."""
+        shape = (size, len(audio[0]))
+        if isinstance(self._backend, Staging):
+            batch = self._backend.staging(*shape)
+        else:
+            batch = np.empty(shape, np.float32)
+        for row, samples in zip(batch, audio, strict=False):
+            row[:] = samples
+        batch[len(audio) :] = audio[0]
+        return batch
 
     def _expect(self, name: str, got: NDArray[np.float32], shape: tuple[int, int, int]) -> None:
         if got.shape != shape:

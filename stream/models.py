@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from stream.backends import embedded, emotion2vec
-from stream.backends.base import ModelRefused
 from stream.backends.emotion2vec.locate import Files, fetch, locate
+from stream.errors import ModelRefused
 from stream.types import SAMPLE_RATE, Samples
 
 TOLERANCE = 1e-4

@@ -13,7 +13,8 @@ from typing import Any, get_args
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from stream.config import Config, ConfigError, Section
+from stream.config import Config, Section
+from stream.errors import ConfigError
 
 ENV_PREFIX = "EMOTIDE_"
 

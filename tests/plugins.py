@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends.base import Backend, ModelRefused
+from stream.backends.base import Backend
+from stream.errors import ModelRefused
 from stream.types import ModelInfo
 
 HOP = 320

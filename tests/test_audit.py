@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stream.audit import AuditLog
-from stream.config import ConfigError
+from stream.errors import ConfigError
 
 
 def lines(path: Path) -> list[dict[str, object]]:

@@ -18,7 +18,7 @@ from stream.auth import (
     TurnedAway,
     make_key,
 )
-from stream.config import ConfigError
+from stream.errors import ConfigError
 from stream.toml import load
 
 

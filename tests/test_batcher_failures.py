@@ -69,6 +69,66 @@ def test_an_answer_of_the_wrong_shape_is_a_failure(answer) -> None:
     play(story)
 
 
+def test_a_batch_without_memory_is_halved_and_later_batches_are_smaller(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A card that is shared has less memory than it had at the start. A batch of 32 that no longer
+    fits must not cost 32 windows, nor be tried again every time."""
+
+    async def story(bench: Bench) -> None:
+        await bench.hold()
+        pairs = [bench.slot() for _ in range(5)]
+        for _, slot in pairs:
+            slot.offer(window())
+        bench.backend.memory = 2
+        bench.backend.open.set()
+        await all_idle([slot for _, slot in pairs])
+        assert all(len(ear.scored_) == 1 and not ear.failed_ for ear, _ in pairs)
+        assert [size for size, _ in bench.backend.shapes] == [5, 2, 3, 1, 2]
+        assert bench.batcher.trouble is None
+        bench.forget()
+        for _, slot in pairs:
+            slot.offer(window())
+        await all_idle([slot for _, slot in pairs])
+        assert {size for size, _ in bench.backend.shapes} == {1, 2}
+        assert all(len(ear.scored_) == 2 for ear, _ in pairs)
+        warnings = [record for record in caplog.records if "out of memory" in record.message]
+        assert [record.__dict__["max_batch"] for record in warnings] == [2]
+
+    play(story)
+
+
+def test_a_window_that_finds_no_memory_at_all_is_lost_alone() -> None:
+    async def story(bench: Bench) -> None:
+        ear, slot = bench.slot()
+        bench.backend.memory = 0
+        slot.offer(window())
+        assert await slot.idle(20)
+        assert [reason for _, reason in ear.failed_] == ["inference_failed"]
+        bench.backend.memory = 5
+        slot.offer(window())
+        assert await slot.idle(20)
+        assert len(ear.scored_) == 1
+
+    play(story)
+
+
+def test_a_batch_that_raises_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.hold()
+        pairs = [bench.slot() for _ in range(5)]
+        for _, slot in pairs:
+            slot.offer(window())
+        bench.backend.broken = True
+        bench.backend.open.set()
+        await all_idle([slot for _, slot in pairs])
+        logged = [record for record in caplog.records if record.message == "batch failed"]
+        # Single rows are logged when the model is asked whether it is well.
+        assert [record.__dict__["size"] for record in logged if record.__dict__["size"] > 1] == [5]
+
+    play(story)
+
+
 def test_three_batches_that_fail_are_trouble_until_one_succeeds() -> None:
     async def story(bench: Bench) -> None:
         ear, slot = bench.slot()

@@ -50,6 +50,30 @@ def test_sizes_beyond_the_configured_batch_are_neither_warmed_nor_used() -> None
     play(story, max_batch=3)
 
 
+def test_sizes_that_do_not_fit_into_memory_are_not_used() -> None:
+    """A card with less memory than `model.max_batch` needs serves smaller batches."""
+
+    async def story() -> None:
+        bench = Bench()
+        bench.backend.memory = 2
+        await bench.batcher.start([SHORT, LONG])
+        assert bench.backend.shapes == [(5, LONG), (2, LONG), (1, LONG), (2, SHORT), (1, SHORT)]
+        assert bench.batcher.warm_up.share == 1.0
+        await bench.batcher.stop(5)
+
+    asyncio.run(story())
+
+
+def test_a_model_of_which_not_one_window_fits_does_not_start() -> None:
+    async def story() -> None:
+        bench = Bench()
+        bench.backend.memory = 0
+        with pytest.raises(MemoryError):
+            await bench.batcher.start([SHORT, LONG])
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("error", [FileNotFoundError("no model"), SystemExit(3), MemoryError()])
 def test_what_goes_wrong_while_loading_is_raised_by_start(error: BaseException) -> None:
     def load() -> Any:

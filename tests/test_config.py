@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stream.config import Config, ConfigError
+from stream.config import Config
+from stream.errors import ConfigError
 from stream.toml import load, to_toml
 from stream.types import FRAME
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stream import silero
-from stream.config import ConfigError
+from stream.errors import ConfigError
 from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.silero import DetectorRefused, SileroDetector
 from stream.toml import load

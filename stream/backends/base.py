@@ -1,4 +1,4 @@
-"""What the batcher asks of a model, and the errors with which a model is refused."""
+"""The interface between the batcher and a model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,6 @@ LABELS = (
 """The nine labels of emotion2vec+, in its order. A backend with fewer leaves the others out."""
 
 
-class ModelRefused(Exception):
-    """A model that must not run: missing, incomplete or not what it says. Names file and remedy."""
-
-
 class Backend(Protocol):
     """Frame-level emotion inference. Called from one thread only; holds no state of any stream."""
 
@@ -37,7 +33,8 @@ class Backend(Protocol):
         """Logits float32[batch, frames, labels] of windows float32[batch, samples] at 16 kHz.
 
         All rows have one length out of `info.lengths`. Rows never influence each other, and the
-        mean of a row's frame logits is its utterance logits.
+        mean of a row's frame logits is its utterance logits. Raises MemoryError if the device has
+        no memory for a batch of this size; the batcher then takes smaller ones.
         """
         ...
 
@@ -52,4 +49,16 @@ class Embedder(Backend, Protocol):
 
     def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What `infer` gives, and the features float32[batch, frames, dim] that it rests on."""
+        ...
+
+
+@runtime_checkable
+class Staging(Protocol):
+    """A backend that owns the memory from which it reads windows fastest (pinned, on a GPU)."""
+
+    def staging(self, rows: int, samples: int) -> NDArray[np.float32]:
+        """Return float32[rows, samples] to write windows into; `infer` takes it without a copy.
+
+        Its content is valid until the next call of `staging`.
+        """
         ...

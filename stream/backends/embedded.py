@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends.base import LABELS, Backend, ModelRefused
+from stream.backends.base import LABELS, Backend
+from stream.errors import ModelRefused
 from stream.types import ModelInfo
 
 SHIPPED = Path(__file__).parent / "models" / "embedded"

@@ -9,8 +9,9 @@ from importlib import import_module
 from pathlib import Path
 
 from stream.backends import emotion2vec
-from stream.backends.base import Backend, ModelRefused
+from stream.backends.base import Backend
 from stream.config import ModelConfig
+from stream.errors import ModelRefused
 
 BEST = "emotion2vec_plus_large"
 """What `auto` takes where a CUDA device carries it."""

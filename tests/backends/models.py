@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.backends import emotion2vec
-from stream.backends.emotion2vec import Emotion2vec, runners
+from stream.backends.emotion2vec import Emotion2vec, eager
 from stream.types import SAMPLE_RATE
 
 LENGTHS = (SAMPLE_RATE, 2 * SAMPLE_RATE, 3 * SAMPLE_RATE)
@@ -48,6 +48,6 @@ def features(loaded: Emotion2vec, audio: NDArray[np.float32]) -> Any:
 
 
 def network(loaded: Emotion2vec) -> Any:
-    assert isinstance(loaded.runner, runners.EagerRunner)
+    assert isinstance(loaded.runner, eager.EagerRunner)
     assert loaded.runner.scorer is not None
     return loaded.runner.scorer.network

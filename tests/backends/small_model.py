@@ -8,17 +8,27 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-NINE = (
-    "生气/angry",
-    "厌恶/disgusted",
-    "恐惧/fearful",
-    "开心/happy",
-    "中立/neutral",
-    "其他/other",
-    "难过/sad",
-    "吃惊/surprised",
-    "<unk>",
+from bench.random_models import (
+    CONFIG,
+    CONFIGURATION,
+    NINE,
+    SEED,
+    SPEC,
+    full_size,
+    write_config,
 )
+
+__all__ = [
+    "CONFIG",
+    "CONFIGURATION",
+    "FIVE",
+    "NINE",
+    "SPEC",
+    "build",
+    "full_size",
+    "write_config",
+]
+
 FIVE = (
     "生气/angry",
     "unuse_0",
@@ -31,81 +41,6 @@ FIVE = (
     "<unk>",
 )
 """The labels of the first published revisions, which scored five classes."""
-
-SEED = 7
-"""Not 0: FunASR seeds with 0, and a model of seed 0 hides that its weights were never loaded."""
-
-SPEC = "[(64, 10, 5)] + [(64, 3, 2)] * 4 + [(64,2,2)] + [(64,2,2)]"
-DIM = 64
-HEADS = 4
-
-CONFIG: dict[str, Any] = {
-    "model": "Emotion2vec",
-    "model_conf": {
-        "depth": 1,
-        "start_drop_path_rate": 0.0,
-        "end_drop_path_rate": 0.0,
-        "num_heads": HEADS,
-        "norm_eps": 1e-5,
-        "norm_affine": True,
-        "encoder_dropout": 0.1,
-        "post_mlp_drop": 0.1,
-        "attention_dropout": 0.1,
-        "activation_dropout": 0.0,
-        "dropout_input": 0.0,
-        "layerdrop": 0.0,
-        "embed_dim": DIM,
-        "mlp_ratio": 4.0,
-        "layer_norm_first": False,
-        "end_of_block_targets": False,
-        "clone_batch": 8,
-        "normalize": True,
-        "modalities": {
-            "audio": {
-                "type": "AUDIO",
-                "prenet_depth": 1,
-                "prenet_layerdrop": 0.0,
-                "prenet_dropout": 0.1,
-                "start_drop_path_rate": 0.0,
-                "end_drop_path_rate": 0.0,
-                "num_extra_tokens": 10,
-                "init_extra_token_zero": True,
-                "local_grad_mult": 1.0,
-                "use_alibi_encoder": True,
-                "alibi_scale": 1.0,
-                "learned_alibi": False,
-                "alibi_max_pos": None,
-                "learned_alibi_scale": True,
-                "learned_alibi_scale_per_head": True,
-                "learned_alibi_scale_per_layer": False,
-                "num_alibi_heads": HEADS,
-                "model_depth": 1,
-                "decoder": None,
-                "extractor_mode": "layer_norm",
-                "feature_encoder_spec": SPEC,
-                "conv_pos_width": 95,
-                "conv_pos_groups": 16,
-                "conv_pos_depth": 5,
-                "conv_pos_pre_ln": False,
-            }
-        },
-    },
-    "tokenizer": "CharTokenizer",
-    "tokenizer_conf": {"unk_symbol": "<unk>", "split_with_space": True},
-    "scope_map": ["d2v_model.", "none"],
-}
-
-CONFIGURATION = {
-    "framework": "pytorch",
-    "task": "emotion-recognition",
-    "pipeline": {"type": "funasr-pipeline"},
-    "model": {"type": "funasr"},
-    "file_path_metas": {
-        "init_param": "model.pt",
-        "tokenizer_conf": {"token_list": "tokens.txt"},
-        "config": "config.yaml",
-    },
-}
 
 
 def require() -> None:
@@ -121,16 +56,6 @@ def require() -> None:
             f"{error}: these tests need torch and funasr; run `make test`, or "
             "`pip install -e '.[emotion2vec,dev]'` first"
         ) from error
-
-
-def full_size(dim: int, heads: int) -> dict[str, Any]:
-    """The configuration of seed and base (768, 12) or large (1024, 16)."""
-    config = copy.deepcopy(CONFIG)
-    model, audio = config["model_conf"], config["model_conf"]["modalities"]["audio"]
-    model |= {"depth": 8, "embed_dim": dim, "num_heads": heads}
-    audio |= {"prenet_depth": 4, "model_depth": 8, "num_alibi_heads": heads}
-    audio["feature_encoder_spec"] = SPEC.replace("64", "512")
-    return config
 
 
 def build(
@@ -167,8 +92,3 @@ def build(
     write_config(directory, config)
     (directory / "configuration.json").write_text(json.dumps(CONFIGURATION), "utf-8")
     return directory
-
-
-def write_config(directory: Path, config: dict[str, Any]) -> None:
-    """Write config.yaml; JSON is YAML."""
-    (directory / "config.yaml").write_text(json.dumps(config), "utf-8")

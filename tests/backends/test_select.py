@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from stream.backends import emotion2vec, select
-from stream.backends.base import ModelRefused
 from stream.backends.emotion2vec import locate
+from stream.errors import ModelRefused
 
 choose: Any = select.choose
 """Untyped, because the stand-ins here return words instead of backends."""

@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from stream.backends.base import ModelRefused
 from stream.backends.emotion2vec import exported, quantized
 from stream.backends.emotion2vec.locate import EXPORT, INT8, Files, locate
 from stream.backends.emotion2vec.signals import buzzes
+from stream.errors import ModelRefused
 from stream.types import SAMPLE_RATE
 
 

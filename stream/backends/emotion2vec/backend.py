@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import os
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends.base import LABELS, ModelRefused
+from stream.backends.base import LABELS
 from stream.backends.emotion2vec.config import read_shape, read_tokens, used_labels
 from stream.backends.emotion2vec.locate import INSTALL, NAMES, Files, locate, missing_packages
+from stream.backends.emotion2vec.runner import Runner, make
+from stream.errors import ModelRefused
 from stream.types import FRAME, SAMPLE_RATE, ModelInfo
 
 LICENCE = "FunASR Model License (weights), MIT (code)"
 LENGTHS = (SAMPLE_RATE, 2 * SAMPLE_RATE, 3 * SAMPLE_RATE)
-BATCH_SIZES = {"cuda": (1, 2, 4, 8, 16, 32), "cpu": (1,)}
+BATCH_SIZES = {"cuda": (1, 2, 4, 8, 16, 32, 64, 128), "cpu": (1,)}
 """A CPU takes as long per window whatever the batch, so there a window is told when it is done and
 the next is the newest of its stream: with 8 streams half the lag of batches of 4."""
-MOST_ROWS = 32
+MOST_ROWS = 128
 
 Runtime = Literal["auto", "torch", "onnx"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
-
-
-class Runner(Protocol):
-    """What computes: windows float32[batch, samples] → logits float32[batch, frames, labels]."""
-
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]: ...
-
-    def embed(
-        self, batch: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
-
-    def close(self) -> None: ...
 
 
 class Emotion2vec:
@@ -42,6 +32,10 @@ class Emotion2vec:
     def __init__(self, runner: Runner, info: ModelInfo) -> None:
         self.info = info
         self.runner = runner
+
+    def staging(self, rows: int, samples: int) -> NDArray[np.float32]:
+        """Return memory float32[rows, samples] from which `infer` reads fastest."""
+        return self.runner.staging(rows, samples)
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32[batch, frames, labels] of windows float32[batch, samples] at 16 kHz.
@@ -116,10 +110,10 @@ def load(
 
     shape, tokens = read_shape(files.config), read_tokens(files.tokens)
     labels = used_labels(files.tokens, tokens)
-    from stream.backends.emotion2vec import checkpoint, runners
+    from stream.backends.emotion2vec import checkpoint
 
     network = checkpoint.load_network(files.weights, shape, len(tokens))
-    runner = runners.make(network, list(labels), place, precision, threads)
+    runner = make(network, list(labels), place, precision, threads)
     info = _info(name_or_dir, files, tuple(labels.values()), shape.dim, place, why)
     return Emotion2vec(runner, info)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from stream.backends.base import ModelRefused
 from stream.backends.emotion2vec.config import Shape
 from stream.backends.emotion2vec.model import Network
+from stream.errors import ModelRefused
 
 _PORTION = 64 << 20
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stream.backends.base import ModelRefused
+from stream.errors import ModelRefused
 from stream.types import FRAME
 
 Conv = tuple[int, int, int]

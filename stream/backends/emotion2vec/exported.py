@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends.base import ModelRefused
 from stream.backends.emotion2vec.config import read_shape, read_tokens, used_labels
 from stream.backends.emotion2vec.locate import Files
+from stream.errors import ModelRefused
 
 OPSET = 17
 """The first with LayerNormalization as one operator."""
@@ -54,6 +54,9 @@ class ExportedRunner:
                 f"{path} was exported from checkpoint {of}, beside it lies {revision}: {_AGAIN}"
             )
 
+    def staging(self, rows: int, samples: int) -> NDArray[np.float32]:
+        return np.empty((rows, samples), np.float32)
+
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.concatenate([self._row(row, "logits")[0] for row in batch])
 
@@ -89,7 +92,7 @@ def export(directory: Path, out: Path | None = None) -> Path:
         raise ModelRefused("exporting needs the package onnx: pip install onnx") from error
     import torch
 
-    from stream.backends.emotion2vec import checkpoint, runners
+    from stream.backends.emotion2vec import checkpoint, eager
 
     files = Files.of(directory)
     tokens = read_tokens(files.tokens)
@@ -101,7 +104,7 @@ def export(directory: Path, out: Path | None = None) -> Path:
         # warns of the lengths and sizes that are Python numbers here; the tests hold them exact.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            runners.Scorer(network, list(labels)).eval(),
+            eager.Scorer(network, list(labels)).eval(),
             (torch.zeros(2, 32_000),),
             buffer,
             input_names=["audio"],

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from stream.backends.base import ModelRefused
+from stream.errors import ModelRefused
 
 NAMES = ("emotion2vec_plus_seed", "emotion2vec_plus_base", "emotion2vec_plus_large")
 """Models that are found in the caches of ModelScope and Hugging Face, or fetched from there."""

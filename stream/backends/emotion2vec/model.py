@@ -21,6 +21,9 @@ from stream.backends.emotion2vec.config import Conv, Shape
 WAVE_EPS = 1e-5
 """Added to the variance of a waveform: below about -40 dBFS a window is not fully levelled."""
 
+BIAS_ALIGNMENT = 8
+"""Elements; what torch's memory-efficient attention asks of the strides of a bias."""
+
 
 class Network(nn.Module):
     """Waveform float32[batch, samples] at 16 kHz → logits float32[batch, frames, labels].
@@ -73,11 +76,22 @@ class Network(nn.Module):
         x = x + positions
         # The extra tokens stand before the frames; they attend and are attended to from no
         # distance at all, and the norm of the context encoder comes after they are put there.
-        bias = F.pad(self.alibi(x.shape[1]), (self.extra_tokens.shape[1], 0) * 2).to(x.dtype)
+        bias = self.bias(x.shape[1], x.dtype)
         x = self.norm(torch.cat([self.extra_tokens.expand(x.shape[0], -1, -1), x], dim=1))
         for block in self.blocks:
             x = block(x, bias)
         return x[:, self.extra_tokens.shape[1] :]
+
+    def bias(self, frames: int, dtype: torch.dtype) -> Tensor:
+        """Attention bias [1, heads, time, time] over extra tokens and frames; tokens have none.
+
+        Rows lie at multiples of `BIAS_ALIGNMENT` elements in memory: CUDA's memory-efficient
+        attention copies a bias that does not, once per block.
+        """
+        extra = self.extra_tokens.shape[1]
+        filler = -(frames + extra) % BIAS_ALIGNMENT
+        padded = F.pad(self.alibi(frames).to(dtype), (extra, filler, extra, 0))
+        return padded[..., : frames + extra]
 
     def alibi(self, frames: int) -> Tensor:
         """-distance · slope · learned scale, [1, heads, frames, frames]; scales below 0 count 0."""
@@ -86,13 +100,15 @@ class Network(nn.Module):
         return -distance * self.slopes * self.alibi_scale[0].float().clamp(min=0)
 
     def cast(self, dtype: torch.dtype) -> Network:
-        """Compute in `dtype`, but for the waveform's own layer, the positions' bias and the head.
+        """Compute in `dtype`, but for the product with the waveform, ALiBi's scale and the head.
 
         Eight bits of mantissa are enough for frames and too few for a waveform.
         """
         frames = (self.front_norm, self.front_proj, self.positions, self.norm, self.blocks)
         for module in (*self.frontend[1:], *frames):
             module.to(dtype)
+        # The waveform's own layer has the largest output: only its product stays in float32.
+        self.frontend[0].norm.to(dtype)
         self.extra_tokens.data = self.extra_tokens.data.to(dtype)
         return self
 
@@ -108,7 +124,8 @@ class FrontLayer(nn.Module):
 
     The convolution is a sum of matrix products: of a kernel of width 3 and stride 2, two taps read
     frames that lie side by side in memory and so are one product, the third is another. That needs
-    neither the transpositions around the norm nor an unfolded copy of the input.
+    neither the transpositions around the norm nor an unfolded copy of the input. The waveform has
+    one channel, so there the unfolded copy is small beside the output, and one product does.
     """
 
     def __init__(self, inputs: int, conv: Conv) -> None:
@@ -124,16 +141,24 @@ class FrontLayer(nn.Module):
         taps = self.weight.permute(2, 1, 0)
         frames = (time - self.width) // self.stride + 1
         whole = self.width // self.stride * self.stride
-        products = [
+        views = [
             x[:, tap : tap + frames * self.stride].reshape(batch, frames, self.stride * inputs)
-            @ taps[tap : tap + self.stride].reshape(self.stride * inputs, -1)
             for tap in range(0, whole, self.stride)
         ]
-        products += [
-            x[:, tap : tap + (frames - 1) * self.stride + 1 : self.stride] @ taps[tap]
+        views += [
+            x[:, tap : tap + (frames - 1) * self.stride + 1 : self.stride]
             for tap in range(whole, self.width)
         ]
-        return F.gelu(self.norm(sum(products[1:], start=products[0])))
+        kernel = taps.reshape(self.width * inputs, -1)
+        if inputs == 1:
+            product = torch.cat(views, dim=-1) @ kernel
+            return F.gelu(self.norm(product.to(self.norm.weight.dtype)))
+        first, *others = zip(views, kernel.split([view.shape[-1] for view in views]), strict=True)
+        y = first[0] @ first[1]
+        for view, part in others:
+            # Adds up inside the product: a sum of its own would read and write all of `y` again.
+            y = y.baddbmm_(view, part.expand(batch, -1, -1))
+        return F.gelu(self.norm(y))
 
 
 class PositionLayer(nn.Module):

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends.base import ModelRefused
 from stream.backends.emotion2vec.exported import ExportedRunner
 from stream.backends.emotion2vec.locate import Files
+from stream.errors import ModelRefused
 
 INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """Processor flags with which a product of int8 is one instruction (x86 VNNI and AMX, Arm dot)."""

@@ -1,0 +1,49 @@
+"""torch.compile of the same network, in case it comes up in time."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from bench.gpu.part import Context
+from bench.gpu.throughput import load, measure
+from stream.backends.emotion2vec.backend import LENGTHS
+
+TABLE = "Attention kernels and torch.compile"
+
+
+def run(context: Context) -> None:
+    """Emit the rate of the attention kernels, then of a compiled network, at one shape."""
+    batch = 1 if context.on_cpu else 32
+    if not context.on_cpu:
+        from torch.nn.attention import SDPBackend
+
+        for kernel in (
+            SDPBackend.EFFICIENT_ATTENTION,
+            SDPBackend.CUDNN_ATTENTION,
+            SDPBackend.MATH,
+        ):
+            loaded = load(context)
+            loaded.runner.attention = [kernel]  # type: ignore[attr-defined]
+            try:
+                found = measure(context, loaded, batch, LENGTHS[-1])
+                context.emit(TABLE, what=f"attention: {kernel.name}", **found)
+            except RuntimeError as error:
+                line = str(error).splitlines()[0]
+                context.emit(TABLE, what=f"attention: {kernel.name}: {line:.80}")
+            loaded.close()
+    loaded = load(context)
+    runner = loaded.runner
+    begin = time.monotonic()
+    runner.scorer = torch.compile(runner.scorer, dynamic=False)  # type: ignore[attr-defined]
+    try:
+        measure(context, loaded, batch, LENGTHS[-1])
+    except Exception as error:  # a missing compiler, or what this torch cannot compile
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        context.emit(TABLE, what=f"torch.compile failed: {line:.80}")
+        return
+    ready = round(time.monotonic() - begin, 1)
+    found = measure(context, loaded, batch, LENGTHS[-1])
+    context.emit(TABLE, what=f"torch.compile, ready after {ready} s", **found)
+    loaded.close()

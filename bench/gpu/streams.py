@@ -1,0 +1,154 @@
+"""How many live streams one device carries: the real scheduler, synthetic streams, no sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bench.gpu.part import Context
+from bench.gpu.throughput import load
+from stream.backends.emotion2vec.backend import LENGTHS
+from stream.backends.emotion2vec.signals import buzzes
+from stream.batcher import Batcher, BatchReport
+from stream.slot import Slot
+from stream.types import FrameScores, GapReason, Quality, Samples, Window
+
+TABLE = "Live streams, hop 1 s, window 3 s"
+FIRST = "First windows after ready"
+LIMIT_S = 0.3
+"""p95 from the moment a window is due to its score."""
+
+HOP_S = 1.0
+ROUND_S = {"cuda": 4.0, "cpu": 2.5}
+START = {"cuda": 256, "cpu": 8}
+MOST = 16_384
+QUALITY = Quality(-20.0, 0.0, None, None, 1.0)
+
+
+@dataclass(slots=True)
+class Stream:
+    """One caller who never pauses; counts what becomes of its windows."""
+
+    waited: list[float] = field(default_factory=list)
+    lost: int = 0
+
+    def taken(self, window: Window) -> None:
+        pass
+
+    def scored(self, scores: FrameScores, waited_s: float) -> None:
+        self.waited.append(waited_s)
+
+    def failed(self, window: Window, reason: GapReason) -> None:
+        self.lost += 1
+
+
+def run(context: Context) -> None:
+    """Double the streams while p95 stays under the limit, then search between the last two."""
+    asyncio.run(_run(context))
+
+
+async def _run(context: Context) -> None:
+    batches: list[BatchReport] = []
+    batcher = Batcher(
+        lambda: load(context),
+        max_batch=128,
+        max_wait_s=0.005,
+        hang_timeout_s=30.0,
+        report=batches.append,
+    )
+    begin = time.monotonic()
+    await batcher.start(LENGTHS)
+    context.emit(FIRST, what="load and warm-up, s", value=round(time.monotonic() - begin, 2))
+    audio = list(buzzes(16, LENGTHS[-1]))
+    await _first(context, batcher, audio)
+    carried, over, streams = 0, 0, START[context.kind]
+    while context.left() > ROUND_S[context.kind] + 3 and streams <= MOST:
+        batches.clear()
+        p95 = await _round(context, batcher, audio, streams, ROUND_S[context.kind], batches)
+        if p95 <= LIMIT_S:
+            carried = streams
+            streams = streams * 2 if not over else (streams + over) // 2
+        else:
+            over = streams
+            streams = (carried + streams) // 2
+        if over and over - carried <= max(1, over // 10):
+            break
+    note = "more were not tried" if not over else f"{over} did not"
+    context.emit(FIRST, what=f"streams with p95 under {LIMIT_S * 1e3:g} ms ({note})", value=carried)
+    await batcher.stop(10)
+
+
+async def _first(context: Context, batcher: Batcher, audio: Sequence[Samples]) -> None:
+    """Time ten windows one by one: the first must not pay for what the warm-up left out."""
+    stream = Stream()
+    slot = batcher.slot(stream)
+    for position in range(10):
+        slot.offer(_window(audio[0], position))
+        await slot.idle(30)
+    first, tenth = stream.waited[0] * 1e3, stream.waited[9] * 1e3
+    context.emit(FIRST, what="first window, ms", value=round(first, 2))
+    context.emit(FIRST, what="tenth window, ms", value=round(tenth, 2))
+    context.emit(FIRST, what="first / tenth (at most 1.5)", value=round(first / tenth, 2))
+
+
+async def _round(
+    context: Context,
+    batcher: Batcher,
+    audio: Sequence[Samples],
+    streams: int,
+    seconds: float,
+    batches: list[BatchReport],
+) -> float:
+    """Run `streams` for some seconds, their windows due evenly over each hop; return the p95."""
+    listeners = [Stream() for _ in range(streams)]
+    slots = [batcher.slot(stream) for stream in listeners]
+    replaced = 0
+    cpu = time.process_time()
+    begin = time.monotonic()
+    for number in range(int(seconds / HOP_S * streams)):
+        due = begin + number * HOP_S / streams
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        slot, window = slots[number % streams], _window(audio[number % len(audio)], number)
+        replaced += slot.offer(window) is not None
+    elapsed = time.monotonic() - begin
+    await _settled(slots)
+    waited = [wait for stream in listeners for wait in stream.waited]
+    p50, p95, p99 = (float(np.percentile(waited, share)) for share in (50, 95, 99))
+    sizes = [report.size for report in batches]
+    context.emit(
+        TABLE,
+        streams=streams,
+        **{
+            "p50 ms": round(p50 * 1e3, 1),
+            "p95 ms": round(p95 * 1e3, 1),
+            "p99 ms": round(p99 * 1e3, 1),
+            "windows/s": round(len(waited) / elapsed, 1),
+            "replaced": replaced,
+            "lost": sum(stream.lost for stream in listeners),
+            "batch mean": round(sum(sizes) / len(sizes), 1),
+            "batch sizes": _common(sizes),
+            "CPU cores": round((time.process_time() - cpu) / elapsed, 2),
+        },
+    )
+    return p95 if replaced <= 0.01 * len(waited) else float("inf")
+
+
+async def _settled(slots: Sequence[Slot]) -> None:
+    for slot in slots:
+        if not await slot.idle(20):
+            slot.withdraw()
+
+
+def _common(sizes: Sequence[int]) -> str:
+    return " ".join(f"{size}×{count}" for size, count in Counter(sizes).most_common(4))
+
+
+def _window(audio: Samples, number: int) -> Window:
+    start = number * 16_000
+    end = start + len(audio)
+    return Window(0, start, audio, start, ((start, end),), start, 0, "interval", QUALITY)

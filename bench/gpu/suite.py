@@ -1,0 +1,40 @@
+"""The project's own CUDA tests, by pytest alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from bench.gpu.part import Context
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests" / "gpu"
+TABLE = "Tests"
+
+
+def run(context: Context) -> None:
+    """Emit how many tests passed, failed and were skipped; print what failed."""
+    if find_spec("pytest") is None:
+        context.emit(TABLE, tests="not run: pip install pytest", passed=None)
+        return
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", str(TESTS / "pytest.ini"), str(TESTS)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=max(10, context.left()),
+        check=False,
+    )
+    print(finished.stdout, flush=True)
+    last = (finished.stdout.strip().splitlines() or [""])[-1]
+    counts = {
+        word: int(match[1]) if (match := re.search(rf"(\d+) {word}", last)) else 0
+        for word in ("passed", "failed", "skipped", "error")
+    }
+    context.emit(TABLE, tests=str(TESTS.relative_to(ROOT)), **counts)
+    if finished.returncode:
+        raise RuntimeError(f"pytest ended with {finished.returncode}: {last}")

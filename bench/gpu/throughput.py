@@ -1,0 +1,125 @@
+"""Windows per second: our path with and without graphs, and FunASR's way."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from bench.gpu.device import PEAK
+from bench.gpu.funasr_way import FunasrWay
+from bench.gpu.part import Context
+from bench.gpu.work import flops
+from stream.backends import emotion2vec
+from stream.backends.base import Backend
+from stream.backends.emotion2vec import Emotion2vec
+from stream.backends.emotion2vec.backend import LENGTHS
+from stream.backends.emotion2vec.config import read_shape
+from stream.backends.emotion2vec.signals import buzzes
+from stream.inference import Inference
+from stream.types import SAMPLE_RATE
+
+BATCHES = (32, 1, 8, 64, 128)
+"""In the order in which they matter, should the time not suffice."""
+
+SECONDS = {"cuda": 0.6, "cpu": 0.2}
+"""For how long each shape is run."""
+
+
+def run(context: Context) -> None:
+    """Emit rows of windows per second by length, batch and engine."""
+    table = f"Windows per second, {context.model}"
+    shape, peak = read_shape(context.directory() / "config.yaml"), _peak(context)
+    engines = {"ours": load(context)}
+    if not context.on_cpu:
+        engines["ours without graphs"] = direct = load(context)
+        direct.runner.graphs = False  # type: ignore[attr-defined]
+    funasr = _funasr(context)
+    batches = engines["ours"].info.batch_sizes if context.on_cpu else BATCHES
+    for samples in sorted(LENGTHS, reverse=True):
+        window = f"{samples / SAMPLE_RATE:g} s"
+        theirs = _timed(context, partial(funasr.run, buzzes(1, samples)), 1)
+        context.emit(table, window=window, batch=1, engine="FunASR's way", **theirs)
+        for batch in batches:
+            for name, backend in engines.items():
+                if context.left() < 2 * SECONDS[context.kind]:
+                    continue
+                found = measure(context, backend, batch, samples)
+                share = flops(shape, samples) * found["windows/s"] / peak if peak else None
+                context.emit(
+                    table,
+                    window=window,
+                    batch=batch,
+                    engine=name,
+                    **found,
+                    **{
+                        "× FunASR": round(found["windows/s"] / theirs["windows/s"], 2),
+                        "of peak": None if share is None else round(share, 3),
+                    },
+                )
+    for backend in engines.values():
+        backend.close()
+
+
+def load(context: Context) -> Emotion2vec:
+    """Load the context's model on its device: bfloat16 on a GPU, float32 on a CPU."""
+    return emotion2vec.load(
+        str(context.directory()),
+        context.device,
+        runtime="torch",
+        precision="float32" if context.on_cpu else "bfloat16",
+    )
+
+
+def measure(context: Context, backend: Backend, batch: int, samples: int) -> dict[str, float]:
+    """Call `backend` as the scheduler does: rows that lie apart, stacked, scored, checked.
+
+    Returns windows/s, p50 and p99 of a call in ms, CPU time of the host per call in ms, and on a
+    GPU the peak of allocated memory in MB, all loaded weights included.
+    """
+    rows = list(buzzes(batch, samples))
+    model = Inference(backend, batch)
+    if not context.on_cpu:
+        torch.cuda.reset_peak_memory_stats(context.device)
+    found = _timed(context, lambda: model.infer(rows, embed=False), batch)
+    if not context.on_cpu:
+        found["peak MB"] = round(torch.cuda.max_memory_allocated(context.device) / 1e6)
+    return found
+
+
+def _funasr(context: Context) -> FunasrWay:
+    loaded = emotion2vec.load(str(context.directory()), "cpu", runtime="torch")
+    return FunasrWay(loaded.runner.scorer.network, context.device)  # type: ignore[attr-defined]
+
+
+def _timed(context: Context, call: Callable[[], object], windows: int) -> dict[str, float]:
+    """Call for a while, after three calls that do not count."""
+    for _ in range(3):
+        call()
+    taken: list[float] = []
+    cpu, begin = time.process_time(), time.perf_counter()
+    while (now := time.perf_counter()) < begin + SECONDS[context.kind] or len(taken) < 5:
+        call()
+        taken.append(time.perf_counter() - now)
+    host = (time.process_time() - cpu) / len(taken)
+    return {
+        "windows/s": round(windows * len(taken) / sum(taken), 2),
+        "p50 ms": round(float(np.percentile(taken, 50)) * 1e3, 2),
+        "p99 ms": round(float(np.percentile(taken, 99)) * 1e3, 2),
+        "host ms": round(host * 1e3, 2),
+    }
+
+
+def _peak(context: Context) -> float | None:
+    """Return the matrix peak in FLOP/s that the part `device` measured in this run."""
+    if not context.rows.is_file():
+        return None
+    for line in context.rows.read_text("utf-8").splitlines():
+        row = json.loads(line)["row"]
+        if row.get("fact") == PEAK:
+            return float(row["value"]) * 1e12
+    return None
