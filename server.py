@@ -14,6 +14,7 @@ try:
     from stream.backends import select
     from stream.config import Config
     from stream.errors import ConfigError, ModelRefused
+    from stream.policy import check_detector
     from stream.toml import load, to_toml
 except ModuleNotFoundError as error:
     print(
@@ -80,7 +81,9 @@ def configuration(options: argparse.Namespace) -> Config:
         "model.device": options.device,
     }
     overrides |= {key: value for key, value in named.items() if value is not None}
-    return load(options.config, overrides=overrides)
+    config = load(options.config, overrides=overrides)
+    check_detector(config.vad)
+    return config
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -30,7 +30,7 @@ from stream.hub import Hub
 from stream.messages import Audio, SessionConfig
 from stream.metrics import Metrics
 from stream.pipeline import SLICE_S, StreamPipeline
-from stream.policy import admit
+from stream.policy import admit, analysis_settings
 from stream.resample import Resampler
 from stream.session import Session
 from stream.types import AudioFormat, Samples, Window
@@ -60,7 +60,7 @@ class Line:
     def __init__(self, wire: Wire, chunks: Sequence[bytes]) -> None:
         self._format = AudioFormat(wire.encoding, wire.sample_rate)
         self._chunks = chunks
-        self._settings = Config().analysis()
+        self._settings = analysis_settings(Config())
         step = max(1, int(wire.sample_rate * SLICE_S))
         self._slices = [
             samples[i : i + step] for samples in self.codec() for i in range(0, len(samples), step)
@@ -169,7 +169,13 @@ async def session(wire: Wire, chunks: Sequence[bytes], rounds: int) -> float:
     # Played faster than it sounds, so that nothing but work is counted; the throttle is off.
     config = Config.model_validate({"limits": {"ahead_s": 1e9}, "model": {"max_wait_ms": 0}})
     metrics = Metrics("bench")
-    batcher = Batcher(null_backend, 32, 0.0, 10.0, metrics.batch)
+    batcher = Batcher(
+        null_backend,
+        32,
+        0.0,
+        10.0,
+        lambda done: metrics.batch(done.size, done.queued_s, done.inference_s),
+    )
     model = await batcher.start(NullBackend.info.lengths)
     took = []
     for number in range(rounds):

@@ -28,6 +28,7 @@ from stream.backends import select
 from stream.backends.base import Backend
 from stream.config import Config
 from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
+from stream.policy import analysis_settings
 from stream.quality import frame_power
 from stream.sound import listen
 from stream.types import SAMPLE_RATE, AudioFormat, FrameScores, Segment, Window
@@ -53,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     say(options, machine(), "")
     backend = select.choose(options.backend)
-    settings = Config().analysis()
+    settings = analysis_settings(Config())
     vad = replace(settings.vad, detector=options.detector)
     after = segments_of(backend, replace(settings, vad=vad))
     before = segments_of(backend, replace(settings, vad=replace(vad, only_speech=False)))

@@ -35,11 +35,11 @@ from websockets.typing import Subprotocol
 from bench.report import arguments, as_json, machine, say
 from bench.tables import table
 from stream.audit import AuditLog
-from stream.backends.base import LABELS
 from stream.config import Config
 from stream.events import Voice, model_body, seal
 from stream.http import Pages
 from stream.hub import Hub
+from stream.labels import LABELS
 from stream.live import LiveStream
 from stream.metrics import Metrics
 from stream.protocol import SUBPROTOCOL

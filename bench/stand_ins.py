@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.backends import select
-from stream.backends.base import LABELS, Backend
+from stream.backends.base import Backend
+from stream.labels import LABELS
 from stream.types import ModelInfo
 
 NULL = "bench.stand_ins:null_backend"

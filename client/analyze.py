@@ -37,7 +37,7 @@ from client.link import DEFAULT_URL
 from client.outcomes import Row, summary, tell
 from client.recordings import Analyst, Done, Local, Remote, Unusable, local_config
 from client.retry import Refused, Unreachable
-from stream.errors import ModelRefused
+from stream.errors import ConfigError, ModelRefused
 from stream.messages import FileOptions
 
 _KINDS = """
@@ -178,7 +178,7 @@ async def choose(options: argparse.Namespace, console: Console) -> Analyst:
     try:
         with console.status("loading the model"):
             await local.open()
-    except ModelRefused as error:
+    except (ModelRefused, ConfigError) as error:
         raise Stop(str(error)) from None
     return local
 

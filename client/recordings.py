@@ -29,6 +29,7 @@ from stream.messages import FileOptions
 from stream.metrics import Metrics
 from stream.notes import Note
 from stream.output import NAMES, new_folder
+from stream.policy import check_detector
 from stream.recording import Progress, Recorded, Tellers
 from stream.refusals import ProtocolError
 from stream.types import ModelInfo, from_ms
@@ -225,7 +226,8 @@ class Local:
         return f"{self._info.id}@{self._info.revision}" if self._info else ""
 
     async def open(self) -> None:
-        """Load the model. Raises `ModelRefused`."""
+        """Load the model. Raises `ModelRefused`, `ConfigError`."""
+        check_detector(self._config.vad)
         try:
             self._info = await self._batcher.start(
                 [from_ms(ms) for ms in self._config.windows.lengths_ms]

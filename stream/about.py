@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from stream.config import Config
-from stream.events import Body, model_body
+from stream.events import model_body
 from stream.protocol import SUBPROTOCOL
 from stream.results import NOTICE
-from stream.types import ModelInfo
+from stream.types import Body, ModelInfo
 
 try:
     VERSION = version("emotide")

@@ -26,7 +26,6 @@ from stream.disk import Disk
 from stream.downloads import Downloads
 from stream.entrance import Entrance, local, tls_context
 from stream.errors import ConfigError, ModelRefused
-from stream.events import Body
 from stream.http import Pages
 from stream.hub import Hub
 from stream.ingest.file_job import Desk
@@ -35,11 +34,11 @@ from stream.protocol import SUBPROTOCOL
 from stream.reception import Reception
 from stream.sessions import Sessions, draining
 from stream.sinks.base import Sink
-from stream.sinks.mqtt import MqttSink
+from stream.sinks.mqtt import MqttSink, mqtt_observer
 from stream.startup import StartupReport
 from stream.store import Store
 from stream.turns import Turns
-from stream.types import ModelInfo, from_ms
+from stream.types import Body, ModelInfo, from_ms
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ class App:
             config.model.max_batch,
             config.model.max_wait_ms / 1000,
             config.model.hang_timeout_s,
-            self._metrics.batch,
+            lambda done: self._metrics.batch(done.size, done.queued_s, done.inference_s),
         )
         self._metrics.waiting.set_function(lambda: self._batcher.waiting)
         self._metrics.busy.set_function(self._batcher.busy_s)
@@ -80,7 +79,7 @@ class App:
                     self._node,
                     self._info,
                     self._stats,
-                    self._metrics.mqtt(),
+                    mqtt_observer(self._metrics),
                 )
             )
         self._hub = Hub(self._sinks)

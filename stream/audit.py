@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from stream.errors import ConfigError
-from stream.events import timestamp
+from stream.types import timestamp
 
 log = logging.getLogger(__name__)
 

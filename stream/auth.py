@@ -15,9 +15,10 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
-Scope = Literal["stream", "subscribe", "files", "metrics"]
+from stream.config import Scope
+
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 TICKET_S = 60.0

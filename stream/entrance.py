@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from stream.auth import TICKET_S, Doorkeeper, Scope, TurnedAway
-from stream.config import ServerConfig
+from stream.auth import TICKET_S, Doorkeeper, TurnedAway
+from stream.config import Scope, ServerConfig
 from stream.connection import Connection
 from stream.downloads import RESULTS, Downloads
 from stream.errors import ConfigError

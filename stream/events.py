@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from stream.labels import activation, top
 from stream.protocol import VERSION
-from stream.rolling import activation
 from stream.types import (
+    Body,
     Event,
     Gap,
     ModelInfo,
@@ -23,19 +23,12 @@ from stream.types import (
     SpeechEnd,
     SpeechStart,
     UtteranceFrames,
+    timestamp,
     to_ms,
 )
 
-Body = dict[str, Any]
-
 SCORE = "emotion.score"
 SEGMENT = "emotion.segment"
-
-
-def timestamp(seconds: float) -> str:
-    """Unix time → RFC 3339 in UTC with milliseconds."""
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +125,6 @@ def packed(array: NDArray[np.float32]) -> Body:
     """An array as little-endian float16 in base64, with its shape: a fifth of it as numbers."""
     data = base64.b64encode(array.astype("<f2").tobytes()).decode("ascii")
     return {"dtype": "float16", "shape": list(array.shape), "data": data}
-
-
-def top(scores: Mapping[str, float]) -> Body | None:
-    """The label with the largest share, or None of no scores."""
-    if not scores:
-        return None
-    label = max(scores, key=scores.__getitem__)
-    return {"label": label, "score": scores[label]}
 
 
 def model_body(model: ModelInfo) -> Body:

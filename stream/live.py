@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from stream.events import SCORE, Body, Sealed, timestamp
+from stream.events import SCORE, Sealed
+from stream.types import Body, timestamp
 
 StreamState = Literal["active", "paused", "ended"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from stream.config import LogConfig
-from stream.events import timestamp
+from stream.types import timestamp
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

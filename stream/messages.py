@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from stream.fields import Role
 from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE, SAMPLE_RATE, AudioFormat, Encoding
 
 MAX_ATTRS, MAX_ATTRS_BYTES = 64, 8_192
 STREAM_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
 TAG = r"^[A-Za-z0-9_.:-]{1,64}$"
-ROLE = r"^[a-z][a-z0-9_]{0,31}$"
 
 
 def checked_attrs(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,6 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-Role = Annotated[str, Field(pattern=ROLE)]
 Tag = Annotated[str, Field(pattern=TAG)]
 
 

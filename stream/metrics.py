@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -11,8 +13,6 @@ from prometheus_client import (
     generate_latest,
 )
 
-from stream.batcher import BatchReport
-from stream.sinks.publisher import MqttObserver
 from stream.types import GapReason, ModelInfo
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it untyped
@@ -140,10 +140,11 @@ class Metrics:
         """A window that was not scored: superseded by a newer one, or a gap's reason."""
         self._windows.labels(fate).inc()
 
-    def batch(self, report: BatchReport) -> None:
-        self._inference.observe(report.inference_s)
-        self._batch.observe(report.size)
-        for seconds in report.queued_s:
+    def batch(self, size: int, queued_s: Sequence[float], inference_s: float) -> None:
+        """Report one batch: its windows, each one's wait, and the seconds of inference."""
+        self._inference.observe(inference_s)
+        self._batch.observe(size)
+        for seconds in queued_s:
             self._queue.observe(seconds)
 
     def file_began(self) -> None:
@@ -167,20 +168,15 @@ class Metrics:
     def lost(self, transport: str, events: int) -> None:
         self._lost.labels(transport).inc(events)
 
-    def mqtt(self) -> MqttObserver:
-        """What the MQTT sink reports to."""
+    def mqtt_connected(self, up: bool) -> None:
+        """Report a connection to the broker, or the loss of one."""
+        self._mqtt_connected.set(up)
+        if up:
+            self._mqtt_reconnects.inc()
 
-        def connected(up: bool) -> None:
-            self._mqtt_connected.set(up)
-            if up:
-                self._mqtt_reconnects.inc()
-
-        return MqttObserver(
-            connected=connected,
-            sent=lambda count: self.sent("mqtt", count),
-            dropped=lambda count: self.lost("mqtt", count),
-            failed=self._mqtt_errors.inc,
-        )
+    def mqtt_failed(self, messages: int) -> None:
+        """Report messages that the broker did not acknowledge."""
+        self._mqtt_errors.inc(messages)
 
     def text(self) -> bytes:
         """The exposition format, for GET /metrics."""

@@ -11,11 +11,11 @@ import orjson
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from stream.events import Body, timestamp
 from stream.metrics import Metrics
 from stream.protocol import VERSION
 from stream.queues import ConflatingQueue
 from stream.refusals import ProtocolError
+from stream.types import Body, timestamp
 
 GOODBYE_S = 5.0
 """How long a peer may take to read what is left and to close."""

@@ -15,9 +15,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from stream.events import Body
 from stream.results import csv_head, seconds
-from stream.types import SAMPLE_RATE, Features, FramePosteriors
+from stream.types import SAMPLE_RATE, Body, Features, FramePosteriors
 
 RESULT, FRAMES, EMBEDDING = "result.json", "frames.csv", "embedding.npy"
 UTTERANCES, AUDIO = "embeddings_utterances.npy", "processed_audio.wav"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stream.config import Config
+from stream.config import Config, VadConfig
 from stream.denoise import available
+from stream.errors import ConfigError
 from stream.messages import Analysis, Audio, Consent, FileOptions, SessionConfig
 from stream.pipeline import AnalysisSettings
 from stream.refusals import ProtocolError
+from stream.rolling import RollingSettings
+from stream.silero import DetectorRefused
 from stream.types import FRAME, ModelInfo, from_ms
+from stream.vad import DETECTORS, VadSettings
 from stream.windows import WindowSettings
 
 DEFAULT_ROLES = {1: ("speaker",), 2: ("customer", "agent")}
@@ -42,6 +46,39 @@ def admit(config: Config, wanted: SessionConfig, model: ModelInfo) -> Admission:
             param="consent.disclosed",
         )
     return Admission(roles, _channels(config, wanted, roles), _settings(config, wanted, model))
+
+
+def analysis_settings(config: Config) -> AnalysisSettings:
+    """Return the pipeline's settings in frames and samples."""
+    vad = config.vad
+    return AnalysisSettings(
+        vad=VadSettings(
+            detector=vad.detector,
+            mode=vad.mode,
+            start_voiced=vad.start_voiced,
+            start_of=vad.start_of,
+            pre_roll=from_ms(vad.pre_roll_ms) // FRAME,
+            hangover=from_ms(vad.hangover_ms) // FRAME,
+            max_utterance=from_ms(vad.max_utterance_ms) // FRAME,
+            min_dbfs=vad.min_dbfs,
+            only_speech=vad.only_speech,
+        ),
+        windows=WindowSettings(
+            lengths=tuple(from_ms(ms) for ms in config.windows.lengths_ms),
+            hop=from_ms(config.windows.hop_ms),
+        ),
+        rolling=RollingSettings(config.rolling.horizons_s),
+    )
+
+
+def check_detector(vad: VadConfig) -> None:
+    """Raise `ConfigError` unless the configured voice detector can run here."""
+    if vad.detector not in DETECTORS:
+        raise ConfigError(f"vad.detector: {vad.detector!r} is not one of {', '.join(DETECTORS)}")
+    try:
+        DETECTORS[vad.detector](vad.mode)
+    except DetectorRefused as refusal:
+        raise ConfigError(f"vad.detector: {refusal}") from None
 
 
 def denoises(config: Config) -> bool:
@@ -111,7 +148,7 @@ def _channels(config: Config, wanted: SessionConfig, roles: tuple[str, ...]) -> 
 
 
 def _settings(config: Config, wanted: SessionConfig, model: ModelInfo) -> AnalysisSettings:
-    settings, analysis = config.analysis(), wanted.analysis
+    settings, analysis = analysis_settings(config), wanted.analysis
     unknown = [label for label in analysis.labels if label not in model.labels]
     if unknown:
         raise ProtocolError(

@@ -17,7 +17,7 @@ from stream.config import Config
 from stream.decode import Undecodable
 from stream.decoder import Decoder, Finished, Found, Looking
 from stream.disk import Disk
-from stream.events import Body, Voice
+from stream.events import Voice
 from stream.messages import FileOptions
 from stream.metrics import Metrics
 from stream.notes import Note, opening, truncated
@@ -27,7 +27,7 @@ from stream.policy import Admission, admit_recording
 from stream.refusals import ProtocolError
 from stream.results import ChannelResult, FileInfo, Findings, document
 from stream.scoring import Scoring
-from stream.types import SAMPLE_RATE, AudioFormat, Event, Features, ModelInfo, Samples, Score
+from stream.types import SAMPLE_RATE, AudioFormat, Body, Event, Features, ModelInfo, Samples, Score
 from stream.worker import Job
 
 ADAPTER = "file"

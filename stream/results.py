@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from stream.decode import About
-from stream.events import Body, model_body, timestamp, top
+from stream.events import model_body
+from stream.labels import activation, top
 from stream.messages import FileOptions
 from stream.quality import LOW_CONFIDENCE
-from stream.rolling import activation
-from stream.types import SAMPLE_RATE, Event, Features, Gap, ModelInfo, Segment
+from stream.types import SAMPLE_RATE, Body, Event, Features, Gap, ModelInfo, Segment, timestamp
 
 SCHEMA = "emotide.result.v1"
 NOTICE = "Scores are indicators of how a voice sounds, not verdicts about a person."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,20 +24,6 @@ def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np
     scaled = logits / np.float32(temperature)
     e = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(e / e.sum(axis=-1, keepdims=True), dtype=np.float32)
-
-
-EXCITED, CALM = ("angry", "fearful", "happy"), ("neutral", "sad")
-
-
-def activation(scores: Mapping[str, float]) -> float | None:
-    """How excited a voice is, 0 calm to 1: `EXCITED` of what is `EXCITED` or `CALM`.
-
-    It survives a change of language where the labels themselves do not (docs/model-card.md).
-    None where the scores hold nothing of either.
-    """
-    excited = sum(scores.get(label, 0.0) for label in EXCITED)
-    whole = excited + sum(scores.get(label, 0.0) for label in CALM)
-    return round(excited / whole, 4) if whole else None
 
 
 def speech_mask(window: Window, frames: int, hop: int) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from stream.batcher import Batcher
 from stream.codecs import InvalidAudio
 from stream.config import Config
-from stream.events import SCORE, SEGMENT, Body, Voice, seal
+from stream.events import SCORE, SEGMENT, Voice, seal
 from stream.hub import Hub
 from stream.live import LiveStream, StreamState
 from stream.messages import SessionAnnotate, SessionConfig, checked_attrs
@@ -26,6 +26,7 @@ from stream.statements import Totals, acknowledged, closing, in_force
 from stream.types import (
     SAMPLE_RATE,
     AudioFormat,
+    Body,
     Event,
     Gap,
     ModelInfo,

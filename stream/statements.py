@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stream.config import Config, LimitsConfig
-from stream.events import Body, Voice, model_body, top
+from stream.events import Voice, model_body
+from stream.labels import activation, top
 from stream.messages import SessionConfig
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission
-from stream.rolling import activation
-from stream.types import ModelInfo, to_ms
+from stream.types import Body, ModelInfo, to_ms
 
 
 @dataclass(slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,9 @@ Features = NDArray[np.float32]
 Span = tuple[int, int]
 """Half-open range of positions."""
 
+Body = dict[str, Any]
+"""A JSON object on its way out: the fields of an event or of an answer."""
+
 Encoding = Literal["linear16", "f32le", "mulaw", "alaw"]
 BYTES_PER_SAMPLE: Mapping[str, int] = {"linear16": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
 
@@ -51,6 +55,12 @@ def to_ms(position: int) -> int:
 def from_ms(milliseconds: int) -> int:
     """Milliseconds → samples at 16 kHz (exact: 16 samples each)."""
     return milliseconds * (SAMPLE_RATE // 1000)
+
+
+def timestamp(seconds: float) -> str:
+    """Unix time → RFC 3339 in UTC with milliseconds."""
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

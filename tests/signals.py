@@ -12,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends.base import LABELS
+from stream.labels import LABELS
 from stream.types import FRAME, SAMPLE_RATE, FrameScores, ModelInfo, Samples, Span, Window
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -13,8 +13,8 @@ import orjson
 import pytest
 from jsonschema import Draft7Validator
 
-from stream.backends.base import LABELS
 from stream.config import Config
+from stream.labels import LABELS
 from stream.live import StreamState
 from stream.metrics import Metrics
 from stream.protocol import (

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.events import Voice, model_body, seal, timestamp, top
+from stream.events import Voice, model_body, seal
+from stream.labels import top
 from stream.types import (
     FramePosteriors,
     Gap,
@@ -21,6 +22,7 @@ from stream.types import (
     Segment,
     SpeechEnd,
     SpeechStart,
+    timestamp,
 )
 from tests.signals import model
 

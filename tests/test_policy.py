@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from stream.config import Config
+from stream.config import Config, VadConfig
+from stream.errors import ConfigError
 from stream.messages import SessionConfig
-from stream.policy import admit
+from stream.policy import admit, check_detector
 from stream.refusals import ProtocolError
 from stream.types import ModelInfo, from_ms
 from tests.signals import model
@@ -132,3 +133,9 @@ def test_interval_and_window_are_what_was_asked_for_on_the_grid(
 def test_frames_are_told_only_when_asked_for() -> None:
     assert not admit(Config(), wish(), MODEL).settings.frames
     assert admit(Config(), wish(analysis={"frames": True}), MODEL).settings.frames
+
+
+def test_a_detector_that_does_not_exist_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"vad\.detector: 'ears' is not one of webrtcvad, silero"):
+        check_detector(VadConfig(detector="ears"))
+    check_detector(VadConfig())

@@ -10,6 +10,7 @@ import pytest
 from stream import silero
 from stream.errors import ConfigError
 from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
+from stream.policy import analysis_settings, check_detector
 from stream.silero import DetectorRefused, SileroDetector
 from stream.toml import load
 from stream.types import FRAME, AudioFormat, Samples, Segment
@@ -85,7 +86,7 @@ def test_the_chunks_do_not_matter(sizes: tuple[int, ...]) -> None:
 
 def test_it_can_be_configured() -> None:
     config = load(overrides={"vad.detector": "silero", "vad.mode": "1"}, environ={})
-    assert config.analysis().vad.detector == "silero"
+    assert analysis_settings(config).vad.detector == "silero"
     assert isinstance(DETECTORS["silero"](1), SileroDetector)
 
 
@@ -96,8 +97,8 @@ def test_without_its_package_the_start_is_refused_with_the_remedy(
     """Found out at the first call instead, it would have ended a customer's session."""
     monkeypatch.setattr(silero, "PACKAGE", "silero_vad_that_nobody_installed")
     with pytest.raises(ConfigError, match=r"pip install '\.\[silero\]'"):
-        load(overrides={"vad.detector": "silero"}, environ={})
-    assert load(environ={}).vad.detector == "webrtcvad"
+        check_detector(load(overrides={"vad.detector": "silero"}, environ={}).vad)
+    check_detector(load(environ={}).vad)
 
 
 @pytest.mark.usefixtures("forgotten")

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from stream.backends.base import LABELS
+from stream.labels import LABELS
 from training.augment import degrade, voiced
 from training.bank import fill_bank
 from training.data import Array, Clip, read_manifest

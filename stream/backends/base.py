@@ -9,19 +9,6 @@ from numpy.typing import NDArray
 
 from stream.types import ModelInfo
 
-LABELS = (
-    "angry",
-    "disgusted",
-    "fearful",
-    "happy",
-    "neutral",
-    "other",
-    "sad",
-    "surprised",
-    "unknown",
-)
-"""The nine labels of emotion2vec+, in its order. A backend with fewer leaves the others out."""
-
 
 class Backend(Protocol):
     """Frame-level emotion inference. Called from one thread only; holds no state of any stream."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends.base import LABELS, Backend
+from stream.backends.base import Backend
 from stream.errors import ModelRefused
+from stream.labels import LABELS
 from stream.types import ModelInfo
 
 SHIPPED = Path(__file__).parent / "models" / "embedded"

@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 
 from stream.config import Config
-from stream.events import Body, model_body, timestamp
+from stream.events import model_body
 from stream.notes import Note
 from stream.policy import denoises
 from stream.recording import Progress
 from stream.store import Kept
-from stream.types import ModelInfo
+from stream.types import Body, ModelInfo, timestamp
 
 FORMATS = ("WAV", "MP3", "M4A", "FLAC", "OGG", "Opus", "WebM", "AIFF", "WMA", "AMR", "MP4", "MOV")
 """What people have; every other format that FFmpeg decodes is as welcome."""

@@ -13,7 +13,6 @@ from stream.audit import AuditLog
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.disk import Disk, disk_trouble
-from stream.events import Body
 from stream.ingest import file_events
 from stream.metrics import Metrics
 from stream.notes import Note, queued
@@ -21,7 +20,7 @@ from stream.recording import Progress, Recorded, Tellers
 from stream.refusals import ProtocolError
 from stream.store import Store
 from stream.turns import Turns
-from stream.types import ModelInfo
+from stream.types import Body, ModelInfo
 from stream.upload import Upload
 
 log = logging.getLogger(__name__)

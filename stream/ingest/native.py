@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
 from stream.config import Config
-from stream.events import Body, seal
+from stream.events import seal
 from stream.messages import (
     InputFlush,
     InputPause,
@@ -30,7 +30,7 @@ from stream.refusals import ProtocolError
 from stream.session import Session
 from stream.sessions import FINISH_S, Sessions, new_session_id
 from stream.statements import bounds, offered
-from stream.types import ModelInfo
+from stream.types import Body, ModelInfo
 
 log = logging.getLogger(__name__)
 

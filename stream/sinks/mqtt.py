@@ -12,6 +12,7 @@ from typing import Any
 from stream.config import MqttConfig, PrivacyConfig
 from stream.events import SCORE, SEGMENT, Sealed
 from stream.live import LiveStream
+from stream.metrics import Metrics
 from stream.queues import Pacer
 from stream.sinks.publisher import MqttObserver, Publisher
 from stream.sinks.topics import Message, StreamNames, Topics, Utterances, level
@@ -34,6 +35,16 @@ def stream_names(privacy: PrivacyConfig) -> StreamNames:
     if not privacy.hash_ids:
         return StreamNames(None)
     return StreamNames(privacy.hash_key.get_secret_value().encode() or secrets.token_bytes(32))
+
+
+def mqtt_observer(metrics: Metrics) -> MqttObserver:
+    """Return an observer that reports to `metrics`."""
+    return MqttObserver(
+        connected=metrics.mqtt_connected,
+        sent=lambda count: metrics.sent("mqtt", count),
+        dropped=lambda count: metrics.lost("mqtt", count),
+        failed=metrics.mqtt_failed,
+    )
 
 
 class MqttSink:

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 import orjson
 
-from stream.events import timestamp, top
+from stream.labels import top
 from stream.live import LiveStream
+from stream.types import timestamp
 
 Fields = Mapping[str, Any]
 

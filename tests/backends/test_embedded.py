@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stream.backends.base import LABELS, Backend
+from stream.backends.base import Backend
 from stream.backends.embedded import SHIPPED, load
 from stream.errors import ModelRefused
+from stream.labels import LABELS
 
 Audio = NDArray[np.float32]
 CLIPS = Path(__file__).parents[1] / "fixtures" / "emodb"

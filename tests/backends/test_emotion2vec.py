@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from stream.backends import emotion2vec
-from stream.backends.base import LABELS
 from stream.backends.emotion2vec import Emotion2vec, eager, oracle
+from stream.labels import LABELS
 from tests.backends import small_model
 from tests.backends.models import LENGTHS, TOLERANCE, features, load, softmax, voice
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from stream.backends import emotion2vec
-from stream.backends.base import LABELS
 from stream.backends.emotion2vec import Emotion2vec, checkpoint, locate, oracle
 from stream.backends.emotion2vec.config import read_shape
 from stream.errors import ModelRefused
+from stream.labels import LABELS
 from tests.backends import small_model
 from tests.backends.models import LENGTHS, load, network, voice
 

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends.base import LABELS
 from stream.backends.emotion2vec.config import read_shape, read_tokens, used_labels
 from stream.backends.emotion2vec.locate import INSTALL, NAMES, Files, locate, missing_packages
 from stream.backends.emotion2vec.runner import Runner, make
 from stream.errors import ModelRefused
+from stream.labels import LABELS
 from stream.types import FRAME, SAMPLE_RATE, ModelInfo
 
 LICENCE = "FunASR Model License (weights), MIT (code)"
