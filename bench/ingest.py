@@ -27,10 +27,10 @@ from stream.batcher import Batcher
 from stream.codecs import Decoder
 from stream.config import Config
 from stream.hub import Hub
-from stream.messages import Audio, SessionConfig
 from stream.metrics import Metrics
 from stream.pipeline import SLICE_S, StreamPipeline
 from stream.policy import admit, analysis_settings
+from stream.protocol.messages import Audio, SessionConfig
 from stream.resample import Resampler
 from stream.session import Session
 from stream.types import AudioFormat, Samples, Window

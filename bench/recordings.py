@@ -24,7 +24,7 @@ from client.link import Server as Address
 from client.recordings import Remote
 from client.sources import blocks, probe
 from stream.decode import Pcm
-from stream.messages import FileOptions
+from stream.protocol.messages import FileOptions
 from stream.types import SAMPLE_RATE
 
 EXAMPLES = """\

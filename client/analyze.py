@@ -38,7 +38,7 @@ from client.outcomes import Row, summary, tell
 from client.recordings import Analyst, Done, Local, Remote, Unusable, local_config
 from client.retry import Refused, Unreachable
 from stream.errors import ConfigError, ModelRefused
-from stream.messages import FileOptions
+from stream.protocol.messages import FileOptions
 
 _KINDS = """
     wav mp3 m4a aac flac ogg oga opus webm wma amr aiff aif caf mka mkv mp4 mov 3gp au ac3 w64 avi

@@ -18,7 +18,7 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from client.retry import RETRY_CODES, RETRY_STATUS, Broken, NoServer, Refused
-from stream.protocol import SUBPROTOCOL
+from stream.protocol.parsing import SUBPROTOCOL
 
 DEFAULT_URL = "ws://127.0.0.1:8765"
 STREAM, SUBSCRIBE = "/v1/stream", "/v1/subscribe"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from stream.config import Config
-from stream.events import model_body
-from stream.protocol import SUBPROTOCOL
+from stream.protocol.events import model_body
+from stream.protocol.parsing import SUBPROTOCOL
 from stream.results import NOTICE
 from stream.types import Body, ModelInfo
 

@@ -30,7 +30,7 @@ from stream.http import Pages
 from stream.hub import Hub
 from stream.ingest.file_job import Desk
 from stream.metrics import Metrics
-from stream.protocol import SUBPROTOCOL
+from stream.protocol.parsing import SUBPROTOCOL
 from stream.reception import Reception
 from stream.sessions import Sessions, draining
 from stream.sinks.base import Sink

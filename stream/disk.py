@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from stream.refusals import ProtocolError
+from stream.protocol.errors import ProtocolError
 
 P = ParamSpec("P")
 T = TypeVar("T")

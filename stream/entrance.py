@@ -19,7 +19,7 @@ from stream.downloads import RESULTS, Downloads
 from stream.errors import ConfigError
 from stream.http import Pages, answer, known_host, refuse, same_origin, unauthorized
 from stream.metrics import Metrics
-from stream.protocol import Query
+from stream.protocol.parsing import Query
 
 log = logging.getLogger(__name__)
 

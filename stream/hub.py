@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-from stream.events import SCORE, Sealed
 from stream.live import LiveStream
-from stream.messages import Filter, Subscribe
+from stream.protocol.events import SCORE, Sealed
+from stream.protocol.messages import Filter, Subscribe
 from stream.queues import ConflatingQueue, Pacer
 from stream.sinks.base import Sink
 

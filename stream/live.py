@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from stream.events import SCORE, Sealed
+from stream.protocol.events import SCORE, Sealed
 from stream.types import Body, timestamp
 
 StreamState = Literal["active", "paused", "ended"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stream.decoder import Found
-from stream.messages import FileOptions
 from stream.policy import Admission
+from stream.protocol.messages import FileOptions
 
 Level = Literal["info", "warning"]
 

@@ -12,9 +12,9 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from stream.metrics import Metrics
-from stream.protocol import VERSION
+from stream.protocol.errors import ProtocolError
+from stream.protocol.parsing import VERSION
 from stream.queues import ConflatingQueue
-from stream.refusals import ProtocolError
 from stream.types import Body, timestamp
 
 GOODBYE_S = 5.0

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from stream.config import Config, VadConfig
 from stream.denoise import available
 from stream.errors import ConfigError
-from stream.messages import Analysis, Audio, Consent, FileOptions, SessionConfig
 from stream.pipeline import AnalysisSettings
-from stream.refusals import ProtocolError
+from stream.protocol.errors import ProtocolError
+from stream.protocol.messages import Analysis, Audio, Consent, FileOptions, SessionConfig
 from stream.rolling import RollingSettings
 from stream.silero import DetectorRefused
 from stream.types import FRAME, ModelInfo, from_ms

@@ -16,8 +16,8 @@ from stream.ingest.file_job import Desk
 from stream.ingest.files import Uploader
 from stream.ingest.native import Producer
 from stream.metrics import Metrics
-from stream.protocol import Query
-from stream.refusals import ProtocolError
+from stream.protocol.errors import ProtocolError
+from stream.protocol.parsing import Query
 from stream.sessions import Sessions
 from stream.subscriber import Subscriber
 

@@ -17,14 +17,14 @@ from stream.config import Config
 from stream.decode import Undecodable
 from stream.decoder import Decoder, Finished, Found, Looking
 from stream.disk import Disk
-from stream.events import Voice
-from stream.messages import FileOptions
 from stream.metrics import Metrics
 from stream.notes import Note, opening, truncated
 from stream.output import Output
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission, admit_recording
-from stream.refusals import ProtocolError
+from stream.protocol.errors import ProtocolError
+from stream.protocol.events import Voice
+from stream.protocol.messages import FileOptions
 from stream.results import ChannelResult, FileInfo, Findings, document
 from stream.scoring import Scoring
 from stream.types import SAMPLE_RATE, AudioFormat, Body, Event, Features, ModelInfo, Samples, Score

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from stream.decode import About
-from stream.events import model_body
 from stream.labels import activation, top
-from stream.messages import FileOptions
+from stream.protocol.events import model_body
+from stream.protocol.messages import FileOptions
 from stream.quality import LOW_CONFIDENCE
 from stream.types import SAMPLE_RATE, Body, Event, Features, Gap, ModelInfo, Segment, timestamp
 

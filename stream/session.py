@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from stream.batcher import Batcher
 from stream.codecs import InvalidAudio
 from stream.config import Config
-from stream.events import SCORE, SEGMENT, Voice, seal
 from stream.hub import Hub
 from stream.live import LiveStream, StreamState
-from stream.messages import SessionAnnotate, SessionConfig, checked_attrs
 from stream.metrics import Metrics
 from stream.pace import Pace
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission
+from stream.protocol.errors import ProtocolError
+from stream.protocol.events import SCORE, SEGMENT, Voice, seal
+from stream.protocol.messages import SessionAnnotate, SessionConfig, checked_attrs
 from stream.quality import gain_is_automatic
-from stream.refusals import ProtocolError
 from stream.scoring import Scoring
 from stream.statements import Totals, acknowledged, closing, in_force
 from stream.types import (

@@ -13,10 +13,10 @@ from stream.audit import AuditLog
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.hub import Hub
-from stream.messages import SessionConfig
 from stream.metrics import Metrics
 from stream.policy import admit
-from stream.refusals import ProtocolError
+from stream.protocol.errors import ProtocolError
+from stream.protocol.messages import SessionConfig
 from stream.session import Session
 from stream.types import ModelInfo
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stream.config import Config, LimitsConfig
-from stream.events import Voice, model_body
 from stream.labels import activation, top
-from stream.messages import SessionConfig
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission
+from stream.protocol.events import Voice, model_body
+from stream.protocol.messages import SessionConfig
 from stream.types import Body, ModelInfo, to_ms
 
 

@@ -12,13 +12,13 @@ from websockets.exceptions import ConnectionClosed
 
 from stream.audit import AuditLog, masked
 from stream.config import LimitsConfig
-from stream.events import Sealed
 from stream.hub import Hub, Subscription
-from stream.messages import ListSubscriptions, Subscribe, Unsubscribe
 from stream.metrics import Metrics
 from stream.outlet import GOODBYE_S, Outlet
-from stream.protocol import parse_subscriber
-from stream.refusals import ProtocolError
+from stream.protocol.errors import ProtocolError
+from stream.protocol.events import Sealed
+from stream.protocol.messages import ListSubscriptions, Subscribe, Unsubscribe
+from stream.protocol.parsing import parse_subscriber
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stream.disk import Disk
-from stream.messages import FileBegin
 from stream.output import UPLOAD
-from stream.refusals import ProtocolError
+from stream.protocol.errors import ProtocolError
+from stream.protocol.messages import FileBegin
 from stream.store import Draft, Store
 
 

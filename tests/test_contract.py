@@ -17,7 +17,8 @@ from stream.config import Config
 from stream.labels import LABELS
 from stream.live import StreamState
 from stream.metrics import Metrics
-from stream.protocol import (
+from stream.protocol.errors import CLOSE_CODES, RETRYABLE, ProtocolError
+from stream.protocol.parsing import (
     ALIASES,
     parse_files,
     parse_producer,
@@ -25,7 +26,6 @@ from stream.protocol import (
     parse_subscriber,
 )
 from stream.quality import hints
-from stream.refusals import CLOSE_CODES, RETRYABLE, ProtocolError
 from stream.types import (
     MAX_CHANNELS,
     MAX_RATE,

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.events import Voice, model_body, seal
 from stream.labels import top
+from stream.protocol.events import Voice, model_body, seal
 from stream.types import (
     FramePosteriors,
     Gap,

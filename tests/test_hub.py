@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from stream.events import Sealed, seal
 from stream.hub import Hub, Subscription
 from stream.live import LiveStream
-from stream.messages import Filter, Subscribe
+from stream.protocol.events import Sealed, seal
+from stream.protocol.messages import Filter, Subscribe
 from stream.queues import ConflatingQueue
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from stream.config import Config, VadConfig
 from stream.errors import ConfigError
-from stream.messages import SessionConfig
 from stream.policy import admit, check_detector
-from stream.refusals import ProtocolError
+from stream.protocol.errors import ProtocolError
+from stream.protocol.messages import SessionConfig
 from stream.types import ModelInfo, from_ms
 from tests.signals import model
 

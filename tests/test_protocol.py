@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stream.messages import (
+from stream.protocol.errors import CLOSE_CODES, RETRYABLE, ProtocolError
+from stream.protocol.messages import (
     InputFlush,
     InputPause,
     InputResume,
@@ -24,8 +25,7 @@ from stream.messages import (
     Subscribe,
     Unsubscribe,
 )
-from stream.protocol import parse_producer, parse_query, parse_subscriber
-from stream.refusals import CLOSE_CODES, RETRYABLE, ProtocolError
+from stream.protocol.parsing import parse_producer, parse_query, parse_subscriber
 from stream.types import AudioFormat
 
 LONGEST = 300

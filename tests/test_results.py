@@ -16,8 +16,8 @@ import pytest
 from jsonschema import Draft7Validator
 
 from stream.decode import About
-from stream.messages import FileOptions
 from stream.output import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES, Output
+from stream.protocol.messages import FileOptions
 from stream.results import (
     ChannelResult,
     FileInfo,

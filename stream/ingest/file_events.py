@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 
 from stream.config import Config
-from stream.events import model_body
 from stream.notes import Note
 from stream.policy import denoises
+from stream.protocol.events import model_body
 from stream.recording import Progress
 from stream.store import Kept
 from stream.types import Body, ModelInfo, timestamp

@@ -16,8 +16,8 @@ from stream.disk import Disk, disk_trouble
 from stream.ingest import file_events
 from stream.metrics import Metrics
 from stream.notes import Note, queued
+from stream.protocol.errors import ProtocolError
 from stream.recording import Progress, Recorded, Tellers
-from stream.refusals import ProtocolError
 from stream.store import Store
 from stream.turns import Turns
 from stream.types import Body, ModelInfo

@@ -13,12 +13,12 @@ from websockets.exceptions import ConnectionClosed
 from stream.disk import disk_trouble
 from stream.ingest import file_events
 from stream.ingest.file_job import TICK_S, Desk, FileJob
-from stream.messages import FileBegin, FileCancel, FileEnd, KeepAlive
 from stream.outlet import Outlet
 from stream.policy import admit_recording
-from stream.protocol import parse_files
+from stream.protocol.errors import ProtocolError
+from stream.protocol.messages import FileBegin, FileCancel, FileEnd, KeepAlive
+from stream.protocol.parsing import parse_files
 from stream.recording import Progress
-from stream.refusals import ProtocolError
 from stream.upload import Upload
 
 log = logging.getLogger(__name__)

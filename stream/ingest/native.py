@@ -12,8 +12,10 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
 from stream.config import Config
-from stream.events import seal
-from stream.messages import (
+from stream.metrics import Metrics
+from stream.protocol.errors import ProtocolError
+from stream.protocol.events import seal
+from stream.protocol.messages import (
     InputFlush,
     InputPause,
     InputResume,
@@ -23,10 +25,8 @@ from stream.messages import (
     SessionConfig,
     SessionUpdate,
 )
-from stream.metrics import Metrics
-from stream.protocol import Query, overlay, parse_flag, parse_producer, parse_query
+from stream.protocol.parsing import Query, overlay, parse_flag, parse_producer, parse_query
 from stream.queues import ConflatingQueue
-from stream.refusals import ProtocolError
 from stream.session import Session
 from stream.sessions import FINISH_S, Sessions, new_session_id
 from stream.statements import bounds, offered

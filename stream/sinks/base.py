@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from stream.events import Sealed
 from stream.live import LiveStream
+from stream.protocol.events import Sealed
 
 
 class Sink(Protocol):

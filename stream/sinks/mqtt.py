@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream.config import MqttConfig, PrivacyConfig
-from stream.events import SCORE, SEGMENT, Sealed
 from stream.live import LiveStream
 from stream.metrics import Metrics
+from stream.protocol.events import SCORE, SEGMENT, Sealed
 from stream.queues import Pacer
 from stream.sinks.publisher import MqttObserver, Publisher
 from stream.sinks.topics import Message, StreamNames, Topics, Utterances, level

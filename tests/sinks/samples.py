@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from stream.events import Sealed, Voice, seal
 from stream.live import LiveStream
+from stream.protocol.events import Sealed, Voice, seal
 from stream.types import (
     Event,
     ModelInfo,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.events import seal
+from stream.protocol.events import seal
 from stream.sinks.retained import Retained
 from stream.sinks.topics import (
     Message,

@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from stream.labels import activation, top
-from stream.protocol import VERSION
+from stream.protocol.parsing import VERSION
 from stream.types import (
     Body,
     Event,

@@ -9,8 +9,8 @@ from typing import Any, TypeVar, get_args
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from stream.messages import FilesMessage, ProducerMessage, SessionConfig, SubscriberMessage
-from stream.refusals import ProtocolError
+from stream.protocol.errors import ProtocolError
+from stream.protocol.messages import FilesMessage, ProducerMessage, SessionConfig, SubscriberMessage
 from stream.types import SAMPLE_RATE, Encoding
 
 VERSION = 1
