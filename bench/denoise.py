@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from bench.report import arguments, as_json, machine, say
 from bench.tables import table
 from client.sources import blocks, probe
+from stream.audio.denoise import Denoiser
 from stream.backends.embedded import load
-from stream.denoise import Denoiser
 from stream.types import SAMPLE_RATE, Samples
 from training.sounds import noise
 

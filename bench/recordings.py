@@ -23,7 +23,7 @@ from bench.tables import table
 from client.link import Server as Address
 from client.recordings import Remote
 from client.sources import blocks, probe
-from stream.decode import Pcm
+from stream.audio.decode import Pcm
 from stream.protocol.messages import FileOptions
 from stream.types import SAMPLE_RATE
 

@@ -19,7 +19,7 @@ import soxr
 from numpy.typing import NDArray
 
 from client.sources import ENCODERS
-from stream.codecs import Decoder
+from stream.audio.codecs import Decoder
 from stream.types import FRAME, SAMPLE_RATE, AudioFormat, Samples
 
 Pcm16 = NDArray[np.int16]

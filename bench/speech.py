@@ -10,7 +10,7 @@ import numpy as np
 from websockets.frames import Frame, Opcode
 
 from client.sources import ENCODERS, blocks, probe
-from stream.decode import Pcm
+from stream.audio.decode import Pcm
 from stream.types import BYTES_PER_SAMPLE, Encoding
 
 ROOT = Path(__file__).resolve().parent.parent

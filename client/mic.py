@@ -22,7 +22,7 @@ from client.replay import perform
 from client.screen import Screen, bar
 from client.sources import ENCODERS, level_dbfs
 from client.wording import closing, line
-from stream.decode import Pcm
+from stream.audio.decode import Pcm
 from stream.types import Encoding
 
 BLOCK_MS = 20

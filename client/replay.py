@@ -30,7 +30,7 @@ from client.pacing import Pacing
 from client.retry import Refused, Unreachable
 from client.sources import ENCODERS, Recording, blocks, chunks, joined, pair_up, probe
 from client.wording import closing, line
-from stream.decode import Pcm
+from stream.audio.decode import Pcm
 from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE, Encoding
 
 EXAMPLES = f"""\

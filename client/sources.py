@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.codecs import CODECS
-from stream.decode import Pcm, Source, Undecodable
+from stream.audio.codecs import CODECS
+from stream.audio.decode import Pcm, Source, Undecodable
 from stream.types import Encoding
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stream.decoder import Found
+from stream.audio.decode_process import Found
 from stream.policy import Admission
 from stream.protocol.messages import FileOptions
 

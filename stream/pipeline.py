@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from stream.audio.codecs import Decoder, InvalidAudio
+from stream.audio.resample import Resampler
 from stream.channel import ChannelPipeline
-from stream.codecs import Decoder, InvalidAudio
-from stream.resample import Resampler
 from stream.rolling import RollingSettings
 from stream.types import (
     SAMPLE_RATE,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from stream.audio.denoise import available
 from stream.config import Config, VadConfig
-from stream.denoise import available
 from stream.errors import ConfigError
 from stream.pipeline import AnalysisSettings
 from stream.protocol.errors import ProtocolError

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stream.audio.decode import Undecodable
+from stream.audio.decode_process import Decoder, Finished, Found, Looking
+from stream.audio.decode_worker import Job
 from stream.batcher import Batcher
 from stream.config import Config
-from stream.decode import Undecodable
-from stream.decoder import Decoder, Finished, Found, Looking
 from stream.disk import Disk
 from stream.metrics import Metrics
 from stream.notes import Note, opening, truncated
@@ -28,7 +29,6 @@ from stream.protocol.messages import FileOptions
 from stream.results import ChannelResult, FileInfo, Findings, document
 from stream.scoring import Scoring
 from stream.types import SAMPLE_RATE, AudioFormat, Body, Event, Features, ModelInfo, Samples, Score
-from stream.worker import Job
 
 ADAPTER = "file"
 

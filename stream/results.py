@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from stream.decode import About
+from stream.audio.decode import About
 from stream.labels import activation, top
 from stream.protocol.events import model_body
 from stream.protocol.messages import FileOptions

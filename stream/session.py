@@ -8,8 +8,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 
+from stream.audio.codecs import InvalidAudio
 from stream.batcher import Batcher
-from stream.codecs import InvalidAudio
 from stream.config import Config
 from stream.hub import Hub
 from stream.live import LiveStream, StreamState

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stream.codecs import CODECS, Decoder, InvalidAudio
+from stream.audio.codecs import CODECS, Decoder, InvalidAudio
 from stream.types import BYTES_PER_SAMPLE, AudioFormat, Encoding
 from tests.signals import chunks, encode_alaw, encode_mulaw
 

@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from client.sources import blocks, probe
-from stream.decode import Source, Undecodable, alike, taken_channels
-from stream.decoder import Decoder, Finished, Found, Told
-from stream.denoise import Denoiser
-from stream.resample import Resampler
+from stream.audio.decode import Source, Undecodable, alike, taken_channels
+from stream.audio.decode_process import Decoder, Finished, Found, Told
+from stream.audio.decode_worker import Job
+from stream.audio.denoise import Denoiser
+from stream.audio.resample import Resampler
 from stream.types import SAMPLE_RATE
-from stream.worker import Job
 from tests.audio_files import FORMATS, bad_files, cut, record
 from tests.clients import run
 from tests.utterances import RATE, speech
@@ -199,7 +199,7 @@ def test_the_worker_can_write_no_file_and_has_no_network(tmp_path: Path) -> None
     """What decoding does not need it gives up before it reads a byte."""
     script = """
 import resource, socket, sys
-from stream.worker import Job, confine, MEMORY
+from stream.audio.decode_worker import Job, confine, MEMORY
 confine(Job(max_s=1, cpu_s=7))
 assert resource.getrlimit(resource.RLIMIT_AS)[0] == MEMORY
 assert resource.getrlimit(resource.RLIMIT_CPU)[0] == 7

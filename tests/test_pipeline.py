@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stream.codecs import InvalidAudio
+from stream.audio.codecs import InvalidAudio
 from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.types import (
     FRAME,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.resample import Resampler
+from stream.audio.resample import Resampler
 from stream.types import SAMPLE_RATE, Samples
 from tests.signals import noise, sine
 

@@ -15,7 +15,7 @@ import orjson
 import pytest
 from jsonschema import Draft7Validator
 
-from stream.decode import About
+from stream.audio.decode import About
 from stream.output import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES, Output
 from stream.protocol.messages import FileOptions
 from stream.results import (

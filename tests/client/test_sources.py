@@ -18,8 +18,8 @@ from client.sources import (
     pair_up,
     probe,
 )
-from stream.codecs import CODECS
-from stream.decode import Pcm
+from stream.audio.codecs import CODECS
+from stream.audio.decode import Pcm
 
 EVERY = np.arange(-32768, 32768, dtype=np.int16).reshape(-1, 1)
 

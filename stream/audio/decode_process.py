@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stream.decode import About, Undecodable
+from stream.audio.decode import About, Undecodable
+from stream.audio.decode_worker import ABOUT, AUDIO, DONE, FAILED, HEADER, MOST, PROGRESS, Job
 from stream.types import Samples
-from stream.worker import ABOUT, AUDIO, DONE, FAILED, HEADER, MOST, PROGRESS, Job
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,7 +70,7 @@ class Decoder:
                 sys.executable,
                 "-P",
                 "-m",
-                "stream.worker",
+                "stream.audio.decode_worker",
                 json.dumps(asdict(self._job)),
                 stdin=file,
                 stdout=asyncio.subprocess.PIPE,

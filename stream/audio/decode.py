@@ -1,6 +1,6 @@
 """Recordings → PCM: any container and codec that FFmpeg knows, piece by piece.
 
-Files are hostile until decoded, so a server runs this in a process of its own: `stream.worker`.
+Files are hostile until decoded, so a server runs this in a process of its own: `stream.audio.decode_worker`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.containers import HEAD, ends_early, kind_of, protected
+from stream.audio.containers import HEAD, ends_early, kind_of, protected
 from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE
 
 Pcm = NDArray[np.int16]

@@ -2,7 +2,7 @@
 
 The file comes as standard input; standard output carries messages, each a kind (one byte), a
 length (uint32, little-endian) and that many bytes: JSON, or for `AUDIO` linear16 at 16 kHz. A pipe
-that nobody reads stops the worker, so memory stays bounded whatever the length. `stream.decoder` is
+that nobody reads stops the worker, so memory stays bounded whatever the length. `stream.audio.decode_process` is
 the other end.
 """
 
@@ -21,9 +21,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from stream.decode import About, Pcm, Source, Undecodable, alike, taken_channels
-from stream.denoise import Denoiser
-from stream.resample import Resampler
+from stream.audio.decode import About, Pcm, Source, Undecodable, alike, taken_channels
+from stream.audio.denoise import Denoiser
+from stream.audio.resample import Resampler
 from stream.types import SAMPLE_RATE, Samples
 
 HEADER = struct.Struct("<cI")

@@ -1,6 +1,6 @@
 """What a container's bytes say without being decoded: its kind, whether it is protected or cut off.
 
-Pure but for reading; FFmpeg, which is behind `stream.decode`, tells none of this.
+Pure but for reading; FFmpeg, which is behind `stream.audio.decode`, tells none of this.
 """
 
 from __future__ import annotations
