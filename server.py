@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 try:
-    from stream import logs
     from stream.about import VERSION
     from stream.app import EXIT_CONFIG, EXIT_MODEL, App
     from stream.backends import select
     from stream.config import Config
     from stream.errors import ConfigError, ModelRefused
     from stream.policy import check_detector
+    from stream.telemetry import logs
     from stream.toml import load, to_toml
 except ModuleNotFoundError as error:
     print(

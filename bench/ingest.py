@@ -28,11 +28,11 @@ from stream.audio.resample import Resampler
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.hub import Hub
-from stream.metrics import Metrics
 from stream.pipeline import SLICE_S, StreamPipeline
 from stream.policy import admit, analysis_settings
 from stream.protocol.messages import Audio, SessionConfig
 from stream.session import Session
+from stream.telemetry.metrics import Metrics
 from stream.types import AudioFormat, Samples, Window
 from stream.vad import DETECTORS, VoiceDetector
 

@@ -34,16 +34,16 @@ from websockets.typing import Subprotocol
 
 from bench.report import arguments, as_json, machine, say
 from bench.tables import table
-from stream.audit import AuditLog
 from stream.config import Config
 from stream.http import Pages
 from stream.hub import Hub
 from stream.labels import LABELS
 from stream.live import LiveStream
-from stream.metrics import Metrics
 from stream.protocol.events import Voice, model_body, seal
 from stream.protocol.parsing import SUBPROTOCOL
 from stream.subscriber import Subscriber
+from stream.telemetry.audit import AuditLog
+from stream.telemetry.metrics import Metrics
 from stream.types import (
     SAMPLE_RATE,
     Event,

@@ -25,13 +25,13 @@ from stream.batcher import Batcher
 from stream.config import Config
 from stream.disk import Disk, disk_trouble
 from stream.errors import ModelRefused
-from stream.metrics import Metrics
 from stream.notes import Note
 from stream.output import NAMES, new_folder
 from stream.policy import check_detector
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileOptions
 from stream.recording import Progress, Recorded, Tellers
+from stream.telemetry.metrics import Metrics
 from stream.types import ModelInfo, from_ms
 
 FILES = "/v1/files"

@@ -16,7 +16,6 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from stream.about import VERSION, info
-from stream.audit import AuditLog
 from stream.auth import Doorkeeper, Key
 from stream.backends.base import Backend
 from stream.batcher import Batcher
@@ -29,14 +28,15 @@ from stream.errors import ConfigError, ModelRefused
 from stream.http import Pages
 from stream.hub import Hub
 from stream.ingest.file_job import Desk
-from stream.metrics import Metrics
 from stream.protocol.parsing import SUBPROTOCOL
 from stream.reception import Reception
 from stream.sessions import Sessions, draining
 from stream.sinks.base import Sink
 from stream.sinks.mqtt import MqttSink, mqtt_observer
-from stream.startup import StartupReport
 from stream.store import Store
+from stream.telemetry.audit import AuditLog
+from stream.telemetry.metrics import Metrics
+from stream.telemetry.progress import StartupReport
 from stream.turns import Turns
 from stream.types import Body, ModelInfo, from_ms
 

@@ -18,8 +18,8 @@ from stream.connection import Connection
 from stream.downloads import RESULTS, Downloads
 from stream.errors import ConfigError
 from stream.http import Pages, answer, known_host, refuse, same_origin, unauthorized
-from stream.metrics import Metrics
 from stream.protocol.parsing import Query
+from stream.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import orjson
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from stream.metrics import Metrics
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import VERSION
 from stream.queues import ConflatingQueue
+from stream.telemetry.metrics import Metrics
 from stream.types import Body, timestamp
 
 GOODBYE_S = 5.0

@@ -7,7 +7,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import ServerConnection
 
-from stream.audit import AuditLog
 from stream.config import Config
 from stream.connection import Connection
 from stream.entrance import FILES, PRODUCE, SUBSCRIBE
@@ -15,11 +14,12 @@ from stream.hub import Hub
 from stream.ingest.file_job import Desk
 from stream.ingest.files import Uploader
 from stream.ingest.native import Producer
-from stream.metrics import Metrics
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
 from stream.sessions import Sessions
 from stream.subscriber import Subscriber
+from stream.telemetry.audit import AuditLog
+from stream.telemetry.metrics import Metrics
 
 
 class Reception:

@@ -18,7 +18,6 @@ from stream.audio.decode_worker import Job
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.disk import Disk
-from stream.metrics import Metrics
 from stream.notes import Note, opening, truncated
 from stream.output import Output
 from stream.pipeline import StreamPipeline
@@ -28,6 +27,7 @@ from stream.protocol.events import Voice
 from stream.protocol.messages import FileOptions
 from stream.results import ChannelResult, FileInfo, Findings, document
 from stream.scoring import Scoring
+from stream.telemetry.metrics import Metrics
 from stream.types import SAMPLE_RATE, AudioFormat, Body, Event, Features, ModelInfo, Samples, Score
 
 ADAPTER = "file"

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from stream.batcher import Batcher
-from stream.metrics import Metrics
 from stream.pipeline import StreamPipeline
+from stream.telemetry.metrics import Metrics
 from stream.types import Event, FrameScores, GapReason, Window
 
 Tell = Callable[[Event, float | None], None]

@@ -13,7 +13,6 @@ from stream.batcher import Batcher
 from stream.config import Config
 from stream.hub import Hub
 from stream.live import LiveStream, StreamState
-from stream.metrics import Metrics
 from stream.pace import Pace
 from stream.pipeline import StreamPipeline
 from stream.policy import Admission
@@ -23,6 +22,7 @@ from stream.protocol.messages import SessionAnnotate, SessionConfig, checked_att
 from stream.quality import gain_is_automatic
 from stream.scoring import Scoring
 from stream.statements import Totals, acknowledged, closing, in_force
+from stream.telemetry.metrics import Metrics
 from stream.types import (
     SAMPLE_RATE,
     AudioFormat,

@@ -9,15 +9,15 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from stream.audit import AuditLog
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.hub import Hub
-from stream.metrics import Metrics
 from stream.policy import admit
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import SessionConfig
 from stream.session import Session
+from stream.telemetry.audit import AuditLog
+from stream.telemetry.metrics import Metrics
 from stream.types import ModelInfo
 
 log = logging.getLogger(__name__)

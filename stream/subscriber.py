@@ -10,15 +10,15 @@ import orjson
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from stream.audit import AuditLog, masked
 from stream.config import LimitsConfig
 from stream.hub import Hub, Subscription
-from stream.metrics import Metrics
 from stream.outlet import GOODBYE_S, Outlet
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import Sealed
 from stream.protocol.messages import ListSubscriptions, Subscribe, Unsubscribe
 from stream.protocol.parsing import parse_subscriber
+from stream.telemetry.audit import AuditLog, masked
+from stream.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

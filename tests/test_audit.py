@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from stream.audit import AuditLog
 from stream.errors import ConfigError
+from stream.telemetry.audit import AuditLog
 
 
 def lines(path: Path) -> list[dict[str, object]]:

@@ -16,7 +16,6 @@ from jsonschema import Draft7Validator
 from stream.config import Config
 from stream.labels import LABELS
 from stream.live import StreamState
-from stream.metrics import Metrics
 from stream.protocol.errors import CLOSE_CODES, RETRYABLE, ProtocolError
 from stream.protocol.parsing import (
     ALIASES,
@@ -26,6 +25,7 @@ from stream.protocol.parsing import (
     parse_subscriber,
 )
 from stream.quality import hints
+from stream.telemetry.metrics import Metrics
 from stream.types import (
     MAX_CHANNELS,
     MAX_RATE,

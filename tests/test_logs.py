@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from stream.config import LogConfig
-from stream.logs import JsonFormatter, TextFormatter, configure
+from stream.telemetry.logs import JsonFormatter, TextFormatter, configure
 
 
 def record(message: str = "said", *args: object, **extra: Any) -> logging.LogRecord:

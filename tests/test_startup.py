@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from stream import startup
-from stream.startup import StartupReport
+from stream.telemetry import progress
+from stream.telemetry.progress import StartupReport
 
 
 def test_a_terminal_gets_a_bar_that_names_the_shape(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +26,7 @@ def test_a_service_log_gets_a_line_now_and_then(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(startup.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     caplog.set_level(logging.INFO)
     with StartupReport("large", terminal=False) as report:
         for second in range(13):

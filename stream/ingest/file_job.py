@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream.audit import AuditLog
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.disk import Disk, disk_trouble
 from stream.ingest import file_events
-from stream.metrics import Metrics
 from stream.notes import Note, queued
 from stream.protocol.errors import ProtocolError
 from stream.recording import Progress, Recorded, Tellers
 from stream.store import Store
+from stream.telemetry.audit import AuditLog
+from stream.telemetry.metrics import Metrics
 from stream.turns import Turns
 from stream.types import Body, ModelInfo
 from stream.upload import Upload

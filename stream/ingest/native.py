@@ -12,7 +12,6 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
 from stream.config import Config
-from stream.metrics import Metrics
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import seal
 from stream.protocol.messages import (
@@ -30,6 +29,7 @@ from stream.queues import ConflatingQueue
 from stream.session import Session
 from stream.sessions import FINISH_S, Sessions, new_session_id
 from stream.statements import bounds, offered
+from stream.telemetry.metrics import Metrics
 from stream.types import Body, ModelInfo
 
 log = logging.getLogger(__name__)

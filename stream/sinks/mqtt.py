@@ -11,11 +11,11 @@ from typing import Any
 
 from stream.config import MqttConfig, PrivacyConfig
 from stream.live import LiveStream
-from stream.metrics import Metrics
 from stream.protocol.events import SCORE, SEGMENT, Sealed
 from stream.queues import Pacer
 from stream.sinks.publisher import MqttObserver, Publisher
 from stream.sinks.topics import Message, StreamNames, Topics, Utterances, level
+from stream.telemetry.metrics import Metrics
 
 TICK_S = 0.05
 UPKEEP_S = 1.0
