@@ -23,18 +23,18 @@ from bench.report import arguments, as_json, machine, say
 from bench.speech import Wire, frames, recordings
 from bench.stand_ins import NULL, NullBackend, null_backend
 from bench.tables import table
+from stream.analysis.pipeline import SLICE_S, StreamPipeline
+from stream.analysis.vad import DETECTORS, VoiceDetector
 from stream.audio.codecs import Decoder
 from stream.audio.resample import Resampler
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.hub import Hub
-from stream.pipeline import SLICE_S, StreamPipeline
 from stream.policy import admit, analysis_settings
 from stream.protocol.messages import Audio, SessionConfig
 from stream.session import Session
 from stream.telemetry.metrics import Metrics
 from stream.types import AudioFormat, Samples, Window
-from stream.vad import DETECTORS, VoiceDetector
 
 WIRES = (
     Wire("linear16", 16_000, 100),

@@ -24,9 +24,9 @@ from bench.sounds import (
     telephone,
 )
 from bench.tables import table
-from stream.quality import frame_power
+from stream.analysis.quality import frame_power
+from stream.analysis.vad import DETECTORS, Segmenter, VadSettings
 from stream.types import FRAME, SAMPLE_RATE
-from stream.vad import DETECTORS, Segmenter, VadSettings
 
 EXAMPLES = """\
   python -m bench.vad --data DIR           every detector, condition and rule, some minutes

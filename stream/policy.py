@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from stream.analysis.pipeline import AnalysisSettings
+from stream.analysis.silero import DetectorRefused
+from stream.analysis.timeline import RollingSettings
+from stream.analysis.vad import DETECTORS, VadSettings
+from stream.analysis.windows import WindowSettings
 from stream.audio.denoise import available
 from stream.config import Config, VadConfig
 from stream.errors import ConfigError
-from stream.pipeline import AnalysisSettings
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import Analysis, Audio, Consent, FileOptions, SessionConfig
-from stream.rolling import RollingSettings
-from stream.silero import DetectorRefused
 from stream.types import FRAME, ModelInfo, from_ms
-from stream.vad import DETECTORS, VadSettings
-from stream.windows import WindowSettings
 
 DEFAULT_ROLES = {1: ("speaker",), 2: ("customer", "agent")}
 

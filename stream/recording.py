@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stream.analysis.pipeline import StreamPipeline
 from stream.audio.decode import Undecodable
 from stream.audio.decode_process import Decoder, Finished, Found, Looking
 from stream.audio.decode_worker import Job
@@ -20,7 +21,6 @@ from stream.config import Config
 from stream.disk import Disk
 from stream.notes import Note, opening, truncated
 from stream.output import Output
-from stream.pipeline import StreamPipeline
 from stream.policy import Admission, admit_recording
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import Voice

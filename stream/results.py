@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from stream.analysis.quality import LOW_CONFIDENCE
 from stream.audio.decode import About
 from stream.labels import activation, top
 from stream.protocol.events import model_body
 from stream.protocol.messages import FileOptions
-from stream.quality import LOW_CONFIDENCE
 from stream.types import SAMPLE_RATE, Body, Event, Features, Gap, ModelInfo, Segment, timestamp
 
 SCHEMA = "emotide.result.v1"

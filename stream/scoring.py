@@ -6,8 +6,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from stream.analysis.pipeline import StreamPipeline
 from stream.batcher import Batcher
-from stream.pipeline import StreamPipeline
 from stream.telemetry.metrics import Metrics
 from stream.types import Event, FrameScores, GapReason, Window
 

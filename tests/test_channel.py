@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stream.channel import ChannelPipeline
-from stream.rolling import RollingSettings, softmax, speech_mask
+from stream.analysis.channel import ChannelPipeline
+from stream.analysis.timeline import RollingSettings, softmax, speech_mask
+from stream.analysis.vad import DETECTORS, VadSettings
+from stream.analysis.windows import WindowSettings
 from stream.types import (
     FRAME,
     SAMPLE_RATE,
@@ -28,8 +30,6 @@ from stream.types import (
     SpeechStart,
     Window,
 )
-from stream.vad import DETECTORS, VadSettings
-from stream.windows import WindowSettings
 from tests.signals import (
     LoudDetector,
     ToneBackend,

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from jsonschema import Draft7Validator
 
+from stream.analysis.quality import hints
 from stream.config import Config
 from stream.labels import LABELS
 from stream.live import StreamState
@@ -24,7 +25,6 @@ from stream.protocol.parsing import (
     parse_query,
     parse_subscriber,
 )
-from stream.quality import hints
 from stream.telemetry.metrics import Metrics
 from stream.types import (
     MAX_CHANNELS,

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
+from stream.analysis.vad import DETECTORS, VadSettings
 from stream.audio.codecs import InvalidAudio
-from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.types import (
     FRAME,
     SAMPLE_RATE,
@@ -24,7 +25,6 @@ from stream.types import (
     SpeechStart,
     Window,
 )
-from stream.vad import DETECTORS, VadSettings
 from tests.signals import (
     LoudDetector,
     ToneBackend,

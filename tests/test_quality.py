@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.quality import QualityMeter, dbfs, frame_power, gain_is_automatic, hints
+from stream.analysis.quality import QualityMeter, dbfs, frame_power, gain_is_automatic, hints
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
 from tests.signals import at_rate, clip_audio, clips, int16, noise, silence, sine
 

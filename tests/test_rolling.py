@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.analysis.timeline import Timeline, softmax, speech_mask
 from stream.labels import activation
-from stream.rolling import Timeline, softmax, speech_mask
 from stream.types import FRAME, SAMPLE_RATE, Quality, Span, Window
 from tests.signals import frame_count
 

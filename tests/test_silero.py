@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from stream import silero
+from stream.analysis import silero
+from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
+from stream.analysis.silero import DetectorRefused, SileroDetector
+from stream.analysis.vad import DETECTORS, VadSettings
 from stream.errors import ConfigError
-from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.policy import analysis_settings, check_detector
-from stream.silero import DetectorRefused, SileroDetector
 from stream.toml import load
 from stream.types import FRAME, AudioFormat, Samples, Segment
-from stream.vad import DETECTORS, VadSettings
 from tests.signals import (
     ToneBackend,
     chunks,

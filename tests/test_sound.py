@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pytest
 
-from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
-from stream.sound import NOTHING, Evidence, listen
+from stream.analysis.nonspeech import NOTHING, Evidence, listen
+from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
+from stream.analysis.vad import VadSettings
 from stream.types import SAMPLE_RATE, AudioFormat, Event, Samples, Score, Segment, Window
-from stream.vad import VadSettings
 from tests.signals import (
     ToneBackend,
     chunks,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.analysis.vad import DETECTORS, Segmenter, State, VadSettings
 from stream.types import FRAME, Utterance
-from stream.vad import DETECTORS, Segmenter, State, VadSettings
 from tests.signals import clip_audio, clips, int16
 
 PLAIN = VadSettings(start_voiced=3, start_of=5, pre_roll=2, hangover=4, max_utterance=40)

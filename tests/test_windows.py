@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stream.quality import QualityMeter
+from stream.analysis.quality import QualityMeter
+from stream.analysis.windows import History, Windower, WindowSettings, clip, total
 from stream.types import FRAME, SAMPLE_RATE, Utterance, Window
-from stream.windows import History, Windower, WindowSettings, clip, total
 
 S = SAMPLE_RATE
 RAMP = (np.arange(60 * S) % 30_000).astype(np.int16)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.backends.base import Backend
-from stream.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.types import AudioFormat, FrameScores, Segment, Window
 from training.data import RATE, Array, decode
 

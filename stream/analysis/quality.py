@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.sound import ENOUGH, NOT_SCORED, NOTHING, listen
+from stream.analysis.nonspeech import ENOUGH, NOT_SCORED, NOTHING, listen
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
 
 CLIPPED_LEVEL = 32_700

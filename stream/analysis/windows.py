@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.quality import QualityMeter
+from stream.analysis.quality import QualityMeter
 from stream.types import SAMPLE_RATE, Samples, Span, Trigger, Utterance, Window
 
 

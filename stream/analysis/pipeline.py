@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from stream.analysis.channel import ChannelPipeline
+from stream.analysis.timeline import RollingSettings
+from stream.analysis.vad import VadSettings
+from stream.analysis.windows import WindowSettings
 from stream.audio.codecs import Decoder, InvalidAudio
 from stream.audio.resample import Resampler
-from stream.channel import ChannelPipeline
-from stream.rolling import RollingSettings
 from stream.types import (
     SAMPLE_RATE,
     AudioFormat,
@@ -18,8 +20,6 @@ from stream.types import (
     ModelInfo,
     Window,
 )
-from stream.vad import VadSettings
-from stream.windows import WindowSettings
 
 SLICE_S = 0.1
 """Channels take turns at most this far apart, so their events come in the order of time."""

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.quality import QualityMeter, frame_power, hints
-from stream.rolling import Mean, RollingSettings, Timeline, softmax, speech_mask
+from stream.analysis.quality import QualityMeter, frame_power, hints
+from stream.analysis.timeline import Mean, RollingSettings, Timeline, softmax, speech_mask
+from stream.analysis.vad import DETECTORS, Segmenter, VadSettings
+from stream.analysis.windows import History, Windower, WindowSettings, clip, total
 from stream.types import (
     FRAME,
     SAMPLE_RATE,
@@ -31,8 +33,6 @@ from stream.types import (
     UtteranceFrames,
     Window,
 )
-from stream.vad import DETECTORS, Segmenter, VadSettings
-from stream.windows import History, Windower, WindowSettings, clip, total
 
 BLOCK = 16 * FRAME
 """Audio goes through in blocks of at most this many samples, so the history stays small."""

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 import webrtcvad
 
-from stream.silero import SileroDetector
+from stream.analysis.silero import SileroDetector
 from stream.types import FRAME, SAMPLE_RATE, Trigger, Utterance
 
 
