@@ -10,7 +10,7 @@ from pathlib import Path
 try:
     from stream.about import VERSION
     from stream.app import EXIT_CONFIG, EXIT_MODEL, App
-    from stream.backends import select
+    from stream.backends import registry
     from stream.config import Config
     from stream.errors import ConfigError, ModelRefused
     from stream.policy import check_detector
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _run(config: Config) -> int:
-    return await App(config, lambda: select.configured(config.model)).run()
+    return await App(config, lambda: registry.configured(config.model)).run()
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from bench.tables import table
 from stream.analysis.nonspeech import listen
 from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.analysis.quality import frame_power
-from stream.backends import select
+from stream.backends import registry
 from stream.backends.base import Backend
 from stream.config import Config
 from stream.policy import analysis_settings
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--detector", default="webrtcvad", help="vad.detector")
     options = parser.parse_args()
     say(options, machine(), "")
-    backend = select.choose(options.backend)
+    backend = registry.choose(options.backend)
     settings = analysis_settings(Config())
     vad = replace(settings.vad, detector=options.detector)
     after = segments_of(backend, replace(settings, vad=vad))

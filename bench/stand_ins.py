@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.backends import select
+from stream.backends import registry
 from stream.backends.base import Backend
 from stream.labels import LABELS
 from stream.types import ModelInfo
@@ -66,5 +66,5 @@ class BlockingBackend:
 
 def blocking_backend() -> Backend:
     return BlockingBackend(
-        select.choose(os.environ["BENCH_MODEL"]), Path(os.environ["BENCH_BLOCK"])
+        registry.choose(os.environ["BENCH_MODEL"]), Path(os.environ["BENCH_BLOCK"])
     )

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from client.link import Server
 from client.retry import Broken, NoServer, Refused, Unreachable
-from stream.backends import select
+from stream.backends import registry
 from stream.batcher import Batcher
 from stream.config import Config
 from stream.disk import Disk, disk_trouble
@@ -214,7 +214,7 @@ class Local:
         self._disk = Disk()
         model = config.model
         self._batcher = Batcher(
-            lambda: select.configured(model),
+            lambda: registry.configured(model),
             model.max_batch,
             0.0,
             model.hang_timeout_s,

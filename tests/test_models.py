@@ -1,4 +1,4 @@
-"""`python -m stream.models` on small models: what it says of good ones and of bad ones."""
+"""`python -m stream.backends.__main__` on small models: what it says of good ones and of bad ones."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from stream import models
-from stream.backends import embedded, emotion2vec
+from stream.backends import __main__, embedded, emotion2vec
 from stream.backends.emotion2vec import exported
 from tests.backends import small_model
 
 NAME = "emotion2vec_plus_base"
-QUESTIONS = Path(models.__file__).parents[1] / "docs" / "questions.md"
+QUESTIONS = Path(__main__.__file__).parents[1] / "docs" / "questions.md"
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def test_list_says_where_and_under_which_licence(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small_model.build(home / NAME)
-    assert models.main(["list"]) == 0
+    assert __main__.main(["list"]) == 0
     said = capsys.readouterr().out
     assert str(home / NAME) in said
     assert said.count(emotion2vec.LICENCE) == len(emotion2vec.NAMES)
@@ -39,12 +38,12 @@ def test_list_says_the_licence_that_ships(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It said Apache-2.0, which is the code's, of weights that come under BSD and MIT."""
-    assert models.main(["list"]) == 0
+    assert __main__.main(["list"]) == 0
     shipped = json.loads((embedded.SHIPPED / "model.json").read_text(encoding="utf-8"))
     assert f"embedded: comes with Emotide ({shipped['licence']})" in capsys.readouterr().out
     monkeypatch.setattr(embedded, "SHIPPED", tmp_path)
     (tmp_path / "model.json").write_text('{"licence": "CC0-1.0"}', encoding="utf-8")
-    assert models.main(["list"]) == 0
+    assert __main__.main(["list"]) == 0
     assert "embedded: comes with Emotide (CC0-1.0)" in capsys.readouterr().out
 
 
@@ -56,7 +55,7 @@ def test_the_command_that_the_answers_give_runs(
     monkeypatch.setattr(models, "download", fetched.append)
     commands = re.findall(r"-m stream\.models([^`]*)`", QUESTIONS.read_text(encoding="utf-8"))
     for command in commands:
-        assert models.main(command.split()) == 0
+        assert __main__.main(command.split()) == 0
     assert fetched == ["emotion2vec_plus_large"] * 2, "in English and in Chinese"
 
 
@@ -70,8 +69,8 @@ def test_download_fetches_once(
         return small_model.build(home / name)
 
     monkeypatch.setattr(models, "fetch", fetch)
-    assert models.main(["download", NAME]) == 0
-    assert models.main(["download", NAME]) == 0
+    assert __main__.main(["download", NAME]) == 0
+    assert __main__.main(["download", NAME]) == 0
     assert fetched == [NAME]
     said = capsys.readouterr().out
     assert f"now in {home / NAME}" in said
@@ -82,7 +81,7 @@ def test_verify_compares_with_funasr_and_the_export(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exported.export(small_model.build(home / NAME, small_model.FIVE))
-    assert models.main(["verify", NAME]) == 0
+    assert __main__.main(["verify", NAME]) == 0
     said = capsys.readouterr().out
     assert "sha256 " in said
     assert "FunASR gives the same scores" in said
@@ -90,11 +89,11 @@ def test_verify_compares_with_funasr_and_the_export(
 
 
 def test_verify_refuses(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert models.main(["verify", NAME]) == 1
+    assert __main__.main(["verify", NAME]) == 1
     assert "not on this machine" in capsys.readouterr().err
     directory = small_model.build(home / NAME)
     (directory / "model.pt").write_text("<html>")
-    assert models.main(["verify", str(directory)]) == 1
+    assert __main__.main(["verify", str(directory)]) == 1
     assert "cannot be read" in capsys.readouterr().err
 
 
@@ -103,5 +102,5 @@ def test_verify_notices_other_scores(
 ) -> None:
     directory = small_model.build(home / NAME)
     monkeypatch.setattr(models, "_funasr", lambda *_: dict.fromkeys(["angry"], 0.5))
-    assert models.main(["verify", str(directory)]) == 1
+    assert __main__.main(["verify", str(directory)]) == 1
     assert "FunASR differs by" in capsys.readouterr().err

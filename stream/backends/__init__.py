@@ -1,0 +1,1 @@
+"""Models: the interface, the embedded model, emotion2vec+, and the choice among them."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from stream.backends import emotion2vec, select
+from stream.backends import emotion2vec, registry
 from stream.backends.emotion2vec import locate
 from stream.errors import ModelRefused
 
-choose: Any = select.choose
+choose: Any = registry.choose
 """Untyped, because the stand-ins here return words instead of backends."""
 
 
@@ -142,7 +142,7 @@ def test_directories_are_told_apart(calls: list[tuple[Any, ...]], tmp_path: Path
 def test_unknown_name_lists_the_valid_ones() -> None:
     with pytest.raises(ModelRefused) as refusal:
         choose("emotion2vec_large")
-    assert all(name in str(refusal.value) for name in select.BACKENDS)
+    assert all(name in str(refusal.value) for name in registry.BACKENDS)
 
 
 @pytest.mark.parametrize("name", emotion2vec.NAMES)
@@ -192,7 +192,7 @@ def test_checkpoints_are_found_in_every_cache(
 
 def test_choosing_the_embedded_model_imports_no_torch() -> None:
     program = (
-        "import sys, stream.backends.select\n"
+        "import sys, stream.backends.registry\n"
         "sys.exit(bool({'torch', 'yaml', 'onnxruntime', 'funasr'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]
