@@ -27,9 +27,9 @@ from stream.analysis.pipeline import SLICE_S, StreamPipeline
 from stream.analysis.vad import DETECTORS, VoiceDetector
 from stream.audio.codecs import Decoder
 from stream.audio.resample import Resampler
-from stream.batcher import Batcher
 from stream.config import Config
 from stream.hub import Hub
+from stream.inference.scheduler import Batcher
 from stream.policy import admit, analysis_settings
 from stream.protocol.messages import Audio, SessionConfig
 from stream.session import Session

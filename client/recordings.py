@@ -21,10 +21,10 @@ from websockets.exceptions import ConnectionClosed
 from client.link import Server
 from client.retry import Broken, NoServer, Refused, Unreachable
 from stream.backends import registry
-from stream.batcher import Batcher
 from stream.config import Config
 from stream.disk import Disk, disk_trouble
 from stream.errors import ModelRefused
+from stream.inference.scheduler import Batcher
 from stream.notes import Note
 from stream.output import NAMES, new_folder
 from stream.policy import check_detector

@@ -18,7 +18,6 @@ from websockets.typing import Subprotocol
 from stream.about import VERSION, info
 from stream.auth import Doorkeeper, Key
 from stream.backends.base import Backend
-from stream.batcher import Batcher
 from stream.config import Config
 from stream.connection import Connection
 from stream.disk import Disk
@@ -27,6 +26,7 @@ from stream.entrance import Entrance, local, tls_context
 from stream.errors import ConfigError, ModelRefused
 from stream.http import Pages
 from stream.hub import Hub
+from stream.inference.scheduler import Batcher
 from stream.ingest.file_job import Desk
 from stream.protocol.parsing import SUBPROTOCOL
 from stream.reception import Reception

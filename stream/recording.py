@@ -16,9 +16,10 @@ from stream.analysis.pipeline import StreamPipeline
 from stream.audio.decode import Undecodable
 from stream.audio.decode_process import Decoder, Finished, Found, Looking
 from stream.audio.decode_worker import Job
-from stream.batcher import Batcher
 from stream.config import Config
 from stream.disk import Disk
+from stream.inference.scheduler import Batcher
+from stream.inference.scoring import Scoring
 from stream.notes import Note, opening, truncated
 from stream.output import Output
 from stream.policy import Admission, admit_recording
@@ -26,7 +27,6 @@ from stream.protocol.errors import ProtocolError
 from stream.protocol.events import Voice
 from stream.protocol.messages import FileOptions
 from stream.results import ChannelResult, FileInfo, Findings, document
-from stream.scoring import Scoring
 from stream.telemetry.metrics import Metrics
 from stream.types import SAMPLE_RATE, AudioFormat, Body, Event, Features, ModelInfo, Samples, Score
 

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from stream.analysis.pipeline import StreamPipeline
 from stream.analysis.quality import gain_is_automatic
 from stream.audio.codecs import InvalidAudio
-from stream.batcher import Batcher
 from stream.config import Config
 from stream.hub import Hub
+from stream.inference.scheduler import Batcher
+from stream.inference.scoring import Scoring
 from stream.live import LiveStream, StreamState
 from stream.pace import Pace
 from stream.policy import Admission
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import SCORE, SEGMENT, Voice, seal
 from stream.protocol.messages import SessionAnnotate, SessionConfig, checked_attrs
-from stream.scoring import Scoring
 from stream.statements import Totals, acknowledged, closing, in_force
 from stream.telemetry.metrics import Metrics
 from stream.types import (

@@ -9,9 +9,9 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from stream.batcher import Batcher
 from stream.config import Config
 from stream.hub import Hub
+from stream.inference.scheduler import Batcher
 from stream.policy import admit
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import SessionConfig

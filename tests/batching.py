@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.batcher import Batcher, BatchReport
-from stream.slot import Slot
+from stream.inference.scheduler import Batcher, BatchReport
+from stream.inference.slot import Slot
 from stream.types import FrameScores, GapReason, ModelInfo, Quality, Window
 from tests.signals import ToneBackend, model, sine
 

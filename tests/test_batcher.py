@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.slot import Slot
+from stream.inference.slot import Slot
 from stream.types import FRAME, Window
 from tests.batching import (
     LONG,

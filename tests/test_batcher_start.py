@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.batcher import Batcher
+from stream.inference.scheduler import Batcher
 from tests.batching import (
     LONG,
     SHORT,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from stream.slot import _within
+from stream.inference.slot import _within
 from tests.batching import (
     Bench,
     play,

@@ -15,7 +15,7 @@ from stream.backends.emotion2vec import Emotion2vec, Precision
 from stream.backends.emotion2vec.backend import LENGTHS, MOST_ROWS
 from stream.backends.emotion2vec.signals import buzzes
 from stream.errors import ModelRefused
-from stream.inference import Inference
+from stream.inference.runner import Inference
 
 TABLE = "Correctness"
 TOLERANCE = 1e-4

@@ -14,8 +14,8 @@ from bench.gpu.part import Context
 from bench.gpu.throughput import load
 from stream.backends.emotion2vec.backend import LENGTHS
 from stream.backends.emotion2vec.signals import buzzes
-from stream.batcher import Batcher, BatchReport
-from stream.slot import Slot
+from stream.inference.scheduler import Batcher, BatchReport
+from stream.inference.slot import Slot
 from stream.types import FrameScores, GapReason, Quality, Samples, Window
 
 TABLE = "Live streams, hop 1 s, window 3 s"

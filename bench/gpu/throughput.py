@@ -20,7 +20,7 @@ from stream.backends.emotion2vec import Emotion2vec
 from stream.backends.emotion2vec.backend import LENGTHS
 from stream.backends.emotion2vec.config import read_shape
 from stream.backends.emotion2vec.signals import buzzes
-from stream.inference import Inference
+from stream.inference.runner import Inference
 from stream.types import SAMPLE_RATE
 
 BATCHES = (32, 1, 8, 64, 128)

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream.batcher import Batcher
 from stream.config import Config
 from stream.disk import Disk, disk_trouble
+from stream.inference.scheduler import Batcher
 from stream.ingest import file_events
 from stream.notes import Note, queued
 from stream.protocol.errors import ProtocolError

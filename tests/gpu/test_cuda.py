@@ -17,7 +17,7 @@ from stream.backends.emotion2vec import Emotion2vec, Precision
 from stream.backends.emotion2vec.backend import LENGTHS
 from stream.backends.emotion2vec.signals import buzzes
 from stream.errors import ModelRefused
-from stream.inference import Inference
+from stream.inference.runner import Inference
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from stream.analysis.pipeline import StreamPipeline
-from stream.batcher import Batcher
+from stream.inference.scheduler import Batcher
 from stream.telemetry.metrics import Metrics
 from stream.types import Event, FrameScores, GapReason, Window
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stream.backends.base import Backend
-from stream.inference import Inference, Result, WarmUp
-from stream.slot import Listener, Slot
+from stream.inference.runner import Inference, Result, WarmUp
+from stream.inference.slot import Listener, Slot
 from stream.types import FrameScores, GapReason, ModelInfo, Window
 
 log = logging.getLogger(__name__)
