@@ -28,7 +28,7 @@ from stream.analysis.vad import DETECTORS, VoiceDetector
 from stream.audio.codecs import Decoder
 from stream.audio.resample import Resampler
 from stream.config import Config
-from stream.hub import Hub
+from stream.delivery.hub import Hub
 from stream.inference.scheduler import Batcher
 from stream.policy import admit, analysis_settings
 from stream.protocol.messages import Audio, SessionConfig

@@ -35,10 +35,10 @@ from websockets.typing import Subprotocol
 from bench.report import arguments, as_json, machine, say
 from bench.tables import table
 from stream.config import Config
+from stream.delivery.hub import Hub
+from stream.delivery.live_stream import LiveStream
 from stream.http import Pages
-from stream.hub import Hub
 from stream.labels import LABELS
-from stream.live import LiveStream
 from stream.protocol.events import Voice, model_body, seal
 from stream.protocol.parsing import SUBPROTOCOL
 from stream.subscriber import Subscriber

@@ -20,18 +20,18 @@ from stream.auth import Doorkeeper, Key
 from stream.backends.base import Backend
 from stream.config import Config
 from stream.connection import Connection
+from stream.delivery.hub import Hub
+from stream.delivery.sink import Sink
 from stream.disk import Disk
 from stream.downloads import Downloads
 from stream.entrance import Entrance, local, tls_context
 from stream.errors import ConfigError, ModelRefused
 from stream.http import Pages
-from stream.hub import Hub
 from stream.inference.scheduler import Batcher
 from stream.ingest.file_job import Desk
 from stream.protocol.parsing import SUBPROTOCOL
 from stream.reception import Reception
 from stream.sessions import Sessions, draining
-from stream.sinks.base import Sink
 from stream.sinks.mqtt import MqttSink, mqtt_observer
 from stream.store import Store
 from stream.telemetry.audit import AuditLog

@@ -15,7 +15,7 @@ import orjson
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from stream.live import LiveStream
+from stream.delivery.live_stream import LiveStream
 
 ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "client" / "web"

@@ -9,8 +9,8 @@ from websockets.asyncio.server import ServerConnection
 
 from stream.config import Config
 from stream.connection import Connection
+from stream.delivery.hub import Hub
 from stream.entrance import FILES, PRODUCE, SUBSCRIBE
-from stream.hub import Hub
 from stream.ingest.file_job import Desk
 from stream.ingest.files import Uploader
 from stream.ingest.native import Producer

@@ -12,10 +12,10 @@ from stream.analysis.pipeline import StreamPipeline
 from stream.analysis.quality import gain_is_automatic
 from stream.audio.codecs import InvalidAudio
 from stream.config import Config
-from stream.hub import Hub
+from stream.delivery.hub import Hub
+from stream.delivery.live_stream import LiveStream, StreamState
 from stream.inference.scheduler import Batcher
 from stream.inference.scoring import Scoring
-from stream.live import LiveStream, StreamState
 from stream.pace import Pace
 from stream.policy import Admission
 from stream.protocol.errors import ProtocolError

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from stream.config import Config
-from stream.hub import Hub
+from stream.delivery.hub import Hub
 from stream.inference.scheduler import Batcher
 from stream.policy import admit
 from stream.protocol.errors import ProtocolError

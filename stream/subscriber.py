@@ -11,8 +11,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from stream.config import LimitsConfig
-from stream.hub import Hub, Subscription
-from stream.outlet import GOODBYE_S, Outlet
+from stream.delivery.hub import Hub, Subscription
+from stream.delivery.outbox import GOODBYE_S, Outlet
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import Sealed
 from stream.protocol.messages import ListSubscriptions, Subscribe, Unsubscribe

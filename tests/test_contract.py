@@ -15,8 +15,8 @@ from jsonschema import Draft7Validator
 
 from stream.analysis.quality import hints
 from stream.config import Config
+from stream.delivery.live_stream import StreamState
 from stream.labels import LABELS
-from stream.live import StreamState
 from stream.protocol.errors import CLOSE_CODES, RETRYABLE, ProtocolError
 from stream.protocol.parsing import (
     ALIASES,

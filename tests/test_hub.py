@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
-from stream.hub import Hub, Subscription
-from stream.live import LiveStream
+from stream.delivery.hub import Hub, Subscription
+from stream.delivery.live_stream import LiveStream
+from stream.delivery.queues import ConflatingQueue
 from stream.protocol.events import Sealed, seal
 from stream.protocol.messages import Filter, Subscribe
-from stream.queues import ConflatingQueue
 
 
 class Clock:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.queues import ConflatingQueue, Pacer
+from stream.delivery.queues import ConflatingQueue, Pacer
 
 
 def drained(queue: ConflatingQueue[int]) -> list[int]:

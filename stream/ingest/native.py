@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
 from stream.config import Config
+from stream.delivery.queues import ConflatingQueue
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import seal
 from stream.protocol.messages import (
@@ -25,7 +26,6 @@ from stream.protocol.messages import (
     SessionUpdate,
 )
 from stream.protocol.parsing import Query, overlay, parse_flag, parse_producer, parse_query
-from stream.queues import ConflatingQueue
 from stream.session import Session
 from stream.sessions import FINISH_S, Sessions, new_session_id
 from stream.statements import bounds, offered

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream.config import MqttConfig, PrivacyConfig
-from stream.live import LiveStream
+from stream.delivery.live_stream import LiveStream
+from stream.delivery.queues import Pacer
 from stream.protocol.events import SCORE, SEGMENT, Sealed
-from stream.queues import Pacer
 from stream.sinks.publisher import MqttObserver, Publisher
 from stream.sinks.topics import Message, StreamNames, Topics, Utterances, level
 from stream.telemetry.metrics import Metrics

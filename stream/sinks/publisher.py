@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream.config import MqttConfig
-from stream.queues import ConflatingQueue
+from stream.delivery.queues import ConflatingQueue
 from stream.sinks.link import IN_FLIGHT, BrokerGone, BrokerRefused, Link, connect
 from stream.sinks.retained import Dated, Retained
 from stream.sinks.topics import Message

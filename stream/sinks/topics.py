@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import orjson
 
+from stream.delivery.live_stream import LiveStream
 from stream.labels import top
-from stream.live import LiveStream
 from stream.types import timestamp
 
 Fields = Mapping[str, Any]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from stream.live import LiveStream
+from stream.delivery.live_stream import LiveStream
 from stream.protocol.events import Sealed, Voice, seal
 from stream.types import (
     Event,

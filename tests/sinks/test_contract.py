@@ -9,8 +9,8 @@ import orjson
 import pytest
 from jsonschema.exceptions import ValidationError
 
+from stream.delivery.live_stream import LiveStream
 from stream.labels import LABELS
-from stream.live import LiveStream
 from stream.protocol.events import Voice, seal
 from stream.sinks.topics import Message, StreamNames, Topics, Utterances
 from stream.types import (

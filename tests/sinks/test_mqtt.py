@@ -22,7 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from pydantic import SecretStr
 
 from stream.config import MqttConfig, PrivacyConfig
-from stream.live import LiveStream
+from stream.delivery.live_stream import LiveStream
 from stream.sinks import link, mqtt, publisher, topics
 from stream.sinks.mqtt import MqttSink
 from stream.sinks.publisher import MqttObserver

@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 
-from stream.live import LiveStream
+from stream.delivery.live_stream import LiveStream
+from stream.delivery.queues import ConflatingQueue, Pacer
+from stream.delivery.sink import Sink
 from stream.protocol.events import SCORE, Sealed
 from stream.protocol.messages import Filter, Subscribe
-from stream.queues import ConflatingQueue, Pacer
-from stream.sinks.base import Sink
 
 
 def _globs(patterns: Sequence[str]) -> re.Pattern[str]:

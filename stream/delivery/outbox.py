@@ -11,9 +11,9 @@ import orjson
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from stream.delivery.queues import ConflatingQueue
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import VERSION
-from stream.queues import ConflatingQueue
 from stream.telemetry.metrics import Metrics
 from stream.types import Body, timestamp
 

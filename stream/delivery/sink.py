@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from stream.live import LiveStream
+from stream.delivery.live_stream import LiveStream
 from stream.protocol.events import Sealed
 
 

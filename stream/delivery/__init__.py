@@ -1,0 +1,1 @@
+"""Live streams, subscriptions, and bounded queues towards subscribers and sinks."""
