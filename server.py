@@ -9,13 +9,13 @@ from pathlib import Path
 
 try:
     from stream.about import VERSION
+    from stream.admission import check_detector
     from stream.app import EXIT_CONFIG, EXIT_MODEL, App
     from stream.backends import registry
     from stream.config import Config
+    from stream.config_file import load, to_toml
     from stream.errors import ConfigError, ModelRefused
-    from stream.policy import check_detector
     from stream.telemetry import logs
-    from stream.toml import load, to_toml
 except ModuleNotFoundError as error:
     print(
         f"emotide: this Python has no {error.name}; `make demo` sets .venv up, then it is\n"

@@ -23,6 +23,7 @@ from bench.report import arguments, as_json, machine, say
 from bench.speech import Wire, frames, recordings
 from bench.stand_ins import NULL, NullBackend, null_backend
 from bench.tables import table
+from stream.admission import admit, analysis_settings
 from stream.analysis.pipeline import SLICE_S, StreamPipeline
 from stream.analysis.vad import DETECTORS, VoiceDetector
 from stream.audio.codecs import Decoder
@@ -30,7 +31,6 @@ from stream.audio.resample import Resampler
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.inference.scheduler import Batcher
-from stream.policy import admit, analysis_settings
 from stream.protocol.messages import Audio, SessionConfig
 from stream.session import Session
 from stream.telemetry.metrics import Metrics

@@ -24,13 +24,13 @@ from bench.sounds import (
 )
 from bench.stand_ins import NullBackend
 from bench.tables import table
+from stream.admission import analysis_settings
 from stream.analysis.nonspeech import listen
 from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.analysis.quality import frame_power
 from stream.backends import registry
 from stream.backends.base import Backend
 from stream.config import Config
-from stream.policy import analysis_settings
 from stream.types import SAMPLE_RATE, AudioFormat, FrameScores, Segment, Window
 from training.nonspeech import WARNINGS
 

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from client.link import Server
 from client.retry import Broken, NoServer, Refused, Unreachable
+from stream.admission import check_detector
 from stream.backends import registry
 from stream.config import Config
 from stream.disk import Disk, disk_trouble
@@ -27,7 +28,6 @@ from stream.errors import ModelRefused
 from stream.inference.scheduler import Batcher
 from stream.notes import Note
 from stream.output import NAMES, new_folder
-from stream.policy import check_detector
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileOptions
 from stream.recording import Progress, Recorded, Tellers

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stream.admission import Admission
 from stream.audio.decode_process import Found
-from stream.policy import Admission
 from stream.protocol.messages import FileOptions
 
 Level = Literal["info", "warning"]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stream.admission import Admission, admit_recording
 from stream.analysis.pipeline import StreamPipeline
 from stream.audio.decode import Undecodable
 from stream.audio.decode_process import Decoder, Finished, Found, Looking
@@ -22,7 +23,6 @@ from stream.inference.scheduler import Batcher
 from stream.inference.scoring import Scoring
 from stream.notes import Note, opening, truncated
 from stream.output import Output
-from stream.policy import Admission, admit_recording
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import Voice
 from stream.protocol.messages import FileOptions

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 
+from stream.admission import Admission
 from stream.analysis.pipeline import StreamPipeline
 from stream.analysis.quality import gain_is_automatic
 from stream.audio.codecs import InvalidAudio
@@ -17,7 +18,6 @@ from stream.delivery.live_stream import LiveStream, StreamState
 from stream.inference.scheduler import Batcher
 from stream.inference.scoring import Scoring
 from stream.pace import Pace
-from stream.policy import Admission
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import SCORE, SEGMENT, Voice, seal
 from stream.protocol.messages import SessionAnnotate, SessionConfig, checked_attrs

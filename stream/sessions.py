@@ -9,10 +9,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from stream.admission import admit
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.inference.scheduler import Batcher
-from stream.policy import admit
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import SessionConfig
 from stream.session import Session

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stream.admission import Admission
 from stream.analysis.pipeline import StreamPipeline
 from stream.config import Config, LimitsConfig
 from stream.labels import activation, top
-from stream.policy import Admission
 from stream.protocol.events import Voice, model_body
 from stream.protocol.messages import SessionConfig
 from stream.types import Body, ModelInfo, to_ms

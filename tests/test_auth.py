@@ -18,8 +18,8 @@ from stream.auth import (
     TurnedAway,
     make_key,
 )
+from stream.config_file import load
 from stream.errors import ConfigError
-from stream.toml import load
 
 
 class Clock:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stream.admission import analysis_settings
 from stream.config import Config
+from stream.config_file import load, to_toml
 from stream.errors import ConfigError
-from stream.policy import analysis_settings
-from stream.toml import load, to_toml
 from stream.types import FRAME
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from stream.admission import admit, check_detector
 from stream.config import Config, VadConfig
 from stream.errors import ConfigError
-from stream.policy import admit, check_detector
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import SessionConfig
 from stream.types import ModelInfo, from_ms

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from stream.admission import analysis_settings, check_detector
 from stream.analysis import silero
 from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.analysis.silero import DetectorRefused, SileroDetector
 from stream.analysis.vad import DETECTORS, VadSettings
+from stream.config_file import load
 from stream.errors import ConfigError
-from stream.policy import analysis_settings, check_detector
-from stream.toml import load
 from stream.types import FRAME, AudioFormat, Samples, Segment
 from tests.signals import (
     ToneBackend,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from stream.admission import denoises
 from stream.config import Config
 from stream.notes import Note
-from stream.policy import denoises
 from stream.protocol.events import model_body
 from stream.recording import Progress
 from stream.store import Kept

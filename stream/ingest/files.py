@@ -10,11 +10,11 @@ from contextlib import suppress
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from stream.admission import admit_recording
 from stream.delivery.outbox import Outlet
 from stream.disk import disk_trouble
 from stream.ingest import file_events
 from stream.ingest.file_job import TICK_S, Desk, FileJob
-from stream.policy import admit_recording
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileBegin, FileCancel, FileEnd, KeepAlive
 from stream.protocol.parsing import parse_files

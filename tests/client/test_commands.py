@@ -25,7 +25,7 @@ import client.watch
 from client import Refused
 from client.cli import FAILED, INTERRUPTED, OK, USAGE, Stop, run
 from client.sources import ENCODERS
-from stream.toml import load
+from stream.config_file import load
 from tests.client.scripted import Scripted, within
 from tests.client.test_sources import tone, write
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.config_file import load
 from stream.protocol.events import seal
 from stream.sinks.retained import Retained
 from stream.sinks.topics import (
@@ -22,7 +23,6 @@ from stream.sinks.topics import (
     level,
     role_levels,
 )
-from stream.toml import load
 from tests.sinks.samples import ANGRY, CALM, alert, end, live, score, sealed, segment, start
 
 READABLE = Topics("emotide", "n1", StreamNames(None))
