@@ -1,1 +1,1 @@
-"""Where events go besides WebSocket subscribers."""
+"""Destinations of events besides WebSockets."""

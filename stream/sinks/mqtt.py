@@ -13,8 +13,8 @@ from stream.config import MqttConfig, PrivacyConfig
 from stream.delivery.live_stream import LiveStream
 from stream.delivery.queues import Pacer
 from stream.protocol.events import SCORE, SEGMENT, Sealed
-from stream.sinks.publisher import MqttObserver, Publisher
-from stream.sinks.topics import Message, StreamNames, Topics, Utterances, level
+from stream.sinks.mqtt_publisher import MqttObserver, Publisher
+from stream.sinks.mqtt_topics import Message, StreamNames, Topics, Utterances, level
 from stream.telemetry.metrics import Metrics
 
 TICK_S = 0.05

@@ -23,9 +23,9 @@ from pydantic import SecretStr
 
 from stream.config import MqttConfig, PrivacyConfig
 from stream.delivery.live_stream import LiveStream
-from stream.sinks import link, mqtt, publisher, topics
+from stream.sinks import mqtt
 from stream.sinks.mqtt import MqttSink
-from stream.sinks.publisher import MqttObserver
+from stream.sinks.mqtt_publisher import MqttObserver
 from tests.sinks.broker import Broker, Proxy, free_port
 from tests.sinks.samples import ANGRY, CALM, alert, live, score, sealed, segment, start
 

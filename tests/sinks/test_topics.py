@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from stream.config_file import load
 from stream.protocol.events import seal
-from stream.sinks.retained import Retained
-from stream.sinks.topics import (
+from stream.sinks.mqtt_retained import Retained
+from stream.sinks.mqtt_topics import (
     Message,
     StreamNames,
     Topics,

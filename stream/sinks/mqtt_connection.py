@@ -12,7 +12,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from stream.config import MqttConfig
-from stream.sinks.topics import Message
+from stream.sinks.mqtt_topics import Message
 
 CONNECT_S = 5.0
 """How long a broker may take to accept the connection, and as long again for its CONNACK."""

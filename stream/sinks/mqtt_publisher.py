@@ -14,9 +14,9 @@ from typing import Any
 
 from stream.config import MqttConfig
 from stream.delivery.queues import ConflatingQueue
-from stream.sinks.link import IN_FLIGHT, BrokerGone, BrokerRefused, Link, connect
-from stream.sinks.retained import Dated, Retained
-from stream.sinks.topics import Message
+from stream.sinks.mqtt_connection import IN_FLIGHT, BrokerGone, BrokerRefused, Link, connect
+from stream.sinks.mqtt_retained import Dated, Retained
+from stream.sinks.mqtt_topics import Message
 
 RETRY_S, RETRY_MAX_S = 0.2, 30.0
 STABLE_S = 10.0
