@@ -32,7 +32,7 @@ from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.inference.scheduler import Batcher
 from stream.protocol.messages import Audio, SessionConfig
-from stream.session import Session
+from stream.sessions.session import Session
 from stream.telemetry.metrics import Metrics
 from stream.types import AudioFormat, Samples, Window
 

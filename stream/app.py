@@ -31,7 +31,7 @@ from stream.inference.scheduler import Batcher
 from stream.ingest.file_job import Desk
 from stream.protocol.parsing import SUBPROTOCOL
 from stream.reception import Reception
-from stream.sessions import Sessions, draining
+from stream.sessions.registry import Sessions, draining
 from stream.sinks.mqtt import MqttSink, mqtt_observer
 from stream.store import Store
 from stream.telemetry.audit import AuditLog

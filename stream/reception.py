@@ -16,7 +16,7 @@ from stream.ingest.files import Uploader
 from stream.ingest.native import Producer
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
-from stream.sessions import Sessions
+from stream.sessions.registry import Sessions
 from stream.subscriber import Subscriber
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.pace import Pace
+from stream.sessions.realtime import Pace
 
 CHUNK = 0.02
 

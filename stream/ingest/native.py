@@ -26,9 +26,9 @@ from stream.protocol.messages import (
     SessionUpdate,
 )
 from stream.protocol.parsing import Query, overlay, parse_flag, parse_producer, parse_query
-from stream.session import Session
-from stream.sessions import FINISH_S, Sessions, new_session_id
-from stream.statements import bounds, offered
+from stream.sessions.descriptions import bounds, offered
+from stream.sessions.registry import FINISH_S, Sessions, new_session_id
+from stream.sessions.session import Session
 from stream.telemetry.metrics import Metrics
 from stream.types import Body, ModelInfo
 

@@ -15,7 +15,7 @@ from stream.delivery.hub import Hub
 from stream.inference.scheduler import Batcher
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import SessionConfig
-from stream.session import Session
+from stream.sessions.session import Session
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 from stream.types import ModelInfo

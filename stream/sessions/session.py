@@ -17,11 +17,11 @@ from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream, StreamState
 from stream.inference.scheduler import Batcher
 from stream.inference.scoring import Scoring
-from stream.pace import Pace
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import SCORE, SEGMENT, Voice, seal
 from stream.protocol.messages import SessionAnnotate, SessionConfig, checked_attrs
-from stream.statements import Totals, acknowledged, closing, in_force
+from stream.sessions.descriptions import Totals, acknowledged, closing, in_force
+from stream.sessions.realtime import Pace
 from stream.telemetry.metrics import Metrics
 from stream.types import (
     SAMPLE_RATE,

@@ -1,0 +1,1 @@
+"""The life of live streams: open, reattach, expire, drain."""
