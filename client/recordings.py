@@ -23,14 +23,14 @@ from client.retry import Broken, NoServer, Refused, Unreachable
 from stream.admission import check_detector
 from stream.backends import registry
 from stream.config import Config
-from stream.disk import Disk, disk_trouble
 from stream.errors import ModelRefused
 from stream.inference.scheduler import Batcher
-from stream.notes import Note
-from stream.output import NAMES, new_folder
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileOptions
-from stream.recording import Progress, Recorded, Tellers
+from stream.recordings.analysis import Progress, Recorded, Tellers
+from stream.recordings.disk import Disk, disk_trouble
+from stream.recordings.log import Note
+from stream.recordings.writer import NAMES, new_folder
 from stream.telemetry.metrics import Metrics
 from stream.types import ModelInfo, from_ms
 

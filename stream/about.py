@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from stream.config import Config
 from stream.protocol.events import model_body
 from stream.protocol.parsing import SUBPROTOCOL
-from stream.results import NOTICE
+from stream.recordings.result import NOTICE
 from stream.types import Body, ModelInfo
 
 try:

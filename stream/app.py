@@ -22,22 +22,22 @@ from stream.config import Config
 from stream.connection import Connection
 from stream.delivery.hub import Hub
 from stream.delivery.sink import Sink
-from stream.disk import Disk
 from stream.downloads import Downloads
 from stream.entrance import Entrance, local, tls_context
 from stream.errors import ConfigError, ModelRefused
 from stream.http import Pages
 from stream.inference.scheduler import Batcher
-from stream.ingest.file_job import Desk
 from stream.protocol.parsing import SUBPROTOCOL
 from stream.reception import Reception
+from stream.recordings.disk import Disk
+from stream.recordings.job import Desk
+from stream.recordings.job_queue import Turns
+from stream.recordings.store import Store
 from stream.sessions.registry import Sessions, draining
 from stream.sinks.mqtt import MqttSink, mqtt_observer
-from stream.store import Store
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 from stream.telemetry.progress import StartupReport
-from stream.turns import Turns
 from stream.types import Body, ModelInfo, from_ms
 
 log = logging.getLogger(__name__)

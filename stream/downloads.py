@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from stream.http import refuse, respond
-from stream.store import Kept, Store
+from stream.recordings.store import Kept, Store
 
 RESULTS = "/v1/results/"
 PIECE = 256 * 1024

@@ -11,11 +11,11 @@ from stream.config import Config
 from stream.connection import Connection
 from stream.delivery.hub import Hub
 from stream.entrance import FILES, PRODUCE, SUBSCRIBE
-from stream.ingest.file_job import Desk
 from stream.ingest.files import Uploader
 from stream.ingest.native import Producer
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
+from stream.recordings.job import Desk
 from stream.sessions.registry import Sessions
 from stream.subscriber import Subscriber
 from stream.telemetry.audit import AuditLog

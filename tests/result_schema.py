@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from stream.results import SCHEMA
+from stream.recordings.result import SCHEMA
 from tests.contract import PATH as CONTRACT
 from tests.contract import document
 

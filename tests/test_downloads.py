@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stream.downloads import BadRange, byte_range, disposition
-from stream.ingest.file_events import title
-from stream.output import RESULT
+from stream.recordings.messages import title
+from stream.recordings.writer import RESULT
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,8 @@ import pytest
 from jsonschema import Draft7Validator
 
 from stream.audio.decode import About
-from stream.output import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES, Output
 from stream.protocol.messages import FileOptions
-from stream.results import (
+from stream.recordings.result import (
     ChannelResult,
     FileInfo,
     Findings,
@@ -26,6 +25,7 @@ from stream.results import (
     measured_languages,
     recording_hints,
 )
+from stream.recordings.writer import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES, Output
 from stream.types import FramePosteriors, Gap, ModelInfo, Quality, Segment
 from tests import result_schema
 from tests.contract import check_result

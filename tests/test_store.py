@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from stream.output import AUDIO, RESULT, new_folder
-from stream.store import MARKER, Store
+from stream.recordings.store import MARKER, Store
+from stream.recordings.writer import AUDIO, RESULT, new_folder
 
 
 def _make(root: Path, count: int, made: Any) -> None:

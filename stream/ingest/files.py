@@ -12,14 +12,14 @@ from websockets.exceptions import ConnectionClosed
 
 from stream.admission import admit_recording
 from stream.delivery.outbox import Outlet
-from stream.disk import disk_trouble
-from stream.ingest import file_events
-from stream.ingest.file_job import TICK_S, Desk, FileJob
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileBegin, FileCancel, FileEnd, KeepAlive
 from stream.protocol.parsing import parse_files
-from stream.recording import Progress
-from stream.upload import Upload
+from stream.recordings import messages
+from stream.recordings.analysis import Progress
+from stream.recordings.disk import disk_trouble
+from stream.recordings.job import TICK_S, Desk, FileJob
+from stream.recordings.upload import Upload
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Uploader:
             asyncio.create_task(self._watch(), name="files-clock"),
         ]
         try:
-            self._out.say(file_events.ready(self._desk.config, self._desk.model))
+            self._out.say(messages.ready(self._desk.config, self._desk.model))
             async for message in self._socket:
                 self._heard = time.monotonic()
                 try:
@@ -243,7 +243,7 @@ class Uploader:
     def _tell_progress(self) -> None:
         if self._upload is None:
             return
-        body = file_events.progress(self._upload.id, self._progress)
+        body = messages.progress(self._upload.id, self._progress)
         # Of each stage only the newest waits for a slow reader.
         self._out.say(body, (self._upload.id, body["stage"]))
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream.config import Config
-from stream.disk import Disk, disk_trouble
 from stream.inference.scheduler import Batcher
-from stream.ingest import file_events
-from stream.notes import Note, queued
 from stream.protocol.errors import ProtocolError
-from stream.recording import Progress, Recorded, Tellers
-from stream.store import Store
+from stream.recordings import messages
+from stream.recordings.analysis import Progress, Recorded, Tellers
+from stream.recordings.disk import Disk, disk_trouble
+from stream.recordings.job_queue import Turns
+from stream.recordings.log import Note, queued
+from stream.recordings.store import Store
+from stream.recordings.upload import Upload
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
-from stream.turns import Turns
 from stream.types import Body, ModelInfo
-from stream.upload import Upload
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +125,13 @@ class FileJob:
         result, names = await recorded.run(upload.path, upload.begin.name, upload.draft.folder)
         await desk.disk.run(upload.path.unlink)
         sizes = await desk.disk.run(_sizes, upload.draft.folder, names)
-        title = file_events.title(upload.begin.name)
+        title = messages.title(upload.begin.name)
         kept = await desk.disk.run(desk.store.publish, upload.draft, names, title, self._owner)
         desk.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
-        return file_events.done(upload.id, result, kept, sizes)
+        return messages.done(upload.id, result, kept, sizes)
 
     def _note(self, note: Note) -> None:
-        self._say(file_events.logged(self._upload.id, note))
+        self._say(messages.logged(self._upload.id, note))
 
 
 def _sizes(folder: Path, names: Sequence[str]) -> list[int]:

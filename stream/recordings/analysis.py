@@ -18,15 +18,15 @@ from stream.audio.decode import Undecodable
 from stream.audio.decode_process import Decoder, Finished, Found, Looking
 from stream.audio.decode_worker import Job
 from stream.config import Config
-from stream.disk import Disk
 from stream.inference.scheduler import Batcher
 from stream.inference.scoring import Scoring
-from stream.notes import Note, opening, truncated
-from stream.output import Output
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import Voice
 from stream.protocol.messages import FileOptions
-from stream.results import ChannelResult, FileInfo, Findings, document
+from stream.recordings.disk import Disk
+from stream.recordings.log import Note, opening, truncated
+from stream.recordings.result import ChannelResult, FileInfo, Findings, document
+from stream.recordings.writer import Output
 from stream.telemetry.metrics import Metrics
 from stream.types import SAMPLE_RATE, AudioFormat, Body, Event, Features, ModelInfo, Samples, Score
 

@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from stream.disk import Disk
-from stream.output import UPLOAD
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileBegin
-from stream.store import Draft, Store
+from stream.recordings.disk import Disk
+from stream.recordings.store import Draft, Store
+from stream.recordings.writer import UPLOAD
 
 
 class Upload:

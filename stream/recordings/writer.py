@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from stream.results import csv_head, seconds
+from stream.recordings.result import csv_head, seconds
 from stream.types import SAMPLE_RATE, Body, Features, FramePosteriors
 
 RESULT, FRAMES, EMBEDDING = "result.json", "frames.csv", "embedding.npy"

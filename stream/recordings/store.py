@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import orjson
 
-from stream.output import NAMES, new_folder
+from stream.recordings.writer import NAMES, new_folder
 
 log = logging.getLogger(__name__)
 

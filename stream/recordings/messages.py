@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from stream.admission import denoises
 from stream.config import Config
-from stream.notes import Note
 from stream.protocol.events import model_body
-from stream.recording import Progress
-from stream.store import Kept
+from stream.recordings.analysis import Progress
+from stream.recordings.log import Note
+from stream.recordings.store import Kept
 from stream.types import Body, ModelInfo, timestamp
 
 FORMATS = ("WAV", "MP3", "M4A", "FLAC", "OGG", "Opus", "WebM", "AIFF", "WMA", "AMR", "MP4", "MOV")

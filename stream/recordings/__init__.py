@@ -1,0 +1,1 @@
+"""Recordings: upload, job, analysis, result, and the store of results."""
