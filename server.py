@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 try:
-    from stream.about import VERSION
     from stream.admission import check_detector
     from stream.app import EXIT_CONFIG, EXIT_MODEL, App
     from stream.backends import registry
     from stream.config import Config
     from stream.config_file import load, to_toml
     from stream.errors import ConfigError, ModelRefused
+    from stream.server.info import VERSION
     from stream.telemetry import logs
 except ModuleNotFoundError as error:
     print(

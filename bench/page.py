@@ -37,11 +37,11 @@ from bench.tables import table
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream
-from stream.http import Pages
 from stream.labels import LABELS
 from stream.protocol.events import Voice, model_body, seal
 from stream.protocol.parsing import SUBPROTOCOL
-from stream.subscriber import Subscriber
+from stream.server.http import Pages
+from stream.server.subscriber import Subscriber
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 from stream.types import (

@@ -15,24 +15,24 @@ from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from stream.about import VERSION, info
-from stream.auth import Doorkeeper, Key
 from stream.backends.base import Backend
 from stream.config import Config
-from stream.connection import Connection
 from stream.delivery.hub import Hub
 from stream.delivery.sink import Sink
-from stream.downloads import Downloads
-from stream.entrance import Entrance, local, tls_context
 from stream.errors import ConfigError, ModelRefused
-from stream.http import Pages
 from stream.inference.scheduler import Batcher
 from stream.protocol.parsing import SUBPROTOCOL
-from stream.reception import Reception
 from stream.recordings.disk import Disk
 from stream.recordings.job import Desk
 from stream.recordings.job_queue import Turns
 from stream.recordings.store import Store
+from stream.server.auth import Doorkeeper, Key
+from stream.server.connection import Connection
+from stream.server.downloads import Downloads
+from stream.server.http import Pages
+from stream.server.info import VERSION, info
+from stream.server.reception import Reception
+from stream.server.router import Entrance, local, tls_context
 from stream.sessions.registry import Sessions, draining
 from stream.sinks.mqtt import MqttSink, mqtt_observer
 from stream.telemetry.audit import AuditLog

@@ -196,7 +196,7 @@ class FilesConfig(Section):
 
 class KeyConfig(Section):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Of the key that `python -m stream.auth NAME` printed."""
+    """Of the key that `python -m stream.server.auth NAME` printed."""
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("stream", "subscribe", "files")
 
 

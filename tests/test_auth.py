@@ -8,8 +8,10 @@ import tomllib
 
 import pytest
 
-from stream import auth
-from stream.auth import (
+from stream.config_file import load
+from stream.errors import ConfigError
+from stream.server import auth
+from stream.server.auth import (
     MOST_TICKETS,
     TICKET,
     TICKET_S,
@@ -18,8 +20,6 @@ from stream.auth import (
     TurnedAway,
     make_key,
 )
-from stream.config_file import load
-from stream.errors import ConfigError
 
 
 class Clock:

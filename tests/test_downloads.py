@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stream.downloads import BadRange, byte_range, disposition
 from stream.recordings.messages import title
 from stream.recordings.writer import RESULT
+from stream.server.downloads import BadRange, byte_range, disposition
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from jsonschema import Draft7Validator
 from playwright.sync_api import Browser, Page, expect
 
-from stream.auth import make_key
+from stream.server.auth import make_key
 from tests import result_schema
 from tests.audio_files import record
 from tests.browser.browsing import PHONE, Tab, findings, too_wide

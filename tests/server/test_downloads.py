@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from stream.auth import make_key
+from stream.server.auth import make_key
 from tests.audio_files import record
 from tests.clients import run
 from tests.contract import validate

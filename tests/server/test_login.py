@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import InvalidStatus
 
-from stream.auth import TICKET, make_key
+from stream.server.auth import TICKET, make_key
 from tests.clients import run
 from tests.running import Server, running_server
 

@@ -1,6 +1,6 @@
 """Who may come in: keys with scopes, and one-time tickets for browsers. Pure.
 
-A key is shown once, when it is made (`python -m stream.auth NAME`); the configuration holds its
+A key is shown once, when it is made (`python -m stream.server.auth NAME`); the configuration holds its
 SHA-256 alone. Keys have 256 random bits, so a plain hash is as good as a slow one. Programs send
 a key as `Authorization: Bearer KEY` (RFC 6750); a browser cannot set that header on a WebSocket,
 so it exchanges the key for a ticket that is good for one connection within a minute.
@@ -119,7 +119,7 @@ def make_key() -> tuple[str, str]:
 def main() -> None:
     """Print a new key, and what goes into the configuration."""
     parser = argparse.ArgumentParser(
-        prog="python -m stream.auth",
+        prog="python -m stream.server.auth",
         description="Make a key. It is shown this once; the configuration gets its hash.",
     )
     parser.add_argument("name", help="whose it is, for the log")

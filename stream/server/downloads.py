@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from stream.http import refuse, respond
 from stream.recordings.store import Kept, Store
+from stream.server.http import refuse, respond
 
 RESULTS = "/v1/results/"
 PIECE = 256 * 1024

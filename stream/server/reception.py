@@ -8,16 +8,16 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.asyncio.server import ServerConnection
 
 from stream.config import Config
-from stream.connection import Connection
 from stream.delivery.hub import Hub
-from stream.entrance import FILES, PRODUCE, SUBSCRIBE
-from stream.ingest.files import Uploader
 from stream.ingest.native import Producer
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
 from stream.recordings.job import Desk
+from stream.server.connection import Connection
+from stream.server.router import FILES, PRODUCE, SUBSCRIBE
+from stream.server.subscriber import Subscriber
+from stream.server.uploads import Uploader
 from stream.sessions.registry import Sessions
-from stream.subscriber import Subscriber
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 

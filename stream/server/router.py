@@ -12,13 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from stream.auth import TICKET_S, Doorkeeper, TurnedAway
 from stream.config import Scope, ServerConfig
-from stream.connection import Connection
-from stream.downloads import RESULTS, Downloads
 from stream.errors import ConfigError
-from stream.http import Pages, answer, known_host, refuse, same_origin, unauthorized
 from stream.protocol.parsing import Query
+from stream.server.auth import TICKET_S, Doorkeeper, TurnedAway
+from stream.server.connection import Connection
+from stream.server.downloads import RESULTS, Downloads
+from stream.server.http import Pages, answer, known_host, refuse, same_origin, unauthorized
 from stream.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""The port: requests in, responses and sockets out."""
