@@ -1,1 +1,1 @@
-"""Dialects that producers speak; each translates to the calls of a `Session`."""
+"""Producers' protocols as calls of a session."""

@@ -9,7 +9,7 @@ from websockets.asyncio.server import ServerConnection
 
 from stream.config import Config
 from stream.delivery.hub import Hub
-from stream.ingest.native import Producer
+from stream.ingest.producer import Producer
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
 from stream.recordings.job import Desk
