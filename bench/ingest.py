@@ -26,11 +26,11 @@ from bench.tables import table
 from stream.admission import admit, analysis_settings
 from stream.analysis.pipeline import SLICE_S, StreamPipeline
 from stream.analysis.vad import DETECTORS, VoiceDetector
-from stream.audio.codecs import Decoder
+from stream.audio.codecs import PcmDecoder
 from stream.audio.resample import Resampler
 from stream.config import Config
 from stream.delivery.hub import Hub
-from stream.inference.scheduler import Batcher
+from stream.inference.scheduler import Scheduler
 from stream.protocol.messages import Audio, SessionConfig
 from stream.sessions.session import Session
 from stream.telemetry.metrics import Metrics
@@ -76,7 +76,7 @@ class Line:
         self.whole("recorder")
 
     def codec(self) -> list[Samples]:
-        decoder = Decoder(self._format)
+        decoder = PcmDecoder(self._format)
         return [decoder.decode(chunk)[0] for chunk in self._chunks]
 
     def resample(self) -> list[Samples]:
@@ -169,20 +169,20 @@ async def session(wire: Wire, chunks: Sequence[bytes], rounds: int) -> float:
     # Played faster than it sounds, so that nothing but work is counted; the throttle is off.
     config = Config.model_validate({"limits": {"ahead_s": 1e9}, "model": {"max_wait_ms": 0}})
     metrics = Metrics("bench")
-    batcher = Batcher(
+    scheduler = Scheduler(
         null_backend,
         32,
         0.0,
         10.0,
         lambda done: metrics.batch(done.size, done.queued_s, done.inference_s),
     )
-    model = await batcher.start(NullBackend.info.lengths)
+    model = await scheduler.start(NullBackend.info.lengths)
     took = []
     for number in range(rounds):
         audio = Audio(encoding=wire.encoding, sample_rate=wire.sample_rate)
         wanted = SessionConfig(audio=audio)
         admitted = admit(config, wanted, model)
-        one = Session(config, wanted, admitted, model, batcher, Hub(), metrics, f"ses_{number}")
+        one = Session(config, wanted, admitted, model, scheduler, Hub(), metrics, f"ses_{number}")
         one.send = lambda _: None
         one.open("session.created", {}, "bench")
         before = time.process_time()
@@ -190,7 +190,7 @@ async def session(wire: Wire, chunks: Sequence[bytes], rounds: int) -> float:
             await one.audio(chunk)
         await one.finish("completed", 5.0)
         took.append(time.process_time() - before)
-    await batcher.stop(1.0)
+    await scheduler.stop(1.0)
     return min(took) * 1000 / (len(chunks) * wire.chunk_s)
 
 

@@ -25,7 +25,7 @@ from bench.sounds import (
 from bench.stand_ins import NullBackend
 from bench.tables import table
 from stream.admission import analysis_settings
-from stream.analysis.nonspeech import listen
+from stream.analysis.nonspeech import measure
 from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.analysis.quality import frame_power
 from stream.backends import registry
@@ -109,7 +109,7 @@ def cost_ms(data: Path) -> float:
     for _ in range(5):
         began = time.process_time()
         for piece in pieces:
-            listen(piece)
+            measure(piece)
         rounds.append((time.process_time() - began) * 1000 / len(pieces))
     return min(rounds)
 

@@ -38,9 +38,9 @@ from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream
 from stream.labels import LABELS
-from stream.protocol.events import Voice, model_body, seal
+from stream.protocol.events import EventEncoder, encode, model_body
 from stream.protocol.parsing import SUBPROTOCOL
-from stream.server.http import Pages
+from stream.server.pages import Pages
 from stream.server.subscriber import Subscriber
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
@@ -69,7 +69,7 @@ class Talker:
     def __init__(self, number: int) -> None:
         self._random = random.Random(number)
         self._weights = [self._random.random() ** 3 for _ in LABELS]
-        self._voice = Voice(("customer",), MODEL)
+        self._voice = EventEncoder(("customer",), MODEL)
         self._clock = self._utterance = self._seq = 0
         self.live = LiveStream(
             stream_id=f"call-{number}",
@@ -106,7 +106,7 @@ class Talker:
     def _tell(self, hub: Hub, event: Event) -> None:
         body = self._voice.body(event, 60)
         live = self.live
-        sealed = seal(body, self._seq, live.session_id, live.stream_id, time.time())
+        sealed = encode(body, self._seq, live.session_id, live.stream_id, time.time())
         self._seq += 1
         live.remember(sealed, 1000, 90.0)
         if isinstance(event, SpeechStart):

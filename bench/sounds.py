@@ -19,7 +19,7 @@ import soxr
 from numpy.typing import NDArray
 
 from client.sources import ENCODERS
-from stream.audio.codecs import Decoder
+from stream.audio.codecs import PcmDecoder
 from stream.types import FRAME, SAMPLE_RATE, AudioFormat, Samples
 
 Pcm16 = NDArray[np.int16]
@@ -117,7 +117,7 @@ def non_speech(data: Path) -> Iterator[Recording]:
 def telephone(audio: Pcm16) -> Pcm16:
     """There and back through 8 kHz mu-law."""
     narrow = soxr.resample(audio, SAMPLE_RATE, 8_000)
-    heard = Decoder(AudioFormat("mulaw", 8_000)).decode(ENCODERS["mulaw"](narrow[:, None]))[0]
+    heard = PcmDecoder(AudioFormat("mulaw", 8_000)).decode(ENCODERS["mulaw"](narrow[:, None]))[0]
     return int16(soxr.resample(heard, 8_000, SAMPLE_RATE))
 
 

@@ -24,12 +24,12 @@ from stream.admission import check_detector
 from stream.backends import registry
 from stream.config import Config
 from stream.errors import ModelRefused
-from stream.inference.scheduler import Batcher
+from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileOptions
-from stream.recordings.analysis import Progress, Recorded, Tellers
-from stream.recordings.disk import Disk, disk_trouble
-from stream.recordings.log import Note
+from stream.recordings.analysis import Observers, Progress, RecordingAnalysis
+from stream.recordings.disk import DiskExecutor, disk_trouble
+from stream.recordings.log import LogEntry
 from stream.recordings.writer import NAMES, new_folder
 from stream.telemetry.metrics import Metrics
 from stream.types import ModelInfo, from_ms
@@ -211,9 +211,9 @@ class Local:
         self._config = config
         self._info: ModelInfo | None = None
         self._metrics = Metrics("local")
-        self._disk = Disk()
+        self._disk = DiskExecutor()
         model = config.model
-        self._batcher = Batcher(
+        self._scheduler = Scheduler(
             lambda: registry.configured(model),
             model.max_batch,
             0.0,
@@ -229,7 +229,7 @@ class Local:
         """Load the model. Raises `ModelRefused`, `ConfigError`."""
         check_detector(self._config.vad)
         try:
-            self._info = await self._batcher.start(
+            self._info = await self._scheduler.start(
                 [from_ms(ms) for ms in self._config.windows.lengths_ms]
             )
         except ModelRefused:
@@ -238,30 +238,30 @@ class Local:
             raise ModelRefused(f"model {self._config.model.name} cannot run: {error}") from error
 
     async def close(self) -> None:
-        await self._batcher.stop(5)
+        await self._scheduler.stop(5)
         self._disk.close()
 
     async def analyse(self, path: Path, options: FileOptions, out: Path, tell: Tell) -> Done:
         assert self._info is not None
         notes: list[str] = []
 
-        def keep(note: Note) -> None:
+        def keep(note: LogEntry) -> None:
             if note.level == "warning":
                 notes.append(note.message)
 
-        async def breath() -> None:
+        async def throttle() -> None:
             tell(progress.stage, progress.share)
             await asyncio.sleep(0)
 
         progress = Progress(since=time.monotonic())
-        recorded = Recorded(
+        recorded = RecordingAnalysis(
             self._config,
             options,
             self._info,
-            self._batcher,
+            self._scheduler,
             self._metrics,
             self._disk,
-            Tellers(keep, lambda body: None, lambda: tell(progress.stage, 0.0), breath),
+            Observers(keep, lambda body: None, lambda: tell(progress.stage, 0.0), throttle),
             progress,
         )
         folder: Path | None = None

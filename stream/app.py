@@ -20,24 +20,24 @@ from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.delivery.sink import Sink
 from stream.errors import ConfigError, ModelRefused
-from stream.inference.scheduler import Batcher
+from stream.inference.scheduler import Scheduler
 from stream.protocol.parsing import SUBPROTOCOL
-from stream.recordings.disk import Disk
-from stream.recordings.job import Desk
-from stream.recordings.job_queue import Turns
-from stream.recordings.store import Store
-from stream.server.auth import Doorkeeper, Key
-from stream.server.connection import Connection
+from stream.recordings.disk import DiskExecutor
+from stream.recordings.job import RecordingServices
+from stream.recordings.job_queue import JobQueue
+from stream.recordings.store import ResultStore
+from stream.server.auth import Authenticator, Key
+from stream.server.connection import RequestConnection
 from stream.server.downloads import Downloads
-from stream.server.http import Pages
 from stream.server.info import VERSION, info
-from stream.server.reception import Reception
-from stream.server.router import Entrance, local, tls_context
-from stream.sessions.registry import Sessions, draining
+from stream.server.pages import Pages
+from stream.server.reception import Dispatcher
+from stream.server.router import Router, local, tls_context
+from stream.sessions.registry import SessionRegistry, draining
 from stream.sinks.mqtt import MqttSink, mqtt_observer
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
-from stream.telemetry.progress import StartupReport
+from stream.telemetry.progress import StartProgress
 from stream.types import Body, ModelInfo, from_ms
 
 log = logging.getLogger(__name__)
@@ -58,18 +58,18 @@ class App:
         self._node = config.server.name
         self._metrics = Metrics(VERSION)
         self._audit = AuditLog(config.privacy.audit_log)
-        self._door = Doorkeeper(
+        self._door = Authenticator(
             Key(name, key.sha256, frozenset(key.scopes)) for name, key in config.auth.keys.items()
         )
-        self._batcher = Batcher(
+        self._scheduler = Scheduler(
             load,
             config.model.max_batch,
             config.model.max_wait_ms / 1000,
             config.model.hang_timeout_s,
             lambda done: self._metrics.batch(done.size, done.queued_s, done.inference_s),
         )
-        self._metrics.waiting.set_function(lambda: self._batcher.waiting)
-        self._metrics.busy.set_function(self._batcher.busy_s)
+        self._metrics.waiting.set_function(lambda: self._scheduler.waiting)
+        self._metrics.busy.set_function(self._scheduler.busy_s)
         self._sinks: list[Sink] = []
         if config.mqtt.host:
             self._sinks.append(
@@ -84,10 +84,10 @@ class App:
             )
         self._hub = Hub(self._sinks)
         self._model: ModelInfo | None = None
-        self._sessions: Sessions | None = None
-        self._reception = Reception(config, self._hub, self._metrics, self._audit)
-        self._disk = Disk()
-        self._store = Store(config.files.folder, config.files.keep_hours * 3600)
+        self._sessions: SessionRegistry | None = None
+        self._reception = Dispatcher(config, self._hub, self._metrics, self._audit)
+        self._disk = DiskExecutor()
+        self._store = ResultStore(config.files.folder, config.files.keep_hours * 3600)
         self._stopping = asyncio.Event()
         self._started = time.monotonic()
         pages = Pages(
@@ -103,7 +103,7 @@ class App:
             self._metrics.text,
         )
         downloads = Downloads(self._store, config.files.max_downloads)
-        self._entrance = Entrance(
+        self._entrance = Router(
             config.server,
             self._door,
             pages,
@@ -138,7 +138,7 @@ class App:
             self._disk.close()
             self._audit.close()
         log.info("stopped")
-        if self._batcher.alive:
+        if self._scheduler.alive:
             # Native code in a thread that still runs would abort the interpreter's own exit.
             logging.shutdown()
             os._exit(0)
@@ -162,8 +162,8 @@ class App:
                 ssl=tls_context(config.tls_cert, config.tls_key),
                 process_request=self._entrance.route,
                 select_subprotocol=_subprotocol,
-                create_connection=Connection,
-                # A download may take longer than that; `Connection` bounds the request.
+                create_connection=RequestConnection,
+                # A download may take longer than that; `RequestConnection` bounds the request.
                 open_timeout=None,
                 compression=None,
                 # Ours is told with an error event; theirs ends the connection without one.
@@ -185,15 +185,15 @@ class App:
     async def _load(self) -> bool:
         """Load and warm up; False when told to stop meanwhile."""
         lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms]
-        loading = asyncio.ensure_future(self._batcher.start(lengths))
+        loading = asyncio.ensure_future(self._scheduler.start(lengths))
         stopping = asyncio.ensure_future(self._stopping.wait())
-        with StartupReport(self._config.model.name) as report:
+        with StartProgress(self._config.model.name) as report:
             done: set[asyncio.Future[Any]] = set()
             while not done:
                 done, _ = await asyncio.wait(
                     {loading, stopping}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED
                 )
-                warm_up = self._batcher.warm_up
+                warm_up = self._scheduler.warm_up
                 report.update(warm_up.shape, warm_up.done, warm_up.shapes)
         stopping.cancel()
         if not loading.done():
@@ -210,20 +210,20 @@ class App:
                 f"model {self._config.model.name} cannot run: {type(error).__name__}: {error}"
             ) from error
         self._metrics.model(model)
-        self._sessions = Sessions(
-            self._config, model, self._batcher, self._hub, self._metrics, self._audit
+        self._sessions = SessionRegistry(
+            self._config, model, self._scheduler, self._hub, self._metrics, self._audit
         )
-        desk = Desk(
+        services = RecordingServices(
             self._config,
             model,
-            self._batcher,
+            self._scheduler,
             self._metrics,
             self._audit,
             self._store,
             self._disk,
-            Turns(self._config.files.max_jobs),
+            JobQueue(self._config.files.max_jobs),
         )
-        self._reception.open(self._sessions, desk)
+        self._reception.open(self._sessions, services)
         scheme = "https" if self._config.server.tls_cert else "http"
         log.info(
             "ready",
@@ -256,7 +256,7 @@ class App:
         stopping = [sink.stop(timeout * 0.2) for sink in self._sinks]
         leaving = self._reception.dismiss(draining())
         await asyncio.gather(leaving, *stopping, return_exceptions=True)
-        await self._batcher.stop(timeout * 0.1)
+        await self._scheduler.stop(timeout * 0.1)
 
     async def _heartbeat(self) -> None:
         """Measure the loop's lag, watch the inference thread; end a process that cannot go on."""
@@ -264,8 +264,8 @@ class App:
             due = time.monotonic() + HEARTBEAT_S
             await asyncio.sleep(HEARTBEAT_S)
             self._metrics.loop_lag.observe(max(0.0, time.monotonic() - due))
-            self._batcher.watch()
-            if self._batcher.busy_s() > self._config.model.exit_after_hang_s:
+            self._scheduler.watch()
+            if self._scheduler.busy_s() > self._config.model.exit_after_hang_s:
                 log.critical("inference does not come back: leaving, so that we are restarted")
                 os._exit(EXIT_HANG)
 
@@ -283,9 +283,9 @@ class App:
     def _readyz(self) -> tuple[HTTPStatus, Any]:
         model: str
         if self._model is None:
-            model = f"warming up, {self._batcher.warm_up.share:.0%}"
+            model = f"warming up, {self._scheduler.warm_up.share:.0%}"
         else:
-            model = self._batcher.trouble or "ok"
+            model = self._scheduler.trouble or "ok"
         checks = {"model": model, "draining": self._stopping.is_set()}
         ready = model == "ok" and not self._stopping.is_set()
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
@@ -298,7 +298,7 @@ class App:
         return {
             "sessions": len(self._sessions) if self._sessions else 0,
             "subscribers": len(self._reception.subscribers),
-            "windows_waiting": self._batcher.waiting,
+            "windows_waiting": self._scheduler.waiting,
             "uptime_s": round(time.monotonic() - self._started),
         }
 

@@ -1,4 +1,4 @@
-"""Everything that can be configured, with its defaults and bounds; `stream.config_file` reads it."""
+"""Everything that can be configured, with its defaults and bounds; `config_file` reads it."""
 
 from __future__ import annotations
 

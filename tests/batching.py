@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.inference.scheduler import Batcher, BatchReport
+from stream.inference.scheduler import BatchReport, Scheduler
 from stream.inference.slot import Slot
 from stream.types import FrameScores, GapReason, ModelInfo, Quality, Window
 from tests.signals import ToneBackend, model, sine
@@ -89,13 +89,15 @@ class Bench:
     def __init__(self, max_batch: int = 5, hang_s: float = 10.0, wait_s: float = 0.0) -> None:
         self.backend = Gate(model(lengths=(SHORT, LONG), batch_sizes=(1, 2, 5)))
         self.reports: list[BatchReport] = []
-        self.batcher = Batcher(lambda: self.backend, max_batch, wait_s, hang_s, self.reports.append)
+        self.scheduler = Scheduler(
+            lambda: self.backend, max_batch, wait_s, hang_s, self.reports.append
+        )
         self.ears: list[Ear] = []
 
     def slot(self, embed: bool = False) -> tuple[Ear, Slot]:
         ear = Ear()
         self.ears.append(ear)
-        return ear, self.batcher.slot(ear, embed)
+        return ear, self.scheduler.slot(ear, embed)
 
     async def hold(self) -> tuple[Ear, Slot]:
         """Keep the backend busy with a window of its own, so that others have to wait."""
@@ -139,14 +141,14 @@ def play(story: Callable[[Bench], Coroutine[Any, Any, None]], **settings: Any) -
 
     async def run() -> None:
         bench = Bench(**settings)
-        await bench.batcher.start([SHORT, LONG])
+        await bench.scheduler.start([SHORT, LONG])
         bench.forget()
         try:
             await story(bench)
         finally:
             bench.backend.open.set()
-            await bench.batcher.stop(5)
-        assert not bench.batcher._thread.is_alive()
+            await bench.scheduler.stop(5)
+        assert not bench.scheduler._thread.is_alive()
         assert bench.backend.closed
 
     asyncio.run(run())

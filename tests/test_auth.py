@@ -15,9 +15,9 @@ from stream.server.auth import (
     MOST_TICKETS,
     TICKET,
     TICKET_S,
-    Doorkeeper,
+    AuthenticationError,
+    Authenticator,
     Key,
-    TurnedAway,
     make_key,
 )
 
@@ -35,17 +35,19 @@ BEARER = f"Bearer {SECRET}"
 
 
 def test_without_keys_everybody_may_everything() -> None:
-    door = Doorkeeper([])
+    door = Authenticator([])
     assert door.open
     assert door.admit("metrics", "", []) is None
     assert door.admit("stream", "Bearer whatever", ["emotide.v1"]) is None
 
 
 def test_a_key_opens_its_scopes_and_no_other() -> None:
-    door = Doorkeeper([Key("other", "0" * 64, frozenset({"stream"})), KEY])
+    door = Authenticator([Key("other", "0" * 64, frozenset({"stream"})), KEY])
     assert door.admit("subscribe", BEARER, []) is KEY
     assert door.admit("subscribe", BEARER.replace("Bearer", "bearer"), []) is KEY
-    with pytest.raises(TurnedAway, match='forbidden: the key "desk" does not open "stream"'):
+    with pytest.raises(
+        AuthenticationError, match='forbidden: the key "desk" does not open "stream"'
+    ):
         door.admit("stream", BEARER, [])
 
 
@@ -54,23 +56,25 @@ def test_a_key_opens_its_scopes_and_no_other() -> None:
     ["", "Bearer", "Bearer ", f"Bearer {SECRET}x", f"Basic {SECRET}", SECRET, f"Bearer {DIGEST}"],
 )
 def test_what_is_no_key_opens_nothing(shown: str) -> None:
-    with pytest.raises(TurnedAway, match="unauthorized: this server wants a key") as refusal:
-        Doorkeeper([KEY]).admit("subscribe", shown, [])
+    with pytest.raises(
+        AuthenticationError, match="unauthorized: this server wants a key"
+    ) as refusal:
+        Authenticator([KEY]).admit("subscribe", shown, [])
     assert "POST /v1/token" in str(refusal.value), "a browser is told its way"
 
 
 def test_a_ticket_opens_once() -> None:
-    door = Doorkeeper([KEY])
+    door = Authenticator([KEY])
     offered = ["emotide.v1", TICKET + door.ticket(KEY)]
     assert door.admit("subscribe", "", offered) is KEY
-    with pytest.raises(TurnedAway):
+    with pytest.raises(AuthenticationError):
         door.admit("subscribe", "", offered)
 
 
 def test_a_ticket_has_the_rights_of_its_key_and_a_minute() -> None:
     clock = Clock()
-    door = Doorkeeper([KEY], clock)
-    with pytest.raises(TurnedAway, match="forbidden"):
+    door = Authenticator([KEY], clock)
+    with pytest.raises(AuthenticationError, match="forbidden"):
         door.admit("stream", "", [TICKET + door.ticket(KEY)])
     late, kept = door.ticket(KEY), door.ticket(KEY)
     clock.now += TICKET_S
@@ -81,7 +85,7 @@ def test_a_ticket_has_the_rights_of_its_key_and_a_minute() -> None:
 
 def test_tickets_that_nobody_redeems_do_not_pile_up() -> None:
     clock = Clock()
-    door = Doorkeeper([KEY], clock)
+    door = Authenticator([KEY], clock)
     first = door.ticket(KEY)
     for _ in range(MOST_TICKETS):
         door.ticket(KEY)

@@ -78,7 +78,7 @@ def test_a_batch_holds_one_length_oldest_first_and_the_rest_wait() -> None:
         pairs = [bench.slot() for _ in lengths]
         for n, ((_, slot), length) in enumerate(zip(pairs, lengths, strict=True)):
             slot.offer(window(n / 10, length))
-        assert bench.batcher.waiting == 6
+        assert bench.scheduler.waiting == 6
         bench.backend.open.set()
         await all_idle([slot for _, slot in pairs])
         assert bench.backend.shapes == [(2, LONG), (5, SHORT)]
@@ -150,7 +150,7 @@ def test_a_newer_window_replaces_the_one_that_waits_and_keeps_its_place() -> Non
         assert slot.offer(old) is None
         assert other.offer(window(0.3, LONG)) is None
         assert slot.offer(new) is old
-        assert bench.batcher.waiting == 2
+        assert bench.scheduler.waiting == 2
         bench.backend.open.set()
         await all_idle([slot, other])
         assert first.taken_ == [new]
@@ -189,7 +189,7 @@ def test_a_chatty_stream_cannot_starve_a_quiet_one() -> None:
                         self.slot.offer(globals()["window"]())
 
         chatty = Chatty()
-        chatty.slot = bench.batcher.slot(chatty)
+        chatty.slot = bench.scheduler.slot(chatty)
         chatty.slot.offer(window())
         await until(lambda: served["chatty"] > 3)
         for n in range(4):
@@ -241,7 +241,7 @@ def test_what_was_withdrawn_is_not_scored() -> None:
         slot.withdraw()
         assert slot._idle.is_set()
         assert await slot.free(0)
-        assert bench.batcher.waiting == 0
+        assert bench.scheduler.waiting == 0
         bench.backend.open.set()
         _, second = bench.slot()
         second.offer(window())
@@ -313,7 +313,7 @@ def test_many_streams_at_once_all_get_exactly_what_they_asked_for() -> None:
             return ear
 
         talking = asyncio.gather(*(talk(n) for n in range(20)))
-        await until(lambda: bench.batcher.waiting == 20)
+        await until(lambda: bench.scheduler.waiting == 20)
         bench.backend.open.set()
         ears = await talking
         for n, ear in enumerate(ears):

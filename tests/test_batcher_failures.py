@@ -35,7 +35,7 @@ def test_a_row_that_fails_fails_alone(mark: float) -> None:
         assert all(not ear.failed_ for n, (ear, _) in enumerate(pairs) if n != 2)
         assert np.isfinite(pairs[3][0].scored_[0].logits).all()
         assert (bench.reports[-1].size, bench.reports[-1].failed) == (4, 1)
-        assert bench.batcher.trouble is None
+        assert bench.scheduler.trouble is None
         assert {size for size, _ in bench.backend.shapes} <= {1, 2, 5}
 
     play(story)
@@ -85,7 +85,7 @@ def test_a_batch_without_memory_is_halved_and_later_batches_are_smaller(
         await all_idle([slot for _, slot in pairs])
         assert all(len(ear.scored_) == 1 and not ear.failed_ for ear, _ in pairs)
         assert [size for size, _ in bench.backend.shapes] == [5, 2, 3, 1, 2]
-        assert bench.batcher.trouble is None
+        assert bench.scheduler.trouble is None
         bench.forget()
         for _, slot in pairs:
             slot.offer(window())
@@ -136,7 +136,7 @@ def test_three_batches_that_fail_are_trouble_until_one_succeeds() -> None:
         async def once() -> str | None:
             slot.offer(window())
             assert await slot.idle(20)
-            return bench.batcher.trouble
+            return bench.scheduler.trouble
 
         bench.backend.broken = True
         assert await once() is None
@@ -153,15 +153,15 @@ def test_three_batches_that_fail_are_trouble_until_one_succeeds() -> None:
 def test_a_batch_that_hangs_is_given_up_and_its_late_answer_thrown_away() -> None:
     async def story(bench: Bench) -> None:
         ear, slot = await bench.hold()
-        bench.batcher.watch()
+        bench.scheduler.watch()
         assert ear.failed_ == []
-        assert bench.batcher.trouble is None
-        await until(lambda: bench.batcher.busy_s() > 0.05)
+        assert bench.scheduler.trouble is None
+        await until(lambda: bench.scheduler.busy_s() > 0.05)
         for _ in range(3):
-            bench.batcher.watch()
+            bench.scheduler.watch()
         assert [reason for _, reason in ear.failed_] == ["inference_timeout"]
         assert await slot.idle(1)
-        trouble = bench.batcher.trouble
+        trouble = bench.scheduler.trouble
         assert trouble is not None
         assert "not answered" in trouble
         next_, other = bench.slot()
@@ -171,8 +171,8 @@ def test_a_batch_that_hangs_is_given_up_and_its_late_answer_thrown_away() -> Non
         assert ear.scored_ == []
         assert len(ear.failed_) == 1
         assert len(next_.scored_) == 1
-        assert bench.batcher.trouble is None
-        assert bench.batcher.busy_s() == 0
+        assert bench.scheduler.trouble is None
+        assert bench.scheduler.busy_s() == 0
 
     play(story, hang_s=0.05)
 
@@ -190,7 +190,7 @@ def test_a_listener_that_breaks_does_not_hurt_the_others_of_its_batch() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: noticed.append(context["message"]))
         await bench.hold()
-        slots = [bench.batcher.slot(Broken())]
+        slots = [bench.scheduler.slot(Broken())]
         ear, good = bench.slot()
         for slot in (*slots, good):
             slot.offer(window())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.inference.scheduler import Batcher
+from stream.inference.scheduler import Scheduler
 from tests.batching import (
     LONG,
     SHORT,
@@ -25,14 +25,14 @@ from tests.signals import model
 def test_every_shape_is_warmed_up_the_largest_first() -> None:
     async def story() -> None:
         bench = Bench()
-        assert bench.batcher.warm_up.share == 0
-        info = await bench.batcher.start([SHORT, LONG])
+        assert bench.scheduler.warm_up.share == 0
+        info = await bench.scheduler.start([SHORT, LONG])
         assert info is bench.backend.info
         shapes = [(size, length) for length in (LONG, SHORT) for size in (5, 2, 1)]
         assert bench.backend.shapes == shapes
-        assert bench.batcher.warm_up.share == 1.0
-        assert bench.batcher.trouble is None
-        await bench.batcher.stop(5)
+        assert bench.scheduler.warm_up.share == 1.0
+        assert bench.scheduler.trouble is None
+        await bench.scheduler.stop(5)
 
     asyncio.run(story())
 
@@ -56,10 +56,10 @@ def test_sizes_that_do_not_fit_into_memory_are_not_used() -> None:
     async def story() -> None:
         bench = Bench()
         bench.backend.memory = 2
-        await bench.batcher.start([SHORT, LONG])
+        await bench.scheduler.start([SHORT, LONG])
         assert bench.backend.shapes == [(5, LONG), (2, LONG), (1, LONG), (2, SHORT), (1, SHORT)]
-        assert bench.batcher.warm_up.share == 1.0
-        await bench.batcher.stop(5)
+        assert bench.scheduler.warm_up.share == 1.0
+        await bench.scheduler.stop(5)
 
     asyncio.run(story())
 
@@ -69,7 +69,7 @@ def test_a_model_of_which_not_one_window_fits_does_not_start() -> None:
         bench = Bench()
         bench.backend.memory = 0
         with pytest.raises(MemoryError):
-            await bench.batcher.start([SHORT, LONG])
+            await bench.scheduler.start([SHORT, LONG])
 
     asyncio.run(story())
 
@@ -80,10 +80,10 @@ def test_what_goes_wrong_while_loading_is_raised_by_start(error: BaseException) 
         raise error
 
     async def story() -> None:
-        batcher = Batcher(load, 4, 0.0, 10.0)
+        scheduler = Scheduler(load, 4, 0.0, 10.0)
         with pytest.raises(type(error)):
-            await batcher.start([SHORT])
-        await batcher.stop(1)
+            await scheduler.start([SHORT])
+        await scheduler.stop(1)
 
     asyncio.run(story())
 
@@ -103,8 +103,8 @@ def test_a_model_that_answers_nonsense_is_refused_at_the_start(answer) -> None:
         bench = Bench()
         bench.backend.answer = answer
         with pytest.raises(RuntimeError, match="expected finite"):
-            await bench.batcher.start([SHORT])
-        await bench.batcher.stop(1)
+            await bench.scheduler.start([SHORT])
+        await bench.scheduler.stop(1)
 
     asyncio.run(story())
 
@@ -112,15 +112,15 @@ def test_a_model_that_answers_nonsense_is_refused_at_the_start(answer) -> None:
 def test_stopping_ends_the_thread_and_what_waits_is_not_scored() -> None:
     async def story() -> None:
         bench = Bench()
-        await bench.batcher.start([SHORT])
+        await bench.scheduler.start([SHORT])
         busy, _ = await bench.hold()
         ear, slot = bench.slot()
         slot.offer(window())
-        stopping = asyncio.create_task(bench.batcher.stop(5))
+        stopping = asyncio.create_task(bench.scheduler.stop(5))
         await asyncio.sleep(0.02)
         bench.backend.open.set()
         await stopping
-        assert not bench.batcher._thread.is_alive()
+        assert not bench.scheduler._thread.is_alive()
         await until(lambda: bool(busy.scored_))
         assert (ear.taken_, ear.scored_, ear.failed_) == ([], [], [])
 
@@ -128,4 +128,4 @@ def test_stopping_ends_the_thread_and_what_waits_is_not_scored() -> None:
 
 
 def test_it_can_be_stopped_before_it_was_started() -> None:
-    asyncio.run(Batcher(lambda: Gate(model()), 4, 0.0, 10.0).stop(1))
+    asyncio.run(Scheduler(lambda: Gate(model()), 4, 0.0, 10.0).stop(1))

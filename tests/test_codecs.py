@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stream.audio.codecs import CODECS, Decoder, InvalidAudio
+from stream.audio.codecs import CODECS, InvalidAudio, PcmDecoder
 from stream.types import BYTES_PER_SAMPLE, AudioFormat, Encoding
 from tests.signals import chunks, encode_alaw, encode_mulaw
 
@@ -32,7 +32,7 @@ def alaw_value(code: int) -> int:
 
 
 def decode(encoding: Encoding, data: bytes, channels: int = 1) -> np.ndarray:
-    return Decoder(AudioFormat(encoding, 8000, channels)).decode(data)
+    return PcmDecoder(AudioFormat(encoding, 8000, channels)).decode(data)
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_any_cut_of_the_bytes_decodes_the_same(encoding, channels, raw, sizes) -
     pcm = np.array(raw, "<i2")
     data = (pcm / 32768).astype("<f4").tobytes() if encoding == "f32le" else pcm.tobytes()
     audio = AudioFormat(encoding, 8000, channels)
-    decoder = Decoder(audio)
+    decoder = PcmDecoder(audio)
     pieces = []
     for chunk in chunks(data, sizes):
         promised = decoder.whole(chunk)
         pieces.append(decoder.decode(chunk))
         assert pieces[-1].shape == (channels, promised)
     whole = len(data) // audio.bytes_per_frame
-    expected = Decoder(audio).decode(data[: whole * audio.bytes_per_frame])
+    expected = PcmDecoder(audio).decode(data[: whole * audio.bytes_per_frame])
     got = np.concatenate([np.zeros((channels, 0), np.float32), *pieces], axis=1)
     assert got.dtype == np.float32
     assert np.array_equal(got, expected)
@@ -117,7 +117,7 @@ def test_any_cut_of_the_bytes_decodes_the_same(encoding, channels, raw, sizes) -
 def test_channels_never_mix(size: int) -> None:
     left, right = np.arange(1, 400), -np.arange(1, 400)
     data = np.stack([left, right], axis=1).astype("<i2").tobytes()
-    decoder = Decoder(AudioFormat("linear16", 8000, 2))
+    decoder = PcmDecoder(AudioFormat("linear16", 8000, 2))
     got = np.concatenate([decoder.decode(c) for c in chunks(data, [size])], axis=1) * 32768
     assert np.array_equal(got[0], left)
     assert np.array_equal(got[1], right)
@@ -135,7 +135,7 @@ def test_a_chunk_with_numbers_that_are_none_is_refused_and_the_next_one_is_align
     broken = sound.copy()
     broken[2] = bad
     data, rest = broken.tobytes()[:-3], broken.tobytes()[-3:]
-    decoder = Decoder(AudioFormat("f32le", 16000, channels))
+    decoder = PcmDecoder(AudioFormat("f32le", 16000, channels))
     assert decoder.whole(data) == 7 // channels
     with pytest.raises(InvalidAudio, match="NaN or infinite"):
         decoder.decode(data)
@@ -145,7 +145,7 @@ def test_a_chunk_with_numbers_that_are_none_is_refused_and_the_next_one_is_align
 
 
 def test_a_partial_sample_can_be_forgotten() -> None:
-    decoder = Decoder(AudioFormat("linear16", 16000, 1))
+    decoder = PcmDecoder(AudioFormat("linear16", 16000, 1))
     decoder.decode(b"\x01")
     decoder.drop_carry()
     assert (decoder.decode(b"\x02\x00")[0] * 32768).tolist() == [2]

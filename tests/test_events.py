@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.labels import top
-from stream.protocol.events import Voice, model_body, seal
+from stream.protocol.events import EventEncoder, encode, model_body
 from stream.types import (
     FramePosteriors,
     Gap,
@@ -30,7 +30,7 @@ S = 16_000
 MODEL = model(labels=("angry", "happy", "sad"))
 QUALITY = Quality(rms_dbfs=-21.5, clipped=0.0, snr_db=None, band="wide", speech_s=1.5)
 SHARES = {"angry": 0.5, "happy": 0.3, "sad": 0.2}
-VOICE = Voice(("customer", "agent"), MODEL)
+VOICE = EventEncoder(("customer", "agent"), MODEL)
 
 
 def score(channel: int = 0, frames: FramePosteriors | None = None) -> Score:
@@ -138,7 +138,7 @@ def test_frames_come_with_their_place_and_labels() -> None:
 
 
 def test_only_the_labels_asked_for_are_told_and_the_top_stays_true() -> None:
-    body = Voice(("customer",), MODEL, frozenset({"sad"})).body(score())
+    body = EventEncoder(("customer",), MODEL, frozenset({"sad"})).body(score())
     assert body["scores"] == {"sad": 0.2}
     assert body["rolling"] == {"10s": {"sad": 0.2}, "call": {"sad": 0.2}}
     assert body["top"] == {"label": "angry", "score": 0.5}
@@ -166,7 +166,7 @@ def test_users_are_told_what_the_model_is_and_why_it_runs() -> None:
 
 
 def test_a_sealed_event_has_the_common_fields_first() -> None:
-    event = seal({"type": "warning", "code": "x"}, 7, "sess_1", "call-1", 0.0)
+    event = encode({"type": "warning", "code": "x"}, 7, "sess_1", "call-1", 0.0)
     assert list(event.body) == ["type", "v", "seq", "session_id", "stream_id", "ts", "code"]
     assert event.type == "warning"
     assert event.seq == event.body["seq"] == 7
@@ -188,11 +188,11 @@ values = st.recursive(
 )
 def test_tagging_is_the_same_as_encoding_again(extra, sub) -> None:
     """Subscription ids are free text: a quote in one must not break the JSON it is pasted into."""
-    event = seal({"type": "x", "extra": extra}, 1, "s", "t", 1.0)
+    event = encode({"type": "x", "extra": extra}, 1, "s", "t", 1.0)
     assert event.tagged(sub) == orjson.dumps({**event.body, "sub": sub})
 
 
 @pytest.mark.parametrize("event", [score(), segment(SHARES), Gap(0, 0, S, S, "skipped")])
 def test_everything_told_can_be_encoded(event) -> None:
-    sealed = seal(VOICE.body(event), 1, "s", "t", 1.0)
+    sealed = encode(VOICE.body(event), 1, "s", "t", 1.0)
     assert json.loads(sealed.data) == json.loads(json.dumps(sealed.body))

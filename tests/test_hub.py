@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
-from stream.delivery.hub import Hub, Subscription
+from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream
 from stream.delivery.queues import ConflatingQueue
-from stream.protocol.events import Sealed, seal
+from stream.delivery.subscription import Subscription
+from stream.protocol.events import EncodedEvent, encode
 from stream.protocol.messages import Filter, Subscribe
 
 
@@ -72,7 +73,7 @@ class Recorder:
     def opened(self, stream: LiveStream) -> None:
         self.told.append(("opened", stream.session_id))
 
-    def event(self, stream: LiveStream, event: Sealed) -> None:
+    def event(self, stream: LiveStream, event: EncodedEvent) -> None:
         self.told.append((event.type, stream.session_id))
 
     def changed(self, stream: LiveStream) -> None:
@@ -92,11 +93,13 @@ def stream(stream_id: str = "call-1", session: str = "", tags: tuple[str, ...] =
     )
 
 
-def event(kind: str, seq: int = 0, stream_id: str = "call-1", **fields: Any) -> Sealed:
-    return seal({"type": kind, **fields}, seq, "s", stream_id, 0.0)
+def event(kind: str, seq: int = 0, stream_id: str = "call-1", **fields: Any) -> EncodedEvent:
+    return encode({"type": kind, **fields}, seq, "s", stream_id, 0.0)
 
 
-def score(seq: int = 0, angry: float = 0.5, channel: int = 0, stream_id: str = "call-1") -> Sealed:
+def score(
+    seq: int = 0, angry: float = 0.5, channel: int = 0, stream_id: str = "call-1"
+) -> EncodedEvent:
     shares = {"angry": angry, "sad": 1 - angry}
     return event(
         "emotion.score",

@@ -1,4 +1,4 @@
-"""`python -m stream.backends.__main__` on small models: what it says of good ones and of bad ones."""
+"""`python -m stream.backends` on small models: what it says of good ones and of bad ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stream.backends.emotion2vec import exported
 from tests.backends import small_model
 
 NAME = "emotion2vec_plus_base"
-QUESTIONS = Path(__main__.__file__).parents[1] / "docs" / "questions.md"
+QUESTIONS = Path(__main__.__file__).parents[2] / "docs" / "questions.md"
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_the_command_that_the_answers_give_runs(
 ) -> None:
     """docs/questions.md told people to run the module alone, which ends with its usage."""
     fetched: list[str] = []
-    monkeypatch.setattr(models, "download", fetched.append)
-    commands = re.findall(r"-m stream\.models([^`]*)`", QUESTIONS.read_text(encoding="utf-8"))
+    monkeypatch.setattr(__main__, "download", fetched.append)
+    commands = re.findall(r"-m stream\.backends([^`]*)`", QUESTIONS.read_text(encoding="utf-8"))
     for command in commands:
         assert __main__.main(command.split()) == 0
     assert fetched == ["emotion2vec_plus_large"] * 2, "in English and in Chinese"
@@ -68,7 +68,7 @@ def test_download_fetches_once(
         fetched.append(name)
         return small_model.build(home / name)
 
-    monkeypatch.setattr(models, "fetch", fetch)
+    monkeypatch.setattr(__main__, "fetch", fetch)
     assert __main__.main(["download", NAME]) == 0
     assert __main__.main(["download", NAME]) == 0
     assert fetched == [NAME]
@@ -101,6 +101,6 @@ def test_verify_notices_other_scores(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = small_model.build(home / NAME)
-    monkeypatch.setattr(models, "_funasr", lambda *_: dict.fromkeys(["angry"], 0.5))
+    monkeypatch.setattr(__main__, "_funasr", lambda *_: dict.fromkeys(["angry"], 0.5))
     assert __main__.main(["verify", str(directory)]) == 1
     assert "FunASR differs by" in capsys.readouterr().err

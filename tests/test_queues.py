@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.delivery.queues import ConflatingQueue, Pacer
+from stream.delivery.queues import ConflatingQueue, Throttle
 
 
 def drained(queue: ConflatingQueue[int]) -> list[int]:
@@ -125,7 +125,7 @@ def test_emptied_waits_for_the_last_item() -> None:
 
 
 def test_of_items_in_between_only_the_newest_passes_when_its_time_has_come() -> None:
-    pacer: Pacer[str] = Pacer(1.0)
+    pacer: Throttle[str] = Throttle(1.0)
     assert pacer.offer("a", "one", 10.0)
     assert not pacer.offer("a", "two", 10.4)
     assert not pacer.offer("a", "three", 10.8)
@@ -137,7 +137,7 @@ def test_of_items_in_between_only_the_newest_passes_when_its_time_has_come() -> 
 
 
 def test_a_forgotten_key_starts_anew() -> None:
-    pacer: Pacer[str] = Pacer(1.0)
+    pacer: Throttle[str] = Throttle(1.0)
     pacer.offer("a", "one", 10.0)
     pacer.offer("a", "two", 10.1)
     pacer.forget("a")
@@ -148,7 +148,7 @@ def test_a_forgotten_key_starts_anew() -> None:
 
 
 def test_without_a_period_everything_passes() -> None:
-    pacer: Pacer[int] = Pacer(0.0)
+    pacer: Throttle[int] = Throttle(0.0)
     assert all(pacer.offer("a", n, 5.0) for n in range(10))
 
 
@@ -165,7 +165,7 @@ def test_without_a_period_everything_passes() -> None:
 )
 @settings(deadline=None, max_examples=200)
 def test_it_agrees_with_a_simulation(steps, period) -> None:
-    pacer: Pacer[int] = Pacer(float(period))
+    pacer: Throttle[int] = Throttle(float(period))
     passed_at: dict[str, int] = {}
     held: dict[str, int] = {}
     now = 0

@@ -25,7 +25,15 @@ from stream.recordings.result import (
     measured_languages,
     recording_hints,
 )
-from stream.recordings.writer import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES, Output
+from stream.recordings.writer import (
+    AUDIO,
+    EMBEDDING,
+    FRAMES,
+    NAMES,
+    RESULT,
+    UTTERANCES,
+    ResultWriter,
+)
 from stream.types import FramePosteriors, Gap, ModelInfo, Quality, Segment
 from tests import result_schema
 from tests.contract import check_result
@@ -140,7 +148,7 @@ def test_the_schema_that_ships_is_the_contracts() -> None:
 
 
 def test_the_files_say_the_same(tmp_path: Path) -> None:
-    output = Output(tmp_path, 2, LABELS, dim=4)
+    output = ResultWriter(tmp_path, 2, LABELS, dim=4)
     pcm = np.arange(64_000, dtype="<i2").reshape(-1, 2)
     output.audio(pcm[:1000].tobytes())
     output.audio(pcm[1000:].tobytes())
@@ -170,7 +178,7 @@ def test_the_files_say_the_same(tmp_path: Path) -> None:
 
 
 def test_nothing_heard_is_a_whole_result_too(tmp_path: Path) -> None:
-    output = Output(tmp_path, 1, LABELS)
+    output = ResultWriter(tmp_path, 1, LABELS)
     assert output.finish({"schema": "x"}, True) == [RESULT, FRAMES, AUDIO]
     assert orjson.loads((tmp_path / RESULT).read_bytes())["frames"]["channels"] == []
 
@@ -178,7 +186,7 @@ def test_nothing_heard_is_a_whole_result_too(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
     def peak(hours: float, folder: Path) -> int:
         folder.mkdir()
-        output = Output(folder, 1, LABELS, dim=16)
+        output = ResultWriter(folder, 1, LABELS, dim=16)
         tracemalloc.start()
         for n in range(int(hours * 1200)):
             output.audio(bytes(3 * 32_000))
@@ -194,7 +202,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> None:
     (tmp_path / FRAMES).symlink_to("/dev/full")
-    output = Output(tmp_path, 1, LABELS)
+    output = ResultWriter(tmp_path, 1, LABELS)
     with pytest.raises(OSError, match="No space") as full:
         output.frames(0, frames(0, 10_000))
     assert full.value.errno == errno.ENOSPC

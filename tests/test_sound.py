@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pytest
 
-from stream.analysis.nonspeech import NOTHING, Evidence, listen
+from stream.analysis.nonspeech import NOTHING, SoundStats, measure
 from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.analysis.vad import VadSettings
 from stream.types import SAMPLE_RATE, AudioFormat, Event, Samples, Score, Segment, Window
@@ -52,10 +52,10 @@ def cry() -> Samples:
     return np.concatenate([bout, noise(0.3, -50)] * 4)
 
 
-def heard(audio: Samples) -> Evidence:
+def heard(audio: Samples) -> SoundStats:
     """Evidence of a recording as a channel gathers it, second by second."""
     pieces = (audio[i : i + SAMPLE_RATE] for i in range(0, len(audio), SAMPLE_RATE))
-    return sum(map(listen, pieces), NOTHING)
+    return sum(map(measure, pieces), NOTHING)
 
 
 @pytest.mark.parametrize("hz", [120, 350, 440, 700, 1000])
@@ -102,7 +102,7 @@ def test_a_gliding_pitch_is_ordinary(low: float, high: float) -> None:
 
 @pytest.mark.parametrize("audio", [silence(2), noise(0.01), silence(0), sine(0.06, 440)])
 def test_silence_and_snippets_say_nothing(audio: Samples) -> None:
-    assert listen(audio) == NOTHING
+    assert measure(audio) == NOTHING
     assert NOTHING.sound is None
 
 

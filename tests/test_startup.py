@@ -7,11 +7,11 @@ import logging
 import pytest
 
 from stream.telemetry import progress
-from stream.telemetry.progress import StartupReport
+from stream.telemetry.progress import StartProgress
 
 
 def test_a_terminal_gets_a_bar_that_names_the_shape(capsys: pytest.CaptureFixture[str]) -> None:
-    with StartupReport("large", terminal=True) as report:
+    with StartProgress("large", terminal=True) as report:
         report.update("", 0, 0)
         assert capsys.readouterr().err == "", "a download draws its own bar meanwhile"
         report.update("32 x 3 s", 0, 18)
@@ -28,7 +28,7 @@ def test_a_service_log_gets_a_line_now_and_then(
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     caplog.set_level(logging.INFO)
-    with StartupReport("large", terminal=False) as report:
+    with StartProgress("large", terminal=False) as report:
         for second in range(13):
             now[0] = 100.0 + second
             report.update("32 x 3 s", 2 if second > 5 else 0, 18 if second > 5 else 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stream.recordings.store import MARKER, Store
+from stream.recordings.store import MARKER, ResultStore
 from stream.recordings.writer import AUDIO, RESULT, new_folder
 
 
@@ -34,14 +34,14 @@ def test_folders_are_unique_between_processes(tmp_path: Path) -> None:
     assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o700}
 
 
-def kept(store: Store) -> Any:
+def kept(store: ResultStore) -> Any:
     draft = store.begin()
     (draft.folder / RESULT).write_text("{}")
     return store.publish(draft, [RESULT], "a")
 
 
 def test_a_result_is_found_by_its_id_and_name_alone(tmp_path: Path) -> None:
-    store = Store(tmp_path, 60)
+    store = ResultStore(tmp_path, 60)
     one, other = kept(store), kept(store)
     assert one.id != other.id
     assert len(one.id) == 32
@@ -60,7 +60,7 @@ def test_a_result_is_found_by_its_id_and_name_alone(tmp_path: Path) -> None:
 
 
 def test_results_expire(tmp_path: Path) -> None:
-    store = Store(tmp_path, 0.05)
+    store = ResultStore(tmp_path, 0.05)
     one = kept(store)
     time.sleep(0.1)
     assert store.find(one.id, RESULT) is None
@@ -70,7 +70,7 @@ def test_results_expire(tmp_path: Path) -> None:
 
 def test_a_result_that_is_discarded_is_not_found(tmp_path: Path) -> None:
     """A recording cancelled as it ended left an address of nothing, until that expired."""
-    store = Store(tmp_path, 60)
+    store = ResultStore(tmp_path, 60)
     draft = store.begin()
     (draft.folder / RESULT).write_text("{}")
     one = store.publish(draft, [RESULT], "a")
@@ -80,7 +80,7 @@ def test_a_result_that_is_discarded_is_not_found(tmp_path: Path) -> None:
 
 
 def test_a_draft_is_left_alone_while_somebody_writes_it(tmp_path: Path) -> None:
-    mine, theirs = Store(tmp_path, 60), Store(tmp_path, 60)
+    mine, theirs = ResultStore(tmp_path, 60), ResultStore(tmp_path, 60)
     draft = mine.begin()
     theirs.sweep()
     assert draft.folder.exists()
@@ -90,8 +90,8 @@ def test_a_draft_is_left_alone_while_somebody_writes_it(tmp_path: Path) -> None:
 
 
 def test_another_process_takes_up_what_still_holds(tmp_path: Path) -> None:
-    one = kept(Store(tmp_path, 60))
-    after = Store(tmp_path, 60)
+    one = kept(ResultStore(tmp_path, 60))
+    after = ResultStore(tmp_path, 60)
     assert after.find(one.id, RESULT) is None
     after.sweep()
     assert after.find(one.id, RESULT) is not None
@@ -99,12 +99,12 @@ def test_another_process_takes_up_what_still_holds(tmp_path: Path) -> None:
 
 def test_results_from_before_they_had_owners_are_kept(tmp_path: Path) -> None:
     """A restart with the next release deleted every result that the last one wrote."""
-    one = kept(Store(tmp_path, 60))
+    one = kept(ResultStore(tmp_path, 60))
     marker = one.folder / MARKER
     record = json.loads(marker.read_bytes())
     del record["owner"]
     marker.write_text(json.dumps(record))
-    after = Store(tmp_path, 60)
+    after = ResultStore(tmp_path, 60)
     after.sweep()
     assert after.find(one.id, RESULT) is not None
 
@@ -122,7 +122,7 @@ def test_a_marker_that_is_not_whole_is_a_leftover(record: bytes, tmp_path: Path)
     folder = tmp_path / "outputs_1"
     folder.mkdir()
     (folder / MARKER).write_bytes(record.replace(b"%s", b"a" * 32))
-    Store(tmp_path, 60).sweep()
+    ResultStore(tmp_path, 60).sweep()
     assert not folder.exists()
 
 
@@ -137,7 +137,7 @@ def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     (root / "other").mkdir()
     (root / "other" / MARKER).touch()
     (root / "outputs_file").touch()
-    Store(root, 0).sweep()
+    ResultStore(root, 0).sweep()
     assert len([*root.iterdir()]) == 4
     assert (outside / MARKER).exists()
-    Store(tmp_path / "none", 0).sweep()
+    ResultStore(tmp_path / "none", 0).sweep()

@@ -15,7 +15,7 @@ from stream.backends.emotion2vec import Emotion2vec, Precision
 from stream.backends.emotion2vec.backend import LENGTHS, MOST_ROWS
 from stream.backends.emotion2vec.signals import buzzes
 from stream.errors import ModelRefused
-from stream.inference.runner import Inference
+from stream.inference.runner import BackendRunner
 
 TABLE = "Correctness"
 TOLERANCE = 1e-4
@@ -133,7 +133,7 @@ def _graphs(context: Context) -> Iterator[tuple[str, object, object]]:
 def _warm_up(context: Context) -> Iterator[tuple[str, object, object]]:
     """Every shape that a server with the default batch runs before it is ready."""
     device = _load(context, _precisions_of(context)[1])
-    model = Inference(device, 32)
+    model = BackendRunner(device, 32)
     shapes = sum(1 for _ in model.warm_up(LENGTHS)) - 1
     yield f"warm-up of {shapes} shapes, none too large", model.sizes[-1] == _most(device, 32), None
     if not context.on_cpu:
@@ -148,7 +148,7 @@ def _memory(context: Context) -> Iterator[tuple[str, object, object]]:
         yield "out of memory: halved, nothing lost", "not on a CPU", None
         return
     device = _load(context, "bfloat16")
-    model = Inference(device, MOST_ROWS)
+    model = BackendRunner(device, MOST_ROWS)
     windows = buzzes(MOST_ROWS, LENGTHS[-1])
     expected = np.concatenate([device.infer(row[None]) for row in windows[:2]])
     with _memory_for_one(context):

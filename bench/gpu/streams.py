@@ -14,7 +14,7 @@ from bench.gpu.part import Context
 from bench.gpu.throughput import load
 from stream.backends.emotion2vec.backend import LENGTHS
 from stream.backends.emotion2vec.signals import buzzes
-from stream.inference.scheduler import Batcher, BatchReport
+from stream.inference.scheduler import BatchReport, Scheduler
 from stream.inference.slot import Slot
 from stream.types import FrameScores, GapReason, Quality, Samples, Window
 
@@ -54,7 +54,7 @@ def run(context: Context) -> None:
 
 async def _run(context: Context) -> None:
     batches: list[BatchReport] = []
-    batcher = Batcher(
+    scheduler = Scheduler(
         lambda: load(context),
         max_batch=128,
         max_wait_s=0.005,
@@ -62,14 +62,14 @@ async def _run(context: Context) -> None:
         report=batches.append,
     )
     begin = time.monotonic()
-    await batcher.start(LENGTHS)
+    await scheduler.start(LENGTHS)
     context.emit(FIRST, what="load and warm-up, s", value=round(time.monotonic() - begin, 2))
     audio = list(buzzes(16, LENGTHS[-1]))
-    await _first(context, batcher, audio)
+    await _first(context, scheduler, audio)
     carried, over, streams = 0, 0, START[context.kind]
     while context.left() > ROUND_S[context.kind] + 3 and streams <= MOST:
         batches.clear()
-        p95 = await _round(context, batcher, audio, streams, ROUND_S[context.kind], batches)
+        p95 = await _round(context, scheduler, audio, streams, ROUND_S[context.kind], batches)
         if p95 <= LIMIT_S:
             carried = streams
             streams = streams * 2 if not over else (streams + over) // 2
@@ -80,13 +80,13 @@ async def _run(context: Context) -> None:
             break
     note = "more were not tried" if not over else f"{over} did not"
     context.emit(FIRST, what=f"streams with p95 under {LIMIT_S * 1e3:g} ms ({note})", value=carried)
-    await batcher.stop(10)
+    await scheduler.stop(10)
 
 
-async def _first(context: Context, batcher: Batcher, audio: Sequence[Samples]) -> None:
+async def _first(context: Context, scheduler: Scheduler, audio: Sequence[Samples]) -> None:
     """Time ten windows one by one: the first must not pay for what the warm-up left out."""
     stream = Stream()
-    slot = batcher.slot(stream)
+    slot = scheduler.slot(stream)
     for position in range(10):
         slot.offer(_window(audio[0], position))
         await slot.idle(30)
@@ -98,7 +98,7 @@ async def _first(context: Context, batcher: Batcher, audio: Sequence[Samples]) -
 
 async def _round(
     context: Context,
-    batcher: Batcher,
+    scheduler: Scheduler,
     audio: Sequence[Samples],
     streams: int,
     seconds: float,
@@ -106,7 +106,7 @@ async def _round(
 ) -> float:
     """Run `streams` for some seconds, their windows due evenly over each hop; return the p95."""
     listeners = [Stream() for _ in range(streams)]
-    slots = [batcher.slot(stream) for stream in listeners]
+    slots = [scheduler.slot(stream) for stream in listeners]
     replaced = 0
     cpu = time.process_time()
     begin = time.monotonic()

@@ -20,7 +20,7 @@ from stream.backends.emotion2vec import Emotion2vec
 from stream.backends.emotion2vec.backend import LENGTHS
 from stream.backends.emotion2vec.config import read_shape
 from stream.backends.emotion2vec.signals import buzzes
-from stream.inference.runner import Inference
+from stream.inference.runner import BackendRunner
 from stream.types import SAMPLE_RATE
 
 BATCHES = (32, 1, 8, 64, 128)
@@ -82,7 +82,7 @@ def measure(context: Context, backend: Backend, batch: int, samples: int) -> dic
     GPU the peak of allocated memory in MB, all loaded weights included.
     """
     rows = list(buzzes(batch, samples))
-    model = Inference(backend, batch)
+    model = BackendRunner(backend, batch)
     if not context.on_cpu:
         torch.cuda.reset_peak_memory_stats(context.device)
     found = _timed(context, lambda: model.infer(rows, embed=False), batch)

@@ -60,7 +60,7 @@ NOT_SCORED: frozenset[Sound] = frozenset({"tone", "hiss"})
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class SoundStats:
     """Counts of frames: loud ones, with a pitch, purely tonal ones, and in held high pitches; of
     neighbours that both have a pitch, and of those between which it stands still; sums of the
     level in dB and of its square."""
@@ -74,8 +74,8 @@ class Evidence:
     level: float = 0.0
     square: float = 0.0
 
-    def __add__(self, other: Evidence) -> Evidence:
-        return Evidence(
+    def __add__(self, other: SoundStats) -> SoundStats:
+        return SoundStats(
             self.frames + other.frames,
             self.voiced + other.voiced,
             self.pure + other.pure,
@@ -103,10 +103,10 @@ class Evidence:
         return "high_pitch" if self.held else None
 
 
-NOTHING = Evidence()
+NOTHING = SoundStats()
 
 
-def listen(audio: Samples) -> Evidence:
+def measure(audio: Samples) -> SoundStats:
     """Evidence in float32[n] at 16 kHz; none in less than 64 ms.
 
     The pitch is the strongest peak of the autocorrelation, freed of the taper's own. Source:
@@ -135,7 +135,7 @@ def listen(audio: Samples) -> Evidence:
         lines = np.partition(power, -PURE_BINS, axis=1)[:, -PURE_BINS:].sum(axis=1)
         pure = int(np.count_nonzero(loud & (lines > PURE * energy)))
     level = 10 * np.log10(energy[loud])
-    return Evidence(
+    return SoundStats(
         frames,
         int(np.count_nonzero(voiced)),
         pure,

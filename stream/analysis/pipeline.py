@@ -9,7 +9,7 @@ from stream.analysis.channel import ChannelPipeline
 from stream.analysis.timeline import RollingSettings
 from stream.analysis.vad import VadSettings
 from stream.analysis.windows import WindowSettings
-from stream.audio.codecs import Decoder, InvalidAudio
+from stream.audio.codecs import InvalidAudio, PcmDecoder
 from stream.audio.resample import Resampler
 from stream.types import (
     SAMPLE_RATE,
@@ -57,7 +57,7 @@ class StreamPipeline:
     ) -> None:
         self.embeddings = settings.embeddings
         self._audio = audio
-        self._decoder = Decoder(audio)
+        self._decoder = PcmDecoder(audio)
         self._resamplers = {c: Resampler(audio.sample_rate) for c in analysed}
         self.channels = {
             c: ChannelPipeline(

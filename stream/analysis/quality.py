@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.analysis.nonspeech import ENOUGH, NOT_SCORED, NOTHING, listen
+from stream.analysis.nonspeech import ENOUGH, NOT_SCORED, NOTHING, measure
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
 
 CLIPPED_LEVEL = 32_700
@@ -86,7 +86,7 @@ class QualityMeter:
         """Listen to what is new of the utterance: whether it is speech at all."""
         if not self._only_speech:
             return
-        piece = listen(audio)
+        piece = measure(audio)
         self._evidence += piece
         # What is too short to tell by itself is taken for what the utterance is.
         self._newest = piece if piece.frames >= ENOUGH else self._evidence

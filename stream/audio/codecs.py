@@ -68,7 +68,7 @@ CODECS: dict[str, Callable[[bytes], Samples]] = {
 """Encoding name → decoder of whole samples. Add a codec here and its width in `types`."""
 
 
-class Decoder:
+class PcmDecoder:
     """Decodes chunks that may end in the middle of a sample or between two channels."""
 
     def __init__(self, audio: AudioFormat) -> None:

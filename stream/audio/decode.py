@@ -1,6 +1,6 @@
 """Recordings → PCM: any container and codec that FFmpeg knows, piece by piece.
 
-Files are hostile until decoded, so a server runs this in a process of its own: `stream.audio.decode_worker`.
+Files are hostile until decoded, so a server runs this in a process of its own: `decode_worker`.
 """
 
 from __future__ import annotations

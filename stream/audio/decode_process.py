@@ -18,7 +18,7 @@ from stream.audio.decode import About, Undecodable
 from stream.audio.decode_worker import ABOUT, AUDIO, DONE, FAILED, HEADER, MOST, PROGRESS, Job
 from stream.types import Samples
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 The file comes as standard input; standard output carries messages, each a kind (one byte), a
 length (uint32, little-endian) and that many bytes: JSON, or for `AUDIO` linear16 at 16 kHz. A pipe
-that nobody reads stops the worker, so memory stays bounded whatever the length. `stream.audio.decode_process` is
+that nobody reads stops the worker, so memory stays bounded whatever the length. `decode_process` is
 the other end.
 """
 

@@ -1,4 +1,4 @@
-"""`python -m stream.backends.__main__`: which models there are, where they lie, and whether they are whole."""
+"""List, download and verify models: `python -m stream.backends`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ABOUT = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 1 and a line on stderr if a model was refused."""
-    parser = argparse.ArgumentParser(prog="python -m stream.backends.__main__", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m stream.backends", description=__doc__)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("list", help="show every model, its licence and where it lies")
     command.set_defaults(run=lambda _: list_models())
@@ -55,7 +55,7 @@ def list_models() -> None:
         directory = emotion2vec.find_checkpoint(name)
         print(f"{name}: {origin} ({emotion2vec.LICENCE})")
         if directory is None:
-            print(f"  not on this machine: python -m stream.backends.__main__ download {name}")
+            print(f"  not on this machine: python -m stream.backends download {name}")
             continue
         files = Files.of(directory)
         export = ", exported for onnxruntime" if files.export.is_file() else ""
@@ -67,9 +67,7 @@ def download(name: str) -> None:
     directory = found or fetch(name)
     files = Files.of(directory)
     print(f"{name}: {'already in' if found else 'now in'} {directory} ({_size(files.weights)})")
-    print(
-        f"licence: {emotion2vec.LICENCE}; check it: python -m stream.backends.__main__ verify {name}"
-    )
+    print(f"licence: {emotion2vec.LICENCE}; check it: python -m stream.backends verify {name}")
     if not files.export.is_file():
         print(f"faster on a CPU: python -m stream.backends.emotion2vec export {name} [--int8]")
 

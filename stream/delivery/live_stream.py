@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from stream.protocol.events import SCORE, Sealed
+from stream.protocol.events import SCORE, EncodedEvent
 from stream.types import Body, timestamp
 
 StreamState = Literal["active", "paused", "ended"]
@@ -18,7 +18,7 @@ KEPT_BYTES = 262_144
 """A minute of scores is some 60 kB."""
 
 
-class Kept(NamedTuple):
+class BufferedEvent(NamedTuple):
     """An event that somebody may have missed: only its bytes, a stream keeps a minute of them."""
 
     seq: int
@@ -48,17 +48,17 @@ class LiveStream:
     frames: Callable[[], list[Body]] = list
     state: StreamState = "active"
     speaking: frozenset[int] = frozenset()
-    last: dict[int, Sealed] = field(default_factory=dict)
-    recent: deque[Kept] = field(default_factory=deque)
+    last: dict[int, EncodedEvent] = field(default_factory=dict)
+    recent: deque[BufferedEvent] = field(default_factory=deque)
     _kept_bytes: int = 0
 
-    def remember(self, event: Sealed, most: int, keep_s: float) -> None:
+    def remember(self, event: EncodedEvent, most: int, keep_s: float) -> None:
         """Keep an event for whoever comes back.
 
         At most `most` are kept, in at most `KEPT_BYTES`, and none older than `keep_s` seconds.
         """
         now = time.monotonic()
-        self.recent.append(Kept(event.seq, event.type, event.data, now))
+        self.recent.append(BufferedEvent(event.seq, event.type, event.data, now))
         self._kept_bytes += len(event.data)
         while (
             len(self.recent) > most

@@ -21,7 +21,7 @@ GOODBYE_S = 5.0
 """How long a peer may take to read what is left and to close."""
 
 
-class Outlet:
+class Outbox:
     """Sends what is put into `queue`, one message after the other; a slow reader blocks only us.
 
     `run` it in a task. What the queue dropped is told as `lagged` before the next message.

@@ -64,7 +64,7 @@ class ConflatingQueue(Generic[T]):
         await self._emptied.wait()
 
 
-class Pacer(Generic[T]):
+class Throttle(Generic[T]):
     """Lets one item per key pass every `period_s` seconds; of those in between, the newest."""
 
     def __init__(self, period_s: float) -> None:

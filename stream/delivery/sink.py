@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from stream.delivery.live_stream import LiveStream
-from stream.protocol.events import Sealed
+from stream.protocol.events import EncodedEvent
 
 
 class Sink(Protocol):
@@ -15,7 +15,7 @@ class Sink(Protocol):
         """A stream began."""
         ...
 
-    def event(self, stream: LiveStream, event: Sealed) -> None:
+    def event(self, stream: LiveStream, event: EncodedEvent) -> None:
         """Something was told of a stream."""
         ...
 

@@ -34,7 +34,7 @@ class WarmUp:
         return self.done / self.shapes if self.shapes else 0.0
 
 
-class Inference:
+class BackendRunner:
     """Calls one backend, in batches of at most `most` rows. For one thread; knows no streams."""
 
     def __init__(self, backend: Backend, most: int) -> None:

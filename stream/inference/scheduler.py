@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stream.backends.base import Backend
-from stream.inference.runner import Inference, Result, WarmUp
+from stream.inference.runner import BackendRunner, Result, WarmUp
 from stream.inference.slot import Listener, Slot
 from stream.types import FrameScores, GapReason, ModelInfo, Window
 
@@ -47,7 +47,7 @@ class _Row:
     due: float
 
 
-class Batcher:
+class Scheduler:
     """Feeds one backend from one thread and tells each window's fate on the event loop.
 
     A batch takes the longest-waiting window and all others of its length, oldest first, so no
@@ -157,7 +157,7 @@ class Batcher:
 
     def _run(self, ready: asyncio.Future[ModelInfo], lengths: Sequence[int]) -> None:
         try:
-            self._model = model = Inference(self._load(), self._max_batch)
+            self._model = model = BackendRunner(self._load(), self._max_batch)
             model.check(lengths)
             for self.warm_up in model.warm_up(lengths):
                 pass

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from stream.analysis.pipeline import StreamPipeline
-from stream.inference.scheduler import Batcher
+from stream.inference.scheduler import Scheduler
 from stream.telemetry.metrics import Metrics
 from stream.types import Event, FrameScores, GapReason, Window
 
@@ -15,13 +15,13 @@ Tell = Callable[[Event, float | None], None]
 """Takes an event and, for scores, the seconds since its window was due."""
 
 
-class Scoring:
+class StreamScorer:
     """Drives windows into the batcher and results back into the pipeline; tells every event."""
 
     def __init__(
         self,
         pipeline: StreamPipeline,
-        batcher: Batcher,
+        scheduler: Scheduler,
         metrics: Metrics,
         adapter: str,
         tell: Tell,
@@ -32,7 +32,7 @@ class Scoring:
         self._tell = tell
         self._hurried = False
         self._open: list[Window] = []
-        self._slots = {c: batcher.slot(self, pipeline.embeddings) for c in pipeline.channels}
+        self._slots = {c: scheduler.slot(self, pipeline.embeddings) for c in pipeline.channels}
 
     @property
     def processed(self) -> int:

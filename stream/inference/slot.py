@@ -18,7 +18,7 @@ class Listener(Protocol):
     def failed(self, window: Window, reason: GapReason) -> None: ...
 
 
-class Room(Protocol):
+class WindowQueue(Protocol):
     """Where the windows of all slots wait, one each."""
 
     def put(self, slot: Slot, window: Window) -> Window | None: ...
@@ -34,7 +34,7 @@ class Slot:
     `embed` says that its windows' features are wanted besides the logits.
     """
 
-    def __init__(self, room: Room, listener: Listener, embed: bool = False) -> None:
+    def __init__(self, room: WindowQueue, listener: Listener, embed: bool = False) -> None:
         self._room = room
         self.listener = listener
         self.embed = embed

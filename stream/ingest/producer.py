@@ -14,7 +14,7 @@ from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from stream.config import Config
 from stream.delivery.queues import ConflatingQueue
 from stream.protocol.errors import ProtocolError
-from stream.protocol.events import seal
+from stream.protocol.events import encode
 from stream.protocol.messages import (
     InputFlush,
     InputPause,
@@ -27,7 +27,7 @@ from stream.protocol.messages import (
 )
 from stream.protocol.parsing import Query, overlay, parse_flag, parse_producer, parse_query
 from stream.sessions.descriptions import bounds, offered
-from stream.sessions.registry import FINISH_S, Sessions, new_session_id
+from stream.sessions.registry import FINISH_S, SessionRegistry, new_session_id
 from stream.sessions.session import Session
 from stream.telemetry.metrics import Metrics
 from stream.types import Body, ModelInfo
@@ -55,7 +55,7 @@ class Producer:
         socket: ServerConnection,
         config: Config,
         model: ModelInfo,
-        sessions: Sessions,
+        sessions: SessionRegistry,
         metrics: Metrics,
     ) -> None:
         self._socket = socket
@@ -303,6 +303,6 @@ class Producer:
 
     def _say(self, body: Body) -> None:
         """An event before there is a session."""
-        event = seal(body, self._seq, self._session_id, self._session_id, time.time())
+        event = encode(body, self._seq, self._session_id, self._session_id, time.time())
         self._seq += 1
         self._outbox.put(event.data)

@@ -32,7 +32,7 @@ SEGMENT = "emotion.segment"
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class EventEncoder:
     """How one stream's events are worded: its channels' roles, its model, the labels asked for."""
 
     roles: Sequence[str]
@@ -142,7 +142,7 @@ def model_body(model: ModelInfo) -> Body:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class EncodedEvent:
     """One event of one stream, encoded once for everybody who gets it.
 
     `data` is the JSON object; `body` the same as a dict, for who looks inside.
@@ -161,7 +161,7 @@ class Sealed:
         return self.data[:-1] + b',"sub":' + orjson.dumps(sub) + b"}"
 
 
-def seal(body: Body, seq: int, session_id: str, stream_id: str, now: float) -> Sealed:
+def encode(body: Body, seq: int, session_id: str, stream_id: str, now: float) -> EncodedEvent:
     """Add the common fields and encode."""
     whole = {
         "type": body["type"],
@@ -173,4 +173,4 @@ def seal(body: Body, seq: int, session_id: str, stream_id: str, now: float) -> S
         **body,
     }
     # orjson leaves its buffer at several times the length; what is kept is copied to size.
-    return Sealed(seq, whole, bytes(memoryview(orjson.dumps(whole))))
+    return EncodedEvent(seq, whole, bytes(memoryview(orjson.dumps(whole))))

@@ -18,15 +18,15 @@ from stream.audio.decode import Undecodable
 from stream.audio.decode_process import Decoder, Finished, Found, Looking
 from stream.audio.decode_worker import Job
 from stream.config import Config
-from stream.inference.scheduler import Batcher
-from stream.inference.scoring import Scoring
+from stream.inference.scheduler import Scheduler
+from stream.inference.scoring import StreamScorer
 from stream.protocol.errors import ProtocolError
-from stream.protocol.events import Voice
+from stream.protocol.events import EventEncoder
 from stream.protocol.messages import FileOptions
-from stream.recordings.disk import Disk
-from stream.recordings.log import Note, opening, truncated
+from stream.recordings.disk import DiskExecutor
+from stream.recordings.log import LogEntry, opening, truncated
 from stream.recordings.result import ChannelResult, FileInfo, Findings, document
-from stream.recordings.writer import Output
+from stream.recordings.writer import ResultWriter
 from stream.telemetry.metrics import Metrics
 from stream.types import SAMPLE_RATE, AudioFormat, Body, Event, Features, ModelInfo, Samples, Score
 
@@ -58,19 +58,19 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Tellers:
+class Observers:
     """Who hears of a recording while it is analysed: what was done, events, changes of stage.
 
     `breath` is awaited now and then, so that a slow listener slows the analysis and not more.
     """
 
-    note: Callable[[Note], None]
+    note: Callable[[LogEntry], None]
     event: Callable[[Body], None]
     stage: Callable[[], None]
-    breath: Callable[[], Any]
+    throttle: Callable[[], Any]
 
 
-class Recorded:
+class RecordingAnalysis:
     """The analysis of one file; `run` once. `folder` takes the files of the result.
 
     The pipeline, its settings and its model are those of live streams, and so are its results.
@@ -81,23 +81,23 @@ class Recorded:
         config: Config,
         options: FileOptions,
         model: ModelInfo,
-        batcher: Batcher,
+        scheduler: Scheduler,
         metrics: Metrics,
-        disk: Disk,
-        tellers: Tellers,
+        disk: DiskExecutor,
+        observers: Observers,
         progress: Progress,
     ) -> None:
         self._config = config
         self._options = options
         self._model = model
-        self._batcher = batcher
+        self._scheduler = scheduler
         self._metrics = metrics
         self._disk = disk
-        self._tell = tellers
+        self._tell = observers
         self._progress = progress
         self._findings = Findings()
         self._frames: list[Score] = []
-        self._voice: Voice | None = None
+        self._encoder: EventEncoder | None = None
 
     async def run(self, path: Path, name: str, folder: Path) -> tuple[Body, list[str]]:
         """The result without its frames, and the names of the files.
@@ -112,8 +112,8 @@ class Recorded:
         max_s = files.max_minutes * 60
         job = Job(max_s, self._options.denoise, int(60 + max_s / 10))
         decoder = Decoder(path, job, files.decode_timeout_s)
-        output: Output | None = None
-        scoring: Scoring | None = None
+        output: ResultWriter | None = None
+        scoring: StreamScorer | None = None
         try:
             await decoder.start()
             told = decoder.told()
@@ -123,9 +123,11 @@ class Recorded:
             for note in opening(found, admitted, self._options):
                 self._tell.note(note)
             pipeline = self._pipeline(found, admitted)
-            scoring = Scoring(pipeline, self._batcher, self._metrics, ADAPTER, self._heard)
+            scoring = StreamScorer(pipeline, self._scheduler, self._metrics, ADAPTER, self._heard)
             dim = self._model.dim if self._options.embedding and self._by_frame else 0
-            output = await self._disk.run(Output, folder, found.channels, self._model.labels, dim)
+            output = await self._disk.run(
+                ResultWriter, folder, found.channels, self._model.labels, dim
+            )
             self._enter("analysis")
             length = found.about.duration_s
             damaged = False
@@ -208,21 +210,21 @@ class Recorded:
 
     def _pipeline(self, found: Found, admitted: Admission) -> StreamPipeline:
         audio = AudioFormat("linear16", SAMPLE_RATE, found.channels)
-        self._voice = Voice(admitted.roles, self._model)
+        self._encoder = EventEncoder(admitted.roles, self._model)
         return StreamPipeline(
             audio, admitted.analysed, self._model, admitted.settings, found.about.rate
         )
 
     async def _feed(
-        self, pcm: Samples, pipeline: StreamPipeline, scoring: Scoring, output: Output
+        self, pcm: Samples, pipeline: StreamPipeline, scoring: StreamScorer, output: ResultWriter
     ) -> None:
         data = pcm.tobytes()
         await self._disk.run(output.audio, data)
         await scoring.exhaust(pipeline.feed(data))
         await self._write_frames(output)
-        await self._tell.breath()
+        await self._tell.throttle()
 
-    async def _write_frames(self, output: Output) -> None:
+    async def _write_frames(self, output: ResultWriter) -> None:
         while self._frames:
             score = self._frames.pop(0)
             if score.frames is not None:
@@ -236,8 +238,8 @@ class Recorded:
             if shown is not None:
                 shown = replace(shown, features=None)
             event = replace(event, frames=shown)
-        if self._voice is not None:
-            body = self._voice.body(event, None if waited_s is None else round(waited_s * 1000))
+        if self._encoder is not None:
+            body = self._encoder.body(event, None if waited_s is None else round(waited_s * 1000))
             body.pop("embedding", None)
             self._tell.event(body)
 

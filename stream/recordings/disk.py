@@ -16,7 +16,7 @@ T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Disk:
+class DiskExecutor:
     """Runs blocking calls one after the other, in the order in which they were asked for."""
 
     def __init__(self) -> None:

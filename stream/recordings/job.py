@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream.config import Config
-from stream.inference.scheduler import Batcher
+from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
 from stream.recordings import messages
-from stream.recordings.analysis import Progress, Recorded, Tellers
-from stream.recordings.disk import Disk, disk_trouble
-from stream.recordings.job_queue import Turns
-from stream.recordings.log import Note, queued
-from stream.recordings.store import Store
+from stream.recordings.analysis import Observers, Progress, RecordingAnalysis
+from stream.recordings.disk import DiskExecutor, disk_trouble
+from stream.recordings.job_queue import JobQueue
+from stream.recordings.log import LogEntry, queued
+from stream.recordings.store import ResultStore
 from stream.recordings.upload import Upload
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
@@ -30,20 +30,20 @@ TICK_S = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class RecordingServices:
     """What all connections on /v1/files share."""
 
     config: Config
     model: ModelInfo
-    batcher: Batcher
+    scheduler: Scheduler
     metrics: Metrics
     audit: AuditLog
-    store: Store
-    disk: Disk
-    turns: Turns
+    store: ResultStore
+    disk: DiskExecutor
+    turns: JobQueue
 
 
-class FileJob:
+class RecordingJob:
     """The analysis of one upload; `run` once.
 
     `say` takes what is told on the way, `stage` is called when the stage changes, and `breath` is
@@ -53,25 +53,25 @@ class FileJob:
 
     def __init__(
         self,
-        desk: Desk,
+        services: RecordingServices,
         upload: Upload,
         progress: Progress,
         owner: str,
         say: Callable[[Body], None],
         stage: Callable[[], None],
-        breath: Callable[[], Awaitable[None]],
+        throttle: Callable[[], Awaitable[None]],
     ) -> None:
-        self._desk = desk
+        self._services = services
         self._upload = upload
         self._progress = progress
         self._owner = owner
         self._say = say
         self._stage = stage
-        self._breath = breath
+        self._throttle = throttle
 
     async def run(self) -> Body:
         """The body of `file.done`. Raises `ProtocolError`, never fatal, that names the file."""
-        upload, ticket = self._upload, self._desk.turns.enter()
+        upload, ticket = self._upload, self._services.turns.enter()
         outcome = "failed"
         try:
             await upload.close()
@@ -92,45 +92,47 @@ class FileJob:
             fault = ProtocolError("internal_error", "something went wrong here", fatal=False)
             raise upload.about(fault) from None
         finally:
-            self._desk.turns.leave(ticket)
+            self._services.turns.leave(ticket)
             log.info("recording ended", extra={"file_id": upload.id, "outcome": outcome})
 
     async def _turn(self, ticket: asyncio.Future[None]) -> None:
         told = 0
         while not ticket.done():
-            ahead = self._desk.turns.ahead(ticket)
+            ahead = self._services.turns.ahead(ticket)
             if ahead != told:
                 told = ahead
                 self._note(queued(ahead))
             await asyncio.wait({ticket}, timeout=TICK_S)
 
     async def _analyse(self) -> Body:
-        desk, upload = self._desk, self._upload
-        recorded = Recorded(
-            desk.config,
+        services, upload = self._services, self._upload
+        recorded = RecordingAnalysis(
+            services.config,
             upload.begin.options,
-            desk.model,
-            desk.batcher,
-            desk.metrics,
-            desk.disk,
-            Tellers(
+            services.model,
+            services.scheduler,
+            services.metrics,
+            services.disk,
+            Observers(
                 note=self._note,
                 event=lambda body: self._say({**body, "file_id": upload.id}),
                 stage=self._stage,
-                breath=self._breath,
+                throttle=self._throttle,
             ),
             self._progress,
         )
         began = time.monotonic()
         result, names = await recorded.run(upload.path, upload.begin.name, upload.draft.folder)
-        await desk.disk.run(upload.path.unlink)
-        sizes = await desk.disk.run(_sizes, upload.draft.folder, names)
+        await services.disk.run(upload.path.unlink)
+        sizes = await services.disk.run(_sizes, upload.draft.folder, names)
         title = messages.title(upload.begin.name)
-        kept = await desk.disk.run(desk.store.publish, upload.draft, names, title, self._owner)
-        desk.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
+        kept = await services.disk.run(
+            services.store.publish, upload.draft, names, title, self._owner
+        )
+        services.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
         return messages.done(upload.id, result, kept, sizes)
 
-    def _note(self, note: Note) -> None:
+    def _note(self, note: LogEntry) -> None:
         self._say(messages.logged(self._upload.id, note))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Turns:
+class JobQueue:
     """At most `most` tickets are good at a time. For use on one event loop."""
 
     def __init__(self, most: int) -> None:

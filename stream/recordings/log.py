@@ -16,7 +16,7 @@ KINDS = {1: "mono", 2: "stereo"}
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class LogEntry:
     """One line of a recording's log.
 
     `code` and `values` say all that `message` does, so that a page can say it in its own language.
@@ -28,29 +28,29 @@ class Note:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def queued(ahead: int) -> Note:
+def queued(ahead: int) -> LogEntry:
     """It waits for as many others."""
     others = "recording is" if ahead == 1 else "recordings are"
-    return Note("info", "queued", f"{ahead} {others} before this one", {"ahead": ahead})
+    return LogEntry("info", "queued", f"{ahead} {others} before this one", {"ahead": ahead})
 
 
-def truncated() -> Note:
+def truncated() -> LogEntry:
     """Not all of it could be decoded."""
-    return Note("warning", "truncated", "a part of the file is missing or damaged")
+    return LogEntry("warning", "truncated", "a part of the file is missing or damaged")
 
 
-def opening(found: Found, admitted: Admission, options: FileOptions) -> Iterator[Note]:
+def opening(found: Found, admitted: Admission, options: FileOptions) -> Iterator[LogEntry]:
     """What a recording turned out to be, and what is done with it."""
     yield _decoded(found)
     about = found.about
     if about.audio_streams > 1:
         text = f"the first of {about.audio_streams} sound tracks is taken"
-        yield Note("info", "first_track", text, {"tracks": about.audio_streams})
+        yield LogEntry("info", "first_track", text, {"tracks": about.audio_streams})
     if found.alike:
-        yield Note("info", "channels_alike", "both channels are equal: analysed as one")
+        yield LogEntry("info", "channels_alike", "both channels are equal: analysed as one")
     elif about.channels > found.channels:
         text = f"{about.channels} channels are mixed into one"
-        yield Note("info", "mixed", text, {"channels": about.channels})
+        yield LogEntry("info", "mixed", text, {"channels": about.channels})
     left_out = [
         (number, role)
         for number, role in enumerate(admitted.roles)
@@ -62,9 +62,9 @@ def opening(found: Found, admitted: Admission, options: FileOptions) -> Iterator
         total = len(admitted.roles)
         named = ", ".join(f"{number + 1} of {total} ({role})" for number, role in left_out)
         text = f"channel {named} is not analysed: privacy.analyse_roles"
-        yield Note("warning", "channel_skipped", text, {"skipped": skipped})
+        yield LogEntry("warning", "channel_skipped", text, {"skipped": skipped})
     if options.denoise:
-        yield Note(
+        yield LogEntry(
             "warning",
             "denoised",
             "noise suppression is on: it helps where noise is as loud as the voice, and does "
@@ -72,12 +72,12 @@ def opening(found: Found, admitted: Admission, options: FileOptions) -> Iterator
         )
 
 
-def _decoded(found: Found) -> Note:
+def _decoded(found: Found) -> LogEntry:
     about = found.about
     codec, container = about.codec.upper(), about.container.upper()
     shape = KINDS.get(about.channels, f"{about.channels} channels")
     length = "" if about.duration_s is None else f", {about.duration_s:.1f} s"
-    return Note(
+    return LogEntry(
         "info",
         "decoded",
         f"decoding {codec} in {container}, {about.sample_rate / 1000:g} kHz {shape}{length}",

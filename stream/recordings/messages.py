@@ -9,8 +9,8 @@ from stream.admission import denoises
 from stream.config import Config
 from stream.protocol.events import model_body
 from stream.recordings.analysis import Progress
-from stream.recordings.log import Note
-from stream.recordings.store import Kept
+from stream.recordings.log import LogEntry
+from stream.recordings.store import StoredResult
 from stream.types import Body, ModelInfo, timestamp
 
 FORMATS = ("WAV", "MP3", "M4A", "FLAC", "OGG", "Opus", "WebM", "AIFF", "WMA", "AMR", "MP4", "MOV")
@@ -40,7 +40,7 @@ def progress(file_id: str, now: Progress) -> Body:
     return {"type": "file.progress", "file_id": file_id, **now.body()}
 
 
-def logged(file_id: str, note: Note) -> Body:
+def logged(file_id: str, note: LogEntry) -> Body:
     """A line of a recording's log."""
     body: Body = {
         "type": "file.log",
@@ -52,7 +52,7 @@ def logged(file_id: str, note: Note) -> Body:
     return {**body, "values": dict(note.values)} if note.values else body
 
 
-def done(file_id: str, result: Body, kept: Kept, sizes: Sequence[int]) -> Body:
+def done(file_id: str, result: Body, kept: StoredResult, sizes: Sequence[int]) -> Body:
     """A result and where its files are; `sizes` are their bytes, in the order of their names."""
     return {
         "type": "file.done",

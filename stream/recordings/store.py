@@ -27,7 +27,7 @@ ID = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredResult:
     """A finished result. `title` is what its downloads are named after.
 
     `owner` is the name of the key that sent the recording; "" where no key was wanted.
@@ -42,22 +42,22 @@ class Kept:
 
 
 @dataclass(slots=True)
-class Draft:
+class PendingResult:
     """A folder that is being written; its lock says so to other processes."""
 
     folder: Path
     lock: IO[bytes] = field(repr=False)
 
 
-class Store:
+class ResultStore:
     """The results of one folder, which several processes may share. Blocking, but small."""
 
     def __init__(self, root: Path, keep_s: float) -> None:
         self._root = root
         self._keep_s = keep_s
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, StoredResult] = {}
 
-    def begin(self) -> Draft:
+    def begin(self) -> PendingResult:
         """A folder for one result. Raises `OSError`."""
         folder = new_folder(self._root, time.time())
         try:
@@ -69,12 +69,16 @@ class Store:
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Draft(folder, lock)
+        return PendingResult(folder, lock)
 
-    def publish(self, draft: Draft, names: list[str], title: str, owner: str = "") -> Kept:
+    def publish(
+        self, draft: PendingResult, names: list[str], title: str, owner: str = ""
+    ) -> StoredResult:
         """The result is whole: give it an id, an owner and an end. Raises `OSError`."""
         expires = time.time() + self._keep_s
-        kept = Kept(secrets.token_urlsafe(24), draft.folder, title, expires, tuple(names), owner)
+        kept = StoredResult(
+            secrets.token_urlsafe(24), draft.folder, title, expires, tuple(names), owner
+        )
         record = {
             name: getattr(kept, name) for name in ("id", "expires", "title", "names", "owner")
         }
@@ -83,14 +87,14 @@ class Store:
         self._kept[kept.id] = kept
         return kept
 
-    def discard(self, draft: Draft) -> None:
+    def discard(self, draft: PendingResult) -> None:
         """Remove a folder that will not become a result, even if it was one for a moment."""
         self._kept = {i: kept for i, kept in self._kept.items() if kept.folder != draft.folder}
         shutil.rmtree(draft.folder, ignore_errors=True)
         with suppress(OSError):
             draft.lock.close()
 
-    def find(self, result_id: str, name: str) -> tuple[Kept, Path] | None:
+    def find(self, result_id: str, name: str) -> tuple[StoredResult, Path] | None:
         """A file of a result that has not expired; only names that were published are files."""
         kept = self._kept.get(result_id)
         if kept is None or name not in kept.names or kept.expires <= time.time():
@@ -123,7 +127,7 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
                 log.info("a result was deleted", extra={"folder": folder.name})
             elif record["id"] not in self._kept:
-                self._kept[record["id"]] = Kept(
+                self._kept[record["id"]] = StoredResult(
                     record["id"],
                     folder,
                     record["title"],

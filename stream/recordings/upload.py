@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileBegin
-from stream.recordings.disk import Disk
-from stream.recordings.store import Draft, Store
+from stream.recordings.disk import DiskExecutor
+from stream.recordings.store import PendingResult, ResultStore
 from stream.recordings.writer import UPLOAD
 
 
@@ -18,7 +18,12 @@ class Upload:
     """One file on its way to the disk; made by `Upload.open`. Errors name the file."""
 
     def __init__(
-        self, begin: FileBegin, disk: Disk, store: Store, draft: Draft, file: BinaryIO
+        self,
+        begin: FileBegin,
+        disk: DiskExecutor,
+        store: ResultStore,
+        draft: PendingResult,
+        file: BinaryIO,
     ) -> None:
         self.id = "file_" + secrets.token_hex(12)
         self.begin = begin
@@ -29,7 +34,9 @@ class Upload:
         self._file = file
 
     @classmethod
-    async def open(cls, begin: FileBegin, max_mb: float, disk: Disk, store: Store) -> Upload:
+    async def open(
+        cls, begin: FileBegin, max_mb: float, disk: DiskExecutor, store: ResultStore
+    ) -> Upload:
         """Make room for an announced file. Raises `ProtocolError` for its size, and `OSError`."""
         if not begin.size:
             raise ProtocolError(

@@ -43,7 +43,7 @@ def new_folder(root: Path, now: float) -> Path:
     raise FileExistsError(f"{root}: too many folders of one second")
 
 
-class Output:
+class ResultWriter:
     """One result being written into `folder`; memory does not grow with the recording.
 
     `dim` is the size of a frame's embedding when those of frames are wanted, else 0. Every method

@@ -1,7 +1,7 @@
-"""Who may come in: keys with scopes, and one-time tickets for browsers. Pure.
+"""Authentication: keys with scopes, and one-time tickets for browsers. Pure.
 
-A key is shown once, when it is made (`python -m stream.server.auth NAME`); the configuration holds its
-SHA-256 alone. Keys have 256 random bits, so a plain hash is as good as a slow one. Programs send
+A key is shown once, when it is made (`python -m stream.server.auth NAME`); the configuration holds
+only its SHA-256. Keys have 256 random bits, so a plain hash is as good as a slow one. Programs send
 a key as `Authorization: Bearer KEY` (RFC 6750); a browser cannot set that header on a WebSocket,
 so it exchanges the key for a ticket that is good for one connection within a minute.
 """
@@ -27,7 +27,7 @@ TICKET = "emotide.ticket."
 """A ticket is offered as a WebSocket subprotocol with this prefix, beside `emotide.v1`."""
 
 
-class TurnedAway(Exception):
+class AuthenticationError(Exception):
     """Why a request may not do what it wants to, for whoever sent it."""
 
 
@@ -46,7 +46,7 @@ class _Ticket:
     until: float
 
 
-class Doorkeeper:
+class Authenticator:
     """Decides who may do what; open to all if there are no keys. `clock` counts seconds."""
 
     def __init__(self, keys: Iterable[Key], clock: Callable[[], float] = time.monotonic) -> None:
@@ -95,18 +95,18 @@ class Doorkeeper:
     def admit(self, scope: Scope, authorization: str, offered: Sequence[str]) -> Key | None:
         """The key that opens what `scope` names; None where no keys are configured.
 
-        `offered` are the request's subprotocols. Raises `TurnedAway`.
+        `offered` are the request's subprotocols. Raises `AuthenticationError`.
         """
         if self.open:
             return None
         key = self.key(authorization) or self.redeem(offered)
         if key is None:
-            raise TurnedAway(
+            raise AuthenticationError(
                 "unauthorized: this server wants a key: send Authorization: Bearer KEY, or from a "
                 f"browser a ticket of POST /v1/token as subprotocol {TICKET}TICKET"
             )
         if scope not in key.scopes:
-            raise TurnedAway(f'forbidden: the key "{key.name}" does not open "{scope}"')
+            raise AuthenticationError(f'forbidden: the key "{key.name}" does not open "{scope}"')
         return key
 
 

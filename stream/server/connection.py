@@ -11,7 +11,7 @@ REQUEST_S = 10.0
 """How long a connection may take to say what it wants."""
 
 
-class Connection(ServerConnection):
+class RequestConnection(ServerConnection):
     """A server's connection whose answer may take longer than its request may.
 
     `key_name` is whose key opened it; "" where none was wanted.

@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from stream.recordings.store import Kept, Store
-from stream.server.http import refuse, respond
+from stream.recordings.store import ResultStore, StoredResult
+from stream.server.responses import refuse, respond
 
 RESULTS = "/v1/results/"
 PIECE = 256 * 1024
@@ -61,7 +61,7 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
 class Downloads:
     """Answers GET and HEAD of `/v1/results/{id}/{name}`."""
 
-    def __init__(self, store: Store, most: int) -> None:
+    def __init__(self, store: ResultStore, most: int) -> None:
         self._store = store
         self._most = most
         self._now = 0
@@ -89,7 +89,7 @@ class Downloads:
             self._now -= 1
 
     async def _serve(
-        self, socket: ServerConnection, request: Request, kept: Kept, path: Path
+        self, socket: ServerConnection, request: Request, kept: StoredResult, path: Path
     ) -> Response:
         try:
             file = await asyncio.to_thread(path.open, "rb")

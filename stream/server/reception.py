@@ -12,17 +12,17 @@ from stream.delivery.hub import Hub
 from stream.ingest.producer import Producer
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
-from stream.recordings.job import Desk
-from stream.server.connection import Connection
+from stream.recordings.job import RecordingServices
+from stream.server.connection import RequestConnection
 from stream.server.router import FILES, PRODUCE, SUBSCRIBE
 from stream.server.subscriber import Subscriber
-from stream.server.uploads import Uploader
-from stream.sessions.registry import Sessions
+from stream.server.uploads import UploadHandler
+from stream.sessions.registry import SessionRegistry
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 
 
-class Reception:
+class Dispatcher:
     """Serves the sockets of one process, from `open` until `draining` is set."""
 
     def __init__(self, config: Config, hub: Hub, metrics: Metrics, audit: AuditLog) -> None:
@@ -30,15 +30,15 @@ class Reception:
         self._hub = hub
         self._metrics = metrics
         self._audit = audit
-        self._sessions: Sessions | None = None
-        self._desk: Desk | None = None
-        self._uploaders: set[Uploader] = set()
+        self._sessions: SessionRegistry | None = None
+        self._services: RecordingServices | None = None
+        self._uploaders: set[UploadHandler] = set()
         self.subscribers: set[Subscriber] = set()
         self.draining = False
 
-    def open(self, sessions: Sessions, desk: Desk) -> None:
+    def open(self, sessions: SessionRegistry, services: RecordingServices) -> None:
         """The model is loaded: from now on connections are served."""
-        self._sessions, self._desk = sessions, desk
+        self._sessions, self._services = sessions, services
 
     def busy(self, path: str, query: Query) -> tuple[str, int] | None:
         """Why nobody more can come in on `path`, and when to ask again; None if they can."""
@@ -57,7 +57,7 @@ class Reception:
     async def serve(self, socket: ServerConnection) -> None:
         """Serve one connection to its end."""
         request = socket.request
-        if request is None or self._sessions is None or self._desk is None:
+        if request is None or self._sessions is None or self._services is None:
             return
         url = urlsplit(request.path)
         if url.path == SUBSCRIBE:
@@ -66,7 +66,7 @@ class Reception:
             await self._uploader(socket)
         else:
             producer = Producer(
-                socket, self._config, self._desk.model, self._sessions, self._metrics
+                socket, self._config, self._services.model, self._sessions, self._metrics
             )
             await producer.run(parse_qs(url.query, keep_blank_values=True))
 
@@ -86,9 +86,9 @@ class Reception:
             self.subscribers.discard(subscriber)
 
     async def _uploader(self, socket: ServerConnection) -> None:
-        assert self._desk is not None
-        assert isinstance(socket, Connection)
-        uploader = Uploader(socket, self._desk, socket.key_name)
+        assert self._services is not None
+        assert isinstance(socket, RequestConnection)
+        uploader = UploadHandler(socket, self._services, socket.key_name)
         self._uploaders.add(uploader)
         try:
             await uploader.run()

@@ -15,10 +15,12 @@ from websockets.http11 import Request, Response
 from stream.config import Scope, ServerConfig
 from stream.errors import ConfigError
 from stream.protocol.parsing import Query
-from stream.server.auth import TICKET_S, Doorkeeper, TurnedAway
-from stream.server.connection import Connection
+from stream.server.auth import TICKET_S, AuthenticationError, Authenticator
+from stream.server.connection import RequestConnection
 from stream.server.downloads import RESULTS, Downloads
-from stream.server.http import Pages, answer, known_host, refuse, same_origin, unauthorized
+from stream.server.origins import known_host, same_origin
+from stream.server.pages import Pages
+from stream.server.responses import answer, refuse, unauthorized
 from stream.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -33,13 +35,13 @@ Busy = Callable[[str, Query], tuple[str, int] | None]
 """Why an upgrade of this path cannot be had now, and in how many seconds to ask again; or None."""
 
 
-class Entrance:
+class Router:
     """Decides on every request before it is upgraded. No `downloads`: none are offered."""
 
     def __init__(
         self,
         config: ServerConfig,
-        door: Doorkeeper,
+        door: Authenticator,
         pages: Pages,
         downloads: Downloads | None,
         metrics: Metrics,
@@ -72,13 +74,13 @@ class Entrance:
         scope = opened_by(url.path)
         try:
             key_name = self._key_name(scope, request) if scope else ""
-        except TurnedAway as refusal:
+        except AuthenticationError as refusal:
             log.warning("refused at the door", extra={"path": kind(url.path), "why": str(refusal)})
             self._metrics.refused("unauthorized")
             return unauthorized(str(refusal))
         if url.path.startswith(RESULTS) and self._downloads is not None:
             return self._downloads.answer(socket, request, key_name)
-        assert isinstance(socket, Connection)
+        assert isinstance(socket, RequestConnection)
         socket.key_name = key_name
         if url.path not in self._sockets:
             return self._pages.answer(request)
@@ -99,7 +101,7 @@ class Entrance:
         return None if busy is None else refuse(HTTPStatus.SERVICE_UNAVAILABLE, *busy)
 
     def _key_name(self, scope: Scope, request: Request) -> str:
-        """Whose key opens it; "" where none is wanted. Raises `TurnedAway`."""
+        """Whose key opens it; "" where none is wanted. Raises `AuthenticationError`."""
         # A header may come twice, which a plain lookup does not take.
         offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(",")
         authorization = " ".join(request.headers.get_all("Authorization"))

@@ -11,10 +11,11 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from stream.config import LimitsConfig
-from stream.delivery.hub import Hub, Subscription
-from stream.delivery.outbox import GOODBYE_S, Outlet
+from stream.delivery.hub import Hub
+from stream.delivery.outbox import GOODBYE_S, Outbox
+from stream.delivery.subscription import Subscription
 from stream.protocol.errors import ProtocolError
-from stream.protocol.events import Sealed
+from stream.protocol.events import EncodedEvent
 from stream.protocol.messages import ListSubscriptions, Subscribe, Unsubscribe
 from stream.protocol.parsing import parse_subscriber
 from stream.telemetry.audit import AuditLog, masked
@@ -43,7 +44,7 @@ class Subscriber:
         self._hub = hub
         self._metrics = metrics
         self._audit = audit
-        self._out = Outlet(socket, limits.subscriber_queue, metrics)
+        self._out = Outbox(socket, limits.subscriber_queue, metrics)
         self._subscriptions: dict[str, Subscription] = {}
 
     async def run(self) -> None:
@@ -141,7 +142,7 @@ class Subscriber:
         too_many = max(0, len(missed) - self._limits.subscriber_queue // 2)
         self._out.queue.dropped += too_many
         for kept in missed[too_many:]:
-            subscription.replay(Sealed(kept.seq, orjson.loads(kept.data), kept.data))
+            subscription.replay(EncodedEvent(kept.seq, orjson.loads(kept.data), kept.data))
 
     async def _alive(self) -> None:
         """Ping, and close a peer that does not answer or does not read."""

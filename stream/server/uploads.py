@@ -11,14 +11,14 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from stream.admission import admit_recording
-from stream.delivery.outbox import Outlet
+from stream.delivery.outbox import Outbox
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileBegin, FileCancel, FileEnd, KeepAlive
 from stream.protocol.parsing import parse_files
 from stream.recordings import messages
 from stream.recordings.analysis import Progress
 from stream.recordings.disk import disk_trouble
-from stream.recordings.job import TICK_S, Desk, FileJob
+from stream.recordings.job import TICK_S, RecordingJob, RecordingServices
 from stream.recordings.upload import Upload
 
 log = logging.getLogger(__name__)
@@ -31,17 +31,19 @@ CROWDED = 200
 OUTBOX = 5_000
 
 
-class Uploader:
+class UploadHandler:
     """One WebSocket on /v1/files. It may bring many recordings, one after the other.
 
     `owner` is the name of the key that opened it, and whose the results are; "" without keys.
     """
 
-    def __init__(self, socket: ServerConnection, desk: Desk, owner: str = "") -> None:
+    def __init__(
+        self, socket: ServerConnection, services: RecordingServices, owner: str = ""
+    ) -> None:
         self._socket = socket
-        self._desk = desk
+        self._services = services
         self._owner = owner
-        self._out = Outlet(socket, OUTBOX, desk.metrics)
+        self._out = Outbox(socket, OUTBOX, services.metrics)
         self._upload: Upload | None = None
         self._progress = Progress()
         self._job: asyncio.Task[None] | None = None
@@ -58,7 +60,7 @@ class Uploader:
             asyncio.create_task(self._watch(), name="files-clock"),
         ]
         try:
-            self._out.say(messages.ready(self._desk.config, self._desk.model))
+            self._out.say(messages.ready(self._services.config, self._services.model))
             async for message in self._socket:
                 self._heard = time.monotonic()
                 try:
@@ -94,7 +96,7 @@ class Uploader:
     # -- what is said to us --------------------------------------------------------------------
 
     async def _take(self, message: str | bytes) -> None:
-        most = self._desk.config.limits.max_message_bytes
+        most = self._services.config.limits.max_message_bytes
         if len(message) > most:
             raise ProtocolError(
                 "message_too_large", f"a message had {len(message)} bytes; send at most {most}"
@@ -114,7 +116,7 @@ class Uploader:
                 pass
 
     async def _begin(self, begin: FileBegin) -> None:
-        desk = self._desk
+        services = self._services
         if self._upload is not None or self._job is not None:
             raise ProtocolError(
                 "invalid_message",
@@ -125,16 +127,18 @@ class Uploader:
         self._skipping = True
         # Refused before it is sent; roles are held against the file's channels once it is decoded.
         channels = max(1, len(begin.options.roles))
-        admit_recording(desk.config, begin.options, desk.model, channels)
+        admit_recording(services.config, begin.options, services.model, channels)
         try:
-            upload = await Upload.open(begin, desk.config.files.max_mb, desk.disk, desk.store)
+            upload = await Upload.open(
+                begin, services.config.files.max_mb, services.disk, services.store
+            )
         except OSError as error:
             raise self._trouble(error) from None
         self._upload, self._skipping = upload, False
         self._progress = Progress(since=time.monotonic())
-        desk.metrics.file_began()
+        services.metrics.file_began()
         log.info("recording began", extra={"file_id": upload.id, "bytes": begin.size})
-        desk.audit.record(
+        services.audit.record(
             "file.start",
             file_id=upload.id,
             bytes=begin.size,
@@ -200,14 +204,14 @@ class Uploader:
     # -- the recording -------------------------------------------------------------------------
 
     async def _analyse(self, upload: Upload) -> None:
-        job = FileJob(
-            self._desk,
+        job = RecordingJob(
+            self._services,
             upload,
             self._progress,
             self._owner,
             self._out.say,
             self._tell_progress,
-            self._breath,
+            self._throttle,
         )
         try:
             done = await job.run()
@@ -219,7 +223,7 @@ class Uploader:
         self._progress.share = 1.0
         self._tell_progress()
         self._upload = self._job = None
-        self._desk.metrics.file_ended("done")
+        self._services.metrics.file_ended("done")
         self._out.say(done)
 
     async def _stop_job(self) -> None:
@@ -235,7 +239,7 @@ class Uploader:
         if upload is None:
             return
         self._skipping = outcome not in ("cancelled",)
-        self._desk.metrics.file_ended(outcome)
+        self._services.metrics.file_ended(outcome)
         await upload.drop()
 
     # -- what we say ---------------------------------------------------------------------------
@@ -258,10 +262,10 @@ class Uploader:
             self._mistakes += 1
             error.fatal |= self._mistakes >= PATIENCE
         error.fatal |= error.code == "message_too_large"
-        self._desk.metrics.refused(error.code)
+        self._services.metrics.refused(error.code)
         self._out.say(error.body())
 
-    async def _breath(self) -> None:
+    async def _throttle(self) -> None:
         """Let others have their turn, and a slow reader catch up."""
         await asyncio.sleep(0)
         if len(self._out.queue) > CROWDED:
@@ -269,7 +273,7 @@ class Uploader:
 
     async def _watch(self) -> None:
         """Tell progress while there is something in hand; end connections that only sit there."""
-        limit = self._desk.config.limits.idle_timeout_s
+        limit = self._services.config.limits.idle_timeout_s
         unread: float | None = None
         while True:
             await asyncio.sleep(TICK_S)
@@ -279,7 +283,7 @@ class Uploader:
                 unread = None
             elif unread is None:
                 unread = now
-            elif now - unread > self._desk.config.limits.slow_consumer_s:
+            elif now - unread > self._services.config.limits.slow_consumer_s:
                 self._socket.transport.abort()
                 return
             if self._job is None and now - self._heard > limit and not self._leaving:
@@ -287,6 +291,6 @@ class Uploader:
                     "idle_timeout",
                     f"nothing came for {limit:g} s; send keepalive between recordings",
                 )
-                self._desk.metrics.refused(error.code)
+                self._services.metrics.refused(error.code)
                 await self.leave(error)
                 return

@@ -9,7 +9,7 @@ from stream.admission import Admission
 from stream.analysis.pipeline import StreamPipeline
 from stream.config import Config, LimitsConfig
 from stream.labels import activation, top
-from stream.protocol.events import Voice, model_body
+from stream.protocol.events import EventEncoder, model_body
 from stream.protocol.messages import SessionConfig
 from stream.types import Body, ModelInfo, to_ms
 
@@ -57,7 +57,11 @@ def acknowledged(pipeline: StreamPipeline, processed: int) -> Body:
 
 
 def in_force(
-    config: Config, wanted: SessionConfig, admitted: Admission, model: ModelInfo, voice: Voice
+    config: Config,
+    wanted: SessionConfig,
+    admitted: Admission,
+    model: ModelInfo,
+    encoder: EventEncoder,
 ) -> Body:
     """A session as it was granted."""
     windows = admitted.settings.windows
@@ -66,7 +70,7 @@ def in_force(
         "analysis": {
             "interval_ms": to_ms(windows.hop),
             "window_ms": to_ms(windows.longest),
-            "labels": [*voice.named(dict.fromkeys(model.labels, 0.0))],
+            "labels": [*encoder.named(dict.fromkeys(model.labels, 0.0))],
             "analyse_channels": list(admitted.analysed),
             "frames": wanted.analysis.frames,
             "embeddings": wanted.analysis.embeddings,
@@ -81,7 +85,11 @@ def in_force(
 
 
 def closing(
-    reason: str, pipeline: StreamPipeline, totals: Totals, roles: Sequence[str], voice: Voice
+    reason: str,
+    pipeline: StreamPipeline,
+    totals: Totals,
+    roles: Sequence[str],
+    encoder: EventEncoder,
 ) -> Body:
     """The end of a session: totals, and a summary per channel, empty after an objection."""
     summary: list[Body] = []
@@ -91,7 +99,7 @@ def closing(
             {
                 "channel": number,
                 "role": roles[number],
-                "scores": voice.named(scores),
+                "scores": encoder.named(scores),
                 "top": top(scores),
                 "activation": activation(scores),
                 "speech_ms": to_ms(channel.speech),

@@ -9,7 +9,7 @@ RATE_CHECK_S = 10.0
 LONGEST_PAUSE_S = 1.0
 
 
-class Pace:
+class RealtimeMeter:
     """A leaky bucket over one stream's audio. Times are monotonic seconds.
 
     A producer that was late starts again from zero: a burst after a stall counts as ahead, so it

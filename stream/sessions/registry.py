@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from stream.admission import admit
 from stream.config import Config
 from stream.delivery.hub import Hub
-from stream.inference.scheduler import Batcher
+from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import SessionConfig
 from stream.sessions.session import Session
@@ -55,21 +55,21 @@ def draining() -> ProtocolError:
     )
 
 
-class Sessions:
+class SessionRegistry:
     """The register of sessions; also the clock that acknowledges, expires and idles them out."""
 
     def __init__(
         self,
         config: Config,
         model: ModelInfo,
-        batcher: Batcher,
+        scheduler: Scheduler,
         hub: Hub,
         metrics: Metrics,
         audit: AuditLog,
     ) -> None:
         self._config = config
         self._model = model
-        self._batcher = batcher
+        self._scheduler = scheduler
         self._hub = hub
         self._metrics = metrics
         self._audit = audit
@@ -114,7 +114,7 @@ class Sessions:
             wanted,
             admitted,
             self._model,
-            self._batcher,
+            self._scheduler,
             self._hub,
             self._metrics,
             session_id,

@@ -15,13 +15,13 @@ from stream.audio.codecs import InvalidAudio
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream, StreamState
-from stream.inference.scheduler import Batcher
-from stream.inference.scoring import Scoring
+from stream.inference.scheduler import Scheduler
+from stream.inference.scoring import StreamScorer
 from stream.protocol.errors import ProtocolError
-from stream.protocol.events import SCORE, SEGMENT, Voice, seal
+from stream.protocol.events import SCORE, SEGMENT, EventEncoder, encode
 from stream.protocol.messages import SessionAnnotate, SessionConfig, checked_attrs
 from stream.sessions.descriptions import Totals, acknowledged, closing, in_force
-from stream.sessions.realtime import Pace
+from stream.sessions.realtime import RealtimeMeter
 from stream.telemetry.metrics import Metrics
 from stream.types import (
     SAMPLE_RATE,
@@ -59,7 +59,7 @@ class Session:
         wanted: SessionConfig,
         admitted: Admission,
         model: ModelInfo,
-        batcher: Batcher,
+        scheduler: Scheduler,
         hub: Hub,
         metrics: Metrics,
         session_id: str,
@@ -80,8 +80,8 @@ class Session:
         self.since = time.monotonic()
         self.send: Send | None = None
         self._format: AudioFormat = wanted.format
-        self._voice = Voice(admitted.roles, model, frozenset(wanted.analysis.labels))
-        self._pace = Pace()
+        self._encoder = EventEncoder(admitted.roles, model, frozenset(wanted.analysis.labels))
+        self._pace = RealtimeMeter()
         self._pipeline = StreamPipeline(self._format, admitted.analysed, model, admitted.settings)
         self._line = asyncio.Lock()
         """Held while audio goes in, so that an end from elsewhere cannot overtake it."""
@@ -98,7 +98,9 @@ class Session:
             attrs=dict(wanted.attrs),
             frames=self._frames,
         )
-        self._scoring = Scoring(self._pipeline, batcher, metrics, self.live.adapter, self._tell)
+        self._scoring = StreamScorer(
+            self._pipeline, scheduler, metrics, self.live.adapter, self._tell
+        )
 
     # -- what the producer does --------------------------------------------------------------
 
@@ -189,13 +191,13 @@ class Session:
                 await self._score_tail(time.monotonic() + timeout_s, timeout_s / 2)
             self.acknowledge()
             self.live.state = "ended"
-            self.emit(closing(reason, self._pipeline, self._totals, self.live.roles, self._voice))
+            self.emit(closing(reason, self._pipeline, self._totals, self.live.roles, self._encoder))
         finally:
             self.over.set()
             self._hub.closed(self.live)
             self._metrics.session_closed(self.live.adapter, reason)
             self._scoring.forget()
-            # Who still holds the stream need not hold its audio: see `Scoring.forget`.
+            # Who still holds the stream need not hold its audio: see `StreamScorer.forget`.
             self.live.frames = list
 
     async def _score_tail(self, deadline: float, patience_s: float) -> None:
@@ -218,7 +220,7 @@ class Session:
             {
                 "type": kind,
                 "session": in_force(
-                    self._config, self._wanted, self._admitted, self._model, self._voice
+                    self._config, self._wanted, self._admitted, self._model, self._encoder
                 ),
                 "limits": limits,
                 "resume_token": self.resume_token,
@@ -240,13 +242,13 @@ class Session:
         """
         if self.over.is_set():
             return
-        event = seal(body, self._seq, self.id, self.live.stream_id, time.time())
+        event = encode(body, self._seq, self.id, self.live.stream_id, time.time())
         self._seq += 1
         if self.send is not None and self._wants(event.type):
             self.send(event.data)
         if private:
             public = {key: value for key, value in body.items() if key not in private}
-            event = seal(public, event.seq, self.id, self.live.stream_id, time.time())
+            event = encode(public, event.seq, self.id, self.live.stream_id, time.time())
         keep_s = self._config.limits.resume_s + RING_SLACK_S
         self.live.remember(event, self._config.limits.resume_events, keep_s)
         if shared:
@@ -301,7 +303,7 @@ class Session:
 
     def _tell(self, event: Event, latency_s: float | None) -> None:
         latency = None if latency_s is None else round(latency_s * 1000)
-        body = self._voice.body(event, latency)
+        body = self._encoder.body(event, latency)
         kind = body["type"]
         if kind == SCORE:
             self._totals.scores += 1
@@ -317,7 +319,9 @@ class Session:
 
     def _frames(self) -> list[Body]:
         newest = {number: c.frames() for number, c in self._pipeline.channels.items()}
-        return [self._voice.utterance(n, found) for n, found in newest.items() if found is not None]
+        return [
+            self._encoder.utterance(n, found) for n, found in newest.items() if found is not None
+        ]
 
     def _state(self, state: StreamState) -> None:
         self.live.state = state

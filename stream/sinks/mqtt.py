@@ -11,8 +11,8 @@ from typing import Any
 
 from stream.config import MqttConfig, PrivacyConfig
 from stream.delivery.live_stream import LiveStream
-from stream.delivery.queues import Pacer
-from stream.protocol.events import SCORE, SEGMENT, Sealed
+from stream.delivery.queues import Throttle
+from stream.protocol.events import SCORE, SEGMENT, EncodedEvent
 from stream.sinks.mqtt_publisher import MqttObserver, Publisher
 from stream.sinks.mqtt_topics import Message, StreamNames, Topics, Utterances, level
 from stream.telemetry.metrics import Metrics
@@ -72,7 +72,7 @@ class MqttSink:
         self._publisher = Publisher(
             config, identifier, topics.status(False), self._births, observer or MqttObserver()
         )
-        self._pacer: Pacer[Message] = Pacer(1 / config.score_rate_hz)
+        self._pacer: Throttle[Message] = Throttle(1 / config.score_rate_hz)
         self._members: dict[LiveStream, _Member] = {}
         self._owners: dict[str, LiveStream] = {}
         self._moved: set[str] = set()
@@ -92,7 +92,7 @@ class MqttSink:
         self._tell_state(stream)
         self._moved.update(stream.tags)
 
-    def event(self, stream: LiveStream, event: Sealed) -> None:
+    def event(self, stream: LiveStream, event: EncodedEvent) -> None:
         member = self._members.get(stream)
         if member is None:
             return

@@ -51,7 +51,7 @@ class BrokerRefused(BrokerGone):
         self.code = code
 
 
-class Link:
+class MqttConnection:
     """A connection whose CONNACK said yes. Ends by `close`, or by `abort`: then the will speaks."""
 
     def __init__(self, client: aiomqtt.Client, version: aiomqtt.ProtocolVersion) -> None:
@@ -95,7 +95,7 @@ class Link:
         _drop(self._client)
 
 
-async def connect(config: MqttConfig, identifier: str, will: Message) -> Link:
+async def connect(config: MqttConfig, identifier: str, will: Message) -> MqttConnection:
     """Connect by MQTT 5, or by 3.1.1 when the broker refuses that.
 
     Raises `BrokerGone`, and `BrokerRefused` when the broker said no.
@@ -110,7 +110,7 @@ async def connect(config: MqttConfig, identifier: str, will: Message) -> Link:
 
 async def _open(
     config: MqttConfig, identifier: str, will: Message, version: aiomqtt.ProtocolVersion
-) -> Link:
+) -> MqttConnection:
     v5 = version is aiomqtt.ProtocolVersion.V5
     # A new client each time: paho would send what an old one had in flight, and so do we.
     client = aiomqtt.Client(
@@ -165,7 +165,7 @@ async def _open(
         _drop(client)
         raise BrokerGone(_said(disconnected.exception()))
     client.timeout = ANSWER_S
-    return Link(client, version)
+    return MqttConnection(client, version)
 
 
 def _drop(client: aiomqtt.Client) -> None:

@@ -14,7 +14,13 @@ from typing import Any
 
 from stream.config import MqttConfig
 from stream.delivery.queues import ConflatingQueue
-from stream.sinks.mqtt_connection import IN_FLIGHT, BrokerGone, BrokerRefused, Link, connect
+from stream.sinks.mqtt_connection import (
+    IN_FLIGHT,
+    BrokerGone,
+    BrokerRefused,
+    MqttConnection,
+    connect,
+)
 from stream.sinks.mqtt_retained import Dated, Retained
 from stream.sinks.mqtt_topics import Message
 
@@ -68,7 +74,7 @@ class Publisher:
         self._outbox: ConflatingQueue[str | Dated | None] = ConflatingQueue(config.outbox)
         self._first: deque[str | Dated] = deque()
         self._in_flight: dict[int, Dated] = {}
-        self._link: Link | None = None
+        self._link: MqttConnection | None = None
         self._up_since = math.inf
         self._broker_expires = True
         self._running = False
@@ -182,7 +188,7 @@ class Publisher:
             self._observer.connected(False)
             self._observer.failed(len(self._in_flight))
 
-    def _begin(self, link: Link) -> None:
+    def _begin(self, link: MqttConnection) -> None:
         """Births first, then all that is retained, then what the last link left unanswered."""
         births = self._births()
         for message in births:
@@ -197,7 +203,7 @@ class Publisher:
         self._observer.connected(True)
         log.info("MQTT: %s:%d by %s", self._config.host, self._config.port, link.protocol)
 
-    async def _deliver(self, link: Link) -> None:
+    async def _deliver(self, link: MqttConnection) -> None:
         free = asyncio.Semaphore(IN_FLIGHT)
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(link.lost(), name="mqtt-watch")
@@ -227,7 +233,7 @@ class Publisher:
         return message
 
     async def _send(
-        self, link: Link, item: str | Dated, message: Message, free: asyncio.Semaphore
+        self, link: MqttConnection, item: str | Dated, message: Message, free: asyncio.Semaphore
     ) -> None:
         await link.publish(message)
         self._observer.sent(1)

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 LINE_EVERY_S = 5.0
 
 
-class StartupReport:
+class StartProgress:
     """A bar on a terminal, a log line now and then elsewhere. Used as a context manager.
 
     While the model loads there is a line and no bar: a hub's client draws its own if it downloads.
@@ -27,7 +27,7 @@ class StartupReport:
         self._terminal = sys.stderr.isatty() if terminal is None else terminal
         self._line_at = 0.0
 
-    def __enter__(self) -> StartupReport:
+    def __enter__(self) -> StartProgress:
         log.info("loading the model", extra={"model": self._model})
         self._line_at = time.monotonic() + LINE_EVERY_S
         return self

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from stream.server.http import WEB
+from stream.server.pages import WEB
 
 MODULE = (WEB / "recordings" / "lanes.js").as_uri()
 SCRIPT = """

@@ -11,7 +11,7 @@ import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from stream.server.http import WEB, Pages
+from stream.server.pages import WEB, Pages
 
 FILES = sorted(path for path in WEB.rglob("*") if path.is_file())
 VENDORED = WEB / "vendor"

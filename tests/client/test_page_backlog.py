@@ -6,7 +6,7 @@ import json
 import subprocess
 from typing import Any
 
-from stream.server.http import WEB
+from stream.server.pages import WEB
 
 MODULE = (WEB / "microphone" / "backlog.js").as_uri()
 HELPERS = """

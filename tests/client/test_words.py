@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stream.server.http import QUESTIONS, WEB
+from stream.server.pages import QUESTIONS, WEB
 from tests.contract import document
 
 Words = dict[str, Any]

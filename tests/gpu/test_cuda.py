@@ -17,7 +17,7 @@ from stream.backends.emotion2vec import Emotion2vec, Precision
 from stream.backends.emotion2vec.backend import LENGTHS
 from stream.backends.emotion2vec.signals import buzzes
 from stream.errors import ModelRefused
-from stream.inference.runner import Inference
+from stream.inference.runner import BackendRunner
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(),
@@ -147,7 +147,7 @@ def test_a_network_that_cannot_be_captured_runs_without_graphs(
 
 def test_a_batch_without_memory_is_halved_and_nothing_is_lost(directory: Path) -> None:
     gpu = load(directory)
-    model = Inference(gpu, 128)
+    model = BackendRunner(gpu, 128)
     audio = buzzes(128, LENGTHS[2])
     expected = model.infer([audio[0]], embed=False)[0]
     assert expected is not None
@@ -168,7 +168,7 @@ def test_a_batch_without_memory_is_halved_and_nothing_is_lost(directory: Path) -
 
 def test_graphs_of_all_shapes_share_their_memory(directory: Path) -> None:
     gpu = load(directory)
-    model = Inference(gpu, 32)
+    model = BackendRunner(gpu, 32)
     before = torch.cuda.memory_reserved()
     used = []
     for warm_up in model.warm_up(LENGTHS):

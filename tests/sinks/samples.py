@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stream.delivery.live_stream import LiveStream
-from stream.protocol.events import Sealed, Voice, seal
+from stream.protocol.events import EncodedEvent, EventEncoder, encode
 from stream.types import (
     Event,
     ModelInfo,
@@ -52,11 +52,11 @@ def live(
     )
 
 
-def sealed(stream: LiveStream, event: Event, ts: float | None = None) -> Sealed:
+def sealed(stream: LiveStream, event: Event, ts: float | None = None) -> EncodedEvent:
     """An event as the hub gets it."""
-    body = Voice(stream.roles, MODEL).body(event, latency_ms=40)
+    body = EventEncoder(stream.roles, MODEL).body(event, latency_ms=40)
     now = time.time() if ts is None else ts
-    return seal(body, 1, stream.session_id, stream.stream_id, now)
+    return encode(body, 1, stream.session_id, stream.stream_id, now)
 
 
 def start(utterance: int = 0, channel: int = 0) -> SpeechStart:
@@ -103,7 +103,7 @@ def segment(scores: Mapping[str, float] = CALM, utterance: int = 0, channel: int
     )
 
 
-def alert(stream: LiveStream, **fields: Any) -> Sealed:
+def alert(stream: LiveStream, **fields: Any) -> EncodedEvent:
     body = {
         "type": "alert",
         "channel": 0,
@@ -113,4 +113,4 @@ def alert(stream: LiveStream, **fields: Any) -> Sealed:
         "value": 0.8,
         **fields,
     }
-    return seal(body, 1, stream.session_id, stream.stream_id, time.time())
+    return encode(body, 1, stream.session_id, stream.stream_id, time.time())

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from stream.config import MqttConfig, PrivacyConfig
 from stream.delivery.live_stream import LiveStream
-from stream.sinks import mqtt
+from stream.sinks import mqtt, mqtt_connection, mqtt_publisher, mqtt_topics
 from stream.sinks.mqtt import MqttSink
 from stream.sinks.mqtt_publisher import MqttObserver
 from tests.sinks.broker import Broker, Proxy, free_port
@@ -203,7 +203,7 @@ def test_every_topic_with_its_delivery(broker: Broker) -> None:
 
 
 def test_a_retained_score_expires(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "SCORE_EXPIRY_S", 1)
+    monkeypatch.setattr(mqtt_topics, "SCORE_EXPIRY_S", 1)
 
     async def main() -> None:
         sink, stream = make(broker.port), live()
@@ -528,7 +528,7 @@ def test_what_was_in_flight_is_sent_again(broker: Broker) -> None:
 def test_a_wrong_password_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher, "RETRY_MAX_S", 0.1)
+    monkeypatch.setattr(mqtt_publisher, "RETRY_MAX_S", 0.1)
     caplog.set_level(logging.DEBUG)
 
     async def main() -> None:
@@ -560,7 +560,7 @@ def test_a_wrong_password_is_said_once(
 def test_a_broker_without_mqtt_5(
     broker: Broker, refusal: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topics, "SCORE_EXPIRY_S", 1)
+    monkeypatch.setattr(mqtt_topics, "SCORE_EXPIRY_S", 1)
     monkeypatch.setattr(mqtt, "UPKEEP_S", 0.1)
 
     async def main() -> None:
@@ -626,7 +626,7 @@ def test_a_broker_that_never_answers_costs_nothing() -> None:
 
 
 def test_an_unanswered_handshake_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "CONNECT_S", 0.2)
+    monkeypatch.setattr(mqtt_connection, "CONNECT_S", 0.2)
 
     async def main() -> None:
         async with Proxy(None) as silent, running(make(silent.port)):
@@ -664,7 +664,7 @@ def test_a_stalled_broker_gets_the_newest_once_it_wakes(broker: Broker) -> None:
 def test_a_stalled_broker_is_left_and_found_again(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "ANSWER_S", 0.3)
+    monkeypatch.setattr(mqtt_connection, "ANSWER_S", 0.3)
 
     async def main() -> None:
         counts = Counts()

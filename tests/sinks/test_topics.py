@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.config_file import load
-from stream.protocol.events import seal
+from stream.protocol.events import encode
 from stream.sinks.mqtt_retained import Retained
 from stream.sinks.mqtt_topics import (
     Message,
@@ -252,7 +252,7 @@ def test_a_segment_alone_is_an_end() -> None:
 
 def test_other_events_change_no_utterance() -> None:
     stream = live()
-    gap = seal({"type": "stream.gap", "channel": 0}, 1, "s", "c", 0)
+    gap = encode({"type": "stream.gap", "channel": 0}, 1, "s", "c", 0)
     assert Utterances(stream, READABLE.names).step(gap.body) is None
 
 

@@ -9,32 +9,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-import orjson
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from stream.delivery.live_stream import LiveStream
+from stream.server.responses import answer, respond, text
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "client" / "web"
-CONTRACT = ROOT / "docs" / "asyncapi.yaml"
-RESULT_SCHEMA = ROOT / "docs" / "result.schema.json"
-QUESTIONS = ROOT / "docs" / "questions.md"
-
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-
-# 'self' is the page's own WebSockets too (CSP level 3).
-POLICY = (
-    "default-src 'self'; img-src 'self' data:; media-src blob:; object-src 'none'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-SECURITY = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": POLICY,
-}
+CONTRACT = ROOT / "stream" / "protocol" / "asyncapi.yaml"
+RESULT_SCHEMA = ROOT / "stream" / "recordings" / "result.schema.json"
+QUESTIONS = WEB / "questions.md"
 
 Json = Callable[[], tuple[HTTPStatus, Any]]
 
@@ -96,7 +83,7 @@ class Pages:
         """The response to a GET or HEAD; other methods are refused."""
         method = request.method
         if method not in ("GET", "HEAD"):
-            response = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not offered here\n")
+            response = text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not offered here\n")
             response.headers["Allow"] = "GET, HEAD"
             return response
         response = self._get(request.path.partition("?")[0], request.headers)
@@ -106,7 +93,7 @@ class Pages:
 
     def _get(self, path: str, headers: Headers) -> Response:
         if path == "/healthz":
-            return _text(HTTPStatus.OK, "ok\n")
+            return text(HTTPStatus.OK, "ok\n")
         if path == "/metrics":
             kind = "text/plain; version=0.0.4; charset=utf-8"
             return respond(HTTPStatus.OK, self._metrics(), kind)
@@ -122,7 +109,7 @@ class Pages:
             return answer(HTTPStatus.OK, body)
         file = self._files.get(path)
         if file is None:
-            return _text(HTTPStatus.NOT_FOUND, "not found\n")
+            return text(HTTPStatus.NOT_FOUND, "not found\n")
         if headers.get("If-None-Match") == file.etag:
             response = respond(HTTPStatus.NOT_MODIFIED, b"", file.kind)
             del response.headers["Content-Length"]
@@ -131,59 +118,3 @@ class Pages:
         response.headers["ETag"] = file.etag
         response.headers["Cache-Control"] = "no-cache"
         return response
-
-
-def respond(status: HTTPStatus, body: bytes, kind: str) -> Response:
-    """A response with the headers that every answer carries."""
-    headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), **SECURITY})
-    headers["Connection"] = "close"
-    return Response(status.value, status.phrase, headers, body)
-
-
-def refuse(status: HTTPStatus, message: str, retry_after_s: int | None = None) -> Response:
-    """An upgrade that does not happen, and why."""
-    response = answer(status, {"error": message})
-    if retry_after_s is not None:
-        response.headers["Retry-After"] = str(retry_after_s)
-    return response
-
-
-def _text(status: HTTPStatus, text: str) -> Response:
-    return respond(status, text.encode(), "text/plain; charset=utf-8")
-
-
-def unauthorized(why: str) -> Response:
-    """A request whose key opens nothing here (401), or not this (403)."""
-    forbidden = why.startswith("forbidden")
-    response = refuse(HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.UNAUTHORIZED, why)
-    if not forbidden:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="emotide"'
-    return response
-
-
-def answer(status: HTTPStatus, document: Any) -> Response:
-    """A JSON document that must not be kept."""
-    response = respond(status, orjson.dumps(document), "application/json")
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def known_host(host: str, allowed: tuple[str, ...], local: bool) -> bool:
-    """Whether a request may call this server `host`.
-
-    A `local` server is reached by any name that somebody points at this machine (DNS rebinding),
-    so there it answers only to names that nobody else can own, and to those of `allowed` origins.
-    """
-    try:
-        ours = urlsplit(f"//{host}").hostname in LOCAL_NAMES
-        return not local or ours or any(urlsplit(origin).netloc == host for origin in allowed)
-    except ValueError:
-        return False
-
-
-def same_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a browser at `origin` may connect to us at `host`: our own page, or one allowed."""
-    try:
-        return origin in allowed or urlsplit(origin).netloc == host
-    except ValueError:
-        return False
