@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from bench.report import arguments, as_json, machine, say
 from bench.tables import table
-from client.sources import blocks, probe
+from client.audio.files import blocks, probe
 from stream.audio.denoise import Denoiser
 from stream.backends.embedded import load
 from stream.types import SAMPLE_RATE, Samples

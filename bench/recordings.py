@@ -20,9 +20,9 @@ from bench.process import Cpu, Server
 from bench.report import arguments, as_json, machine, say
 from bench.speech import CLIPS
 from bench.tables import table
-from client.link import Server as Address
-from client.recordings import Remote
-from client.sources import blocks, probe
+from client.audio.files import blocks, probe
+from client.batch.remote import RemoteAnalyst
+from client.remote.endpoint import Endpoint
 from stream.audio.decode import Pcm
 from stream.protocol.messages import FileOptions
 from stream.types import SAMPLE_RATE
@@ -82,7 +82,7 @@ async def measured(path: Path, threads: int, out: Path) -> list[float]:
             sizes = [child.memory_info().rss / 2**20 for child in server.process.children()]
             decoder = max(decoder, *sizes, 0.0)
 
-        remote = Remote(Address(server.ws))
+        remote = RemoteAnalyst(Endpoint(server.ws))
         await remote.open()
         cpu, began = Cpu(server), time.monotonic()
         done = await remote.analyse(path, FileOptions(), out, tell)

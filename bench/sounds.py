@@ -18,7 +18,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from client.sources import ENCODERS
+from client.audio.encoders import ENCODERS
 from stream.audio.codecs import PcmDecoder
 from stream.types import FRAME, SAMPLE_RATE, AudioFormat, Samples
 

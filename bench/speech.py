@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from websockets.frames import Frame, Opcode
 
-from client.sources import ENCODERS, blocks, probe
+from client.audio.encoders import ENCODERS
+from client.audio.files import blocks, probe
 from stream.audio.decode import Pcm
 from stream.types import BYTES_PER_SAMPLE, Encoding
 

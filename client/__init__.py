@@ -1,7 +1,8 @@
 """Clients of an Emotide server: send live audio, listen to scores."""
 
-from client.connection import Call, stream
-from client.retry import Backoff, Refused, Unreachable
-from client.subscription import subscribe
+from client.remote.backoff import Backoff
+from client.remote.call import Call, stream
+from client.remote.errors import Refused, Unreachable
+from client.remote.subscription import subscribe
 
 __all__ = ["Backoff", "Call", "Refused", "Unreachable", "stream", "subscribe"]

@@ -21,22 +21,24 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from client.cli import (
+from client.batch.analyst import Analyst, Done, Unusable
+from client.batch.completed import CompletedInputs, key_of
+from client.batch.local import LocalAnalyst, local_config
+from client.batch.remote import RemoteAnalyst
+from client.batch.report import Row, summary, tell
+from client.remote.endpoint import DEFAULT_URL
+from client.remote.errors import Refused, Unreachable
+from client.terminal.options import (
     FAILED,
     INTERRUPTED,
     OK,
     USAGE,
-    Stop,
+    CommandError,
     add_connection,
     run,
     server_of,
     stop_on_signals,
 )
-from client.ledger import Ledger, key_of
-from client.link import DEFAULT_URL
-from client.outcomes import Row, summary, tell
-from client.recordings import Analyst, Done, Local, Remote, Unusable, local_config
-from client.retry import Refused, Unreachable
 from stream.errors import ConfigError, ModelRefused
 from stream.protocol.messages import FileOptions
 
@@ -100,7 +102,7 @@ class Batch:
         self._options = options
         self._out = out
         self._jobs = jobs
-        self._ledger = Ledger(out)
+        self._ledger = CompletedInputs(out)
 
     async def run(self, bars: Progress, stop: asyncio.Event, as_json: bool) -> None:
         """Analyse what has no result yet; what fails is noted and the rest goes on."""
@@ -162,10 +164,10 @@ class Batch:
 
 
 async def choose(options: argparse.Namespace, console: Console) -> Analyst:
-    """Who analyses, opened. Raises `Stop`, `Refused` and `Unreachable`."""
+    """Who analyses, opened. Raises `CommandError`, `Refused` and `Unreachable`."""
     if not options.local:
         options.url = options.server or DEFAULT_URL
-        remote = Remote(server_of(options))
+        remote = RemoteAnalyst(server_of(options))
         try:
             await remote.open()
         except Unreachable:
@@ -174,12 +176,12 @@ async def choose(options: argparse.Namespace, console: Console) -> Analyst:
             console.print(f"no server at {DEFAULT_URL}: analysing here")
         else:
             return remote
-    local = Local(local_config(options.model, options.device))
+    local = LocalAnalyst(local_config(options.model, options.device))
     try:
         with console.status("loading the model"):
             await local.open()
     except (ModelRefused, ConfigError) as error:
-        raise Stop(str(error)) from None
+        raise CommandError(str(error)) from None
     return local
 
 
@@ -187,7 +189,7 @@ async def analyze(options: argparse.Namespace) -> int:
     console = Console(stderr=True)
     rows = [Row(path) for path in recordings(options.files, options.out)]
     if not rows:
-        raise Stop("nothing to analyse: there is no recording in what you named", USAGE)
+        raise CommandError("nothing to analyse: there is no recording in what you named", USAGE)
     try:
         wanted = FileOptions(
             granularity=options.granularity,
@@ -199,7 +201,7 @@ async def analyze(options: argparse.Namespace) -> int:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise Stop(f"--{first['loc'][0]}: {first['msg']}", USAGE) from None
+        raise CommandError(f"--{first['loc'][0]}: {first['msg']}", USAGE) from None
     stop = asyncio.Event()
     stop_on_signals(stop)
     analyst = await choose(options, console)

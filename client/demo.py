@@ -24,15 +24,14 @@ from typing import IO
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from client.cli import INTERRUPTED, OK, Stop, run, stop_on_signals
-from client.connection import stream
-from client.inbox import Event
-from client.pacing import Pacing
-from client.redraw import redrawing
-from client.replay import perform, play
-from client.screen import Screen
-from client.sources import blocks, chunks, probe
-from client.wording import clock, closing, line
+from client.audio.files import blocks, chunks, probe
+from client.audio.playback import PlaybackClock, play, run_call
+from client.remote.call import stream
+from client.remote.event_queue import Event
+from client.terminal.dashboard import Dashboard
+from client.terminal.live import redrawing
+from client.terminal.options import INTERRUPTED, OK, CommandError, run, stop_on_signals
+from client.terminal.text import clock, closing, line
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "demo.toml"
@@ -62,7 +61,7 @@ def free_port(wanted: int, host: str = "127.0.0.1") -> int:
             probe_.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe_.bind((host, port))
             return int(probe_.getsockname()[1])
-    raise Stop("no free port on this machine")
+    raise CommandError("no free port on this machine")
 
 
 def configured_port() -> int:
@@ -72,12 +71,12 @@ def configured_port() -> int:
 
 
 def number(name: str) -> float | None:
-    """A number from the environment. Raises `Stop` when it is none."""
+    """A number from the environment. Raises `CommandError` when it is none."""
     text = os.environ.get(name, "")
     try:
         return float(text) if text else None
     except ValueError:
-        raise Stop(f"{name}={text!r} is not a number") from None
+        raise CommandError(f"{name}={text!r} is not a number") from None
 
 
 def readiness(url: str) -> tuple[bool, str]:
@@ -149,17 +148,17 @@ async def wait_until_ready(
     stop: asyncio.Event,
     console: Console,
 ) -> None:
-    """Wait for the server with a spinner. Raises `Stop` with its last words if it dies."""
+    """Wait for the server with a spinner. Raises `CommandError` with its last words if it dies."""
     deadline = time.monotonic() + READY_S
     with console.status("starting the server") as status:
         while not stop.is_set():
             ready, waiting = await asyncio.to_thread(readiness, url)
             if process.returncode is not None:
-                raise Stop(_last_words(process, log))
+                raise CommandError(_last_words(process, log))
             if ready:
                 return
             if time.monotonic() > deadline:
-                raise Stop(f"the server is not ready after {READY_S:.0f} s:\n{_tail(log)}")
+                raise CommandError(f"the server is not ready after {READY_S:.0f} s:\n{_tail(log)}")
             status.update(f"starting the server: waiting for {waiting}")
             await asyncio.sleep(POLL_S)
 
@@ -180,7 +179,7 @@ async def show(url: str, seconds: float | None, stop: asyncio.Event, console: Co
     whole = recording.duration_s or 0.0
     length = whole if seconds is None else min(seconds, whole)
     pieces = islice(chunks(blocks(recording, RATE, 2), CHUNK), round(length * RATE / CHUNK))
-    screen, scores = Screen(), Counter[int]()
+    screen, scores = Dashboard(), Counter[int]()
     call = stream(
         url,
         sample_rate=RATE,
@@ -206,8 +205,8 @@ async def show(url: str, seconds: float | None, stop: asyncio.Event, console: Co
         return Group(head, screen.render(now, console.width, console.height - 4), foot)
 
     async with redrawing(console, render):
-        closed = await perform(
-            call, lambda: play(call, pieces, RATE, "mulaw", Pacing(), stop), tell
+        closed = await run_call(
+            call, lambda: play(call, pieces, RATE, "mulaw", PlaybackClock(), stop), tell
         )
     print(*closing(closed), sep="\n")
     for side in closed["summary"]:
@@ -249,7 +248,7 @@ async def _show_or_say_why(
     try:
         await asyncio.wait({showing, dying}, return_when=asyncio.FIRST_COMPLETED)
         if not showing.done():
-            raise Stop(_last_words(process, log))
+            raise CommandError(_last_words(process, log))
         showing.result()
     finally:
         for task in (showing, dying):

@@ -13,15 +13,23 @@ import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from client.cli import OK, Stop, add_connection, run, server_of, stop_on_signals
-from client.connection import Call, stream
-from client.inbox import Event
-from client.link import DEFAULT_URL
-from client.redraw import redrawing
-from client.replay import perform
-from client.screen import Screen, bar
-from client.sources import ENCODERS, level_dbfs
-from client.wording import closing, line
+from client.audio.encoders import ENCODERS
+from client.audio.files import level_dbfs
+from client.audio.playback import run_call
+from client.remote.call import Call, stream
+from client.remote.endpoint import DEFAULT_URL
+from client.remote.event_queue import Event
+from client.terminal.dashboard import Dashboard, bar
+from client.terminal.live import redrawing
+from client.terminal.options import (
+    OK,
+    CommandError,
+    add_connection,
+    run,
+    server_of,
+    stop_on_signals,
+)
+from client.terminal.text import closing, line
 from stream.audio.decode import Pcm
 from stream.types import Encoding
 
@@ -49,13 +57,13 @@ Ctrl-C ends the call and shows what it came to.
 
 
 def sound() -> Any:
-    """The `sounddevice` module. Raises `Stop` that says what to install."""
+    """The `sounddevice` module. Raises `CommandError` that says what to install."""
     try:
         return importlib.import_module("sounddevice")
     except OSError:
-        raise Stop(NO_PORTAUDIO) from None
+        raise CommandError(NO_PORTAUDIO) from None
     except ImportError:
-        raise Stop("the microphone needs sounddevice: pip install sounddevice") from None
+        raise CommandError("the microphone needs sounddevice: pip install sounddevice") from None
 
 
 def devices(sounddevice: Any) -> list[str]:
@@ -88,7 +96,7 @@ class Microphone:
         except (sounddevice.PortAudioError, ValueError) as error:
             found = devices(sounddevice)
             known = "\n".join(found) if found else "  there is no microphone on this machine"
-            raise Stop(
+            raise CommandError(
                 f"the microphone cannot be opened at {rate} Hz: {error}\n{known}\n"
                 "choose with --device NUMBER and --rate HZ"
             ) from None
@@ -111,14 +119,14 @@ async def listen(options: argparse.Namespace, console: Console) -> int:
     if options.list_devices:
         found = devices(sounddevice)
         if not found:
-            raise Stop("there is no microphone on this machine")
+            raise CommandError("there is no microphone on this machine")
         print(*found, sep="\n")
         return OK
     server = server_of(options)
     stop = asyncio.Event()
     stop_on_signals(stop)
     microphone = Microphone(sounddevice, options.device, options.rate)
-    screen = Screen()
+    screen = Dashboard()
 
     def tell(event: Event) -> None:
         screen.hear(event, time.monotonic())
@@ -145,7 +153,7 @@ async def listen(options: argparse.Namespace, console: Console) -> int:
         return Group(meter(microphone.level), table, Text("Ctrl-C ends the call", style="dim"))
 
     async with redrawing(console, render, every_s=REFRESH_S):
-        closed = await perform(call, talk, tell)
+        closed = await run_call(call, talk, tell)
     print(*closing(closed), sep="\n")
     return OK
 

@@ -5,31 +5,31 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import orjson
 
-from client.cli import (
+from client.audio.files import Recording, blocks, chunks, joined, pair_up, probe
+from client.audio.playback import PlaybackClock, play, run_call
+from client.remote.call import stream
+from client.remote.endpoint import DEFAULT_URL
+from client.remote.errors import Refused, Unreachable
+from client.remote.event_queue import Event
+from client.terminal.options import (
     INTERRUPTED,
     OK,
     USAGE,
-    Stop,
+    CommandError,
     add_connection,
     is_url,
     run,
     server_of,
     stop_on_signals,
 )
-from client.connection import ENDED, Call, stream
-from client.inbox import Event
-from client.link import DEFAULT_URL
-from client.pacing import Pacing
-from client.retry import Refused, Unreachable
-from client.sources import ENCODERS, Recording, blocks, chunks, joined, pair_up, probe
-from client.wording import closing, line
+from client.terminal.text import closing, line
 from stream.audio.decode import Pcm
 from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE, Encoding
 
@@ -63,49 +63,8 @@ class Track:
     open: Callable[[], Iterator[Pcm]]
 
 
-async def play(
-    call: Call,
-    pieces: Iterator[Pcm],
-    sample_rate: int,
-    encoding: Encoding,
-    pacing: Pacing,
-    stop: asyncio.Event,
-) -> None:
-    """Send each piece when its last sample would have been heard, until `stop` is set."""
-    encode, position = ENCODERS[encoding], 0
-    for piece in pieces:
-        position += len(piece)
-        await pacing.until(position / sample_rate)
-        if stop.is_set():
-            return
-        await call.send(encode(piece))
-
-
-async def perform(call: Call, playing: Callable[[], Awaitable[None]], tell: Tell) -> Event:
-    """Play and listen at once; returns `session.closed`. Raises as `Call` does."""
-
-    async def listen() -> None:
-        async for event in call:
-            tell(event)
-
-    async with call:
-        listening = asyncio.create_task(listen())
-        try:
-            try:
-                await playing()
-            except Refused as refused:
-                if refused.code != ENDED:
-                    raise
-            closed = await call.close()
-            await listening
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-    return closed
-
-
 def tracks(options: argparse.Namespace) -> list[Track]:
-    """What to play, looked at before anything is sent. Raises `NotAudio` and `Stop`."""
+    """What to play, looked at before anything is sent. Raises `NotAudio` and `CommandError`."""
     recordings = [probe(Path(name)) for name in options.files]
     wanted: str | None = options.stream_id
     if options.join:
@@ -203,7 +162,7 @@ async def replay(options: argparse.Namespace) -> int:
     server = server_of(options)
     playlist = tracks(options)
     if not playlist:
-        raise Stop("nothing to play: give at least one recording", USAGE)
+        raise CommandError("nothing to play: give at least one recording", USAGE)
     stop = asyncio.Event()
     stop_on_signals(stop)
     roles = options.roles.split(",") if options.roles else ["customer", "agent"][: 2 * options.join]
@@ -239,9 +198,9 @@ async def replay(options: argparse.Namespace) -> int:
             api_key=server.api_key,
             ca_file=server.ca_file,
         )
-        pacing = Pacing(options.speed)
+        pacing = PlaybackClock(options.speed)
         try:
-            await perform(
+            await run_call(
                 call,
                 lambda: play(call, audio(), track.sample_rate, options.encoding, pacing, stop),
                 tell,

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator
 import orjson
 from rich.console import Console, RenderableType
 
-from client.cli import OK, add_connection, run, server_of, stop_on_signals
-from client.inbox import Event
-from client.link import DEFAULT_URL, Server
-from client.redraw import redrawing
-from client.screen import COLOURS, Screen
-from client.subscription import subscribe
-from client.wording import line
+from client.remote.endpoint import DEFAULT_URL, Endpoint
+from client.remote.event_queue import Event
+from client.remote.subscription import subscribe
+from client.terminal.dashboard import COLOURS, Dashboard
+from client.terminal.live import redrawing
+from client.terminal.options import OK, add_connection, run, server_of, stop_on_signals
+from client.terminal.text import line
 
 EXAMPLES = """\
 examples:
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 async def watch(options: argparse.Namespace, console: Console) -> int:
     server = server_of(options)
-    screen = Screen(options.label, options.horizon)
+    screen = Dashboard(options.label, options.horizon)
     stop = asyncio.Event()
     stop_on_signals(stop)
     if options.once:
@@ -74,7 +74,7 @@ async def watch(options: argparse.Namespace, console: Console) -> int:
 
 
 async def _once(
-    server: Server, options: argparse.Namespace, screen: Screen, console: Console
+    server: Endpoint, options: argparse.Namespace, screen: Dashboard, console: Console
 ) -> None:
     async for event in _events(server, options):
         if event["type"] == "snapshot":
@@ -87,7 +87,7 @@ async def _once(
 
 
 async def _show(
-    server: Server, options: argparse.Namespace, screen: Screen, console: Console
+    server: Endpoint, options: argparse.Namespace, screen: Dashboard, console: Console
 ) -> None:
     if options.json or not console.is_terminal:
         async for event in _events(server, options):
@@ -105,7 +105,7 @@ async def _show(
             screen.hear(event, time.monotonic())
 
 
-def _events(server: Server, options: argparse.Namespace) -> AsyncIterator[Event]:
+def _events(server: Endpoint, options: argparse.Namespace) -> AsyncIterator[Event]:
     return subscribe(
         server.url,
         streams=options.streams or ["*"],

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from client.sources import blocks, probe
+from client.audio.files import blocks, probe
 from stream.audio.decode import Source, Undecodable, alike, taken_channels
 from stream.audio.decode_process import Decoder, Finished, Found, Told
 from stream.audio.decode_worker import Job

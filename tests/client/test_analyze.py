@@ -18,8 +18,8 @@ import pytest
 
 import client.analyze
 from client.analyze import recordings
-from client.cli import FAILED, INTERRUPTED, OK, USAGE
-from client.ledger import Ledger, key_of
+from client.batch.completed import CompletedInputs, key_of
+from client.terminal.options import FAILED, INTERRUPTED, OK, USAGE
 from tests.audio_files import record
 from tests.contract import check_result
 from tests.running import Server, running_server
@@ -242,9 +242,9 @@ def test_the_ledger_survives_a_cut_line_and_knows_bytes_not_names(tmp_path: Path
     assert key_of(tmp_path / "b.wav", {"x": 1}, "m@2") != key
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "result.json").touch()
-    Ledger(tmp_path).add(key, {"folder": "r"})
+    CompletedInputs(tmp_path).add(key, {"folder": "r"})
     with (tmp_path / "analyze.jsonl").open("ab") as file:
         file.write(b'{"key": "cut')
-    assert Ledger(tmp_path).find(key) == {"key": key, "folder": "r"}
+    assert CompletedInputs(tmp_path).find(key) == {"key": key, "folder": "r"}
     (tmp_path / "r" / "result.json").unlink()
-    assert Ledger(tmp_path).find(key) is None
+    assert CompletedInputs(tmp_path).find(key) is None

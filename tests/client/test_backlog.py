@@ -4,20 +4,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.backlog import Backlog, Skipped
+from client.remote.send_buffer import SendBuffer, Skipped
 from stream.types import AudioFormat
 
 MONO = AudioFormat("linear16", 8000, 1)
 
 
-def filled(samples: int, backlog: Backlog, audio: AudioFormat = MONO) -> bytes:
+def filled(samples: int, backlog: SendBuffer, audio: AudioFormat = MONO) -> bytes:
     data = bytes(n % 251 for n in range(samples * audio.bytes_per_frame))
     backlog.append(data)
     return data
 
 
 def test_gives_out_whole_samples_in_order() -> None:
-    backlog = Backlog(MONO)
+    backlog = SendBuffer(MONO)
     backlog.append(b"abc")
     assert backlog.take(100) == b"ab"
     assert backlog.take(100) is None
@@ -27,14 +27,14 @@ def test_gives_out_whole_samples_in_order() -> None:
 
 
 def test_a_message_is_bounded_and_never_splits_a_sample() -> None:
-    backlog = Backlog(AudioFormat("linear16", 8000, 2))
+    backlog = SendBuffer(AudioFormat("linear16", 8000, 2))
     backlog.append(b"12345678")
     assert backlog.take(7) == b"1234"
     assert backlog.take(1) == b"5678"
 
 
 def test_is_sent_again_from_where_the_server_is() -> None:
-    backlog = Backlog(MONO)
+    backlog = SendBuffer(MONO)
     data = filled(100, backlog)
     backlog.take(1000)
     backlog.rewind(30)
@@ -43,7 +43,7 @@ def test_is_sent_again_from_where_the_server_is() -> None:
 
 
 def test_acknowledged_audio_is_let_go_and_makes_room() -> None:
-    backlog = Backlog(MONO, capacity_s=1)
+    backlog = SendBuffer(MONO, capacity_s=1)
     filled(8000, backlog)
     assert backlog.room == 0
     backlog.take(16000)
@@ -54,7 +54,7 @@ def test_acknowledged_audio_is_let_go_and_makes_room() -> None:
 
 
 def test_an_acknowledgement_of_more_than_was_sent_is_not_believed() -> None:
-    backlog = Backlog(MONO)
+    backlog = SendBuffer(MONO)
     data = filled(100, backlog)
     backlog.take(20)
     backlog.ack(90)
@@ -64,7 +64,7 @@ def test_an_acknowledgement_of_more_than_was_sent_is_not_believed() -> None:
 
 
 def test_stops_ahead_of_a_server_that_does_not_acknowledge() -> None:
-    backlog = Backlog(MONO, ahead_s=1)
+    backlog = SendBuffer(MONO, ahead_s=1)
     filled(16000, backlog)
     assert backlog.take(10**6) is not None
     assert backlog.take(10**6) is None
@@ -75,7 +75,7 @@ def test_stops_ahead_of_a_server_that_does_not_acknowledge() -> None:
 
 
 def test_what_does_not_fit_is_declared_in_whole_milliseconds() -> None:
-    backlog = Backlog(MONO, capacity_s=1)
+    backlog = SendBuffer(MONO, capacity_s=1)
     data = filled(8003, backlog)
     assert backlog.take(10**6) == Skipped(1)
     assert backlog.take(10**6) == data[16:]
@@ -83,14 +83,14 @@ def test_what_does_not_fit_is_declared_in_whole_milliseconds() -> None:
 
 def test_at_a_rate_without_whole_milliseconds_the_step_is_longer() -> None:
     audio = AudioFormat("linear16", 44100, 1)
-    backlog = Backlog(audio, capacity_s=1)
+    backlog = SendBuffer(audio, capacity_s=1)
     data = filled(44101, backlog, audio)
     assert backlog.take(10**6) == Skipped(10)
     assert backlog.take(10**6) == data[882:]
 
 
 def test_a_new_session_begins_with_what_is_held() -> None:
-    backlog = Backlog(MONO)
+    backlog = SendBuffer(MONO)
     data = filled(100, backlog)
     backlog.take(100)
     backlog.ack(50)
@@ -123,7 +123,7 @@ action = st.one_of(
 def test_any_pattern_of_sends_acks_and_breaks_delivers_each_sample_once_in_its_place(
     actions: list[tuple[str, float]], audio: AudioFormat, capacity_s: float
 ) -> None:
-    backlog = Backlog(audio, capacity_s)
+    backlog = SendBuffer(audio, capacity_s)
     frame = audio.bytes_per_frame
     source = bytes(n * 7 % 253 + 1 for n in range(sum(int(n) for k, n in actions if k == "append")))
     appended, server, skipped, acked = 0, bytearray(), 0, 0

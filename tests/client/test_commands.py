@@ -23,8 +23,8 @@ import client.mic
 import client.replay
 import client.watch
 from client import Refused
-from client.cli import FAILED, INTERRUPTED, OK, USAGE, Stop, run
-from client.sources import ENCODERS
+from client.audio.encoders import ENCODERS
+from client.terminal.options import FAILED, INTERRUPTED, OK, USAGE, CommandError, run
 from stream.config_file import load
 from tests.client.scripted import Scripted, within
 from tests.client.test_sources import tone, write
@@ -306,8 +306,8 @@ def test_the_demo_leaves_no_server_behind(tmp_path: Path, monkeypatch: pytest.Mo
         with (tmp_path / "log").open("w+b") as log:
             try:
                 async with client.demo.serving(0, log) as process:
-                    raise Stop("something else went wrong")
-            except Stop:
+                    raise CommandError("something else went wrong")
+            except CommandError:
                 return process.returncode
 
     assert within(10, check()) == -signal.SIGTERM

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from client import Backoff, Refused, Unreachable, stream
-from client.inbox import Event
+from client.remote.event_queue import Event
 from tests.client.scripted import Scripted, Session, within
 
 FAST = Backoff(first_s=0.01, most_s=0.02, give_up_s=5)
@@ -221,7 +221,7 @@ def test_a_lossy_call_never_waits_and_declares_what_it_dropped() -> None:
 
 
 def test_events_that_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.inbox.MAX_EVENTS", 5)
+    monkeypatch.setattr("client.remote.event_queue.MAX_EVENTS", 5)
 
     async def check() -> None:
         async with Scripted(2, 8000).running() as server:
@@ -238,7 +238,7 @@ def test_events_that_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_silence_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.connection.KEEPALIVE_S", 0.05)
+    monkeypatch.setattr("client.remote.call.KEEPALIVE_S", 0.05)
 
     async def check() -> None:
         async with Scripted(2, 8000).running() as server:
@@ -252,7 +252,7 @@ def test_silence_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_does_not_end_the_session_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("client.connection.CLOSING_S", 0.1)
+    monkeypatch.setattr("client.remote.call.CLOSING_S", 0.1)
 
     async def never(session: Session) -> None:
         assert session.socket is not None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from client.pacing import Pacing
+from client.audio.playback import PlaybackClock
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
 
 def played(clock: Clock, speed: float, chunks: int, work_s: float = 0.0) -> float:
     async def play() -> float:
-        pacing = Pacing(speed, clock, clock.sleep)
+        pacing = PlaybackClock(speed, clock, clock.sleep)
         await pacing.until(0.0)
         begun = clock.now
         for number in range(1, chunks + 1):
@@ -53,7 +53,7 @@ def test_a_pause_is_made_up_for() -> None:
     clock = Clock()
 
     async def play() -> None:
-        pacing = Pacing(1.0, clock, clock.sleep)
+        pacing = PlaybackClock(1.0, clock, clock.sleep)
         await pacing.until(0.0)
         clock.now += 5.0
         await pacing.until(4.0)

@@ -11,8 +11,9 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 from websockets.http11 import Request, Response
 
-from client.link import Server, verdict
-from client.retry import Backoff, Broken, Refused, Retries, Unreachable
+from client.remote.backoff import Backoff, Retries
+from client.remote.endpoint import Endpoint, closed_error
+from client.remote.errors import Broken, Refused, Unreachable
 from tests.client.scripted import within
 
 
@@ -59,7 +60,7 @@ def test_gives_up_when_it_has_been_too_long() -> None:
 def test_close_codes_say_whether_to_try_again(code: int, passes: bool) -> None:
     closed = ConnectionClosedError(Close(code, "why"), None)
     error = {"code": "named", "message": "in words", "retry_after_s": 2}
-    ending = verdict(closed, error)
+    ending = closed_error(closed, error)
     if passes:
         assert isinstance(ending, Broken)
         assert ending.retry_after_s == 2.0
@@ -69,7 +70,7 @@ def test_close_codes_say_whether_to_try_again(code: int, passes: bool) -> None:
 
 
 def test_a_lost_connection_may_come_back() -> None:
-    assert isinstance(verdict(ConnectionClosedError(None, None)), Broken)
+    assert isinstance(closed_error(ConnectionClosedError(None, None)), Broken)
 
 
 @pytest.mark.parametrize(
@@ -82,13 +83,13 @@ def test_a_lost_connection_may_come_back() -> None:
     ],
 )
 def test_addresses_as_people_write_them(url: str, address: str) -> None:
-    assert Server(url).address("/v1/stream", [("x", "1 2")]) == address
+    assert Endpoint(url).address("/v1/stream", [("x", "1 2")]) == address
 
 
 @pytest.mark.parametrize("url", ["ftp://a", "ws://", "://"])
 def test_what_is_no_address_is_refused_by_name(url: str) -> None:
     with pytest.raises(ValueError, match="is not an address like"):
-        Server(url).address("/v1/stream")
+        Endpoint(url).address("/v1/stream")
 
 
 def test_tls_uses_the_authority_that_was_given(
@@ -102,7 +103,7 @@ def test_tls_uses_the_authority_that_was_given(
         return make()
 
     monkeypatch.setattr(ssl, "create_default_context", note)
-    Server("wss://a", ca_file=tmp_path / "ca.pem")._context()
+    Endpoint("wss://a", ca_file=tmp_path / "ca.pem")._context()
     assert asked == [tmp_path / "ca.pem"]
 
 
@@ -118,7 +119,7 @@ def test_an_answer_instead_of_the_upgrade_is_understood() -> None:
         ) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             try:
-                await Server(f"ws://127.0.0.1:{port}").connect("/v1/stream")
+                await Endpoint(f"ws://127.0.0.1:{port}").connect("/v1/stream")
             except (Broken, Refused) as error:
                 return error
         raise AssertionError("it connected")

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from client.screen import MAX_STREAMS, Screen, bar, block
+from client.terminal.dashboard import MAX_STREAMS, Dashboard, bar, block
 
 
-def drawn(screen: Screen, now: float, height: int | None = None, width: int = 150) -> str:
+def drawn(screen: Dashboard, now: float, height: int | None = None, width: int = 150) -> str:
     console = Console(record=True, width=width, file=io.StringIO(), color_system="truecolor")
     console.print(screen.render(now, width, height))
     return console.export_text()
@@ -41,11 +41,11 @@ def test_bars_have_eighths() -> None:
 
 
 def test_an_empty_screen_says_so() -> None:
-    assert "no streams yet" in drawn(Screen(), 0.0)
+    assert "no streams yet" in drawn(Dashboard(), 0.0)
 
 
 def test_a_side_shows_what_leads_and_all_shares() -> None:
-    screen = Screen()
+    screen = Dashboard()
     screen.hear(speech("call-1", "start"), 0.0)
     screen.hear(score("call-1", angry=0.75, sad=0.25), 1.0)
     text = drawn(screen, 3.0)
@@ -65,7 +65,7 @@ def test_a_side_shows_what_leads_and_all_shares() -> None:
 
 
 def test_the_line_is_the_last_minute_with_gaps() -> None:
-    screen = Screen(label="angry")
+    screen = Dashboard(label="angry")
     for second, share in [(0, 1.0), (30, 0.5), (58, 0.1)]:
         screen.hear(score("call-1", angry=share, sad=1 - share), float(second))
     side = screen.rows["call-1"].sides[0]
@@ -75,14 +75,14 @@ def test_the_line_is_the_last_minute_with_gaps() -> None:
 
 
 def test_the_past_is_bounded() -> None:
-    screen = Screen()
+    screen = Dashboard()
     for tick in range(10_000):
         screen.hear(score("call-1", angry=0.5), tick / 10)
     assert len(screen.rows["call-1"].sides[0].past) <= 601
 
 
 def test_a_snapshot_fills_the_screen() -> None:
-    screen = Screen()
+    screen = Dashboard()
     stream = {
         "stream_id": "call-9",
         "state": "paused",
@@ -100,7 +100,7 @@ def test_a_snapshot_fills_the_screen() -> None:
 
 
 def test_an_ended_stream_stays_for_a_while() -> None:
-    screen = Screen()
+    screen = Dashboard()
     screen.hear(score("call-1", sad=1.0), 0.0)
     screen.hear({"type": "session.closed", "stream_id": "call-1"}, 1.0)
     assert "ended" in drawn(screen, 2.0)
@@ -109,7 +109,7 @@ def test_an_ended_stream_stays_for_a_while() -> None:
 
 
 def test_an_id_that_comes_back_starts_afresh() -> None:
-    screen = Screen()
+    screen = Dashboard()
     screen.hear(score("call-1", sad=1.0), 0.0)
     screen.hear({"type": "session.closed", "stream_id": "call-1"}, 1.0)
     session = {"audio": {"roles": ["customer"]}, "analysis": {"analyse_channels": [0]}}
@@ -119,7 +119,7 @@ def test_an_id_that_comes_back_starts_afresh() -> None:
 
 
 def test_more_streams_than_lines_are_counted() -> None:
-    screen = Screen()
+    screen = Dashboard()
     for number in range(50):
         screen.hear(score(f"call-{number}", sad=1.0), 0.0)
     text = drawn(screen, 0.0, height=13)
@@ -128,14 +128,14 @@ def test_more_streams_than_lines_are_counted() -> None:
 
 
 def test_the_number_of_streams_is_bounded() -> None:
-    screen = Screen()
+    screen = Dashboard()
     for number in range(MAX_STREAMS + 10):
         screen.hear(score(f"call-{number}", sad=1.0), 0.0)
     assert len(screen.rows) == MAX_STREAMS
 
 
 def test_troubles_are_shown_below() -> None:
-    screen = Screen()
+    screen = Dashboard()
     screen.hear({"type": "client.reconnecting", "why": "gone away", "delay_s": 0.1}, 0.0)
     screen.hear({"type": "warning", "message": "[odd] rate", "stream_id": "call-1"}, 0.0)
     text = drawn(screen, 0.0)
@@ -145,6 +145,6 @@ def test_troubles_are_shown_below() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_any_width_will_do(width: int) -> None:
-    screen = Screen()
+    screen = Dashboard()
     screen.hear(score("a-very-long-stream-id-that-does-not-fit-anywhere", sad=1.0), 0.0)
     assert all(len(line) <= width for line in drawn(screen, 0.0, width=width).splitlines())

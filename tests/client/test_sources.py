@@ -8,16 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.sources import (
-    ENCODERS,
-    NotAudio,
-    blocks,
-    chunks,
-    joined,
-    level_dbfs,
-    pair_up,
-    probe,
-)
+from client.audio.encoders import ENCODERS
+from client.audio.files import NotAudio, blocks, chunks, joined, level_dbfs, pair_up, probe
 from stream.audio.codecs import CODECS
 from stream.audio.decode import Pcm
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from client.wording import closing
+from client.terminal.text import closing
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import numpy as np
 import orjson
 import pytest
 
-from client.connection import stream as live_stream
-from client.pacing import Pacing
+from client.audio.files import blocks, chunks, probe
+from client.audio.playback import PlaybackClock
+from client.remote.call import stream as live_stream
 from client.replay import perform, play
-from client.sources import blocks, chunks, probe
 from tests.audio_files import FORMATS, cut, record
 from tests.clients import Client, run
 from tests.contract import check_result
@@ -184,7 +184,7 @@ def test_a_recording_and_its_live_replay_give_the_same(name: str, tmp_path: Path
         call = live_stream(server.ws, sample_rate=rate, channels=len(roles), roles=roles)
         await perform(
             call,
-            lambda: play(call, pieces, rate, "linear16", Pacing(2.0), asyncio.Event()),
+            lambda: play(call, pieces, rate, "linear16", PlaybackClock(2.0), asyncio.Event()),
             heard.append,
         )
         return [event for event in heard if event["type"] == "emotion.segment"]

@@ -17,7 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
-from client.retry import RETRY_CODES, RETRY_STATUS, Broken, NoServer, Refused
+from client.remote.backoff import RETRY_CODES, RETRY_STATUS
+from client.remote.errors import Broken, NoServer, Refused
 from stream.protocol.parsing import SUBPROTOCOL
 
 DEFAULT_URL = "ws://127.0.0.1:8765"
@@ -30,7 +31,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class Endpoint:
     """Where a server is and how to get in.
 
     `url` is ws:// or wss:// with a host, a port and, behind a proxy, a path. `ca_file` is a PEM
@@ -88,7 +89,9 @@ class Server:
             raise Refused(1015, "tls", f"{self.ca_file} is no PEM certificate: {error}") from None
 
 
-def verdict(closed: ConnectionClosed, error: Mapping[str, Any] | None = None) -> Broken | Refused:
+def closed_error(
+    closed: ConnectionClosed, error: Mapping[str, Any] | None = None
+) -> Broken | Refused:
     """What the end of a connection means; `error` is the fatal `error` event before it."""
     code = closed.rcvd.code if closed.rcvd else 1006
     reason = closed.rcvd.reason if closed.rcvd else ""

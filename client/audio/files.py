@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stream.audio.codecs import CODECS
 from stream.audio.decode import Pcm, Source, Undecodable
-from stream.types import Encoding
 
 
 class NotAudio(Exception):
@@ -82,44 +79,6 @@ def joined(left: Iterator[Pcm], right: Iterator[Pcm], size: int) -> Iterator[Pcm
         if not longest:
             return
         yield np.hstack([np.pad(part, ((0, longest - len(part)), (0, 0))) for part in pair])
-
-
-def _table(encoding: Encoding) -> NDArray[np.uint8]:
-    """Of every int16, as uint16, the code whose decoded value is nearest."""
-    values = CODECS[encoding](bytes(range(256)))
-    # Mu-law has two zeros: of equals take the last, which is the one that silence is sent as.
-    levels, last = np.unique(values[::-1], return_index=True)
-    codes = (255 - last).astype(np.uint8)
-    pcm = np.arange(65536, dtype=np.uint16).view(np.int16) / np.float32(32768)
-    return codes[np.searchsorted((levels[1:] + levels[:-1]) / 2, pcm)]
-
-
-_MULAW, _ALAW = _table("mulaw"), _table("alaw")
-
-
-def _linear16(pcm: Pcm) -> bytes:
-    return pcm.astype("<i2", copy=False).tobytes()
-
-
-def _f32le(pcm: Pcm) -> bytes:
-    return (pcm / np.float32(32768)).astype("<f4", copy=False).tobytes()
-
-
-def _mulaw(pcm: Pcm) -> bytes:
-    return _MULAW[pcm.astype(np.int16, copy=False).view(np.uint16)].tobytes()
-
-
-def _alaw(pcm: Pcm) -> bytes:
-    return _ALAW[pcm.astype(np.int16, copy=False).view(np.uint16)].tobytes()
-
-
-ENCODERS: dict[Encoding, Callable[[Pcm], bytes]] = {
-    "linear16": _linear16,
-    "f32le": _f32le,
-    "mulaw": _mulaw,
-    "alaw": _alaw,
-}
-"""Encoding name → encoder of interleaved PCM."""
 
 
 def level_dbfs(pcm: Pcm) -> float:

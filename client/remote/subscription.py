@@ -10,9 +10,10 @@ from ssl import SSLContext
 import orjson
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
-from client.inbox import Event
-from client.link import SUBSCRIBE, Server, verdict
-from client.retry import Backoff, Broken, NoServer, Refused, Retries, Unreachable
+from client.remote.backoff import Backoff, Retries
+from client.remote.endpoint import SUBSCRIBE, Endpoint, closed_error
+from client.remote.errors import Broken, NoServer, Refused, Unreachable
+from client.remote.event_queue import Event
 
 MAX_SINCE = 10_000
 """Streams whose place is remembered for a reconnect."""
@@ -40,7 +41,7 @@ async def subscribe(
     break it yields `client.reconnecting` {why, delay_s}, subscribes again and gets what it missed.
     Raises `Unreachable` when no server answers at first or none comes back, `Refused` for good.
     """
-    server = Server(url, api_key, ca_file, tls)
+    server = Endpoint(url, api_key, ca_file, tls)
     wanted: Event = {
         "streams": list(streams),
         "tags": list(tags),
@@ -72,12 +73,12 @@ async def subscribe(
                     _remember(seen, event)
                     yield event
         except ConnectionClosedOK as closed:
-            ending = verdict(closed, fault)
+            ending = closed_error(closed, fault)
             if isinstance(ending, Refused):
                 return
             broken = ending
         except ConnectionClosed as closed:
-            ending = verdict(closed, fault)
+            ending = closed_error(closed, fault)
             if isinstance(ending, Refused):
                 raise ending from None
             broken = ending

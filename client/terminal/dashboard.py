@@ -83,7 +83,7 @@ class Row:
     sides: dict[int, Side] = field(default_factory=dict)
 
 
-class Screen:
+class Dashboard:
     """All streams that were heard of. `label` is what the sparklines follow (None: the top one),
     `horizon` which rolling scores are shown; where a score has none, the window's are."""
 

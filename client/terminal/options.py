@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from client.link import STREAM, Server
-from client.retry import Refused, Unreachable
-from client.sources import NotAudio
+from client.audio.files import NotAudio
+from client.remote.endpoint import STREAM, Endpoint
+from client.remote.errors import Refused, Unreachable
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -22,7 +22,7 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 
 
-class Stop(Exception):
+class CommandError(Exception):
     """The command cannot go on; the message says why and what to do."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:
@@ -47,15 +47,15 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def server_of(options: argparse.Namespace) -> Server:
-    """The server that the options name. Raises `Stop` for a wrong address or file."""
-    server = Server(options.url, options.api_key, options.ca_file)
+def server_of(options: argparse.Namespace) -> Endpoint:
+    """The server that the options name. Raises `CommandError` for a wrong address or file."""
+    server = Endpoint(options.url, options.api_key, options.ca_file)
     if options.ca_file is not None and not options.ca_file.is_file():
-        raise Stop(f"{options.ca_file}: no such file", USAGE)
+        raise CommandError(f"{options.ca_file}: no such file", USAGE)
     try:
         server.address(STREAM)
     except ValueError as error:
-        raise Stop(str(error), USAGE) from None
+        raise CommandError(str(error), USAGE) from None
     return server
 
 
@@ -88,7 +88,7 @@ def run(command: Coroutine[Any, Any, int]) -> int:
         # The reader of our output is gone, as with `| head`: nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    except Stop as stop:
+    except CommandError as stop:
         status, text = stop.status, str(stop)
     except NotAudio as error:
         status, text = USAGE, str(error)

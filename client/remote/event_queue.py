@@ -12,7 +12,7 @@ Event = dict[str, Any]
 MAX_EVENTS = 10_000
 
 
-class Inbox:
+class EventQueue:
     """A bounded queue that never makes the writer wait: the oldest events go, and are counted."""
 
     def __init__(self) -> None:

@@ -14,10 +14,11 @@ import orjson
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from client.backlog import Backlog, Skipped
-from client.inbox import Event, Inbox
-from client.link import STREAM, Server, verdict
-from client.retry import Backoff, Broken, NoServer, Refused, Retries, Unreachable
+from client.remote.backoff import Backoff, Retries
+from client.remote.endpoint import STREAM, Endpoint, closed_error
+from client.remote.errors import Broken, NoServer, Refused, Unreachable
+from client.remote.event_queue import Event, EventQueue
+from client.remote.send_buffer import SendBuffer, Skipped
 from stream.types import AudioFormat, Encoding
 
 GREETING_S = 10.0
@@ -40,7 +41,7 @@ class Call:
 
     def __init__(
         self,
-        server: Server,
+        server: Endpoint,
         audio: AudioFormat,
         query: Sequence[tuple[str, str]],
         *,
@@ -55,11 +56,11 @@ class Call:
         self._backoff = backoff or Backoff()
         self._audio = audio
         self._piece = max(1, int(PIECE_S * audio.sample_rate)) * audio.bytes_per_frame
-        self._backlog = Backlog(audio, backlog_s)
+        self._backlog = SendBuffer(audio, backlog_s)
         self._token: str | None = None
         self._last_seq = -1
         self._fault: Event | None = None
-        self._inbox = Inbox()
+        self._inbox = EventQueue()
         self._lost: str | None = None
         self._closing = self._asked = False
         self._closed: Event | None = None
@@ -196,7 +197,7 @@ class Call:
             except* ConnectionClosed as ended:
                 closed = ended.exceptions[0]
                 assert isinstance(closed, ConnectionClosed)
-                ending = verdict(closed, self._fault)
+                ending = closed_error(closed, self._fault)
             except* (Broken, Refused, Unreachable) as ended:
                 ending = ended.exceptions[0]
             else:
@@ -335,7 +336,7 @@ def stream(
     query = [(name, str(value)) for name, value in wishes.items() if value not in (None, "")]
     query += [("tag", tag) for tag in tags]
     return Call(
-        Server(url, api_key, ca_file, tls),
+        Endpoint(url, api_key, ca_file, tls),
         AudioFormat(encoding, sample_rate, channels),
         query,
         backlog_s=backlog_s,

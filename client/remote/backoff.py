@@ -6,40 +6,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from client.remote.errors import Broken, Unreachable
+
 RETRY_CODES = frozenset({1001, 1006, 1011, 1012, 1013})
 RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
 """HTTP answers instead of the upgrade that pass by themselves."""
 
 SETTLED_S = 5.0
 """A connection that lived this long is not part of a row of failures."""
-
-
-class Refused(Exception):
-    """The server refuses for good. `code` is the WebSocket close code (4000 + the HTTP analogue),
-    `reason` the protocol's error code, `message` says what to do."""
-
-    def __init__(self, code: int, reason: str, message: str) -> None:
-        super().__init__(f"{message} ({reason}, {code})" if reason else f"{message} ({code})")
-        self.code = code
-        self.reason = reason
-        self.message = message
-
-
-class Unreachable(ConnectionError):
-    """No server could be reached, or none came back in time."""
-
-
-class Broken(Exception):
-    """A connection that ended in a way that may pass; `retry_after_s` is the server's wish."""
-
-    def __init__(self, why: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(why)
-        self.why = why
-        self.retry_after_s = retry_after_s
-
-
-class NoServer(Broken):
-    """Nothing answers at the address: at first a mistake, later something that may pass."""
 
 
 @dataclass(frozen=True, slots=True)

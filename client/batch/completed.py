@@ -13,7 +13,7 @@ NAME = "analyze.jsonl"
 Entry = dict[str, Any]
 
 
-class Ledger:
+class CompletedInputs:
     """One line of JSON for every finished result, in `NAME` beside the results."""
 
     def __init__(self, out: Path) -> None:

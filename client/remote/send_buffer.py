@@ -15,7 +15,7 @@ class Skipped:
     ms: int
 
 
-class Backlog:
+class SendBuffer:
     """A bounded run of audio from the oldest byte the server may lack to the newest one.
 
     Positions are bytes since the session began. Only whole samples of every channel leave, so a

@@ -1,0 +1,1 @@
+"""Audio for the commands: files, encodings, playback."""

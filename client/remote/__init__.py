@@ -1,0 +1,1 @@
+"""The client library: sessions and subscriptions that survive broken connections."""
