@@ -29,8 +29,8 @@ def run(context: Context) -> None:
             try:
                 found = measure(context, loaded, batch, LENGTHS[-1])
                 context.emit(TABLE, what=f"attention: {kernel.name}", **found)
-            except RuntimeError as error:
-                line = str(error).splitlines()[0]
+            except Exception as error:  # each kernel refuses in its own way
+                line = (str(error).splitlines() or [type(error).__name__])[0]
                 context.emit(TABLE, what=f"attention: {kernel.name}: {line:.80}")
             loaded.close()
     loaded = load(context)

@@ -22,6 +22,10 @@ TOLERANCE = 1e-4
 SPEECH = 32
 """Windows on which precisions are compared."""
 
+FRAMES: dict[Precision, float] = {"float32": TOLERANCE, "bfloat16": 0.3, "float16": 0.05}
+"""Largest difference of a frame's logits that another order of the same sums may make. In bfloat16
+noise of 3e-7 of the waveform moves them by up to 0.13, in float16 by 0.016 (seed shape, CPU)."""
+
 Windows = NDArray[np.float32]
 
 
@@ -80,11 +84,10 @@ def _rows(context: Context) -> Iterator[tuple[str, object, object]]:
     """A batch against its rows alone, also beside rows that are not sound."""
     for precision in _precisions_of(context):
         device = _load(context, precision)
-        bound = TOLERANCE if precision == "float32" else 0.1
         windows = buzzes(8, LENGTHS[-1])
         alone = np.concatenate([device.infer(row[None]) for row in windows])
         together = device.infer(windows)
-        yield f"a batch equals its rows, {precision}", _gap(together, alone), bound
+        yield f"a batch equals its rows, {precision}", _gap(together, alone), FRAMES[precision]
         spoiled = windows.copy()
         spoiled[1], spoiled[3], spoiled[5] = np.nan, np.inf, 1e30
         sound = [0, 2, 4, 6, 7]
@@ -115,15 +118,19 @@ def _graphs(context: Context) -> Iterator[tuple[str, object, object]]:
         recorded, direct = _load(context, precision), _load(context, precision)
         assert isinstance(direct.runner, CudaRunner)
         direct.runner.graphs = False
-        worst = 0.0
+        same = moved = kept = 0.0
         for samples in LENGTHS:
             for rows in (1, 8):
                 windows = buzzes(rows, samples)
                 first, expected = recorded.infer(windows), direct.infer(windows)
-                kept = first.copy()
+                before = first.copy()
                 again = recorded.infer(windows[::-1].copy())[::-1]
-                worst = max(worst, _gap(first, expected), _gap(again, expected), _gap(first, kept))
-        yield f"graphs equal direct calls, {precision}", worst, TOLERANCE
+                same = max(same, _gap(first, expected))
+                moved = max(moved, _gap(again, expected))
+                kept = max(kept, _gap(first, before))
+        yield f"graphs equal direct calls, {precision}", same, TOLERANCE
+        yield f"rows in another order, {precision}", moved, FRAMES[precision]
+        yield f"results outlive the next call, {precision}", kept, 0.0
         assert isinstance(recorded.runner, CudaRunner)
         yield f"graphs were captured, {precision}", recorded.runner.graphs, None
         recorded.close()
@@ -158,9 +165,9 @@ def _memory(context: Context) -> Iterator[tuple[str, object, object]]:
     yield "batches are limited afterwards", model.sizes[-1], None
     if len(scored) == MOST_ROWS:
         gap = _gap(np.stack([logits for logits, _ in scored[:2]]), expected)
-        yield "scores of halved batches equal single ones", gap, 0.1
+        yield "scores of halved batches equal single ones", gap, FRAMES["bfloat16"]
     gap = _gap(device.infer(windows[:2]), expected)
-    yield "the device works on afterwards", gap, 0.1
+    yield "the device works on afterwards", gap, FRAMES["bfloat16"]
     device.close()
 
 
@@ -170,11 +177,11 @@ def _memory_for_one(context: Context) -> Iterator[None]:
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(context.device).total_memory
     share = (torch.cuda.memory_reserved(context.device) + 1.5e9) / total
-    torch.cuda.set_per_process_memory_fraction(min(1.0, share), context.device)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share), _index(context))
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, context.device)
+        torch.cuda.set_per_process_memory_fraction(1.0, _index(context))
 
 
 def _second_device(context: Context) -> Iterator[tuple[str, object, object]]:
@@ -189,6 +196,11 @@ def _second_device(context: Context) -> Iterator[tuple[str, object, object]]:
         windows = buzzes(2, LENGTHS[0])
         first, second = _load(context, device="cuda:0"), _load(context, device="cuda:1")
         yield "cuda:1 equals cuda:0", _gap(second.infer(windows), first.infer(windows)), TOLERANCE
+
+
+def _index(context: Context) -> int:
+    """Return the device's index, which some calls of torch want spelled out."""
+    return torch.device(context.device).index or 0
 
 
 def _precisions_of(context: Context) -> tuple[Precision, ...]:

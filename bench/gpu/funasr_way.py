@@ -28,7 +28,7 @@ class FunasrWay:
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return scores float32[batch, labels] of windows float32[batch, samples]."""
         # FunASR leaves torch's default, TF32 in convolutions; `emotion2vec.load` turns it off.
-        with torch.backends.cudnn.flags(allow_tf32=True):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
             return np.stack([self._one(row) for row in batch])
 
     @torch.inference_mode()

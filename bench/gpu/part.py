@@ -34,7 +34,7 @@ class Part:
 
 
 PARTS = (
-    Part("device", "device", "", 1),
+    Part("device", "device", "", 2),
     Part("correctness", "correctness", "check", 4),
     Part("throughput", "throughput", "main", 4),
     Part("streams", "streams", "main", 4),

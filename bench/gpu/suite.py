@@ -20,21 +20,24 @@ def run(context: Context) -> None:
     if find_spec("pytest") is None:
         context.emit(TABLE, tests="not run: pip install pytest", passed=None)
         return
-    finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-c", str(TESTS / "pytest.ini"), str(TESTS)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=max(10, context.left()),
-        check=False,
-    )
-    print(finished.stdout, flush=True)
-    last = (finished.stdout.strip().splitlines() or [""])[-1]
+    report = context.work / "pytest.txt"
+    command = [sys.executable, "-m", "pytest", "-q", "-c", str(TESTS / "pytest.ini"), str(TESTS)]
+    with (
+        report.open("w", encoding="utf-8") as file,
+        subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT) as child,
+    ):
+        try:
+            status = str(child.wait(max(10, context.left())))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            status = "a kill: out of time"
+    text = report.read_text("utf-8")
+    print(text, flush=True)
+    last = (text.strip().splitlines() or [""])[-1]
     counts = {
         word: int(match[1]) if (match := re.search(rf"(\d+) {word}", last)) else 0
         for word in ("passed", "failed", "skipped", "error")
     }
     context.emit(TABLE, tests=str(TESTS.relative_to(ROOT)), **counts)
-    if finished.returncode:
-        raise RuntimeError(f"pytest ended with {finished.returncode}: {last}")
+    if status != "0":
+        raise RuntimeError(f"pytest ended with {status}: {last}")

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from stream.backends.emotion2vec import Emotion2vec
-from tests.backends import small_model
-from tests.backends.models import load
+from tests.support import small_emotion2vec
+from tests.support.emotion2vec import load
 
 
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_model.build(tmp_path_factory.mktemp("model") / "small")
+    return small_emotion2vec.build(tmp_path_factory.mktemp("model") / "small")
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ import pytest
 from stream.backends import emotion2vec
 from stream.backends.emotion2vec import Emotion2vec, eager, oracle
 from stream.labels import LABELS
-from tests.backends import small_model
-from tests.backends.models import LENGTHS, TOLERANCE, features, load, softmax, voice
+from tests.support import small_emotion2vec
+from tests.support.emotion2vec import LENGTHS, TOLERANCE, features, load, softmax, voice
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -30,11 +30,15 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.mark.parametrize(
     ("tokens", "published"),
-    [(small_model.NINE, False), (small_model.NINE, True), (small_model.FIVE, True)],
+    [
+        (small_emotion2vec.NINE, False),
+        (small_emotion2vec.NINE, True),
+        (small_emotion2vec.FIVE, True),
+    ],
     ids=["bare", "as published", "five classes"],
 )
 def test_scores_equal_funasr(tmp_path: Path, tokens: tuple[str, ...], published: bool) -> None:
-    directory = small_model.build(tmp_path / "model", tokens, published)
+    directory = small_emotion2vec.build(tmp_path / "model", tokens, published)
     ours, theirs = load(directory), oracle.auto_model(directory)
     used = [i for i, token in enumerate(tokens) if not token.startswith("unuse")]
     for seed, samples in enumerate(LENGTHS):
@@ -63,8 +67,8 @@ def test_scores_equal_funasr(tmp_path: Path, tokens: tuple[str, ...], published:
 
 def test_full_size_equals_funasr(tmp_path: Path) -> None:
     """The shape of seed and base: heads that are no power of two, 512 channels, twelve blocks."""
-    config = small_model.full_size(768, 12)
-    directory = small_model.build(tmp_path / "model", published=True, config=config)
+    config = small_emotion2vec.full_size(768, 12)
+    directory = small_emotion2vec.build(tmp_path / "model", published=True, config=config)
     ours, theirs = load(directory), oracle.auto_model(directory)
     audio = np.stack([voice(LENGTHS[0], seed) for seed in range(2)])
     logits, feats = ours.infer(audio), features(ours, audio)
@@ -93,7 +97,7 @@ def test_info_of_nine_and_five_classes(backend: Emotion2vec, tmp_path: Path) -> 
     assert backend.info.lengths == LENGTHS
     assert backend.info.batch_sizes == (1,)
     assert len(backend.info.revision) == 12
-    five = load(small_model.build(tmp_path / "five", small_model.FIVE)).info
+    five = load(small_emotion2vec.build(tmp_path / "five", small_emotion2vec.FIVE)).info
     assert five.labels == ("angry", "happy", "neutral", "sad", "unknown")
     assert five.missing_labels == ("disgusted", "fearful", "other", "surprised")
 

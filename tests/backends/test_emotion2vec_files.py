@@ -18,8 +18,8 @@ from stream.backends.emotion2vec import Emotion2vec, checkpoint, locate, oracle
 from stream.backends.emotion2vec.config import read_shape
 from stream.errors import ModelRefused
 from stream.labels import LABELS
-from tests.backends import small_model
-from tests.backends.models import LENGTHS, load, network, voice
+from tests.support import small_emotion2vec
+from tests.support.emotion2vec import LENGTHS, load, network, voice
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(120)
 def test_every_weight_is_the_file_s(tmp_path: Path, published: bool) -> None:
     import torch
 
-    directory = small_model.build(tmp_path, published=published)
+    directory = small_emotion2vec.build(tmp_path, published=published)
     stored = torch.load(directory / "model.pt", weights_only=True)
     stored = {n.removeprefix("d2v_model."): w for n, w in stored.get("model", stored).items()}
     shape = read_shape(directory / "config.yaml")
@@ -52,7 +52,7 @@ def test_decoder_and_training_state_are_ignored(model_dir: Path, damaged: Path) 
         weights["epoch"] = 3
 
     rewrite(damaged, add)
-    config = copy.deepcopy(small_model.CONFIG)
+    config = copy.deepcopy(small_emotion2vec.CONFIG)
     config["model_conf"]["modalities"]["audio"]["decoder"] = {
         "input_dropout": 0.1,
         "decoder_dim": 64,
@@ -65,7 +65,7 @@ def test_decoder_and_training_state_are_ignored(model_dir: Path, damaged: Path) 
         "projection_layers": 1,
         "projection_ratio": 2.0,
     }
-    small_model.write_config(damaged, config)
+    small_emotion2vec.write_config(damaged, config)
     audio = voice(LENGTHS[0])[None]
     np.testing.assert_array_equal(load(damaged).infer(audio), load(model_dir).infer(audio))
 
@@ -92,14 +92,14 @@ def weights(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
 
 def config(**changes: Any) -> Callable[[Path], None]:
     def write(directory: Path) -> None:
-        changed = copy.deepcopy(small_model.CONFIG)
+        changed = copy.deepcopy(small_emotion2vec.CONFIG)
         for key, value in changes.items():
             where = changed
             *parents, last = key.split("__")
             for parent in parents:
                 where = where[parent]
             where[last] = value
-        small_model.write_config(directory, changed)
+        small_emotion2vec.write_config(directory, changed)
 
     return write
 
@@ -125,7 +125,7 @@ def cut(directory: Path) -> None:
 
 
 def rename_checkpoint(directory: Path) -> None:
-    configuration = copy.deepcopy(small_model.CONFIGURATION)
+    configuration = copy.deepcopy(small_emotion2vec.CONFIGURATION)
     configuration["file_path_metas"] |= {"init_param": "other.pt"}
     (directory / "configuration.json").write_text(json.dumps(configuration))
 
@@ -190,7 +190,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         r"config\.yaml: embed_dim must",
     ),
     "another hop": (
-        spec(small_model.SPEC.replace("(64, 10, 5)", "(64, 10, 4)")),
+        spec(small_emotion2vec.SPEC.replace("(64, 10, 5)", "(64, 10, 4)")),
         r"config\.yaml: feature_encoder_spec must have a stride of 320",
     ),
 }

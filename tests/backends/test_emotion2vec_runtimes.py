@@ -16,15 +16,17 @@ from stream.backends.emotion2vec import __main__ as command
 from stream.backends.emotion2vec import eager, exported, oracle
 from stream.backends.emotion2vec.locate import EXPORT
 from stream.errors import ModelRefused
-from tests.backends import small_model
-from tests.backends.models import LENGTHS, TOLERANCE, softmax, voice
+from tests.support import small_emotion2vec
+from tests.support.emotion2vec import LENGTHS, TOLERANCE, softmax, voice
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def exported_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = small_model.build(tmp_path_factory.mktemp("model") / "small", small_model.FIVE)
+    directory = small_emotion2vec.build(
+        tmp_path_factory.mktemp("model") / "small", small_emotion2vec.FIVE
+    )
     assert command.main(["export", str(directory)]) == 0
     return directory
 

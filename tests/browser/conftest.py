@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.browser.browsing import Background, Tab, background, launch
 from tests.browser.recordings_view import config
-from tests.running import Server, running_server
+from tests.support.running import Server, running_server
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.browser.browsing import launch
 from tests.browser.screenshots import IMAGES, MOST_BYTES, THEMES, visit
-from tests.running import ROOT, running_server
+from tests.support.running import ROOT, running_server
 
 SIZE = {"width": 1100, "height": 1010}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Locator, Page, expect
 
-from tests.audio_files import Pcm
 from tests.browser.browsing import Tab
-from tests.running import Server
-from tests.utterances import speech
+from tests.support.audio_files import Pcm
+from tests.support.running import Server
+from tests.support.utterances import speech
 
 PATIENCE = 40_000
 """A recording is decoded in a process that has yet to start."""

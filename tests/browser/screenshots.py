@@ -18,8 +18,8 @@ import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.browsing import launch
-from tests.running import ROOT, Server, running_server
-from tests.utterances import CLIPS, RATE, clip
+from tests.support.running import ROOT, Server, running_server
+from tests.support.utterances import CLIPS, RATE, clip
 
 IMAGES = ROOT / "docs" / "images"
 THEMES = ("light", "dark")

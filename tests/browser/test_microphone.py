@@ -15,9 +15,9 @@ import soxr
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect
 
 from tests.browser.browsing import PHONE, Background, Relay, Tab, findings, launch, too_wide
-from tests.running import Server, running_server
-from tests.sinks.broker import Broker, free_port
-from tests.utterances import RATE, clip
+from tests.support.broker import Broker, free_port
+from tests.support.running import Server, running_server
+from tests.support.utterances import RATE, clip
 
 OpenTab = Callable[..., Tab]
 DEVICE = "--use-fake-device-for-media-stream"

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.browsing import PHONE, Background, Tab, background, findings, too_long, too_wide
-from tests.clients import Client, connect
-from tests.running import Server, running_server
-from tests.utterances import clip, speech
+from tests.support.clients import Client, connect
+from tests.support.running import Server, running_server
+from tests.support.utterances import clip, speech
 
 OpenTab = Callable[..., Tab]
 LOUD, ALL = 5, 50

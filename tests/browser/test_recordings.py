@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Locator, expect
 
-from tests.audio_files import cut, protected, record
 from tests.browser.browsing import Tab, findings
 from tests.browser.recordings_view import (
     PATIENCE,
@@ -23,8 +22,9 @@ from tests.browser.recordings_view import (
     text,
     visit,
 )
-from tests.running import Server, running_server
-from tests.utterances import RATE, speech
+from tests.support.audio_files import cut, protected, record
+from tests.support.running import Server, running_server
+from tests.support.utterances import RATE, speech
 
 OpenTab = Callable[..., Tab]
 

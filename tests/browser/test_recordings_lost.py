@@ -9,7 +9,6 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.audio_files import record
 from tests.browser.browsing import Tab
 from tests.browser.recordings_view import (
     PATIENCE,
@@ -19,7 +18,8 @@ from tests.browser.recordings_view import (
     job,
     visit,
 )
-from tests.running import Gate, running_server, started_server
+from tests.support.audio_files import record
+from tests.support.running import Gate, running_server, started_server
 
 OpenTab = Callable[..., Tab]
 
@@ -55,7 +55,7 @@ def test_cancel_while_it_uploads(open_tab: OpenTab, tmp_path: Path) -> None:
 
 def test_cancel_while_it_is_analysed(open_tab: OpenTab, tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate")
-    options = {"model": "tests.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
+    options = {"model": "tests.support.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
     with running_server(config=config(tmp_path), **options) as server:
         page = visit(open_tab(), server)
         gate.shut()
@@ -73,7 +73,7 @@ def test_cancel_while_it_is_analysed(open_tab: OpenTab, tmp_path: Path) -> None:
 
 def test_what_waits_can_be_cancelled_and_removed(open_tab: OpenTab, tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate")
-    options = {"model": "tests.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
+    options = {"model": "tests.support.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
     with running_server(config=config(tmp_path), **options) as server:
         page = visit(open_tab(), server)
         gate.shut()
@@ -125,7 +125,7 @@ HANG_UP = "window.sockets.filter(({url}) => url.endsWith('files')).at(-1).close(
 def stuck(open_tab: OpenTab, folder: Path) -> Iterator[tuple[Page, Gate]]:
     """A page that keeps its sockets, and a server whose model waits for the gate."""
     gate = Gate(folder / "gate")
-    options = {"model": "tests.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
+    options = {"model": "tests.support.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
     with running_server(config=config(folder), **options) as server:
         tab = open_tab()
         tab.page.add_init_script(KEEP_SOCKETS)
@@ -168,7 +168,7 @@ def test_a_file_that_breaks_the_connection_each_time_is_given_up(
 def test_a_server_that_still_loads_says_so(open_tab: OpenTab, tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate")
     gate.shut()
-    options = {"model": "tests.plugins:loading", "env": {"EMOTEST_LOADING": str(gate.path)}}
+    options = {"model": "tests.support.plugins:loading", "env": {"EMOTEST_LOADING": str(gate.path)}}
     with started_server(config=config(tmp_path), **options) as server:
         server.listens()
         tab = open_tab()

@@ -18,8 +18,6 @@ from jsonschema import Draft7Validator
 from playwright.sync_api import Browser, Page, expect
 
 from stream.server.auth import make_key
-from tests import result_schema
-from tests.audio_files import record
 from tests.browser.browsing import PHONE, Tab, findings, too_wide
 from tests.browser.recordings_view import (
     PATIENCE,
@@ -31,9 +29,11 @@ from tests.browser.recordings_view import (
     shown,
     visit,
 )
-from tests.contract import check_result
-from tests.running import Server, running_server
-from tests.utterances import RATE
+from tests.support import result_schema
+from tests.support.audio_files import record
+from tests.support.contract import check_result
+from tests.support.running import Server, running_server
+from tests.support.utterances import RATE
 
 OpenTab = Callable[..., Tab]
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.browsing import PHONE, Tab, findings, too_wide
-from tests.running import Server, running_server
+from tests.support.running import Server, running_server
 
 OpenTab = Callable[..., Tab]
 VIEWS = ("monitor", "microphone", "recordings")

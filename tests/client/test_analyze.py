@@ -20,10 +20,10 @@ import client.analyze
 from client.analyze import recordings
 from client.batch.completed import CompletedInputs, key_of
 from client.terminal.options import FAILED, INTERRUPTED, OK, USAGE
-from tests.audio_files import record
-from tests.contract import check_result
-from tests.running import Server, running_server
-from tests.utterances import RATE, speech
+from tests.support.audio_files import record
+from tests.support.contract import check_result
+from tests.support.running import Server, running_server
+from tests.support.utterances import RATE, speech
 
 ROOT = Path(__file__).parents[2]
 

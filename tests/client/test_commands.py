@@ -26,8 +26,8 @@ from client import Refused
 from client.audio.encoders import ENCODERS
 from client.terminal.options import FAILED, INTERRUPTED, OK, USAGE, CommandError, run
 from stream.config_file import load
-from tests.client.scripted import Scripted, within
-from tests.client.test_sources import tone, write
+from tests.client.audio.test_files import tone, write
+from tests.support.scripted_server import Scripted, within
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "ws://127.0.0.1:9"

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.clients import connect, run, stream
-from tests.running import Server, running_server
-from tests.utterances import encode, speech, talk
+from tests.support.clients import connect, run, stream
+from tests.support.running import Server, running_server
+from tests.support.utterances import encode, speech, talk
 
 MIB = 1_048_576
 

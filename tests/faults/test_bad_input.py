@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.clients import Client, connect, run, stream, subscriber
-from tests.running import Event, Server, running_server
-from tests.utterances import encode, same_utterances, speech, talk, utterances
+from tests.support.clients import Client, connect, run, stream, subscriber
+from tests.support.running import Event, Server, running_server
+from tests.support.utterances import encode, same_utterances, speech, talk, utterances
 
 Act = Callable[[Client], Awaitable[Any]]
 MIB = 1_048_576

@@ -11,9 +11,9 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.clients import Client, run, stream, subscriber
-from tests.running import Gate, Server, running_server
-from tests.utterances import clip, talk
+from tests.support.clients import Client, run, stream, subscriber
+from tests.support.running import Gate, Server, running_server
+from tests.support.utterances import clip, talk
 
 QUIET = (np.frombuffer(talk(60.0), np.int16) // 2).tobytes()
 """Speech without poison in it: no sample above half of full scale."""
@@ -60,7 +60,7 @@ def blocked(gate: Gate) -> Iterator[Server]:
     """Blocked while the gate is shut; taken for hung after a second and a half."""
     args = ("--set", "model.hang_timeout_s=1.5")
     env = {"EMOTEST_BLOCK": str(gate.path)}
-    with running_server(*args, model="tests.plugins:blocked", env=env) as server:
+    with running_server(*args, model="tests.support.plugins:blocked", env=env) as server:
         server.tidy = False
         yield server
         gate.open()
@@ -159,7 +159,7 @@ def test_a_poisoned_row_fails_alone() -> None:
             assert closed["totals"]["dropped_ms"] > 1000
         assert server.metric("emotide_windows_total", result="inference_failed") >= 1
 
-    with running_server(model="tests.plugins:poisoned") as server:
+    with running_server(model="tests.support.plugins:poisoned") as server:
         server.tidy = False
         run(session(server))
 
@@ -177,7 +177,7 @@ def test_one_poisoned_call_does_not_take_the_server_out_of_rotation() -> None:
             assert len(bad.of("stream.gap")) >= 3
         await becomes(server, True, 3)
 
-    with running_server(model="tests.plugins:poisoned") as server:
+    with running_server(model="tests.support.plugins:poisoned") as server:
         server.tidy = False
         run(session(server))
 
@@ -197,7 +197,7 @@ def test_a_model_that_answers_nan() -> None:
             assert closed["summary"][0]["scores"] == {}
             assert closed["totals"]["dropped_ms"] == closed["totals"]["speech_ms"]
 
-    with running_server(model="tests.plugins:nan") as server:
+    with running_server(model="tests.support.plugins:nan") as server:
         server.tidy = False
         run(session(server))
 
@@ -226,5 +226,5 @@ def test_twenty_streams_share_a_slow_model_fairly() -> None:
         assert server.metric("emotide_windows_waiting") == 0
 
     env = {"EMOTEST_SLEEP_S": "0.4", "EMOTEST_SIZE": "4"}
-    with running_server(model="tests.plugins:slow", env=env) as server:
+    with running_server(model="tests.support.plugins:slow", env=env) as server:
         run(session(server), 40)

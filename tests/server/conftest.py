@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import Server, running_server
+from tests.support.running import Server, running_server
 
 
 @pytest.fixture(scope="module")

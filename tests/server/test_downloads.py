@@ -11,12 +11,12 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from stream.server.auth import make_key
-from tests.audio_files import record
-from tests.clients import run
-from tests.contract import validate
-from tests.running import Event, Server, running_server, started_server
-from tests.server.uploading import analysed, uploader
-from tests.utterances import RATE, speech
+from tests.support.audio_files import record
+from tests.support.clients import run
+from tests.support.contract import validate
+from tests.support.running import Event, Server, running_server, started_server
+from tests.support.uploading import analysed, uploader
+from tests.support.utterances import RATE, speech
 
 MINE, DIGEST = make_key()
 OTHERS, OTHERS_DIGEST = make_key()

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.clients import run, stream
-from tests.running import Server, running_server
-from tests.utterances import CLIPS, RATE, Pcm, clip, encode
+from tests.support.clients import run, stream
+from tests.support.running import Server, running_server
+from tests.support.utterances import CLIPS, RATE, Pcm, clip, encode
 from training.sounds import music
 
 with (CLIPS / "manifest.csv").open(newline="") as lines:

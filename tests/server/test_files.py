@@ -13,15 +13,14 @@ import orjson
 import pytest
 
 from client.audio.files import blocks, chunks, probe
-from client.audio.playback import PlaybackClock
+from client.audio.playback import PlaybackClock, play, run_call
 from client.remote.call import stream as live_stream
-from client.replay import perform, play
-from tests.audio_files import FORMATS, cut, record
-from tests.clients import Client, run
-from tests.contract import check_result
-from tests.running import Event, Server, running_server
-from tests.server.uploading import analysed, fetch, uploader
-from tests.utterances import RATE, speech
+from tests.support.audio_files import FORMATS, cut, record
+from tests.support.clients import Client, run
+from tests.support.contract import check_result
+from tests.support.running import Event, Server, running_server
+from tests.support.uploading import analysed, fetch, uploader
+from tests.support.utterances import RATE, speech
 
 # -- what comes of a recording -----------------------------------------------------------------
 
@@ -182,7 +181,7 @@ def test_a_recording_and_its_live_replay_give_the_same(name: str, tmp_path: Path
         rate, heard = recording.sample_rate, []
         pieces = chunks(blocks(recording, rate, len(roles)), rate // 50)
         call = live_stream(server.ws, sample_rate=rate, channels=len(roles), roles=roles)
-        await perform(
+        await run_call(
             call,
             lambda: play(call, pieces, rate, "linear16", PlaybackClock(2.0), asyncio.Event()),
             heard.append,

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.audio_files import bad_files, record
-from tests.clients import run
-from tests.running import Server, running_server
-from tests.server.uploading import analysed, emptied, send, uploader
-from tests.utterances import speech
+from tests.support.audio_files import bad_files, record
+from tests.support.clients import run
+from tests.support.running import Server, running_server
+from tests.support.uploading import analysed, emptied, send, uploader
+from tests.support.utterances import speech
 
 
 def test_bad_files_get_their_code_and_the_connection_goes_on(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from websockets.exceptions import ConnectionClosed
 
-from tests.clients import Client, run, stream, subscriber
-from tests.running import Gate, Server, running_server, started_server
-from tests.utterances import talk
+from tests.support.clients import Client, run, stream, subscriber
+from tests.support.running import Gate, Server, running_server, started_server
+from tests.support.utterances import talk
 
 
 def test_sigterm_during_model_load(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_sigterm_during_model_load(tmp_path: Path) -> None:
     gate = Gate(tmp_path / "loading")
     gate.shut()
     env = {"EMOTEST_LOADING": str(gate.path)}
-    with started_server(model="tests.plugins:loading", env=env) as server:
+    with started_server(model="tests.support.plugins:loading", env=env) as server:
         server.listens()
         server.signal()
         before = time.monotonic()
@@ -103,7 +103,7 @@ def test_sigterm_with_live_calls() -> None:
 
     ready_status: list[int] = []
     args = ("--set", "server.drain_timeout_s=5")
-    slow = {"model": "tests.plugins:slow", "env": {"EMOTEST_SLEEP_S": "0.3"}}
+    slow = {"model": "tests.support.plugins:slow", "env": {"EMOTEST_SLEEP_S": "0.3"}}
     with running_server(*args, **slow) as server:
         run(session(server))
     assert ready_status == [503], "readyz answers while calls drain (-1: nobody listened)"
@@ -134,7 +134,7 @@ def test_drain_ends_in_time_when_the_model_does_not_answer(tmp_path: Path) -> No
 
     args = ("--set", "server.drain_timeout_s=2.5")
     env = {"EMOTEST_BLOCK": str(gate.path)}
-    with running_server(*args, model="tests.plugins:blocked", env=env) as server:
+    with running_server(*args, model="tests.support.plugins:blocked", env=env) as server:
         run(session(server))
 
 
@@ -156,7 +156,7 @@ def test_second_signal_leaves_at_once(tmp_path: Path) -> None:
             assert time.monotonic() - before < 1
 
     env = {"EMOTEST_BLOCK": str(gate.path)}
-    with running_server(model="tests.plugins:blocked", env=env) as server:
+    with running_server(model="tests.support.plugins:blocked", env=env) as server:
         run(session(server))
 
 

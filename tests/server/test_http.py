@@ -13,9 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import InvalidStatus
 
-from tests.clients import connect, run, stream
-from tests.running import ROOT, Gate, Server, running_server, started_server
-from tests.utterances import encode, speech
+from tests.support.clients import connect, run, stream
+from tests.support.running import ROOT, Gate, Server, running_server, started_server
+from tests.support.utterances import encode, speech
 
 DOCUMENTS = ("/healthz", "/readyz", "/metrics", "/v1/info", "/v1/streams")
 
@@ -191,7 +191,7 @@ def test_ready_only_once_the_model_is_loaded(tmp_path: Path) -> None:
     gate = Gate(tmp_path / "loading")
     gate.shut()
     env = {"EMOTEST_LOADING": str(gate.path)}
-    with started_server(model="tests.plugins:loading", env=env) as server:
+    with started_server(model="tests.support.plugins:loading", env=env) as server:
         server.listens()
         assert server.get("/healthz")[0] == 200
         status, _, body = server.get("/readyz")

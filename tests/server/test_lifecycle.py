@@ -16,9 +16,9 @@ import pytest
 from websockets.asyncio.client import connect as websocket
 
 from server import main
-from tests.clients import Client, run
-from tests.running import ROOT, Server, running_server
-from tests.utterances import talk
+from tests.support.clients import Client, run
+from tests.support.running import ROOT, Server, running_server
+from tests.support.utterances import talk
 
 
 @dataclass
@@ -39,7 +39,15 @@ def command(*args: str) -> Ended:
 def refusal(*args: str, status: int) -> str:
     """The one thing a server says that does not start."""
     ended = subprocess.run(
-        [sys.executable, "server.py", "--port", "0", "--model", "tests.plugins:fast", *args],
+        [
+            sys.executable,
+            "server.py",
+            "--port",
+            "0",
+            "--model",
+            "tests.support.plugins:fast",
+            *args,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -110,15 +118,15 @@ def test_models_that_are_none(tmp_path: Path) -> None:
     said = refusal("--model", str(empty), status=3)
     assert str(empty) in said
     assert "model.json" in said
-    assert "put them back" in refusal("--model", "tests.plugins:unloadable", status=3)
-    assert "cannot be imported" in refusal("--model", "tests.plugins:nothing", status=3)
+    assert "put them back" in refusal("--model", "tests.support.plugins:unloadable", status=3)
+    assert "cannot be imported" in refusal("--model", "tests.support.plugins:nothing", status=3)
 
 
 @pytest.mark.parametrize("model", ["broken", "nan_at_once"])
 def test_models_that_fail_as_libraries_do(model: str) -> None:
     """Whatever loading or warming up raises ends with one line and status 3, not a traceback."""
-    said = refusal("--model", f"tests.plugins:{model}", status=3)
-    assert f"tests.plugins:{model}" in said or "logits" in said or "weights" in said
+    said = refusal("--model", f"tests.support.plugins:{model}", status=3)
+    assert f"tests.support.plugins:{model}" in said or "logits" in said or "weights" in said
 
 
 # -- configuration on the command line --------------------------------------------------------

@@ -10,8 +10,8 @@ from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import InvalidStatus
 
 from stream.server.auth import TICKET, make_key
-from tests.clients import run
-from tests.running import Server, running_server
+from tests.support.clients import run
+from tests.support.running import Server, running_server
 
 FULL, FULL_DIGEST = make_key()
 LISTENER, LISTENER_DIGEST = make_key()

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.clients import Client, connect, run, stream, subscriber
-from tests.running import Server, running_server
-from tests.utterances import encode, speech, talk, utterances
+from tests.support.clients import Client, connect, run, stream, subscriber
+from tests.support.running import Server, running_server
+from tests.support.utterances import encode, speech, talk, utterances
 
 PHONE = "4915112345678"
 

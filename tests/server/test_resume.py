@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from tests.clients import Client, connect, run, stream
-from tests.running import Event, Server, running_server
-from tests.utterances import encode, same_utterances, speech, talk, utterances
+from tests.support.clients import Client, connect, run, stream
+from tests.support.running import Event, Server, running_server
+from tests.support.utterances import encode, same_utterances, speech, talk, utterances
 
 DATA = encode(speech())
 BURST = DATA[:160_000]
@@ -326,7 +326,9 @@ def test_returning_in_the_middle_of_a_burst() -> None:
         assert closed["totals"]["audio_ms"] == unbroken[-1]["totals"]["audio_ms"]
         assert same_utterances(got, utterances(unbroken)), (got, utterances(unbroken))
 
-    with running_server(model="tests.plugins:slow", env={"EMOTEST_SLEEP_S": "0.3"}) as server:
+    with running_server(
+        model="tests.support.plugins:slow", env={"EMOTEST_SLEEP_S": "0.3"}
+    ) as server:
         run(session(server))
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.clients import Client, connect, run, stream
-from tests.running import Event, Server, running_server
-from tests.utterances import RATE, encode, same_utterances, speech, talk, utterances
+from tests.support.clients import Client, connect, run, stream
+from tests.support.running import Event, Server, running_server
+from tests.support.utterances import RATE, encode, same_utterances, speech, talk, utterances
 
 FORMATS = list(
     itertools.product(("linear16", "f32le", "mulaw", "alaw"), (8000, 16000, 48000), (1, 2))

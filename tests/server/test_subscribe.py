@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.clients import Client, connect, run, stream, subscriber
-from tests.running import Server, running_server
-from tests.utterances import encode, speech, talk
+from tests.support.clients import Client, connect, run, stream, subscriber
+from tests.support.running import Server, running_server
+from tests.support.utterances import encode, speech, talk
 
 DATA = encode(speech())
 

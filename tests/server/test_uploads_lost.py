@@ -19,11 +19,11 @@ import orjson
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.audio_files import record
-from tests.clients import run, stream
-from tests.running import Event, Gate, Server, running_server
-from tests.server.uploading import analysed, emptied, fetch, send, uploader
-from tests.utterances import RATE, speech, talk
+from tests.support.audio_files import record
+from tests.support.clients import run, stream
+from tests.support.running import Event, Gate, Server, running_server
+from tests.support.uploading import analysed, emptied, fetch, send, uploader
+from tests.support.utterances import RATE, speech, talk
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def gated(tmp_path: Path, *args: str) -> Iterator[tuple[Server, Gate]]:
         "--set",
         f"files.folder={tmp_path / 'o'}",
         *args,
-        model="tests.plugins:blocked",
+        model="tests.support.plugins:blocked",
         env={"EMOTEST_BLOCK": str(gate.path)},
     ) as server:
         yield server, gate
@@ -164,7 +164,7 @@ def test_a_call_keeps_its_turn_beside_recordings(tmp_path: Path) -> None:
     with running_server(
         "--set",
         f"files.folder={tmp_path / 'o'}",
-        model="tests.plugins:slow",
+        model="tests.support.plugins:slow",
         env={"EMOTEST_SLEEP_S": "0.1"},
     ) as server:
         alone = run(latencies(server, 0), 60)
@@ -220,7 +220,7 @@ def test_a_full_disk_is_told_and_leaves_no_halves(stage: str, tmp_path: Path) ->
     process = subprocess.Popen(
         [
             *(sys.executable, "-c", script, "server.py", "--port", "0"),
-            *("--model", "tests.plugins:fast", "--set", f"files.folder={out}"),
+            *("--model", "tests.support.plugins:fast", "--set", f"files.folder={out}"),
         ],
         cwd=Path(__file__).parents[2],
         env={key: value for key, value in os.environ.items() if not key.startswith("EMOT")},

@@ -21,7 +21,7 @@ from stream.types import (
     Segment,
     SpeechStart,
 )
-from tests.contract import document, messages, resolve, validator
+from tests.support.contract import document, messages, resolve, validator
 
 MODEL = ModelInfo("m", "1", LABELS, 320, (48_000,), (1,), 1.0, "Apache-2.0", "cpu")
 SHARES = dict.fromkeys(LABELS, 0.1)

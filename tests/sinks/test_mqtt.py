@@ -26,8 +26,8 @@ from stream.delivery.live_stream import LiveStream
 from stream.sinks import mqtt, mqtt_connection, mqtt_publisher, mqtt_topics
 from stream.sinks.mqtt import MqttSink
 from stream.sinks.mqtt_publisher import MqttObserver
-from tests.sinks.broker import Broker, Proxy, free_port
-from tests.sinks.samples import ANGRY, CALM, alert, live, score, sealed, segment, start
+from tests.support.broker import Broker, Proxy, free_port
+from tests.support.mqtt_samples import ANGRY, CALM, alert, live, score, sealed, segment, start
 
 ROOT = Path(__file__).parents[2]
 READABLE = PrivacyConfig(hash_ids=False)

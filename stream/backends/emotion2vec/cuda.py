@@ -21,6 +21,9 @@ ATTENTION = (SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
 WARM_UP_RUNS = 3
 """Runs before a capture: cuBLAS and cuDNN choose their kernels and claim memory in the first."""
 
+ALLOC_FAILED = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""Lack of memory as cuBLAS and cuDNN report it, in errors of no type of their own."""
+
 HIGH_PRIORITY = -1
 """Stream priority: windows go before whatever else this process runs on the device."""
 
@@ -129,15 +132,21 @@ class CudaRunner:
             except Exception as error:
                 if _out_of_memory(error):
                     raise
+                # After a failed capture torch gives less memory back to the device (torch 2.11).
                 self.graphs = False
-                line = (str(error).splitlines() or [type(error).__name__])[0]
+                cause = _first(error)
+                line = (str(cause).splitlines() or [type(cause).__name__])[0]
                 log.warning("CUDA graph capture failed: running without", extra={"error": line})
         host_logits = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
         return _Recorded(graph, audio, logits, host_logits, features)
 
     def _capture(self, audio: torch.Tensor) -> tuple[Any, torch.Tensor, torch.Tensor]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # The outer context restores the current stream, which a failed capture does not.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(graph, pool=self._pool, stream=self._stream),
+        ):
             logits, features = self._forward(audio)
         return graph, logits, features
 
@@ -162,7 +171,16 @@ def _memory_errors() -> Iterator[None]:
 def _out_of_memory(error: BaseException | None) -> bool:
     """Return whether the device was out of memory, also where a failed capture hides that."""
     while error is not None:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
+        if isinstance(error, torch.cuda.OutOfMemoryError) or any(
+            name in str(error) for name in ALLOC_FAILED
+        ):
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error that came first: the end of a failed capture raises one of its own."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error

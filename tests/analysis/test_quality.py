@@ -1,0 +1,215 @@
+"""Numbers that say how far a score can be trusted, on sounds whose numbers are known."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.analysis.quality import QualityMeter, dbfs, frame_power, gain_is_automatic, hints
+from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
+from tests.support.signals import at_rate, clip_audio, clips, int16, noise, silence, sine
+
+
+def metered(audio: Samples, voiced: bool = True, meter: QualityMeter | None = None) -> QualityMeter:
+    meter = meter or QualityMeter(SAMPLE_RATE)
+    pcm = int16(audio)
+    power, clipped = frame_power(pcm[: len(pcm) // FRAME * FRAME].reshape(-1, FRAME))
+    for level, clips_ in zip(power.tolist(), clipped.tolist(), strict=True):
+        meter.frame(level, clips_, voiced)
+    return meter
+
+
+def band(audio: Samples, rate: int = SAMPLE_RATE) -> str | None:
+    meter = QualityMeter(rate)
+    meter.spectrum(audio)
+    return meter.quality().band
+
+
+@pytest.mark.parametrize("level", [-3.5, -20.0, -40.0, -60.0])
+def test_the_level_is_the_rms_in_dbfs(level: float) -> None:
+    assert metered(sine(1, 440, level)).quality().rms_dbfs == pytest.approx(level, abs=0.2)
+
+
+def test_full_scale_is_zero_and_nothing_is_minus_96() -> None:
+    assert dbfs(1.0) == 0.0
+    assert dbfs(0.0) == dbfs(1e-30) == -96.0
+    assert metered(silence(1)).quality().rms_dbfs == -96.0
+
+
+def test_only_voiced_frames_count_for_the_level() -> None:
+    meter = metered(sine(1, 440, -20))
+    metered(silence(5), voiced=False, meter=meter)
+    assert meter.quality().rms_dbfs == pytest.approx(-20, abs=0.1)
+    assert meter.quality().speech_s == 1.0
+
+
+def test_samples_at_full_scale_count_as_clipped() -> None:
+    pcm = np.zeros((1, FRAME), np.int16)
+    pcm[0, :5] = [32767, -32768, 32700, -32700, 32699]
+    assert frame_power(pcm)[1].tolist() == [4]
+    assert metered(sine(1, 440, -20)).quality().clipped == 0
+    # An overdriven sine is at full scale for 1 − 2·asin(1/4)/π of the time.
+    overdriven = np.clip(sine(1, 441, -3) * 4, -1, 1)
+    assert metered(overdriven).quality().clipped == pytest.approx(0.84, abs=0.02)
+
+
+@pytest.mark.parametrize("snr", [5.0, 15.0, 30.0])
+def test_the_snr_compares_speech_with_the_pauses(snr: float) -> None:
+    meter = metered(noise(3, -50, seed=1), voiced=False)
+    meter.begin()
+    power = 10 ** ((snr - 50) / 20)
+    speech = sine(2, 300, 0) * power + noise(2, -50, seed=2)
+    assert metered(speech, meter=meter).quality().snr_db == pytest.approx(snr, abs=0.7)
+
+
+def test_the_snr_is_unknown_until_a_pause_and_speech_were_heard() -> None:
+    assert metered(sine(1, 440)).quality().snr_db is None
+    assert metered(noise(1, -50), voiced=False).quality().snr_db is None
+
+
+def test_the_snr_against_digital_silence_is_high_but_finite() -> None:
+    meter = metered(silence(1), voiced=False)
+    assert metered(sine(1, 440, -10), meter=meter).quality().snr_db == 60.0
+
+
+def test_the_noise_floor_follows_a_change_within_some_seconds() -> None:
+    meter = metered(noise(5, -70), voiced=False)
+    metered(noise(9, -40), voiced=False, meter=meter)
+    meter.begin()
+    assert metered(sine(1, 300, -20), meter=meter).quality().snr_db == pytest.approx(20, abs=1)
+
+
+def test_a_new_utterance_starts_from_zero_and_keeps_the_noise_floor() -> None:
+    meter = metered(noise(2, -50), voiced=False)
+    metered(np.clip(sine(1, 441, -3) * 4, -1, 1), meter=meter)
+    meter.begin()
+    fresh = meter.quality()
+    assert (fresh.speech_s, fresh.clipped, fresh.rms_dbfs) == (0.0, 0.0, -96.0)
+    assert metered(sine(1, 300, -20), meter=meter).quality().snr_db == pytest.approx(30, abs=1)
+
+
+def test_an_8_khz_source_is_narrow_whatever_it_sounds_like() -> None:
+    assert band(noise(1), rate=8_000) == "narrow"
+    assert QualityMeter(8_000).quality().band == "narrow"
+
+
+def test_the_band_is_unknown_before_anything_was_heard() -> None:
+    assert QualityMeter(SAMPLE_RATE).quality().band is None
+    assert band(silence(1)) is None
+
+
+def test_white_noise_is_wide() -> None:
+    assert band(noise(1)) == "wide"
+
+
+CUTS = range(SAMPLE_RATE, 26_000, 400)
+"""Where windows of a clip end: they are cut in the middle of vowels as often as in pauses."""
+
+
+def telephone(audio: Samples) -> Samples:
+    """Through an 8 kHz line and back."""
+    audio = audio[: len(audio) // 4 * 4]
+    return at_rate(at_rate(audio, 8_000), SAMPLE_RATE, 8_000)
+
+
+@pytest.mark.parametrize("clip", clips(), ids=lambda path: path.stem)
+def test_speech_is_wide_wherever_a_window_is_cut(clip) -> None:
+    audio = clip_audio(clip)
+    assert {band(audio[:end]) for end in CUTS if end <= len(audio)} == {"wide"}
+
+
+@pytest.mark.parametrize("clip", clips(), ids=lambda path: path.stem)
+def test_speech_through_a_telephone_is_narrow_wherever_a_window_is_cut(clip) -> None:
+    """Calls reach us at 16 kHz out of softphones and bridges though a telephone line took the
+    upper half: only the spectrum tells. A window is cut in the middle of a vowel, and a spectrum
+    without a taper spreads that edge over all frequencies: the line sounds wide when it is not."""
+    audio = telephone(clip_audio(clip))
+    bands = [band(audio[:end]) for end in CUTS if end <= len(audio)]
+    assert bands == ["narrow"] * len(bands)
+
+
+def test_a_short_window_of_a_telephone_is_narrow_too() -> None:
+    """The taper has to be as long as the window: half of one leaves an edge at the end."""
+    audio = telephone(clip_audio(clips()[0]))
+    bands = [band(audio[end - SAMPLE_RATE // 2 : end]) for end in CUTS if end <= len(audio)]
+    assert bands == ["narrow"] * len(bands)
+
+
+@pytest.mark.parametrize("hz", [300, 997.3, 3000.5])
+def test_a_low_tone_is_narrow_though_the_window_cuts_its_period(hz: float) -> None:
+    assert band(sine(1, hz)) == "narrow"
+
+
+def test_speech_on_a_wide_line_is_wide_again_after_a_narrow_start() -> None:
+    meter = QualityMeter(SAMPLE_RATE)
+    meter.spectrum(sine(3, 440))
+    for _ in range(3):
+        meter.spectrum(noise(3))
+    assert meter.quality().band == "wide"
+
+
+@given(blocks=st.lists(st.integers(1, 16), min_size=1, max_size=8), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_a_frame_has_the_same_power_in_a_block_of_any_size(blocks, seed) -> None:
+    """Blocks depend on how the audio is cut, results must not: a sum in another order would."""
+    pcm = int16(noise(sum(blocks) * FRAME / SAMPLE_RATE, -20, seed)).reshape(-1, FRAME)
+    whole = frame_power(pcm)[0]
+    at = np.cumsum([0, *blocks])
+    pieces = [frame_power(pcm[a:b])[0] for a, b in pairwise(at)]
+    assert np.concatenate(pieces).tobytes() == whole.tobytes()
+
+
+GOOD = Quality(rms_dbfs=-20.0, clipped=0.0, snr_db=30.0, band="wide", speech_s=3.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "top", "expected"),
+    [
+        ({}, 0.9, ()),
+        ({}, None, ()),
+        ({}, 0.4, ()),
+        ({}, 0.39, ("low_confidence",)),
+        ({"speech_s": 1.0}, 0.9, ()),
+        ({"speech_s": 0.98}, 0.9, ("short_speech",)),
+        ({"rms_dbfs": -45.0}, 0.9, ()),
+        ({"rms_dbfs": -45.1}, 0.9, ("low_level",)),
+        ({"clipped": 0.005}, 0.9, ()),
+        ({"clipped": 0.0051}, 0.9, ("clipped",)),
+        ({"snr_db": 10.0}, 0.9, ()),
+        ({"snr_db": 9.9}, 0.9, ("noisy",)),
+        ({"snr_db": None}, 0.9, ()),
+        ({"band": "narrow"}, 0.9, ("narrowband",)),
+        ({"band": None}, 0.9, ()),
+        (
+            {"band": "narrow", "speech_s": 0.1},
+            0.1,
+            ("short_speech", "narrowband", "low_confidence"),
+        ),
+    ],
+)
+def test_hints_name_every_reason_to_doubt(change, top, expected) -> None:
+    quality = Quality(**{name: getattr(GOOD, name) for name in GOOD.__slots__} | change)
+    assert hints(quality, top) == expected
+
+
+@pytest.mark.parametrize(
+    ("attrs", "automatic"),
+    [
+        ({"capture": {"autoGainControl": True}}, True),
+        ({"autoGainControl": True}, True),
+        ({"capture": {"autoGainControl": False}}, False),
+        ({"capture": {"sampleRate": 48000}}, False),
+        ({"capture": "yes"}, False),
+        ({"autoGainControl": "true"}, False),
+        ({}, False),
+    ],
+)
+def test_automatic_gain_is_known_by_what_the_producer_says(
+    attrs: dict[str, Any], automatic: bool
+) -> None:
+    assert gain_is_automatic(attrs) is automatic

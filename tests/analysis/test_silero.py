@@ -1,0 +1,118 @@
+"""Silero VAD behind the same protocol: real weights, a state per stream, absent packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from stream.admission import analysis_settings, check_detector
+from stream.analysis import silero
+from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
+from stream.analysis.silero import DetectorRefused, SileroDetector
+from stream.analysis.vad import DETECTORS, VadSettings
+from stream.config_file import load
+from stream.errors import ConfigError
+from stream.types import FRAME, AudioFormat, Samples, Segment
+from tests.support.signals import (
+    ToneBackend,
+    chunks,
+    clip_audio,
+    clips,
+    conversation,
+    linear16,
+    noise,
+    plain,
+    silence,
+    sine,
+)
+
+
+def decisions(detector: SileroDetector, audio: Samples) -> list[bool]:
+    data = linear16(audio)
+    size = 2 * FRAME
+    return [detector.is_speech(data[i : i + size]) for i in range(0, len(data) - size + 1, size)]
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Nobody has loaded the network yet, and nobody after this test has either."""
+    silero._session.cache_clear()
+    yield
+    silero._session.cache_clear()
+
+
+def test_speech_is_heard_and_silence_noise_and_tones_are_not() -> None:
+    heard = [np.mean(decisions(SileroDetector(), clip_audio(path))) for path in clips()[:5]]
+    assert min(heard) > 0.5
+    for quiet in (silence(2), noise(2, -30), sine(2, 440)):
+        assert np.mean(decisions(SileroDetector(), quiet)) < 0.05
+
+
+def test_a_higher_mode_lets_less_pass() -> None:
+    audio = conversation(3)
+    passed = [sum(decisions(SileroDetector(mode), audio)) for mode in range(4)]
+    assert passed == sorted(passed, reverse=True)
+    assert passed[0] > passed[3]
+
+
+def test_streams_share_the_weights_and_nothing_else() -> None:
+    audio = conversation(2)
+    alone = decisions(SileroDetector(), audio)
+    one, other = SileroDetector(), SileroDetector()
+    between = noise(len(audio) / 16_000, -10)
+    data, disturbing = linear16(audio), linear16(between)
+    together = []
+    for i in range(0, len(data) - 2 * FRAME + 1, 2 * FRAME):
+        together.append(one.is_speech(data[i : i + 2 * FRAME]))
+        other.is_speech(disturbing[i : i + 2 * FRAME])
+    assert together == alone
+    assert one._run.__self__ is other._run.__self__
+
+
+@pytest.mark.parametrize("sizes", [(320,), (2, 4000, 6), (99_998,)])
+def test_the_chunks_do_not_matter(sizes: tuple[int, ...]) -> None:
+    backend = ToneBackend()
+
+    def run(sizes: tuple[int, ...]) -> list[object]:
+        settings = AnalysisSettings(vad=VadSettings("silero"))
+        line = StreamPipeline(AudioFormat(), (0,), backend.info, settings)
+        return list(analyse(line, list(chunks(linear16(conversation(2)), sizes)), backend.score))
+
+    assert plain(run(sizes)) == plain(run((3200,)))
+    assert sum(isinstance(event, Segment) for event in run((3200,))) == 2
+
+
+def test_it_can_be_configured() -> None:
+    config = load(overrides={"vad.detector": "silero", "vad.mode": "1"}, environ={})
+    assert analysis_settings(config).vad.detector == "silero"
+    assert isinstance(DETECTORS["silero"](1), SileroDetector)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_without_its_package_the_start_is_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found out at the first call instead, it would have ended a customer's session."""
+    monkeypatch.setattr(silero, "PACKAGE", "silero_vad_that_nobody_installed")
+    with pytest.raises(ConfigError, match=r"pip install '\.\[silero\]'"):
+        check_detector(load(overrides={"vad.detector": "silero"}, environ={}).vad)
+    check_detector(load(environ={}).vad)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_damaged_network_is_refused_by_its_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    from importlib.machinery import ModuleSpec
+    from pathlib import Path
+
+    folder = Path(str(tmp_path))
+    (folder / "data").mkdir()
+    (folder / "data" / "silero_vad.onnx").write_bytes(b"half a download")
+    spec = ModuleSpec(silero.PACKAGE, None)
+    spec.submodule_search_locations = [str(folder)]
+    monkeypatch.setattr(silero, "find_spec", lambda name: spec)
+    with pytest.raises(DetectorRefused, match=r"silero_vad\.onnx.*--force-reinstall"):
+        SileroDetector()

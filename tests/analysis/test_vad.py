@@ -1,0 +1,197 @@
+"""Where speech begins and ends, frame by frame."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.analysis.vad import DETECTORS, Segmenter, State, VadSettings
+from stream.types import FRAME, Utterance
+from tests.support.signals import clip_audio, clips, int16
+
+PLAIN = VadSettings(start_voiced=3, start_of=5, pre_roll=2, hangover=4, max_utterance=40)
+
+
+def script(text: str) -> list[bool]:
+    """`x` is a voiced frame, anything else is not."""
+    return [c == "x" for c in text.replace(" ", "")]
+
+
+def run(segmenter: Segmenter, decisions: Iterable[bool]) -> list[tuple[int, int, str]]:
+    """The utterances that ended, in frames."""
+    ended = [segmenter.step(voiced) for voiced in decisions]
+    return [in_frames(utterance) for utterance in ended if utterance is not None]
+
+
+def in_frames(utterance: Utterance) -> tuple[int, int, str]:
+    assert utterance.start % FRAME == utterance.end % FRAME == 0
+    return utterance.start // FRAME, utterance.end // FRAME, utterance.trigger
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        ("..........", []),
+        ("x.x.......", []),
+        ("xx...xx...", []),
+        # 3 of 5 voiced; 2 frames of pre-roll, 4 of hangover that are no speech
+        ("....xxx....", [(2, 7, "speech_end")]),
+        ("....x.x.x....", [(2, 9, "speech_end")]),
+        ("....x..xx....", [(2, 9, "speech_end")]),
+        ("....x...xx....", []),
+        # pre-roll stops at the stream's start
+        ("xxx....", [(0, 3, "speech_end")]),
+        (".xxx....", [(0, 4, "speech_end")]),
+        # a pause shorter than the hangover does not part, and counts as speech
+        ("....xxx...x....", [(2, 11, "speech_end")]),
+        ("....xxx....x....", [(2, 7, "speech_end")]),
+        # pre-roll stops at the end of the utterance before: 7 + hangover 4 = 11
+        ("....xxx....xxx....", [(2, 7, "speech_end"), (9, 14, "speech_end")]),
+    ],
+)
+def test_speech_is_found_with_its_pre_roll_and_without_its_hangover(frames, expected) -> None:
+    assert run(Segmenter(PLAIN), script(frames)) == expected
+
+
+def test_pre_roll_never_reaches_into_the_utterance_before() -> None:
+    settings_ = replace(PLAIN, pre_roll=15, hangover=2)
+    got = run(Segmenter(settings_), script("xxx.. xxx.."))
+    assert got == [(0, 3, "speech_end"), (3, 8, "speech_end")]
+
+
+@pytest.mark.parametrize("start", [(1, 1), (1, 5), (3, 3), (3, 5), (5, 5)])
+def test_an_utterance_that_grows_too_long_is_split_without_a_seam(start) -> None:
+    """The speaker talks on through the split: not one frame may be lost, doubled or re-detected."""
+    voiced, of = start
+    segmenter = Segmenter(VadSettings(start_voiced=voiced, start_of=of, max_utterance=40))
+    ended = run(segmenter, [True] * 100)
+    assert ended == [(0, 40, "split"), (40, 80, "split")]
+    assert segmenter.speech == Utterance(2, 80 * FRAME, 100 * FRAME)
+
+
+def test_silence_after_a_split_makes_no_empty_utterance() -> None:
+    segmenter = Segmenter(PLAIN)
+    assert run(segmenter, [True] * 40 + [False] * 50) == [(0, 40, "split")]
+    assert segmenter.state is State.QUIET
+    assert segmenter.end("flush") is None
+
+
+def test_a_short_pause_right_after_a_split_loses_nothing() -> None:
+    segmenter = Segmenter(PLAIN)
+    assert run(segmenter, [True] * 40 + script(".x....")) == [
+        (0, 40, "split"),
+        (40, 42, "speech_end"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("frames", "state", "ended"),
+    [
+        ("", State.QUIET, None),
+        ("...", State.QUIET, None),
+        ("..x", State.STARTING, None),
+        ("..xx", State.STARTING, None),
+        ("..xxx", State.SPEAKING, (0, 5, "flush")),
+        ("..xxx..", State.STOPPING, (0, 5, "flush")),
+        ("..xxx....", State.QUIET, None),
+    ],
+)
+def test_a_flush_ends_what_is_open_in_every_state(frames, state, ended) -> None:
+    segmenter = Segmenter(PLAIN)
+    run(segmenter, script(frames))
+    assert segmenter.state is state
+    utterance = segmenter.end("flush")
+    assert (utterance and in_frames(utterance)) == ended
+    assert segmenter.state is State.QUIET
+    assert segmenter.speech is None
+    assert segmenter.end("flush") is None
+
+
+def test_speech_goes_on_seamlessly_after_a_flush() -> None:
+    segmenter = Segmenter(PLAIN)
+    run(segmenter, script("..xxxxx"))
+    segmenter.end("flush")
+    assert run(segmenter, script("xxxx....")) == [(7, 11, "speech_end")]
+
+
+def test_pre_roll_never_reaches_into_a_hole() -> None:
+    segmenter = Segmenter(replace(PLAIN, pre_roll=15))
+    run(segmenter, script("....xx"))
+    segmenter.jump(1000 * FRAME)
+    assert run(segmenter, script("..x.")) == []  # the two from before the hole are forgotten
+    assert run(segmenter, script("xx....")) == [(1000, 1006, "speech_end")]
+
+
+def test_utterances_are_numbered_without_holes() -> None:
+    segmenter = Segmenter(PLAIN)
+    indexes = [u.index for v in script("xxx.... xxx.... xxx....") if (u := segmenter.step(v))]
+    assert indexes == [0, 1, 2]
+
+
+@given(
+    decisions=st.lists(st.tuples(st.booleans(), st.integers(1, 30)), max_size=30),
+    flushes=st.sets(st.integers(0, 300), max_size=4),
+    start_voiced=st.integers(1, 4),
+    hangover=st.integers(1, 10),
+    pre_roll=st.integers(0, 12),
+)
+@settings(deadline=None, max_examples=150)
+def test_whatever_is_heard_utterances_are_in_order_apart_and_never_empty(
+    decisions, flushes, start_voiced, hangover, pre_roll
+) -> None:
+    longest = 50
+    segmenter = Segmenter(VadSettings("", 0, start_voiced, 5, pre_roll, hangover, longest))
+    frames = [voiced for voiced, times in decisions for _ in range(times)]
+    ended: list[Utterance] = []
+    for n, voiced in enumerate(frames):
+        if n in flushes:
+            ended += filter(None, [segmenter.end("flush")])
+        ended += filter(None, [segmenter.step(voiced)])
+        speech = segmenter.speech
+        assert (speech is not None) == (segmenter.state in (State.SPEAKING, State.STOPPING))
+        if speech is not None:
+            assert 0 <= speech.start < speech.end <= (n + 1) * FRAME
+    ended += filter(None, [segmenter.end("flush")])
+    assert [u.index for u in ended] == list(range(len(ended)))
+    last = 0
+    for utterance in ended:
+        assert last <= utterance.start < utterance.end <= len(frames) * FRAME
+        assert utterance.end - utterance.start <= (longest + hangover) * FRAME
+        assert frames[utterance.end // FRAME - 1]
+        last = utterance.end
+    # Three or more voiced frames in a row are never missed, unless a flush interrupts them.
+    heard = np.zeros(len(frames) + 1, bool)
+    for utterance in ended:
+        heard[utterance.start // FRAME : utterance.end // FRAME] = True
+    if not flushes:
+        for n in range(len(frames) - 4):
+            if all(frames[n : n + 5]):
+                assert heard[n : n + 5].all()
+
+
+def test_memory_does_not_grow_with_an_hour_of_anything() -> None:
+    segmenter = Segmenter(VadSettings())
+
+    def size() -> int:
+        return sum(sys.getsizeof(value) for value in vars(segmenter).values())
+
+    run(segmenter, [False] * 3000)
+    before = size()
+    assert run(segmenter, [False] * 180_000) == []
+    assert size() <= before + 64  # a position is a larger int now
+    assert segmenter.state is State.QUIET
+
+
+def test_the_webrtc_detector_hears_real_speech_and_no_silence() -> None:
+    detector = DETECTORS["webrtcvad"](2)
+    pcm = int16(clip_audio(clips()[0]))
+    whole = len(pcm) // FRAME * FRAME
+    voiced = [detector.is_speech(frame.tobytes()) for frame in pcm[:whole].reshape(-1, FRAME)]
+    assert np.mean(voiced) > 0.5
+    assert not any(DETECTORS["webrtcvad"](2).is_speech(bytes(2 * FRAME)) for _ in range(200))

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from client import Backoff, Refused, Unreachable, stream
+from client.remote.event_queue import Event
+from tests.support.scripted_server import Scripted, Session, within
+
+FAST = Backoff(first_s=0.01, most_s=0.02, give_up_s=5)
+
+
+def speech(samples: int, frame: int) -> bytes:
+    return random.Random(7).randbytes(samples * frame)
+
+
+async def talk(
+    server: Scripted, data: bytes, chunk: int = 997, **options: Any
+) -> tuple[list[Event], Event]:
+    """Send `data` in chunks that split samples; returns all events and the closing one."""
+    events: list[Event] = []
+    options = {"sample_rate": server.rate, "backoff": FAST, **options}
+    async with stream(server.url, **options) as call:
+
+        async def listen() -> None:
+            events.extend([event async for event in call])
+
+        listening = asyncio.create_task(listen())
+        for start in range(0, len(data), chunk):
+            await call.send(data[start : start + chunk])
+        closed = await call.close()
+        await listening
+    return events, closed
+
+
+def numbers(events: list[Event]) -> list[int]:
+    return [event["number"] for event in events if event["type"] == "emotion.score"]
+
+
+def test_a_call_from_the_first_word_to_the_last() -> None:
+    async def check() -> None:
+        async with Scripted(2, 8000).running() as server:
+            data = speech(8000, 2)
+            events, closed = await talk(server, data, roles=["customer"], tags=["a", "b"])
+            assert server.audio == data
+            assert events[0]["type"] == "session.created"
+            assert events[-1] is closed
+            assert closed["reason"] == "completed"
+            assert numbers(events) == list(range(1, 11))
+            assert server.requests[0] == {
+                "sample_rate": ["8000"],
+                "encoding": ["linear16"],
+                "channels": ["1"],
+                "roles": ["customer"],
+                "tag": ["a", "b"],
+            }
+
+    within(10, check())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_breaks_anywhere_lose_and_double_neither_audio_nor_events(seed: int) -> None:
+    async def check() -> None:
+        draw = random.Random(seed)
+        breaks = [draw.randrange(1, 60_000) for _ in range(5)]
+        async with Scripted(4, 8000, breaks).running() as server:
+            data = speech(80_000, 4)
+            events, _ = await talk(server, data, channels=2)
+            assert server.audio == data
+            assert len(server.requests) == 6
+            assert server.skips == []
+            assert numbers(events) == list(range(1, 101))
+            numbered = [e["seq"] for e in events if "seq" in e and e["type"] != "session.resumed"]
+            assert numbered == sorted(set(numbered))
+            assert [e["type"] for e in events].count("session.resumed") == 5
+            assert [e["type"] for e in events].count("client.reconnecting") == 5
+
+    within(20, check())
+
+
+def test_a_break_before_anything_was_acknowledged() -> None:
+    async def check() -> None:
+        async with Scripted(2, 8000, [1, 2, 3], acks=True).running() as server:
+            data = speech(3000, 2)
+            await talk(server, data)
+            assert server.audio == data
+
+    within(10, check())
+
+
+def test_a_session_that_is_gone_is_begun_anew_with_what_is_held() -> None:
+    async def check() -> None:
+        server = Scripted(2, 8000, [4000])
+        server.forget = True
+        async with server.running():
+            data = speech(8000, 2)
+            events, _ = await talk(server, data)
+            kinds = [event["type"] for event in events]
+            assert kinds.count("session.created") == 2
+            restarted = events[kinds.index("client.restarted")]
+            assert restarted["why"] == "because of unknown_stream"
+            first, second = [session.audio for session in server.sessions]
+            assert data.endswith(bytes(second))
+            assert len(first) + len(second) >= len(data)
+
+    within(10, check())
+
+
+def test_a_server_that_goes_away_hands_over_to_the_next_session() -> None:
+    async def drain(session: Session) -> None:
+        await session.tell(
+            "error", fatal=True, code="draining", message="going away", retry_after_s=0.05
+        )
+        await server.closed(session, "draining")
+        await session.leave(1012)
+
+    server = Scripted(2, 8000)
+    server.on_audio = drain
+
+    async def check() -> None:
+        async with server.running():
+            data = speech(8000, 2)
+            events, closed = await talk(server, data, chunk=320)  # whole milliseconds
+            assert closed["reason"] == "completed"
+            assert "client.restarted" in [event["type"] for event in events]
+            first, second = [session.audio for session in server.sessions]
+            assert bytes(first) + bytes(second) == data
+
+    within(10, check())
+
+
+@pytest.mark.parametrize("code", [1001, 1011, 1012, 1013])
+def test_codes_that_pass_are_tried_again(code: int) -> None:
+    async def leave(session: Session) -> None:
+        await session.leave(code)
+
+    server = Scripted(2, 8000)
+    server.on_audio = leave
+
+    async def check() -> None:
+        async with server.running():
+            data = speech(8000, 2)
+            await talk(server, data)
+            assert server.audio == data
+            assert len(server.requests) == 2
+
+    within(10, check())
+
+
+def test_a_refusal_is_raised_by_name_and_not_tried_again() -> None:
+    async def refuse(session: Session) -> None:
+        await session.tell("error", fatal=True, code="idle_timeout", message="too quiet")
+        await server.closed(session, "idle_timeout")
+        await session.leave(4408, "idle_timeout")
+
+    server = Scripted(2, 8000)
+    server.on_audio = refuse
+
+    async def check() -> None:
+        async with server.running():
+            with pytest.raises(Refused) as caught:
+                await talk(server, speech(8000, 2))
+            assert caught.value.code == 4408
+            assert caught.value.reason == "idle_timeout"
+            assert str(caught.value) == "too quiet (idle_timeout, 4408)"
+            assert len(server.requests) == 1
+
+    within(10, check())
+
+
+def test_a_session_that_is_ended_by_the_server_takes_no_more_audio() -> None:
+    async def end(session: Session) -> None:
+        await server.closed(session, "taken_over")
+        await session.leave(4409)
+
+    server = Scripted(2, 8000)
+    server.on_audio = end
+
+    async def check() -> None:
+        async with server.running(), stream(server.url, sample_rate=8000, backoff=FAST) as call:
+            await call.send(bytes(320))
+            closed = await call.close()
+            assert closed["reason"] == "taken_over"
+            with pytest.raises(Refused, match="takes no more audio"):
+                await call.send(bytes(320))
+
+    within(10, check())
+
+
+def test_send_waits_when_the_server_does_not_keep_up() -> None:
+    async def check() -> None:
+        async with Scripted(2, 8000, acks=False).running() as server:
+            call = stream(server.url, sample_rate=8000, backlog_s=1, backoff=FAST)
+            await call.__aenter__()
+            sending = asyncio.create_task(call.send(speech(20_000, 2)))
+            done, _ = await asyncio.wait({sending}, timeout=0.3)
+            assert not done
+            assert server.samples == 8000
+            sending.cancel()
+            await call._abandon()
+
+    within(10, check())
+
+
+def test_a_lossy_call_never_waits_and_declares_what_it_dropped() -> None:
+    async def check() -> None:
+        async with Scripted(2, 8000, acks=False).running() as server:
+            data = speech(20_000, 2)
+            options: dict[str, Any] = {"backlog_s": 1, "backoff": FAST, "lossy": True}
+            async with stream(server.url, sample_rate=8000, **options) as call:
+                await call.send(data)
+                await call.close()
+            ((at, skipped),) = server.skips
+            assert (at, skipped) == (0, 12_000)
+            assert server.audio[12_000 * 2 :] == data[12_000 * 2 :]
+
+    within(10, check())
+
+
+def test_events_that_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.remote.event_queue.MAX_EVENTS", 5)
+
+    async def check() -> None:
+        async with Scripted(2, 8000).running() as server:
+            async with stream(server.url, sample_rate=8000, backoff=FAST) as call:
+                await call.send(speech(8000, 2))
+                await call.close()
+                events = [event async for event in call]
+            assert events[0]["type"] == "client.lagged"
+            assert events[0]["dropped"] >= 7
+            assert events[-1]["type"] == "session.closed"
+            assert len(events) == 6
+
+    within(10, check())
+
+
+def test_silence_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.remote.call.KEEPALIVE_S", 0.05)
+
+    async def check() -> None:
+        async with Scripted(2, 8000).running() as server:
+            async with stream(server.url, sample_rate=8000, backoff=FAST):
+                await asyncio.sleep(0.3)
+            assert server.keepalives >= 2
+
+    within(10, check())
+
+
+def test_a_server_that_does_not_end_the_session_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("client.remote.call.CLOSING_S", 0.1)
+
+    async def never(session: Session) -> None:
+        assert session.socket is not None
+        await session.socket.wait_closed()
+
+    server = Scripted(2, 8000)
+    server.on_close = never
+
+    async def check() -> None:
+        async with server.running():
+            quick = Backoff(first_s=0.01, most_s=0.01, give_up_s=0.3)
+            with pytest.raises((Unreachable, Refused)):
+                await talk(server, speech(800, 2), backoff=quick)
+
+    within(10, check())
+
+
+def test_no_server_is_told_at_once() -> None:
+    async def check() -> None:
+        with pytest.raises(Unreachable, match=r"no server answers at 127\.0\.0\.1:9"):
+            async with stream("ws://127.0.0.1:9"):
+                pass
+
+    within(5, check())
+
+
+def test_a_server_that_stays_away_is_given_up() -> None:
+    async def check() -> None:
+        async with Scripted(2, 8000).running() as server:
+            quick = Backoff(first_s=0.01, most_s=0.05, give_up_s=0.3)
+            call = stream(server.url, sample_rate=8000, backoff=quick)
+            await call.__aenter__()
+        with pytest.raises(Unreachable, match="gave up after"):
+            await call.close()
+        await call._abandon()
+
+    within(10, check())
+
+
+def test_the_key_travels_in_a_header() -> None:
+    async def check() -> None:
+        async with Scripted(2, 8000).running() as server:
+            await talk(server, b"", api_key="secret")
+            assert server.headers[0]["Authorization"] == "Bearer secret"
+            assert "Sec-WebSocket-Extensions" not in server.headers[0]
+
+    within(10, check())
+
+
+def test_an_exception_inside_leaves_nothing_behind() -> None:
+    async def check() -> None:
+        async with Scripted(2, 8000).running() as server:
+            with pytest.raises(RuntimeError, match="mine"):
+                async with stream(server.url, sample_rate=8000, backoff=FAST):
+                    raise RuntimeError("mine")
+            me = asyncio.current_task()
+            names = {repr(t.get_coro()) for t in asyncio.all_tasks() if t is not me}
+            assert not any("Call." in name for name in names)
+
+    within(10, check())

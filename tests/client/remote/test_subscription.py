@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from client import Backoff, Refused, Unreachable, subscribe
+from tests.support.scripted_server import within
+
+FAST = Backoff(first_s=0.01, most_s=0.02, give_up_s=5)
+
+
+class Teller:
+    """Answers subscriptions; each connection tells two events and then ends as `endings` say."""
+
+    def __init__(self, endings: list[int]) -> None:
+        self.endings = endings
+        self.asked: list[dict[str, Any]] = []
+
+    async def __call__(self, socket: ServerConnection) -> None:
+        asked = orjson.loads(await socket.recv())
+        self.asked.append(asked)
+        turn = len(self.asked)
+        await self.say(socket, type="subscribed", id=asked["id"], matched=1)
+        await self.say(socket, type="snapshot", sub="s1", streams=[])
+        for seq in (10 * turn + 1, 10 * turn):  # a score that was held back comes later
+            await self.say(socket, type="emotion.score", sub="s1", stream_id="call-1", seq=seq)
+        code = self.endings.pop(0)
+        if code == 1006:
+            socket.transport.abort()
+        else:
+            if code >= 4000:
+                await self.say(socket, type="error", fatal=True, code="slow_consumer", message="x")
+            await socket.close(code)
+
+    async def say(self, socket: ServerConnection, **event: Any) -> None:
+        await socket.send(orjson.dumps(event).decode())
+
+
+async def heard(teller: Teller, **options: Any) -> list[dict[str, Any]]:
+    async with serve(teller, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        url = f"ws://127.0.0.1:{port}"
+        return [event async for event in subscribe(url, backoff=FAST, **options)]
+
+
+def test_subscribes_again_after_a_break_and_says_where_it_was() -> None:
+    teller = Teller([1006, 1012, 1000])
+    events = within(10, heard(teller, streams=["call-*"], rate_hz=1, labels=["angry"]))
+    assert teller.asked[0] == {
+        "type": "subscribe",
+        "id": "s1",
+        "filter": {
+            "streams": ["call-*"],
+            "tags": [],
+            "roles": [],
+            "events": ["*"],
+            "labels": ["angry"],
+            "min_score": {},
+        },
+        "rate_hz": 1,
+        "snapshot": True,
+        "since": {},
+    }
+    assert [asked["since"] for asked in teller.asked[1:]] == [{"call-1": 11}, {"call-1": 21}]
+    assert [e["type"] for e in events].count("client.reconnecting") == 2
+    assert [e["seq"] for e in events if e["type"] == "emotion.score"] == [11, 10, 21, 20, 31, 30]
+
+
+def test_a_refusal_is_raised() -> None:
+    with pytest.raises(Refused, match=r"x \(slow_consumer, 4408\)"):
+        within(10, heard(Teller([4408])))
+
+
+def test_no_server_is_told_at_once() -> None:
+    async def check() -> None:
+        async for _ in subscribe("ws://127.0.0.1:9"):
+            pass
+
+    with pytest.raises(Unreachable):
+        within(5, check())
+
+
+def test_a_server_that_does_not_come_back_is_given_up() -> None:
+    async def check() -> None:
+        teller = Teller([1001])
+        quick = Backoff(first_s=0.01, most_s=0.02, give_up_s=0.1)
+        async with serve(teller, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async for event in subscribe(f"ws://127.0.0.1:{port}", backoff=quick):
+                if event["type"] == "client.reconnecting":
+                    server.close()
+                    await asyncio.sleep(0.05)
+
+    with pytest.raises(Unreachable, match="gave up"):
+        within(10, check())

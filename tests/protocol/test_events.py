@@ -1,0 +1,198 @@
+"""What subscribers read: positions as milliseconds, the labels asked for, encoded once."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.labels import top
+from stream.protocol.events import EventEncoder, encode, model_body
+from stream.types import (
+    FramePosteriors,
+    Gap,
+    Quality,
+    Score,
+    Segment,
+    SpeechEnd,
+    SpeechStart,
+    timestamp,
+)
+from tests.support.signals import model
+
+S = 16_000
+MODEL = model(labels=("angry", "happy", "sad"))
+QUALITY = Quality(rms_dbfs=-21.5, clipped=0.0, snr_db=None, band="wide", speech_s=1.5)
+SHARES = {"angry": 0.5, "happy": 0.3, "sad": 0.2}
+VOICE = EventEncoder(("customer", "agent"), MODEL)
+
+
+def score(channel: int = 0, frames: FramePosteriors | None = None) -> Score:
+    return Score(
+        channel, 4, -S, 2 * S, "interval", 0.75, SHARES, {"10s": SHARES, "call": SHARES}, QUALITY,
+        ("short_speech",), frames,
+    )  # fmt: skip
+
+
+def segment(scores: dict[str, float]) -> Segment:
+    return Segment(
+        1, 4, S // 2, 2 * S + 8, "split", 0.5, scores, {"call": SHARES}, QUALITY, ("noisy",)
+    )
+
+
+def test_speech_begins_and_ends_in_milliseconds_with_its_speaker() -> None:
+    assert VOICE.body(SpeechStart(0, 3, 4808)) == {
+        "type": "speech.start",
+        "channel": 0,
+        "role": "customer",
+        "utterance": 3,
+        "audio_ms": 300,
+    }
+    assert VOICE.body(SpeechEnd(1, 3, 4800, 20_000, "flush")) == {
+        "type": "speech.end",
+        "channel": 1,
+        "role": "agent",
+        "utterance": 3,
+        "audio_ms": 1250,
+        "audio_start_ms": 300,
+        "trigger": "flush",
+    }
+
+
+def test_a_gap_says_where_how_much_and_why() -> None:
+    assert VOICE.body(Gap(0, S, 4 * S, 2 * S, "overload")) == {
+        "type": "stream.gap",
+        "channel": 0,
+        "role": "customer",
+        "audio_ms": 1000,
+        "audio_end_ms": 4000,
+        "missing_ms": 2000,
+        "reason": "overload",
+    }
+
+
+def test_a_score_says_what_it_rests_on() -> None:
+    assert VOICE.body(score(), latency_ms=42) == {
+        "type": "emotion.score",
+        "channel": 0,
+        "role": "customer",
+        "trigger": "interval",
+        "utterance": 4,
+        "audio_start_ms": 0,  # mirrored audio from before the stream is not told
+        "audio_end_ms": 2000,
+        "scores": SHARES,
+        "rolling": {"10s": SHARES, "call": SHARES},
+        "top": {"label": "angry", "score": 0.5},
+        "activation": 0.8,
+        "quality": {
+            "rms_dbfs": -21.5,
+            "clipped": 0.0,
+            "snr_db": None,
+            "band": "wide",
+            "speech_s": 1.5,
+            "sound": None,
+        },
+        "hints": ["short_speech"],
+        "model": {"id": "tone", "revision": "1"},
+        "speech_ratio": 0.75,
+        "latency_ms": 42,
+    }
+    assert "latency_ms" not in VOICE.body(score())
+
+
+def test_a_segment_that_was_never_scored_says_so() -> None:
+    body = VOICE.body(segment({}))
+    assert body["type"] == "emotion.segment"
+    assert body["role"] == "agent"
+    assert (body["scores"], body["top"], body["covered"]) == ({}, None, 0.5)
+    assert (body["audio_start_ms"], body["audio_end_ms"]) == (500, 2000)
+
+
+def test_embeddings_travel_as_float16_in_base64() -> None:
+    mean = np.array([0.5, -2.25, 1e-3], np.float32)
+    frames = FramePosteriors(S, 320, np.ones((2, 3), np.float32), np.stack([mean, -mean]))
+    sent = VOICE.body(score(frames=frames))["frames"]["embeddings"]
+    own = VOICE.body(replace(segment(SHARES), embedding=mean))["embedding"]
+    for packed, expected in ((sent, frames.features), (own, mean)):
+        assert packed["dtype"] == "float16"
+        values = np.frombuffer(base64.b64decode(packed["data"]), "<f2").reshape(packed["shape"])
+        np.testing.assert_allclose(values, expected, rtol=1e-3)
+    assert "embedding" not in VOICE.body(segment(SHARES))
+
+
+def test_frames_come_with_their_place_and_labels() -> None:
+    posteriors = np.array([[0.25, 0.5, 0.25], [1, 0, 0]], np.float32)
+    frames = VOICE.body(score(frames=FramePosteriors(S, 320, posteriors)))["frames"]
+    assert frames == {
+        "start_ms": 1000,
+        "hop_ms": 20,
+        "labels": ["angry", "happy", "sad"],
+        "posteriors": [[0.25, 0.5, 0.25], [1, 0, 0]],
+    }
+
+
+def test_only_the_labels_asked_for_are_told_and_the_top_stays_true() -> None:
+    body = EventEncoder(("customer",), MODEL, frozenset({"sad"})).body(score())
+    assert body["scores"] == {"sad": 0.2}
+    assert body["rolling"] == {"10s": {"sad": 0.2}, "call": {"sad": 0.2}}
+    assert body["top"] == {"label": "angry", "score": 0.5}
+
+
+def test_the_top_of_nothing_is_nothing() -> None:
+    assert top({}) is None
+    assert top({"a": 0.1, "b": 0.6, "c": 0.3}) == {"label": "b", "score": 0.6}
+
+
+def test_time_is_rfc_3339_in_utc_with_milliseconds() -> None:
+    assert timestamp(0) == "1970-01-01T00:00:00.000Z"
+    assert timestamp(1_700_000_000.1239) == "2023-11-14T22:13:20.123Z"
+
+
+def test_users_are_told_what_the_model_is_and_why_it_runs() -> None:
+    body = model_body(MODEL)
+    assert body["labels"] == ["angry", "happy", "sad"]
+    assert (body["licence"], body["device"], body["why"]) == (
+        "Apache-2.0",
+        "cpu",
+        "it is deterministic",
+    )
+    json.dumps(body)
+
+
+def test_a_sealed_event_has_the_common_fields_first() -> None:
+    event = encode({"type": "warning", "code": "x"}, 7, "sess_1", "call-1", 0.0)
+    assert list(event.body) == ["type", "v", "seq", "session_id", "stream_id", "ts", "code"]
+    assert event.type == "warning"
+    assert event.seq == event.body["seq"] == 7
+    assert orjson.loads(event.data) == event.body
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(0, 1)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(
+        st.characters(exclude_categories=["Cs"]), max_size=5), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(
+    values,
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64),
+)
+def test_tagging_is_the_same_as_encoding_again(extra, sub) -> None:
+    """Subscription ids are free text: a quote in one must not break the JSON it is pasted into."""
+    event = encode({"type": "x", "extra": extra}, 1, "s", "t", 1.0)
+    assert event.tagged(sub) == orjson.dumps({**event.body, "sub": sub})
+
+
+@pytest.mark.parametrize("event", [score(), segment(SHARES), Gap(0, 0, S, S, "skipped")])
+def test_everything_told_can_be_encoded(event) -> None:
+    sealed = encode(VOICE.body(event), 1, "s", "t", 1.0)
+    assert json.loads(sealed.data) == json.loads(json.dumps(sealed.body))

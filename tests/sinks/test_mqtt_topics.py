@@ -1,0 +1,316 @@
+"""Topic names, payloads and delivery, without a broker."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.config_file import load
+from stream.protocol.events import encode
+from stream.sinks.mqtt_retained import Retained
+from stream.sinks.mqtt_topics import (
+    Message,
+    StreamNames,
+    Topics,
+    Utterances,
+    deletion,
+    level,
+    role_levels,
+)
+from tests.support.mqtt_samples import ANGRY, CALM, alert, end, live, score, sealed, segment, start
+
+READABLE = Topics("emotide", "n1", StreamNames(None))
+HASHED = Topics("emotide", "n1", StreamNames(b"secret"))
+NASTY = ["a/b", "+", "#", "a+b#c", "$SYS", "", "~", "%2F", "Grüße 😀", "\x00", "a b", "\ud800"]
+
+
+def fields(message: Message) -> dict[str, Any]:
+    decoded = orjson.loads(message.payload)
+    assert isinstance(decoded, dict)
+    return decoded
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_a_level_is_harmless(text: str) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9_.%-]+", level(text))
+
+
+@given(st.text(), st.text())
+def test_levels_are_injective(one: str, other: str) -> None:
+    assert (level(one) == level(other)) == (one == other)
+
+
+def test_ordinary_names_stay_readable() -> None:
+    assert level("line_3.front-desk") == "line_3.front-desk"
+    assert level("+49:30/1") == "%2B49%3A30%2F1"
+
+
+@pytest.mark.parametrize("text", NASTY)
+@pytest.mark.parametrize("topics", [READABLE, HASHED])
+def test_no_name_adds_a_level_or_a_wildcard(topics: Topics, text: str) -> None:
+    stream = live(text, roles=(text,), tags=(text,))
+    body = sealed(live(), score()).body
+    for topic in (
+        topics.state_topic(stream),
+        topics.score(stream, body).topic,
+        topics.summary(text, [], 0).topic,
+        Topics("emotide", text, StreamNames(None)).status(True).topic,
+    ):
+        assert re.fullmatch(r"emotide(/[A-Za-z0-9_.%-]+){3,4}", topic)
+        assert topic.count("/") == (4 if topic.endswith("/score") else 3)
+
+
+def test_hashed_names_are_keyed_and_stable() -> None:
+    name = StreamNames(b"secret").of("+49 30 1234")
+    assert re.fullmatch(r"[0-9a-f]{16}", name)
+    assert name == StreamNames(b"secret").of("+49 30 1234")
+    assert name != StreamNames(b"other").of("+49 30 1234")
+    assert name != StreamNames(b"secret").of("+49 30 1235")
+    assert StreamNames(b"x" * 200).of("a") != StreamNames(b"x" * 201).of("a")
+
+
+def test_hashing_leaves_no_trace_of_the_id() -> None:
+    stream = live("+49301234567", tags=("sales",))
+    told = sealed(stream, score())
+    stream.last[0] = told
+    utterances = Utterances(stream, HASHED.names)
+    step = utterances.step(sealed(stream, start()).body)
+    assert step is not None
+    for message in (
+        HASHED.state(stream, 0),
+        HASHED.score(stream, told.body),
+        HASHED.segment(stream, sealed(stream, segment()).body),
+        HASHED.alert(stream, alert(stream).body),
+        HASHED.change(*step),
+        HASHED.summary("sales", [stream], 0),
+    ):
+        assert b"49301234567" not in message.payload
+        assert "49301234567" not in message.topic
+    assert fields(HASHED.score(stream, told.body))["stream"] == HASHED.names.of(stream.stream_id)
+
+
+def test_channels_of_one_role_have_topics_of_their_own() -> None:
+    assert role_levels(("speaker", "speaker", "agent")) == ("speaker", "speaker-1", "agent")
+    stream = live(roles=("speaker", "speaker"))
+    second = READABLE.score(stream, sealed(stream, score(channel=1)).body)
+    assert second.topic == "emotide/stream/call-1/speaker-1/score"
+    assert fields(second)["role"] == "speaker-1"
+    assert READABLE.score_topics(stream) == [
+        "emotide/stream/call-1/speaker/score",
+        "emotide/stream/call-1/speaker-1/score",
+    ]
+
+
+def test_a_score_is_flat() -> None:
+    stream = live()
+    message = READABLE.score(stream, sealed(stream, score(), ts=1_763_838_005.21).body)
+    assert (message.qos, message.retain, message.expiry_s) == (0, True, 30)
+    assert message.schema == "emotide.score.v1"
+    assert fields(message) == {
+        "angry": 0.1,
+        "happy": 0.2,
+        "neutral": 0.7,
+        "v": 1,
+        "t": 1_763_838_005_210,
+        "stream": "call-1",
+        "role": "customer",
+        "top": "neutral",
+        "top_score": 0.7,
+        "activation": 0.3,
+        "speech_ratio": 0.83,
+        "audio_ms": 3000,
+    }
+
+
+def test_a_label_hides_no_field() -> None:
+    stream = live()
+    told = fields(READABLE.score(stream, sealed(stream, score({"t": 0.6, "role": 0.4})).body))
+    assert told["role"] == "customer"
+    assert told["t"] > 1
+
+
+def test_a_segment_is_flat() -> None:
+    stream = live()
+    message = READABLE.segment(stream, sealed(stream, segment(ANGRY, utterance=3)).body)
+    assert (message.qos, message.retain, message.expiry_s) == (1, False, 3600)
+    told = fields(message)
+    assert told["angry"] == 0.8
+    assert (told["top"], told["utterance"], told["covered"]) == ("angry", 3, 1.0)
+    assert (told["audio_start_ms"], told["audio_end_ms"]) == (1000, 4000)
+    assert told["hints"] == ["short_speech"]
+    assert not any(isinstance(value, dict) for value in told.values())
+
+
+def test_a_segment_without_scores_has_no_top() -> None:
+    stream = live()
+    told = fields(READABLE.segment(stream, sealed(stream, segment({})).body))
+    assert "top" not in told
+
+
+def test_an_alert_is_told_whole_but_for_the_ids() -> None:
+    stream = live("+49301234567")
+    message = HASHED.alert(stream, alert(stream, since_ms=5000).body)
+    assert message.topic.endswith("/customer/alert")
+    assert (message.qos, message.retain, message.expiry_s) == (1, False, 3600)
+    told = fields(message)
+    assert (told["rule"], told["state"], told["value"], told["since_ms"]) == (
+        "anger",
+        "new",
+        0.8,
+        5000,
+    )
+    assert "session_id" not in told
+
+
+def test_node_and_state() -> None:
+    assert READABLE.status(True) == Message(
+        "emotide/node/n1/status", b"online", 1, True, None, "emotide.status.v1", "text/plain"
+    )
+    assert READABLE.status(False).payload == b"offline"
+    info = READABLE.info({"version": "1"})
+    assert (info.qos, info.retain, info.expiry_s) == (1, True, None)
+    stats = READABLE.stats({"streams": 2}, 1.5)
+    assert (stats.qos, stats.retain, stats.expiry_s) == (0, True, 120)
+    assert fields(stats) == {"v": 1, "node": "n1", "t": 1500, "streams": 2}
+    state = READABLE.state(live(roles=("speaker", "speaker"), tags=("sales",)), 2.0)
+    assert (state.qos, state.retain, state.expiry_s) == (1, True, 86_400)
+    assert fields(state) == {
+        "v": 1,
+        "t": 2000,
+        "stream": "call-1",
+        "node": "n1",
+        "state": "active",
+        "started": "2023-11-14T22:13:20.000Z",
+        "roles": ["speaker", "speaker-1"],
+        "analysed": ["speaker", "speaker-1"],
+        "tags": ["sales"],
+    }
+
+
+def test_a_summary_is_the_mean_of_fresh_scores() -> None:
+    calm, angry, silent, stale = (live(f"c{n}", tags=("q:1",)) for n in range(4))
+    calm.last[0] = sealed(calm, score(CALM), ts=100)
+    angry.last[0] = sealed(angry, score(CALM, rolling={"10s": ANGRY}), ts=110)
+    angry.speaking = frozenset({0})
+    stale.last[0] = sealed(stale, score({"happy": 1.0}), ts=50)
+    message = READABLE.summary("q:1", [calm, angry, silent, stale], 110)
+    assert message.topic == "emotide/group/q%3A1/summary"
+    assert (message.qos, message.retain, message.expiry_s) == (0, True, 120)
+    told = fields(message)
+    assert told["angry"] == pytest.approx(0.45)
+    assert told["neutral"] == pytest.approx(0.425)
+    assert (told["top"], told["streams"], told["speaking"]) == ("angry", 4, 1)
+    assert "stream" not in told
+
+
+def test_a_summary_takes_the_window_where_there_is_no_horizon() -> None:
+    stream = live()
+    stream.last[0] = sealed(stream, score(ANGRY, rolling={}), ts=1)
+    assert fields(READABLE.summary("t", [stream], 1))["top"] == "angry"
+    assert "top" not in fields(READABLE.summary("t", [], 1))
+
+
+def test_the_life_of_an_utterance() -> None:
+    stream = live()
+    utterances = Utterances(stream, READABLE.names)
+
+    def step(event: Any) -> tuple[str, Any, Any] | None:
+        return utterances.step(sealed(stream, event).body)
+
+    new = step(start())
+    assert new is not None
+    assert (new[0], new[1], new[2]["start_ms"], new[2]["top"]) == ("new", None, 1000, None)
+    first = step(score(CALM))
+    assert first is not None
+    assert (first[0], first[1]["top"], first[2]["top"]) == ("update", None, "neutral")
+    assert step(score(CALM)) is None
+    second = step(score(ANGRY))
+    assert second is not None
+    assert (second[1]["top"], second[2]["top"]) == ("neutral", "angry")
+    assert step(end()) is None
+    assert step(start(utterance=1)) is not None
+    last = step(segment(ANGRY))
+    assert last is not None
+    assert (last[0], last[1]["top"], last[2]["end_ms"]) == ("end", "angry", 4000)
+    assert step(score(CALM)) is None, "its segment was told"
+    assert [(kind, after["utterance"]) for kind, _, after in utterances.close()] == [("end", 1)]
+    assert utterances.close() == []
+
+
+def test_a_segment_alone_is_an_end() -> None:
+    stream = live()
+    told = Utterances(stream, READABLE.names).step(sealed(stream, segment()).body)
+    assert told is not None
+    assert (told[0], told[1], told[2]["start_ms"]) == ("end", None, 1000)
+
+
+def test_other_events_change_no_utterance() -> None:
+    stream = live()
+    gap = encode({"type": "stream.gap", "channel": 0}, 1, "s", "c", 0)
+    assert Utterances(stream, READABLE.names).step(gap.body) is None
+
+
+def test_retained_is_sent_once_and_again_after_a_reconnect() -> None:
+    retained, one = Retained(), READABLE.status(True)
+    retained.want(one, now=0)
+    assert retained.next(one.topic, 0) == one
+    assert retained.next(one.topic, 0) is None
+    assert retained.reconnected() == [one.topic]
+    assert retained.next(one.topic, 0) == one
+
+
+def test_a_deletion_is_repeated_until_it_is_confirmed() -> None:
+    retained, one = Retained(), READABLE.status(True)
+    retained.want(one, 0)
+    retained.next(one.topic, 0)
+    retained.unwant(one.topic)
+    assert retained.next(one.topic, 0) == deletion(one.topic)
+    assert retained.reconnected() == [one.topic]
+    assert retained.next(one.topic, 0) == deletion(one.topic)
+    retained.deleted(one.topic)
+    assert retained.next(one.topic, 0) is None
+    assert retained.reconnected() == []
+
+
+def test_what_the_broker_never_saw_is_not_deleted() -> None:
+    retained, one = Retained(), READABLE.status(True)
+    retained.want(one, 0)
+    retained.unwant(one.topic)
+    assert retained.next(one.topic, 0) is None
+    assert retained.reconnected() == []
+
+
+def test_a_late_confirmation_does_not_forget_the_new_message() -> None:
+    retained, one = Retained(), READABLE.status(True)
+    retained.want(one, 0)
+    retained.next(one.topic, 0)
+    retained.unwant(one.topic)
+    retained.next(one.topic, 0)
+    retained.want(one, 0)
+    assert retained.next(one.topic, 0) == one
+    retained.deleted(one.topic)
+    assert retained.reconnected() == [one.topic]
+
+
+@pytest.mark.parametrize(("broker_expires", "left_to_us"), [(True, False), (False, True)])
+def test_expiry_counts_from_when_it_was_said(broker_expires: bool, left_to_us: bool) -> None:
+    retained, stats = Retained(), READABLE.stats({}, 0)
+    retained.want(stats, now=0)
+    later = retained.next(stats.topic, now=20.5)
+    assert later is not None
+    assert later.expiry_s == 100
+    assert retained.expire(119, broker_expires) == []
+    assert retained.expire(120, broker_expires) == ([stats.topic] if left_to_us else [])
+    assert (retained.next(stats.topic, 120) is not None) == left_to_us
+
+
+def test_the_iot_configuration_loads() -> None:
+    config = load(Path(__file__).parents[2] / "configs" / "iot.toml", environ={})
+    assert config.mqtt.host
+    assert not config.privacy.hash_ids

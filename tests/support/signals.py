@@ -1,0 +1,220 @@
+"""Sounds and a stand-in model for tests: real speech, tones, G.711 encoders, `ToneBackend`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.labels import LABELS
+from stream.types import FRAME, SAMPLE_RATE, FrameScores, ModelInfo, Samples, Span, Window
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIELD = 400
+"""Samples that one frame of the stand-in model looks at, as emotion2vec's does."""
+
+
+# -- sounds ------------------------------------------------------------------------------------
+
+
+@functools.cache
+def clips() -> tuple[Path, ...]:
+    """Every recording of speech in the repository's fixtures."""
+    found = [p for p in FIXTURES.rglob("*") if p.suffix in (".flac", ".wav")]
+    assert found, f"no recordings under {FIXTURES}"
+    return tuple(sorted(found))
+
+
+@functools.cache
+def clip_audio(path: Path) -> Samples:
+    """A recording as float32 mono at 16 kHz."""
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+    with av.open(str(path)) as container:
+        frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
+    frames += resampler.resample(None)
+    pcm = np.concatenate([frame.to_ndarray().ravel() for frame in frames])
+    return (pcm / 32768).astype(np.float32)
+
+
+@functools.cache
+def conversation(count: int = 2, pause_s: float = 1.0) -> Samples:
+    """Real speech with pauses of faint noise before, between and after."""
+    pieces = [noise(pause_s, -70, seed=0)]
+    for n, path in enumerate(clips()[:count]):
+        pieces += [clip_audio(path), noise(pause_s, -70, seed=n + 1)]
+    return np.concatenate(pieces)
+
+
+def sine(seconds: float, hz: float, dbfs: float = -20.0, rate: int = SAMPLE_RATE) -> Samples:
+    """A sine whose RMS is `dbfs` (full scale: a square wave)."""
+    t = np.arange(round(seconds * rate)) / rate
+    return (10 ** (dbfs / 20) * np.sqrt(2) * np.sin(2 * np.pi * hz * t)).astype(np.float32)
+
+
+def noise(seconds: float, dbfs: float = -20.0, seed: int = 0) -> Samples:
+    """White noise whose RMS is `dbfs`, the same every time."""
+    raw = np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
+    return (raw * 10 ** (dbfs / 20)).astype(np.float32)
+
+
+def silence(seconds: float) -> Samples:
+    return np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+
+
+def loudness(voiced: Iterable[bool]) -> Samples:
+    """One 20 ms frame of audio per decision, which `LoudDetector` decides the same way.
+
+    Every sample differs from its neighbours and from those a second away: a window that holds the
+    wrong audio is found out.
+    """
+    decisions = np.fromiter(voiced, bool)
+    ramp = (np.arange(len(decisions) * FRAME) * 7919 % 10_007 + 5_000) / 65_536
+    return (ramp * np.repeat(np.where(decisions, 1.0, 0.01), FRAME)).astype(np.float32)
+
+
+class LoudDetector:
+    """A voice detector that a test can script: loud frames are voiced."""
+
+    def __init__(self, mode: int = 0) -> None:
+        self.heard = 0
+
+    def is_speech(self, frame: bytes) -> bool:
+        self.heard += 1
+        return bool(np.abs(np.frombuffer(frame, "<i2")).max() > 1_000)
+
+
+# -- encodings ---------------------------------------------------------------------------------
+
+
+def int16(audio: Samples) -> NDArray[np.int16]:
+    return np.rint(np.clip(audio, -1, 32767 / 32768) * 32768).astype(np.int16)
+
+
+def linear16(audio: Samples) -> bytes:
+    return int16(audio).astype("<i2").tobytes()
+
+
+def encode_mulaw(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """ITU-T G.711 mu-law: 8 segments that double, above a bias of 33 (of 14 bits)."""
+    value = pcm.astype(np.int64)
+    magnitude = np.minimum(np.abs(value), 32_635) + 132
+    segment = np.floor(np.log2(magnitude)).astype(np.int64) - 7
+    step = (magnitude >> (segment + 3)) & 0x0F
+    return (~(np.where(value < 0, 0x80, 0) | segment << 4 | step) & 0xFF).astype(np.uint8)
+
+
+def encode_alaw(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """ITU-T G.711 A-law: two linear segments, six that double; even bits inverted."""
+    value = pcm.astype(np.int64)
+    magnitude = np.where(value < 0, -value - 1, value)
+    segment = np.maximum(np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int64) - 7, 0)
+    step = (magnitude >> np.maximum(segment + 3, 4)) & 0x0F
+    return ((np.where(value < 0, 0, 0x80) | segment << 4 | step) ^ 0x55).astype(np.uint8)
+
+
+def at_rate(audio: Samples, rate: int, source: int = SAMPLE_RATE) -> Samples:
+    """Audio at another rate, by band-limited interpolation in one piece."""
+    spectrum = np.fft.rfft(audio)
+    count = len(audio) * rate // source
+    resized = np.zeros(count // 2 + 1, complex)
+    kept = min(len(spectrum), len(resized))
+    resized[:kept] = spectrum[:kept]
+    return (np.fft.irfft(resized, count) * (count / len(audio))).astype(np.float32)
+
+
+def chunks(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+    """`data` cut into pieces of `sizes`, again and again until it is used up."""
+    at, turn = 0, 0
+    while at < len(data):
+        size = sizes[turn % len(sizes)]
+        yield data[at : at + size]
+        at, turn = at + size, turn + 1
+
+
+# -- the stand-in model ------------------------------------------------------------------------
+
+
+def frame_count(samples: int) -> int:
+    return (samples - FIELD) // FRAME + 1
+
+
+def model(
+    labels: tuple[str, ...] = LABELS,
+    lengths: tuple[int, ...] = (16_000, 32_000, 48_000),
+    batch_sizes: tuple[int, ...] = (1, 2, 4),
+    temperature: float = 1.0,
+    dim: int = 3,
+) -> ModelInfo:
+    return ModelInfo(
+        id="tone",
+        revision="1",
+        labels=labels,
+        frame_hop=FRAME,
+        lengths=lengths,
+        batch_sizes=batch_sizes,
+        temperature=temperature,
+        licence="Apache-2.0",
+        device="cpu",
+        why="it is deterministic",
+        dim=dim,
+    )
+
+
+class ToneBackend:
+    """Frame logits out of energy and zero crossings: cheap, deterministic, row by row."""
+
+    def __init__(self, info: ModelInfo | None = None) -> None:
+        self.info = info or model()
+        self.closed = False
+        mixer = np.random.default_rng(3).standard_normal((3, len(self.info.labels)))
+        self._mixer = mixer.astype(np.float32)
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits float32[batch, frames, labels] of float32[batch, samples]."""
+        return self.embed(batch)[0]
+
+    def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits, and the features float32[batch, frames, 3] they are mixed from."""
+        views = np.lib.stride_tricks.sliding_window_view(batch, FIELD, axis=1)[:, ::FRAME]
+        energy = np.log10(np.square(views).mean(axis=2) + 1e-9) / 4
+        crossings = (np.diff(np.signbit(views), axis=2)).mean(axis=2) * 4
+        features = np.stack([energy, crossings, np.ones_like(energy)], axis=2)
+        logits = np.einsum("bfi,il->bfl", features, self._mixer)
+        return logits.astype(np.float32), features.astype(np.float32)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def score(self, window: Window) -> FrameScores:
+        """One window, as `pipeline.analyse` asks."""
+        logits, features = self.embed(window.audio[None])
+        return FrameScores(window, logits[0], features[0])
+
+
+# -- looking at results ------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """A window or event as nested tuples that compare by value, arrays by their bytes."""
+    if isinstance(value, np.ndarray):
+        return (value.shape, str(value.dtype), value.tobytes())
+    if is_dataclass(value):
+        named = ((f.name, plain(getattr(value, f.name))) for f in fields(value))
+        return (type(value).__name__, *named)
+    if isinstance(value, dict):
+        return tuple((key, plain(item)) for key, item in value.items())
+    return tuple(plain(item) for item in value) if isinstance(value, tuple | list) else value
+
+
+def frames_of(spans: Iterable[Span], count: int) -> NDArray[np.bool_]:
+    """Which of `count` frames of 20 ms lie in `spans`, all of which are on that grid."""
+    mask = np.zeros(count, bool)
+    for start, end in spans:
+        mask[max(0, start) // FRAME : max(0, end) // FRAME] = True
+    return mask

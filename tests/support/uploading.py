@@ -1,0 +1,56 @@
+"""A client that uploads recordings and fetches what comes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from tests.support.clients import Client, connect
+from tests.support.running import Event, Server
+
+OVER = ("file.done", "file.cancelled", "error")
+
+
+@contextlib.asynccontextmanager
+async def uploader(server: Server, **options: Any) -> AsyncIterator[Client]:
+    """A connection on /v1/files that holds every event against the contract."""
+    async with connect(server, "/v1/files", **options) as client:
+        await client.until("files.ready")
+        yield client
+
+
+async def send(client: Client, path: Path, chunk: int = 65_536, **options: Any) -> None:
+    """One whole file."""
+    content = await asyncio.to_thread(path.read_bytes)
+    begin = {"name": path.name, "size": len(content), "options": options}
+    await client.say("file.begin", **begin)
+    for at in range(0, len(content), chunk):
+        await client.socket.send(content[at : at + chunk])
+    await client.say("file.end")
+
+
+async def analysed(client: Client, path: Path, **options: Any) -> Event:
+    """The end of one file: its `file.done`, `file.cancelled` or `error`."""
+    before = len(client.of(*OVER))
+    await send(client, path, **options)
+    return await client.until(lambda event: event["type"] in OVER, before + 1, timeout=60)
+
+
+def fetch(server: Server, done: Event, name: str) -> bytes:
+    [file] = [file for file in done["files"] if file["name"] == name]
+    status, headers, body = server.get(file["url"])
+    assert status == 200
+    assert len(body) == file["bytes"] == int(headers["content-length"])
+    return body
+
+
+def emptied(folder: Path, timeout_s: float = 10.0) -> None:
+    """Wait until nothing is left in a folder of results."""
+    deadline = time.monotonic() + timeout_s
+    while folder.exists() and any(folder.iterdir()):
+        assert time.monotonic() < deadline, f"left over: {[*folder.rglob('*')]}"
+        time.sleep(0.05)

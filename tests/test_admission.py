@@ -1,0 +1,141 @@
+"""Who may be analysed, and how: the producer's wish against the operator's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stream.admission import admit, check_detector
+from stream.config import Config, VadConfig
+from stream.errors import ConfigError
+from stream.protocol.errors import ProtocolError
+from stream.protocol.messages import SessionConfig
+from stream.types import ModelInfo, from_ms
+from tests.support.signals import model
+
+MODEL = model()
+OPEN = Config.model_validate(
+    {"privacy": {"analyse_roles": ["customer", "agent"], "employee_basis": "acted_recording"}}
+)
+
+
+def wish(**session: Any) -> SessionConfig:
+    return SessionConfig.model_validate(session)
+
+
+def refused(config: Config, wanted: SessionConfig, info: ModelInfo = MODEL) -> ProtocolError:
+    with pytest.raises(ProtocolError) as caught:
+        admit(config, wanted, info)
+    assert caught.value.fatal
+    assert len(caught.value.message) <= 300
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("audio", "asked", "roles", "analysed"),
+    [
+        ({}, None, ("speaker",), (0,)),
+        ({"channels": 2}, None, ("customer", "agent"), (0,)),
+        ({"channels": 2}, (0,), ("customer", "agent"), (0,)),
+        ({"channels": 2, "roles": ("agent", "customer")}, None, ("agent", "customer"), (1,)),
+        ({"channels": 2, "roles": ("customer", "speaker")}, None, ("customer", "speaker"), (0, 1)),
+        ({"channels": 2, "roles": ("customer", "speaker")}, (1,), ("customer", "speaker"), (1,)),
+    ],
+)
+def test_only_channels_of_allowed_roles_are_analysed(audio, asked, roles, analysed) -> None:
+    granted = admit(Config(), wish(audio=audio, analysis={"analyse_channels": asked}), MODEL)
+    assert (granted.roles, granted.analysed) == (roles, analysed)
+
+
+def test_embeddings_of_a_model_without_are_refused() -> None:
+    wanted = wish(analysis={"embeddings": True})
+    error = refused(Config(), wanted, model(dim=0))
+    assert (error.code, error.param) == ("config_invalid", "analysis.embeddings")
+    assert "gives no embeddings" in error.message
+    assert admit(Config(), wanted, MODEL).settings.embeddings
+
+
+def test_agents_are_analysed_when_the_operator_says_so() -> None:
+    assert admit(OPEN, wish(audio={"channels": 2}), MODEL).analysed == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("audio", "asked", "param"),
+    [
+        ({"channels": 2}, (1,), "analysis.analyse_channels"),
+        ({"channels": 2}, (0, 1), "analysis.analyse_channels"),
+        ({"channels": 1, "roles": ("agent",)}, None, "audio.roles"),
+        ({"channels": 2, "roles": ("agent", "employee")}, None, "audio.roles"),
+    ],
+)
+def test_a_wish_for_people_at_work_is_refused_with_the_way_out(audio, asked, param) -> None:
+    error = refused(Config(), wish(audio=audio, analysis={"analyse_channels": asked}))
+    assert (error.code, error.param, error.close_code) == ("agent_channel_forbidden", param, 4403)
+    assert "agent" in error.message
+    assert "customer, speaker" in error.message
+    assert "privacy.analyse_roles" in error.message
+
+
+@pytest.mark.parametrize(
+    ("session", "param", "said"),
+    [
+        ({"audio": {"channels": 2, "roles": ("customer",)}}, "audio.roles", "1 roles for 2"),
+        ({"audio": {"roles": ("customer", "agent")}}, "audio.roles", "2 roles for 1"),
+        ({"analysis": {"analyse_channels": (1,)}}, "analysis.analyse_channels", "channels 0 to 0"),
+        ({"analysis": {"labels": ("angry", "bored")}}, "analysis.labels", "no bored"),
+        ({"analysis": {"window_ms": 1500}}, "analysis.window_ms", "1000, 2000, 3000 ms"),
+        ({"analysis": {"window_ms": 5000}}, "analysis.window_ms", "1000, 2000, 3000 ms"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_refused_by_field(session, param, said) -> None:
+    error = refused(Config(), wish(**session))
+    assert (error.code, error.param) == ("config_invalid", param)
+    assert said in error.message
+    assert param in error.message
+
+
+def test_many_unknown_labels_do_not_make_the_message_long() -> None:
+    labels = tuple(f"label-{n}" * 3 for n in range(500))
+    assert refused(Config(), wish(analysis={"labels": labels})).param == "analysis.labels"
+
+
+def test_disclosure_is_demanded_when_the_operator_does() -> None:
+    strict = Config.model_validate({"privacy": {"require_disclosure": True}})
+    error = refused(strict, wish())
+    assert (error.code, error.param, error.close_code) == (
+        "disclosure_required",
+        "consent.disclosed",
+        4403,
+    )
+    assert admit(strict, wish(consent={"disclosed": True}), MODEL).analysed == (0,)
+
+
+@pytest.mark.parametrize(
+    ("analysis", "lengths_ms", "hop_ms"),
+    [
+        ({}, (1000, 2000, 3000), 1000),
+        ({"window_ms": 2000}, (1000, 2000), 1000),
+        ({"interval_ms": 500}, (1000, 2000, 3000), 500),
+        ({"interval_ms": 250}, (1000, 2000, 3000), 240),
+        ({"interval_ms": 9000}, (1000, 2000, 3000), 3000),
+        ({"interval_ms": 2500, "window_ms": 2000}, (1000, 2000), 2000),
+    ],
+)
+def test_interval_and_window_are_what_was_asked_for_on_the_grid(
+    analysis, lengths_ms, hop_ms
+) -> None:
+    windows = admit(Config(), wish(analysis=analysis), MODEL).settings.windows
+    assert windows.lengths == tuple(from_ms(ms) for ms in lengths_ms)
+    assert windows.hop == from_ms(hop_ms)
+
+
+def test_frames_are_told_only_when_asked_for() -> None:
+    assert not admit(Config(), wish(), MODEL).settings.frames
+    assert admit(Config(), wish(analysis={"frames": True}), MODEL).settings.frames
+
+
+def test_a_detector_that_does_not_exist_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"vad\.detector: 'ears' is not one of webrtcvad, silero"):
+        check_detector(VadConfig(detector="ears"))
+    check_detector(VadConfig())

@@ -1,0 +1,219 @@
+"""The page as it is served: types, caching, and nothing that its policy forbids."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from stream.server.pages import WEB, Pages
+
+FILES = sorted(path for path in WEB.rglob("*") if path.is_file())
+VENDORED = WEB / "vendor"
+OURS = [path for path in FILES if VENDORED not in path.parents and path.suffix != ".flac"]
+MODULES = [path for path in OURS if path.suffix == ".js"]
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".flac": "audio/flac",
+    ".txt": "text/plain; charset=utf-8",
+    ".md": "text/plain; charset=utf-8",
+}
+SPECIFICATIONS = {"http://www.w3.org/2000/svg"}
+"""Addresses that are names and are never fetched."""
+
+
+@pytest.fixture(scope="module")
+def pages() -> Pages:
+    return Pages({"/v1/info": lambda: (HTTPStatus.OK, {"name": "x"})}, lambda _: None, bytes)
+
+
+def ask(pages: Pages, path: str, method: str = "GET", **headers: str) -> Response:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = Request(path, Headers(names))
+    request.method = method
+    return pages.answer(request)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_file_is_served_as_what_it_is(pages: Pages, path: Any) -> None:
+    response = ask(pages, f"/{path.relative_to(WEB).as_posix()}")
+    assert response.status_code == 200
+    assert (
+        response.headers["Content-Type"].replace("application/java", "text/java")
+        == (TYPES[path.suffix])
+    )
+    assert response.body == path.read_bytes()
+    assert response.headers["Content-Length"] == str(len(response.body))
+    assert response.headers["Cache-Control"] == "no-cache"
+
+
+def test_the_root_is_the_page(pages: Pages) -> None:
+    assert ask(pages, "/").body == (WEB / "index.html").read_bytes()
+    assert ask(pages, "/?lang=de").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/app.js", "/healthz", "/v1/info", "/nothing"])
+def test_every_answer_is_guarded(pages: Pages, path: str) -> None:
+    headers = ask(pages, path).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    # What is played was fetched before, with the key where one is wanted.
+    assert "media-src blob:" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    # Sockets to anywhere were once allowed, so a script that got in could have sent audio there.
+    assert not {"ws:", "wss:", "http:", "https:", "*"} & set(policy.replace(";", " ").split())
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_what_is_unchanged_is_not_sent_again(pages: Pages) -> None:
+    first = ask(pages, "/app.js")
+    again = ask(pages, "/app.js", If_None_Match=first.headers["ETag"])
+    assert (again.status_code, again.body) == (304, b"")
+    assert ask(pages, "/app.js", If_None_Match='"other"').status_code == 200
+    assert first.headers["ETag"] != ask(pages, "/style.css").headers["ETag"]
+
+
+def test_head_has_the_headers_and_no_body(pages: Pages) -> None:
+    whole, head = ask(pages, "/app.js"), ask(pages, "/app.js", "HEAD")
+    assert (head.status_code, head.body) == (200, b"")
+    assert dict(head.headers) == dict(whole.headers)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_other_methods_are_refused(pages: Pages, method: str) -> None:
+    response = ask(pages, "/", method)
+    assert response.status_code == 405
+    assert response.headers["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/../server.py",
+        "/%2e%2e/server.py",
+        "//app.js",
+        "/client/web/app.js",
+        "/app.js/",
+    ],
+)
+def test_nothing_else_is_there(pages: Pages, path: str) -> None:
+    assert ask(pages, path).status_code == 404
+
+
+class Markup(HTMLParser):
+    """Collects the tags, and the text inside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.inline = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] in ("script", "style"):
+            self.inline += data.strip()
+
+
+@pytest.fixture(scope="module")
+def markup() -> Markup:
+    return Markup((WEB / "index.html").read_text(encoding="utf-8"))
+
+
+def test_the_policy_finds_nothing_inline(markup: Markup) -> None:
+    assert not markup.inline
+    for tag, attributes in markup.tags:
+        assert tag != "style"
+        assert "style" not in attributes, tag
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert tag != "script" or attributes.get("src")
+
+
+def test_all_that_the_page_names_is_served(pages: Pages, markup: Markup) -> None:
+    named = {a.get("src") or a.get("href") for _, a in markup.tags} - {None}
+    local = {str(name) for name in named if not str(name).startswith("#")}
+    for module in MODULES:
+        for name in re.findall(r'from "(\.[\w./-]+)"', module.read_text(encoding="utf-8")):
+            target = (module.parent / name).resolve()
+            local.add(target.relative_to(WEB).as_posix())
+    for name in local - {"v1/info", "metrics", "asyncapi.yaml"}:
+        assert ask(pages, f"/{name}").status_code == 200, name
+    assert {"app.js", "style.css"} <= local
+
+
+@pytest.mark.parametrize("path", sorted(VENDORED.iterdir()), ids=lambda path: path.name)
+def test_what_others_wrote_keeps_its_licence_and_asks_for_nothing(path: Any) -> None:
+    assert (path / "LICENSE.txt").read_text(encoding="utf-8").strip()
+    for script in path.glob("*.js"):
+        text = script.read_text(encoding="utf-8")
+        assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|\bimport\(|\beval\(", text)
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
+def test_nothing_comes_from_elsewhere(path: Any) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert set(re.findall(r"(?:https?|wss?):?//[^\s\"'`)]+", text)) <= SPECIFICATIONS
+    assert not re.search(r"(?:src|href)=\"//", text)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+def test_scripts_never_make_markup_of_text(path: Any) -> None:
+    """Ids and roles come from producers; the page shows them as text only."""
+    forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
+    assert not re.search(forbidden, path.read_text(encoding="utf-8"))
+
+
+def test_people_find_their_way(markup: Markup) -> None:
+    tags = [tag for tag, _ in markup.tags]
+    assert {"main", "header", "footer", "h1", "h2"} <= set(tags)
+    attributes = dict(markup.tags)
+    assert attributes["html"]["lang"] == "en"
+    ids = [a["id"] for _, a in markup.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert any(a.get("role") == "status" for _, a in markup.tags)
+    assert all("alt" in a for tag, a in markup.tags if tag == "img")
+    script = (WEB / "app.js").read_text(encoding="utf-8")
+    assert set(re.findall(r'\bat\("([\w-]+)"\)', script)) <= set(ids)
+    style = (WEB / "style.css").read_text(encoding="utf-8")
+    assert "prefers-reduced-motion" in style
+    assert "prefers-color-scheme: dark" in style
+
+
+def channels(colour: str) -> tuple[float, ...]:
+    steps = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return tuple(c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in steps)
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2's contrast ratio of two #rrggbb colours."""
+    light, dark = sorted(
+        (0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05 for r, g, b in map(channels, (one, other))),
+        reverse=True,
+    )
+    return light / dark
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colours_can_be_told_from_their_ground(theme: int) -> None:
+    style = (WEB / "style.css").read_text(encoding="utf-8")
+    colour = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", style.split(":root {")[theme + 1]))
+    for name in ("text", "soft", "accent", "good", "warn"):
+        assert contrast(colour[name], colour["card"]) >= 4.5, name
+        assert contrast(colour[name], colour["page"]) >= 4.5, name
+    emotions = set(re.findall(r"\.fill\.(\w+)", style))
+    assert len(emotions) == 9
+    for name in emotions:
+        assert contrast(colour[name], colour["track"]) >= 3, name
