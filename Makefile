@@ -1,40 +1,45 @@
-# Emotide. `make demo` shows it, `make test` checks it; each sets up what it needs.
+# Emotide. `make demo` and `make test` install their dependencies; `make help` lists all targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+WORKERS ?= 3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 APT := $(if $(filter 0,$(shell id -u)),,sudo -n )DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help demo serve test lint types format bench gpu clean system
+.PHONY: help demo serve test unit lint types format bench gpu clean system
 
-help: ## Say what can be made
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/core ## Replay a real two-sided call and watch its emotions (DEMO_SECONDS=20 ends it)
-	@$(BIN)/python -m client.demo
+demo: $(VENV)/core ## Replay a real two-sided call and show its emotions (DEMO_SECONDS=20 stops after 20 s)
+	@$(BIN)/emotide demo
 
-serve: $(VENV)/core ## Start the server with the defaults
-	$(BIN)/python server.py
+serve: $(VENV)/core ## Start the server with the default configuration
+	$(BIN)/emotide serve
 
-test: $(VENV)/dev system lint types ## Check format, lint and types, run every test
-	$(BIN)/python -m pytest
+test: $(VENV)/dev system lint types ## Check format, lint, import rules and types, run all tests with coverage
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term
 
-lint: $(VENV)/dev ## Check format and style
+unit: $(VENV)/unit ## Run the tests without torch, a browser, a broker or other processes (a minute)
+	$(BIN)/python -m pytest --unit -q -n $(WORKERS)
+
+lint: $(VENV)/dev ## Check format, style and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/dev ## Check types
-	$(BIN)/mypy --strict stream client bench server.py
+	$(BIN)/mypy --strict emotide stream client bench training tests server.py
 
-format: $(VENV)/dev ## Format and mend what can be mended by itself
+format: $(VENV)/dev ## Format, and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev ## Print the tables of docs/performance.md, quickly
+bench: $(VENV)/dev ## Print short versions of the ingest and capacity tables of docs/performance.md
 	$(BIN)/python -m bench.ingest --quick
 	$(BIN)/python -m bench.capacity --quick
 
@@ -47,27 +52,31 @@ gpu: .venv-gpu/ready ## Check and measure emotion2vec+ on an NVIDIA GPU (6 minut
 	@.venv-gpu/bin/python -m pip --disable-pip-version-check install --quiet numpy pyyaml pytest '$(TORCH)'
 	@touch $@
 
-clean: ## Remove what was built
+clean: ## Remove virtual environments, builds and caches
 	rm -rf $(VENV) .venv-gpu build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Emotide needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	  { echo "Emotide needs Python 3.11 or newer; select one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
-	  { echo "Python has no venv: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+	  { echo "This Python has no venv: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
 
 $(VENV)/core: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Emotide into $(VENV) (about a minute, without torch) ..."
 	@$(PIP) --editable .
 	@touch $@
 
+$(VENV)/unit: $(VENV)/core
+	@$(PIP) --editable '.[unit]'
+	@touch $@
+
 $(VENV)/dev: $(VENV)/core
-	@echo "Installing what the tests need into $(VENV) (torch and FunASR: some minutes) ..."
+	@echo "Installing the test dependencies into $(VENV) (torch and FunASR: some minutes) ..."
 	@$(PIP) '$(TORCH)'
 	@$(PIP) --editable '.[emotion2vec,dev]'
 	@touch $@
 
-# A missing part is a failure that names its remedy, never a test that is quietly skipped.
+# A missing program is a failure with a remedy, never a skipped test.
 system:
 	@PATH="$$PATH:/usr/sbin:/sbin"; \
 	need() { command -v $$1 >/dev/null || { \
@@ -76,4 +85,4 @@ system:
 	  echo "The tests need $$2: apt-get install $$2"; exit 1; }; }; \
 	need mosquitto mosquitto "the MQTT tests run a real broker"; \
 	need chromium chromium "the page's tests run in a real browser"; \
-	need node nodejs "the page's modules are tested by themselves"
+	need node nodejs "the tests run the page's modules"

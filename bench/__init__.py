@@ -1,1 +1,1 @@
-"""What Emotide costs and carries; each module prints a table. See README.md."""
+"""Benchmarks of cost and capacity; each module prints a table. See README.md."""

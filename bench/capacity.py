@@ -1,14 +1,14 @@
-"""How many streams in real time this machine carries, server and load generator together.
+"""Number of real-time streams that this machine carries, server and load generator together.
 
-Per step: a fresh server process, N streams of real speech (both sides of a call and acted
-sentences, each from another place), one subscriber of all scores. Latency is the arrival of a
-score at the subscriber minus the sending of the chunk that held its window's last sample. At the
-end of an utterance the hangover (600 ms of silence that must be heard) is part of it by design, so
-those scores have a column of their own.
+Each step runs a new server process, N streams of recorded speech (both sides of a call and acted
+sentences, with different starting points), and one subscriber of all scores. Latency is the arrival
+of a score at the subscriber minus the time at which the chunk with the last sample of its window
+was sent. At the end of an utterance the latency contains the hangover (600 ms of silence), so those
+scores have a separate column.
 
-A step is carried when p95 is under 500 ms and no speech was lost. Server and generator share the
-cores; what they and other processes used of them is in the table. `coverage` is the share of the
-speech that some window scored; the rest was told as `stream.gap`.
+A step is carried if p95 is under 500 ms and no speech was lost. Server and generator share the
+cores; the table shows the use by both and by other processes. `coverage` is the share of the speech
+that some window scored; the rest was reported as `stream.gap`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import asyncio
 import time
 from typing import Any, get_args
 
-from bench.load import WARM_UP_S, Listener, Load, cast
+from bench.load import WARM_UP_S, Load, ScoreSubscriber, make_producers
 from bench.process import Cpu, Server, spread
-from bench.report import arguments, as_json, machine, percentile, say
+from bench.report import arguments, as_json, machine, percentile, print_text
 from bench.speech import Wire, frames, recordings
 from bench.tables import table
 from stream.types import Encoding
@@ -36,13 +36,13 @@ EXAMPLES = """\
 
 
 async def step(options: argparse.Namespace, wire: Wire, recorded: Any, streams: int) -> Any:
-    """One row: figures of `streams` streams on a server of their own."""
+    """Return one row: the figures of `streams` streams on a new server."""
     settings = dict(item.split("=", 1) for item in options.set)
     settings = {"limits.max_sessions": max(500, streams), **settings}
     with Server(options.backend, settings) as server:
-        load = Load(server, cast(streams, recorded), wire)
-        listener = Listener(load.producers, wire.chunk_ms)
-        await listener.open(server)
+        load = Load(server, make_producers(streams, recorded), wire)
+        subscriber = ScoreSubscriber(load.producers, wire.chunk_ms)
+        await subscriber.open(server)
         await load.start()
         await asyncio.sleep(WARM_UP_S)
         before, cpu, since = await asyncio.to_thread(server.metrics), Cpu(server), time.monotonic()
@@ -52,9 +52,9 @@ async def step(options: argparse.Namespace, wire: Wire, recorded: Any, streams: 
         after = await asyncio.to_thread(server.metrics)
         rss = server.rss_mb()
         await load.stop()
-        await listener.close()
-    during = listener.latencies(since, until)
-    at_end = listener.latencies(since, until, "speech_end")
+        await subscriber.close()
+    during = subscriber.latencies(since, until)
+    at_end = subscriber.latencies(since, until, "speech_end")
     batch = spread(before, after, "emotide_inference_batch_size")
     inference = spread(before, after, "emotide_inference_seconds")
     lag = spread(before, after, "emotide_loop_lag_seconds")
@@ -87,33 +87,35 @@ async def main(options: argparse.Namespace) -> None:
     streams = options.streams or ([1, 10, 50] if options.quick else [1, 10, 25, 50, 100])
     options.seconds = options.seconds or (10 if options.quick else 30)
     recorded = [frames(wire.chunks(pcm)) for pcm in recordings(wire.sample_rate)]
-    say(options, machine(), f"{options.backend}, {wire}, {options.seconds} s a step", "")
+    print_text(options, machine(), f"{options.backend}, {wire}, {options.seconds} s per step", "")
     rows = [await step(options, wire, recorded, count) for count in streams]
     if options.json:
         print(as_json(rows))
         return
-    say(options, "From the end of a window's audio to its score at the subscriber:", "")
+    print_text(options, "From the end of a window's audio to its score at the subscriber:", "")
     keys = ["streams", "p50_ms", "p95_ms", "p99_ms", "speech_end_p95_ms", "windows_per_s"]
     keys += ["speech_share", "gaps", "dropped_ms", "coverage"]
     print(table(keys, [[row[key] for key in keys] for row in rows]))
-    say(options, "", "What it took (le: upper end of a histogram's bucket):", "")
+    print_text(
+        options, "", "Batches, loop lag and cores (le: upper bound of a histogram bucket):", ""
+    )
     keys = ["streams", "batch_mean", "batch_p99_le", "infer_ms", "lag_p50_le_ms", "lag_p99_le_ms"]
     keys += ["sent_late_p99_ms", "server_cores", "generator_cores", "others_cores", "rss_mb"]
     print(table(keys, [[row[key] for key in keys] for row in rows]))
     carried = [r["streams"] for r in rows if r["p95_ms"] < TARGET_MS and not r["dropped_ms"]]
-    most = max(carried, default=0)
-    print(f"\nMost streams with p95 under {TARGET_MS} ms and nothing lost: {most}")
+    limit = max(carried, default=0)
+    print(f"\nMost streams with p95 under {TARGET_MS} ms and no lost speech: {limit}")
 
 
 if __name__ == "__main__":
     parser = arguments(__doc__ or "", EXAMPLES)
     parser.add_argument("--backend", default="embedded", help="the server's --model")
-    parser.add_argument("--streams", type=int, nargs="+", metavar="N", help="the steps")
-    parser.add_argument("--seconds", type=float, help="measured per step (default: 30)")
+    parser.add_argument("--streams", type=int, nargs="+", metavar="N", help="streams of each step")
+    parser.add_argument("--seconds", type=float, help="length of a step (default: 30)")
     parser.add_argument("--encoding", choices=get_args(Encoding), default="mulaw")
     parser.add_argument("--rate", type=int, default=8000, metavar="HZ")
     parser.add_argument("--chunk-ms", type=int, default=20, metavar="MS")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="configures the server"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="setting of the server"
     )
     asyncio.run(main(parser.parse_args()))

@@ -1,12 +1,12 @@
-"""Start, memory per stream, and whether anything grows while sessions come and go.
+"""Start time, memory per stream, and growth of memory, files and threads over many sessions.
 
-  start    from the start of the process to the line that says it is ready
-  streams  resident memory with N streams that play on; silence first, then speech, because
-           speech brings windows, scores and the events that are kept for resuming
-  churn    short sessions for --minutes: most end properly, some just vanish; memory, open files
-           and threads over time with their slope over the second half
+  start    from the start of the process to the log entry `ready`
+  streams  resident memory with N continuous streams; silence first, then speech, because speech
+           produces windows, scores and the events of the replay buffer
+  churn    short sessions for --minutes: most are closed, some only lose their connection; memory,
+           open files and threads over time with their slope over the second half
 
-The churn runs with limits.resume_s = 5, so that vanished sessions are forgotten within the run.
+The churn runs with limits.resume_s = 5, so that detached sessions expire during the run.
 """
 
 from __future__ import annotations
@@ -19,38 +19,39 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.load import Load, Producer, cast
+from bench.load import Load, Producer, make_producers
 from bench.process import Server
-from bench.report import arguments, as_json, machine, say
+from bench.report import arguments, as_json, machine, print_text
 from bench.speech import Wire, frames, recordings
 from bench.tables import table
 
-VANISH_EVERY = 7
+ABORT_EVERY = 7
+"""Every seventh session aborts its connection instead of closing."""
 SESSION_S = 3.0
 CLOSE_S = 15.0
-"""A session that has not ended by then is counted as stuck; the server allows itself 5 s."""
+"""A session that has not ended after this time counts as stuck; the server's limit is 5 s."""
 
 RESUME_S = 5
 
 EXAMPLES = """\
-  python -m bench.churn                  a minute of churn
-  python -m bench.churn --minutes 10     what a release is measured with
+  python -m bench.churn                  one minute of churn
+  python -m bench.churn --minutes 10     as for a release
   python -m bench.churn --quick          20 seconds of churn, few streams
-  python -m bench.churn --streams        the churn alone
-  python -m bench.churn --hold 120       streams that have talked for two minutes"""
+  python -m bench.churn --streams        the churn only
+  python -m bench.churn --hold 120       memory of streams after two minutes"""
 
 Rows = list[list[object]]
 
 
 async def streams(options: argparse.Namespace, recorded: Sequence[Sequence[bytes]]) -> Rows:
-    """Resident memory at each number of streams, on one server each."""
+    """Return the resident memory at each number of streams, each on a new server."""
     rows: Rows = []
     with Server(options.backend) as server:
         empty = server.rss_mb()
     for count in options.streams:
         with Server(options.backend) as server:
             before = server.rss_mb()
-            load = Load(server, cast(count, recorded), Wire(chunk_ms=100))
+            load = Load(server, make_producers(count, recorded), Wire(chunk_ms=100))
             await load.start()
             await asyncio.sleep(options.hold)
             rss = server.rss_mb()
@@ -60,14 +61,14 @@ async def streams(options: argparse.Namespace, recorded: Sequence[Sequence[bytes
 
 
 async def churn(options: argparse.Namespace, recorded: Sequence[Sequence[bytes]]) -> Rows:
-    """Come and go for a while; a row of figures every few seconds."""
+    """Run short sessions for `minutes`; return a row of figures for each twelfth of the time."""
     rows: Rows = []
     wire = Wire(chunk_ms=100)
     numbers = itertools.count()
     stuck: list[str] = []
     done = 0
 
-    def look() -> None:
+    def add_row() -> None:
         process, now = server.process, time.monotonic() - start
         files, threads = process.num_fds(), process.num_threads()
         rows.append([now, done, server.rss_mb(), files, threads, len(stuck)])
@@ -82,7 +83,7 @@ async def churn(options: argparse.Namespace, recorded: Sequence[Sequence[bytes]]
             for _ in range(int(SESSION_S / wire.chunk_s)):
                 producer.send()
                 await asyncio.sleep(wire.chunk_s)
-            if number % VANISH_EVERY == 0:
+            if number % ABORT_EVERY == 0:
                 producer.socket.transport.abort()
             try:
                 await asyncio.wait_for(producer.close(), CLOSE_S)
@@ -97,15 +98,15 @@ async def churn(options: argparse.Namespace, recorded: Sequence[Sequence[bytes]]
         every = options.minutes * 60 / 12
         for tick in range(13):
             await asyncio.sleep(max(0.0, start + tick * every - time.monotonic()))
-            look()
+            add_row()
         await asyncio.gather(*visitors)
         await asyncio.sleep(RESUME_S + 2)
-        look()
+        add_row()
     return rows
 
 
 def slopes(rows: Rows) -> Rows:
-    """Growth an hour and per thousand sessions over the second half, by least squares."""
+    """Return the growth per hour and per 1000 sessions over the second half (least squares)."""
     half = np.array(rows[len(rows) // 2 : -1], float)
     seconds, sessions, *series = half.T
     return [
@@ -117,29 +118,29 @@ def slopes(rows: Rows) -> Rows:
 async def main(options: argparse.Namespace) -> None:
     if options.quick:
         options.minutes, options.hold, options.streams = 1 / 3, 8, [0, 20]
-    say(options, machine(), options.backend, "")
+    print_text(options, machine(), options.backend, "")
     with Server(options.backend) as server:
         start_s, rss = server.start_s, server.rss_mb()
-    say(options, f"ready after {start_s:.2f} s with {rss:.0f} MB", "")
+    print_text(options, f"ready after {start_s:.2f} s with {rss:.0f} MB", "")
     wire = Wire(chunk_ms=100)
-    voices = recordings(wire.sample_rate)
-    speech = [frames(wire.chunks(pcm)) for pcm in voices]
-    quiet = [frames(wire.chunks(np.zeros_like(voices[0])))]
+    speech_pcm = recordings(wire.sample_rate)
+    speech = [frames(wire.chunks(pcm)) for pcm in speech_pcm]
+    silence = [frames(wire.chunks(np.zeros_like(speech_pcm[0])))]
     by_stream = {}
-    for kind, recorded in (("silence", quiet), ("speech", speech)) if options.streams else ():
+    for kind, recorded in (("silence", silence), ("speech", speech)) if options.streams else ():
         by_stream[kind] = await streams(options, recorded)
-        say(options, f"Streams that play {kind}, after {options.hold:g} s:", "")
+        print_text(options, f"Streams of {kind}, after {options.hold:g} s:", "")
         head = ["streams", "rss_mb", "mb_per_stream", "start_differs_mb"]
-        say(options, table(head, by_stream[kind]), "")
+        print_text(options, table(head, by_stream[kind]), "")
     rows = await churn(options, speech)
     growth = slopes(rows)
     if options.json:
         figures = {"start_s": start_s, "rss_mb": rss, "streams": by_stream, "churn": rows}
         print(as_json({**figures, "slopes": growth}))
         return
-    say(options, f"{options.visitors} visitors at a time, {SESSION_S:g} s each:", "")
+    print_text(options, f"{options.visitors} sessions at a time, {SESSION_S:g} s each:", "")
     print(table(["seconds", "sessions", "rss_mb", "fds", "threads", "stuck"], rows))
-    print("\nThe last row is after all have left. Slopes over the second half:\n")
+    print("\nThe last row is after all sessions have ended. Slopes over the second half:\n")
     print(table(["series", "per_hour", "per_1000_sessions"], growth))
 
 
@@ -155,6 +156,6 @@ if __name__ == "__main__":
         nargs="*",
         metavar="N",
         default=[0, 50, 100, 200],
-        help="the steps; none: skip them",
+        help="streams of each step; without a value: skip",
     )
     asyncio.run(main(parser.parse_args()))

@@ -1,11 +1,11 @@
-"""Does noise suppression help the scores? Noisy speech through each candidate, then the model.
+"""Effect of noise suppression on the scores: noisy speech through each candidate, then the model.
 
-Every clip comes after a second of its noise, so that a suppressor can learn it, at each signal to
-noise ratio; what it makes of it is scored over the last 3 s. UAR is the mean recall over the
-emotions; chance is one over their number. Candidates that are not installed are left out:
-`pip install pyrnnoise noisereduce` brings them. The corpus is a folder with
-`emotion.csv` (columns path, corpus, emotion); EmoDB is what the embedded model was trained on, so
-read the differences and not the figures.
+Every clip follows a second of its noise, so that a suppressor can adapt, at each signal to noise
+ratio; the last 3 s of the output are scored. UAR is the mean recall over the emotions; chance is
+one over their number. Candidates that are not installed are left out:
+`pip install pyrnnoise noisereduce` installs them. The corpus is a folder with `emotion.csv`
+(columns path, corpus, emotion). The embedded model was trained on EmoDB, so only the differences
+are meaningful, not the figures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from bench.report import arguments, as_json, machine, say
+from bench.report import arguments, as_json, machine, print_text
 from bench.tables import table
 from client.audio.files import blocks, probe
 from stream.audio.denoise import Denoiser
@@ -40,13 +40,15 @@ Suppress = Callable[[Samples], Samples]
 
 
 def shipped(audio: Samples) -> Samples:
-    """What files.denoise switches on."""
+    """Suppress noise as `files.denoise` does."""
     denoiser = Denoiser()
     parts = [denoiser.push(audio[n : n + 1600]) for n in range(0, len(audio), 1600)]
     return np.concatenate([*parts, denoiser.drain()])
 
 
 def ffmpeg(name: str, settings: str) -> Suppress:
+    """Return a filter of FFmpeg."""
+
     def run(audio: Samples) -> Samples:
         graph = av.filter.Graph()
         source = graph.add_abuffer(
@@ -74,6 +76,8 @@ def _pulled(graph: Any) -> Iterator[NDArray[np.float32]]:
 
 
 def rnnoise(module: Any) -> Suppress:
+    """Return RNNoise, which runs at 48 kHz."""
+
     def run(audio: Samples) -> Samples:
         wide = soxr.resample(audio, SAMPLE_RATE, 48_000)
         pcm = np.clip(np.rint(wide * 32767), -32768, 32767).astype(np.int16)
@@ -86,6 +90,8 @@ def rnnoise(module: Any) -> Suppress:
 
 
 def reducer(module: Any) -> Suppress:
+    """Return the spectral gate of noisereduce."""
+
     def run(audio: Samples) -> Samples:
         return np.asarray(module.reduce_noise(y=audio, sr=SAMPLE_RATE, stationary=True), np.float32)
 
@@ -93,7 +99,8 @@ def reducer(module: Any) -> Suppress:
 
 
 def candidates() -> dict[str, Suppress]:
-    found: dict[str, Suppress] = {
+    """Return the available candidates by name."""
+    available: dict[str, Suppress] = {
         "none": lambda audio: audio,
         "webrtc (ships)": shipped,
         "afftdn": ffmpeg("afftdn", "nr=12:nf=-40:tr=1"),
@@ -102,21 +109,23 @@ def candidates() -> dict[str, Suppress]:
     others = {"pyrnnoise": rnnoise, "noisereduce": reducer}
     for name, make in others.items():
         try:
-            found[name] = make(importlib.import_module(name))
+            available[name] = make(importlib.import_module(name))
         except ImportError:
             continue
-    return found
+    return available
 
 
-def clips(data: Path, corpus: str, labels: tuple[str, ...], most: int) -> list[tuple[Samples, int]]:
-    """As many of each emotion as of the rarest, `most` at most, each with its emotion's index."""
+def clips(
+    data: Path, corpus: str, labels: tuple[str, ...], limit: int
+) -> list[tuple[Samples, int]]:
+    """Return at most `limit` clips with the index of their emotion, equally many of each."""
     rows: dict[str, list[Path]] = {label: [] for label in labels}
     with (data / "emotion.csv").open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             if row["corpus"] == corpus and row["emotion"] in rows:
                 rows[row["emotion"]].append(data / row["path"])
     rng = np.random.default_rng(1)
-    each = min(most // len(labels), *(len(found) for found in rows.values()))
+    each = min(limit // len(labels), *(len(paths) for paths in rows.values()))
     chosen = []
     for index, label in enumerate(labels):
         for nth in rng.permutation(len(rows[label]))[:each]:
@@ -136,9 +145,11 @@ def main() -> None:
     backend = load()
     columns = [backend.info.labels.index(label) for label in labels]
     chosen = clips(options.data, options.corpus, labels, options.clips)
-    say(options, machine(), f"{len(chosen)} clips of {options.corpus}, {', '.join(labels)}", "")
+    print_text(
+        options, machine(), f"{len(chosen)} clips of {options.corpus}, {', '.join(labels)}", ""
+    )
 
-    def right(audio: Samples, truth: int) -> bool:
+    def correct(audio: Samples, truth: int) -> bool:
         missing = max(0, WINDOW - len(audio))
         window = np.pad(audio, (missing, 0), "symmetric")[-WINDOW:].astype(np.float32)
         logits = backend.infer(window[None])[0].mean(axis=0)
@@ -147,7 +158,7 @@ def main() -> None:
     rows = []
     for name, suppress in candidates().items():
         row: dict[str, Any] = {"candidate": name}
-        spent, heard = 0.0, 0.0
+        cpu_s, audio_s = 0.0, 0.0
         for snr in (None, *options.snr):
             hits: list[list[bool]] = [[] for _ in labels]
             for nth, (speech, truth) in enumerate(chosen):
@@ -158,14 +169,14 @@ def main() -> None:
                 audio = audio + np.float32(level) * noise(rng, len(audio))
                 began = time.process_time()
                 clean = suppress(audio.astype(np.float32))
-                spent += time.process_time() - began
-                heard += len(audio) / SAMPLE_RATE
-                hits[truth].append(right(clean[lead:], truth))
+                cpu_s += time.process_time() - began
+                audio_s += len(audio) / SAMPLE_RATE
+                hits[truth].append(correct(clean[lead:], truth))
             uar = float(np.mean([np.mean(h) for h in hits]))
             row["clean" if snr is None else f"{snr:g} dB"] = 100 * uar
-        row["cpu_ms_per_s"] = 1000 * spent / heard
+        row["cpu_ms_per_s"] = 1000 * cpu_s / audio_s
         rows.append(row)
-        say(options, f"{name}: measured")
+        print_text(options, f"{name}: measured")
     if options.json:
         print(as_json(rows))
         return

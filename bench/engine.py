@@ -1,9 +1,9 @@
-"""Our emotion2vec beside FunASR's, on the same random weights, in one run.
+"""Emotide's emotion2vec compared with FunASR's, on the same random weights, in one run.
 
 `python -m bench.engine [--quick] [--models base large]` builds models of full size in a temporary
 directory (2 GB), prints Markdown tables and asserts nothing. On a CPU the figure is process CPU
-time on one thread, the least of several runs that take turns, so that a neighbour on the machine
-slows all alike and the ratios stand; on a GPU it is wall time.
+time on one thread, the minimum of several interleaved runs, so that other load on the machine slows
+all engines alike and the ratios stay valid; on a GPU it is wall time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="base only, fewer runs")
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=SHAPES)
-    parser.add_argument("--runs", type=int, help="rounds of the race (default: 3, quick 2)")
+    parser.add_argument("--runs", type=int, help="rounds of the speed table (default: 3, quick 2)")
     options = parser.parse_args()
     names = ["base"] if options.quick else options.models
     runs = options.runs or (2 if options.quick else 3)
@@ -70,11 +70,18 @@ def _speed(model: Path, runs: int, quick: bool) -> list[list[str]]:
             for batch in batches:
                 if quick and (seconds, batch) == (3, 8):
                     continue
-                best = _race(engines, buzzes(batch, seconds * SAMPLE_RATE), clock, runs)
-                for engine, taken in best.items():
-                    ratio = f"{best['FunASR'] / taken:.2f}"
+                best = _best_times(engines, buzzes(batch, seconds * SAMPLE_RATE), clock, runs)
+                for engine, elapsed in best.items():
+                    ratio = f"{best['FunASR'] / elapsed:.2f}"
                     rows.append(
-                        [device, f"{seconds} s", str(batch), engine, f"{batch / taken:.2f}", ratio]
+                        [
+                            device,
+                            f"{seconds} s",
+                            str(batch),
+                            engine,
+                            f"{batch / elapsed:.2f}",
+                            ratio,
+                        ]
                     )
     return rows
 
@@ -90,18 +97,18 @@ def _engines(model: Path, device: str) -> dict[str, Engine]:
     }
     if device == "cpu":
         for precision in ("float32", "int8"):
-            own = emotion2vec.load(str(model), device, runtime="onnx", precision=precision)
-            engines[f"onnx {precision}"] = own.runner.run
+            loaded = emotion2vec.load(str(model), device, runtime="onnx", precision=precision)
+            engines[f"onnx {precision}"] = loaded.runner.run
     else:
         bfloat16 = emotion2vec.load(str(model), device, runtime="torch", precision="bfloat16")
         engines["torch bfloat16"] = bfloat16.runner.run
     return engines
 
 
-def _race(
+def _best_times(
     engines: dict[str, Engine], windows: Windows, clock: Callable[[], float], runs: int
 ) -> dict[str, float]:
-    """The least seconds of each engine over `runs` rounds, after one that does not count."""
+    """Return the least seconds of each engine over `runs` rounds, after a warm-up round."""
     best = dict.fromkeys(engines, float("inf"))
     for count in range(runs + 1):
         for name, engine in engines.items():
@@ -116,7 +123,7 @@ def _race(
 
 
 def _agreement(model: Path, count: int) -> list[list[str]]:
-    """How far utterance scores are from FunASR's: random weights, so only an indication."""
+    """Compare utterance scores with FunASR's. With random weights this is only an indication."""
     import torch
 
     from stream.backends.emotion2vec import oracle
@@ -157,7 +164,9 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Started:
+class _StartFigures:
+    """Times in seconds and resident memory in MiB."""
+
     ready_s: float
     cpu_s: float
     peak_mb: float
@@ -190,7 +199,7 @@ import sys, time
 import json, psutil, re, numpy as np
 me = psutil.Process()
 ready, cpu = time.time() - me.create_time(), time.process_time()
-# Of this program alone: what getrusage calls the peak survives the exec of a larger parent.
+# VmHWM covers this program only; the peak of getrusage survives the exec of a larger parent.
 peak = int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
 audio = np.random.default_rng(1).standard_normal((1, 48_000)).astype(np.float32)
 for _ in range(4): infer(audio)
@@ -199,30 +208,30 @@ print(json.dumps([ready, cpu, peak / 1024, me.memory_info().rss / 2**20]))
 
 
 def _start(model: Path, runs: int = 2) -> list[list[str]]:
-    """From the start of a process until the model is loaded; a checkpoint with training state."""
+    """Measure the start of a process until the checkpoint, with training state, is loaded."""
     started = {name: [_probe(model, load) for _ in range(runs)] for name, load in _LOAD.items()}
     rows = [["engine", "ready s", "CPU s", "peak MB while loading", "steady MB", "× FunASR"]]
     best = {
-        name: _Started(*(min(values) for values in zip(*several, strict=True)))
+        name: _StartFigures(*(min(values) for values in zip(*several, strict=True)))
         for name, several in started.items()
     }
-    theirs = best["FunASR"]
-    for name, own in best.items():
+    funasr = best["FunASR"]
+    for name, figures in best.items():
         ratios = " / ".join(
-            f"{mine / other:.2f}"
-            for mine, other in (
-                (own.ready_s, theirs.ready_s),
-                (own.peak_mb, theirs.peak_mb),
-                (own.steady_mb, theirs.steady_mb),
+            f"{value / reference:.2f}"
+            for value, reference in (
+                (figures.ready_s, funasr.ready_s),
+                (figures.peak_mb, funasr.peak_mb),
+                (figures.steady_mb, funasr.steady_mb),
             )
         )
         rows.append(
             [
                 name,
-                f"{own.ready_s:.1f}",
-                f"{own.cpu_s:.1f}",
-                f"{own.peak_mb:.0f}",
-                f"{own.steady_mb:.0f}",
+                f"{figures.ready_s:.1f}",
+                f"{figures.cpu_s:.1f}",
+                f"{figures.peak_mb:.0f}",
+                f"{figures.steady_mb:.0f}",
                 f"{ratios} (ready / peak / steady)",
             ]
         )
@@ -242,11 +251,11 @@ def _probe(model: Path, load: str) -> list[float]:
     return figures
 
 
-# -- what is measured ----------------------------------------------------------------------------
+# -- the measured models --------------------------------------------------------------------------
 
 
 def _build(directory: Path, name: str) -> Path:
-    """A model of full size; its checkpoint holds three copies of the weights, as published."""
+    """Build a model of full size whose checkpoint has the weights three times, as published."""
     import torch
 
     from stream.backends.emotion2vec import exported, quantized
@@ -254,7 +263,7 @@ def _build(directory: Path, name: str) -> Path:
     path = random_models.build(directory, name) / "model.pt"
     stored: dict[str, Any] = torch.load(path, weights_only=True)
     moments = [torch.zeros_like(weight) for weight in stored["model"].values()] * 2
-    # Copies of their own, or torch would store a shared tensor once.
+    # Cloned, because torch stores a shared tensor only once.
     stored["last_optimizer_state"] = {"state": [moment.clone() for moment in moments]}
     torch.save(stored, path)
     exported.export(directory)

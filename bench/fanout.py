@@ -1,9 +1,9 @@
-"""What a subscriber costs: one stream, many listeners, CPU per event and listener.
+"""Cost of subscribers: one stream, many subscribers, CPU per event and subscriber.
 
-The stream says a note of the size of a score at a steady rate, so that every step delivers a known
-number of events. The cost of the same notes without any listener is subtracted. Delivery is the
-time from sending a note to its arrival, over all listeners; all of them are read by one process,
-whose own share of it grows with their number.
+The stream sends annotations of the size of a score at a constant rate, so that every step delivers
+a known number of events. The cost of the same annotations without a subscriber is subtracted.
+Delivery is the time from sending an annotation to its arrival, over all subscribers. One process
+reads all of them, and its share of that time grows with their number.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from websockets.exceptions import ConnectionClosed
 
 from bench.load import Producer, subscribe
 from bench.process import Cpu, Server, spread
-from bench.report import arguments, as_json, machine, percentile, say
+from bench.report import arguments, as_json, machine, percentile, print_text
 from bench.speech import Wire
 from bench.stand_ins import NULL
 from bench.tables import table
 
 DELIVERIES_PER_S = 4_000
-MOST_PER_S = 100
+MAX_EVENTS_PER_S = 100
 PADDING = "x" * 600
 
 EXAMPLES = """\
   python -m bench.fanout                          1, 10, 100, 1000 subscribers
-  python -m bench.fanout --quick                  5 s a step
+  python -m bench.fanout --quick                  5 s per step
   python -m bench.fanout --subscribers 300 --seconds 60"""
 
 
 async def step(subscribers: int, seconds: float, rate: float) -> dict[str, Any]:
-    """Figures of one number of subscribers, on a server of its own."""
+    """Return the figures of one number of subscribers, on a new server."""
     arrived: list[float] = []
 
-    async def listen(socket: ClientConnection) -> None:
+    async def receive(socket: ClientConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
             async for text in socket:
                 event = orjson.loads(text)
@@ -47,11 +47,11 @@ async def step(subscribers: int, seconds: float, rate: float) -> dict[str, Any]:
                     arrived.append((time.monotonic() - event["attrs"]["at"]) * 1000)
 
     with Server(NULL, {"limits.max_subscribers": max(1000, subscribers + 1)}) as server:
-        producer = Producer("talker", [], 0)
+        producer = Producer("annotator", [], 0)
         await producer.open(server, Wire())
-        wanted = {"type": "subscribe", "snapshot": False}
-        sockets = [await subscribe(server, wanted) for _ in range(subscribers)]
-        listening = [asyncio.create_task(listen(socket)) for socket in sockets]
+        message = {"type": "subscribe", "snapshot": False}
+        sockets = [await subscribe(server, message) for _ in range(subscribers)]
+        receiving = [asyncio.create_task(receive(socket)) for socket in sockets]
         await asyncio.sleep(1.0)
         before, cpu, start = await asyncio.to_thread(server.metrics), Cpu(server), time.monotonic()
         used = server.cpu_s()
@@ -59,15 +59,15 @@ async def step(subscribers: int, seconds: float, rate: float) -> dict[str, Any]:
         for number in range(events):
             await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
             attrs = {"at": time.monotonic(), "padding": PADDING}
-            note = {"type": "session.annotate", "attrs": attrs}
-            await producer.socket.send(orjson.dumps(note), text=True)
+            annotation = {"type": "session.annotate", "attrs": attrs}
+            await producer.socket.send(orjson.dumps(annotation), text=True)
         await asyncio.sleep(0.5)
         used, shares = server.cpu_s() - used, cpu.shares()
         after = await asyncio.to_thread(server.metrics)
         rss = server.rss_mb()
         for socket in sockets:
             socket.transport.abort()
-        await asyncio.gather(*listening)
+        await asyncio.gather(*receiving)
         await producer.close()
     lag = spread(before, after, "emotide_loop_lag_seconds")
     return {
@@ -87,11 +87,11 @@ async def step(subscribers: int, seconds: float, rate: float) -> dict[str, Any]:
 
 async def main(options: argparse.Namespace) -> None:
     seconds = options.seconds or (5 if options.quick else 15)
-    say(options, machine(), "")
-    alone = await step(0, seconds, MOST_PER_S)
+    print_text(options, machine(), "")
+    alone = await step(0, seconds, MAX_EVENTS_PER_S)
     rows = []
     for count in options.subscribers:
-        rate = min(MOST_PER_S, DELIVERIES_PER_S / count)
+        rate = min(MAX_EVENTS_PER_S, DELIVERIES_PER_S / count)
         row = await step(count, seconds, rate)
         extra = row["cpu_ms_per_event"] - alone["cpu_ms_per_event"]
         rows.append({**row, "us_per_event_and_subscriber": extra * 1000 / count})
@@ -110,5 +110,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--subscribers", type=int, nargs="+", metavar="N", default=[1, 10, 100, 1000]
     )
-    parser.add_argument("--seconds", type=float, help="of notes per step (default: 15)")
+    parser.add_argument("--seconds", type=float, help="length of a step (default: 15)")
     asyncio.run(main(parser.parse_args()))

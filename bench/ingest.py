@@ -1,11 +1,11 @@
-"""What a second of one channel's audio costs before any model sees it, in CPU milliseconds.
+"""CPU milliseconds per second of one channel's audio, without a model.
 
-Three views, from the inside out:
+Three measurements, each with more of the server than the one before:
   pipeline  codec, resampling, VAD, windows and quality, called in this process
-  session   Session.audio with limits, batcher, rolling scores and sealed events, in this process
-  socket    a real server process with streams paced in real time; CPU of the whole process
+  session   Session.audio with limits, scheduler, rolling scores and encoded events, in this process
+  socket    a server process with streams in real time; CPU of the whole process
 
-No model is loaded: a stand-in answers at once. CPU time is counted, not wall time.
+A substitute model returns zeros at once. Figures are CPU time, not wall time.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.load import WARM_UP_S, Load, cast
+from bench.load import WARM_UP_S, Load, make_producers
 from bench.process import Cpu, Server
-from bench.report import arguments, as_json, machine, say
+from bench.report import arguments, as_json, machine, print_text
 from bench.speech import Wire, frames, recordings
 from bench.stand_ins import NULL, NullBackend, null_backend
 from bench.tables import table
@@ -43,19 +43,19 @@ WIRES = (
     Wire("mulaw", 8_000, 20),
 )
 TARGETS = {WIRES[0]: 1.5, WIRES[3]: 3.5}
-"""Milliseconds per second that the pipeline may take."""
+"""Target of the pipeline, in CPU milliseconds per second of audio."""
 
 STAGES = ("codec", "resample", "VAD", "windows+quality", "rest")
 
 EXAMPLES = """\
-  python -m bench.ingest                 all three views, about two minutes
+  python -m bench.ingest                 all three measurements, about two minutes
   python -m bench.ingest --quick         half a minute
   python -m bench.ingest --streams 100   more streams at the socket
-  python -m bench.ingest --json          for a machine"""
+  python -m bench.ingest --json          figures as JSON"""
 
 
-class Line:
-    """The stages of one channel, each alone on exactly the input that the line gives it."""
+class PipelineStages:
+    """Stages of one channel, each called alone with the input that it has in the pipeline."""
 
     def __init__(self, wire: Wire, chunks: Sequence[bytes]) -> None:
         self._format = AudioFormat(wire.encoding, wire.sample_rate)
@@ -69,11 +69,11 @@ class Line:
         self._frames: list[bytes] = []
         self._voiced: list[bool] = []
         self._detector = DETECTORS[self._settings.vad.detector]
-        DETECTORS["recorder"] = lambda mode: Recorder(
+        DETECTORS["recording"] = lambda mode: RecordingDetector(
             self._detector(mode), self._frames, self._voiced
         )
-        DETECTORS["replayed"] = lambda mode: Replayed(self._voiced)
-        self.whole("recorder")
+        DETECTORS["replaying"] = lambda mode: ReplayingDetector(self._voiced)
+        self.run("recording")
 
     def codec(self) -> list[Samples]:
         decoder = PcmDecoder(self._format)
@@ -89,15 +89,15 @@ class Line:
             detector.is_speech(frame)
 
     def windows(self) -> None:
-        """Speech, quality and windows of a channel that is told what is voiced."""
-        channel = self._pipeline("replayed").channels[0]
+        """Run speech, quality and windows with recorded decisions of the detector."""
+        channel = self._pipeline("replaying").channels[0]
         for samples in self._audio:
             for item in channel.feed(samples):
                 if isinstance(item, Window):
                     channel.taken(item)
 
-    def whole(self, detector: str | None = None) -> int:
-        """The real thing; returns the number of windows."""
+    def run(self, detector: str | None = None) -> int:
+        """Run the complete pipeline; return the number of windows."""
         pipeline = self._pipeline(detector or self._settings.vad.detector)
         windows = 0
         for chunk in self._chunks:
@@ -113,8 +113,8 @@ class Line:
         return StreamPipeline(self._format, (0,), NullBackend.info, settings)
 
 
-class Recorder:
-    """A detector that writes down what it was asked and what it said."""
+class RecordingDetector:
+    """Detector that records its frames and its decisions."""
 
     def __init__(self, real: VoiceDetector, frames: list[bytes], voiced: list[bool]) -> None:
         self._real = real
@@ -127,8 +127,8 @@ class Recorder:
         return self._voiced[-1]
 
 
-class Replayed:
-    """A detector that costs nothing: it says again what the recorded one said."""
+class ReplayingDetector:
+    """Detector without cost, which returns recorded decisions."""
 
     def __init__(self, voiced: list[bool]) -> None:
         self._next = iter(voiced).__next__
@@ -138,35 +138,35 @@ class Replayed:
 
 
 def pipeline(wire: Wire, chunks: Sequence[bytes], rounds: int) -> dict[str, float]:
-    """CPU ms per second of audio by stage, and the number of windows per second.
+    """Return CPU ms per second of audio by stage, and the number of windows per second.
 
-    The fastest round of each counts, because others on the machine only ever add; the stages take
-    turns, so that they had the same neighbours.
+    The fastest round of each stage counts, because other load on the machine only adds time. The
+    stages are interleaved, so that such load affects all of them.
     """
-    line = Line(wire, chunks)
+    stages = PipelineStages(wire, chunks)
     seconds = len(chunks) * wire.chunk_s
     work: dict[str, Callable[[], object]] = {
-        "codec": line.codec,
-        "resample": line.resample,
-        "VAD": line.vad,
-        "windows+quality": line.windows,
-        "total": line.whole,
+        "codec": stages.codec,
+        "resample": stages.resample,
+        "VAD": stages.vad,
+        "windows+quality": stages.windows,
+        "total": stages.run,
     }
     costs = dict.fromkeys(work, float("inf"))
     for _ in range(rounds):
         for stage, step in work.items():
             before = time.process_time()
             step()
-            took = (time.process_time() - before) * 1000 / seconds
-            costs[stage] = min(costs[stage], took)
+            cpu_ms = (time.process_time() - before) * 1000 / seconds
+            costs[stage] = min(costs[stage], cpu_ms)
     costs["rest"] = 2 * costs["total"] - sum(costs.values())
-    costs["windows_per_s"] = line.whole() / seconds
+    costs["windows_per_s"] = stages.run() / seconds
     return costs
 
 
 async def session(wire: Wire, chunks: Sequence[bytes], rounds: int) -> float:
-    """CPU ms per second of audio of a `Session`, hand-over to the inference thread included."""
-    # Played faster than it sounds, so that nothing but work is counted; the throttle is off.
+    """Return CPU ms per second of audio of a `Session`, with the calls to the inference thread."""
+    # Sent faster than real time, to count only work; the throttle is off.
     config = Config.model_validate({"limits": {"ahead_s": 1e9}, "model": {"max_wait_ms": 0}})
     metrics = Metrics("bench")
     scheduler = Scheduler(
@@ -174,30 +174,30 @@ async def session(wire: Wire, chunks: Sequence[bytes], rounds: int) -> float:
         32,
         0.0,
         10.0,
-        lambda done: metrics.batch(done.size, done.queued_s, done.inference_s),
+        lambda report: metrics.batch(report.size, report.queued_s, report.inference_s),
     )
     model = await scheduler.start(NullBackend.info.lengths)
-    took = []
+    cpu_s = []
     for number in range(rounds):
         audio = Audio(encoding=wire.encoding, sample_rate=wire.sample_rate)
-        wanted = SessionConfig(audio=audio)
-        admitted = admit(config, wanted, model)
-        one = Session(config, wanted, admitted, model, scheduler, Hub(), metrics, f"ses_{number}")
-        one.send = lambda _: None
-        one.open("session.created", {}, "bench")
+        request = SessionConfig(audio=audio)
+        admitted = admit(config, request, model)
+        live = Session(config, request, admitted, model, scheduler, Hub(), metrics, f"ses_{number}")
+        live.send = lambda _: None
+        live.announce("session.created", {}, "bench")
         before = time.process_time()
         for chunk in chunks:
-            await one.audio(chunk)
-        await one.finish("completed", 5.0)
-        took.append(time.process_time() - before)
+            await live.audio(chunk)
+        await live.finish("completed", 5.0)
+        cpu_s.append(time.process_time() - before)
     await scheduler.stop(1.0)
-    return min(took) * 1000 / (len(chunks) * wire.chunk_s)
+    return min(cpu_s) * 1000 / (len(chunks) * wire.chunk_s)
 
 
 async def socket(wire: Wire, recorded: list[list[bytes]], streams: int, seconds: float) -> Any:
-    """CPU ms per second of audio and stream of a whole server process, in real time."""
+    """Return CPU ms per second of audio and stream of a server process, in real time."""
     with Server(NULL) as server:
-        load = Load(server, cast(streams, recorded), wire)
+        load = Load(server, make_producers(streams, recorded), wire)
         await load.start()
         await asyncio.sleep(WARM_UP_S)
         before, cpu, sent = server.cpu_s(), Cpu(server), _sent(load)
@@ -222,16 +222,16 @@ async def main(options: argparse.Namespace) -> None:
     rounds = 3 if options.quick else 7
     seconds = 8 if options.quick else 20
     figures: dict[str, dict[str, Any]] = {}
-    say(options, machine(), "")
+    print_text(options, machine(), "")
     for wire in WIRES:
-        voices = recordings(wire.sample_rate)
-        chunks = wire.chunks(voices[0])
+        speech = recordings(wire.sample_rate)
+        chunks = wire.chunks(speech[0])
         figures[str(wire)] = {
             "pipeline": pipeline(wire, chunks, rounds),
             "target": TARGETS.get(wire),
             "session": await session(wire, chunks, rounds),
             "socket": await socket(
-                wire, [frames(wire.chunks(v)) for v in voices], options.streams, seconds
+                wire, [frames(wire.chunks(pcm)) for pcm in speech], options.streams, seconds
             ),
         }
     if options.json:
@@ -244,21 +244,21 @@ async def main(options: argparse.Namespace) -> None:
         row = [name, *(costs[stage] for stage in STAGES), costs["total"]]
         rows.append([*row, figure["target"] or "", round(1000 / costs["total"])])
     print(table(["audio", *STAGES, "total", "target", "channels/core"], rows))
-    print("\nThe same with what is around the pipeline:\n")
+    print("\nThe same, compared with a session and with a server process:\n")
     rows = []
     for name, figure in figures.items():
-        at_socket = figure["socket"]
+        server = figure["socket"]
         rows.append(
             [
                 name,
                 figure["pipeline"]["total"],
                 figure["session"],
-                at_socket["ms_per_s"],
-                round(1000 / at_socket["ms_per_s"]),
-                at_socket["server_cores"],
-                at_socket["generator_cores"],
-                at_socket["others_cores"],
-                at_socket["dropped_ms"],
+                server["ms_per_s"],
+                round(1000 / server["ms_per_s"]),
+                server["server_cores"],
+                server["generator_cores"],
+                server["others_cores"],
+                server["dropped_ms"],
             ]
         )
     head = ["audio", "pipeline", "session", "socket", "streams/core"]

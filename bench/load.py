@@ -1,4 +1,4 @@
-"""Producers in real time, and a subscriber that notes when their scores come."""
+"""Producers in real time, and a subscriber that records when their scores arrive."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from bench.process import Server
 from bench.speech import Wire
 
 WARM_UP_S = 4.0
-"""Figures are taken from here on: the first windows of all streams come together."""
+"""Measurements start after this time, because the first windows of all streams coincide."""
 
 
 @dataclass(slots=True, eq=False)
 class Producer:
-    """One stream that plays a recording in a loop, from a place of its own."""
+    """Stream that plays a recording in a loop, starting at the chunk `offset`."""
 
     name: str
     recording: Sequence[bytes]
@@ -38,19 +38,20 @@ class Producer:
     _reading: asyncio.Task[None] = field(init=False)
 
     async def open(self, server: Server, wire: Wire, **query: object) -> None:
-        described = {
+        """Connect and begin the session; `query` adds parameters."""
+        parameters = {
             "sample_rate": wire.sample_rate,
             "encoding": wire.encoding,
             "stream_id": self.name,
             "results": "false",
             **query,
         }
-        url = f"{server.ws}/v1/stream?{urlencode(described)}"
+        url = f"{server.ws}/v1/stream?{urlencode(parameters)}"
         self.socket = await connect(url, compression=None, max_queue=None, proxy=None)
         self._reading = asyncio.create_task(self._read())
 
     def send(self) -> None:
-        """Write the next chunk; whole frames, so that the library's own fit in between."""
+        """Write the next chunk as a whole frame, so that pings of the library fit in between."""
         if self.socket.transport.is_closing():
             return
         at = (self.offset + len(self.sent)) % len(self.recording)
@@ -58,12 +59,12 @@ class Producer:
         self.socket.transport.write(self.recording[at])
 
     @property
-    def cut(self) -> str | None:
-        """Why the stream ended before it was meant to, if it did."""
+    def close_reason(self) -> str | None:
+        """Reason of the close if the server has ended the connection, else None."""
         return self.socket.close_reason if self.socket.transport.is_closing() else None
 
     async def close(self) -> None:
-        """End the stream and wait for its totals."""
+        """End the session and wait for its totals."""
         with contextlib.suppress(ConnectionClosed):
             await self.socket.send('{"type":"session.close"}')
         await self._reading
@@ -81,14 +82,14 @@ class Producer:
                         self.totals = event["totals"]
 
 
-def cast(
+def make_producers(
     count: int, recorded: Sequence[Sequence[bytes]], prefix: str = "stream"
 ) -> dict[str, Producer]:
-    """`count` producers by name: different speakers, each from another place."""
+    """Return `count` producers by name, with different recordings and starting points."""
     producers = {}
     for number in range(count):
         recording = recorded[number % len(recorded)]
-        # The golden ratio keeps any number of starting points apart.
+        # The golden ratio spreads any number of starting points evenly.
         offset = int(number * 0.618034 % 1 * len(recording))
         name = f"{prefix}-{number}"
         producers[name] = Producer(name, recording, offset)
@@ -96,25 +97,28 @@ def cast(
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """A score's arrival at a subscriber, and how long after its last sample had been sent."""
+class Arrival:
+    """Arrival of a score at a subscriber, in monotonic seconds, and its latency.
+
+    The latency is the time since the last sample of the window was sent.
+    """
 
     at: float
     latency_ms: float
     trigger: str
 
 
-class Listener:
-    """A subscriber of all scores."""
+class ScoreSubscriber:
+    """Subscriber of all scores."""
 
     def __init__(self, producers: Mapping[str, Producer], chunk_ms: int) -> None:
         self._producers = producers
         self._chunk_ms = chunk_ms
-        self.heard: list[Heard] = []
+        self.arrivals: list[Arrival] = []
 
     async def open(self, server: Server) -> None:
-        wanted = {"type": "subscribe", "snapshot": False, "filter": {"events": ["emotion.score"]}}
-        self.socket = await subscribe(server, wanted)
+        message = {"type": "subscribe", "snapshot": False, "filter": {"events": ["emotion.score"]}}
+        self.socket = await subscribe(server, message)
         self._reading = asyncio.create_task(self._read())
 
     async def close(self) -> None:
@@ -124,8 +128,12 @@ class Listener:
     def latencies(
         self, since: float, until: float = float("inf"), trigger: str = "interval"
     ) -> list[float]:
-        """Milliseconds, of the scores that arrived in `[since, until)`."""
-        return [h.latency_ms for h in self.heard if since <= h.at < until and h.trigger == trigger]
+        """Return the latencies, in ms, of the scores that arrived in `[since, until)`."""
+        return [
+            arrival.latency_ms
+            for arrival in self.arrivals
+            if since <= arrival.at < until and arrival.trigger == trigger
+        ]
 
     async def _read(self) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -136,27 +144,28 @@ class Listener:
                     continue
                 chunk = (event["audio_end_ms"] - 1) // self._chunk_ms
                 latency_ms = (now - producer.sent[chunk]) * 1000
-                self.heard.append(Heard(now, latency_ms, event["trigger"]))
+                self.arrivals.append(Arrival(now, latency_ms, event["trigger"]))
 
 
-async def subscribe(server: Server, wanted: Mapping[str, Any]) -> ClientConnection:
+async def subscribe(server: Server, message: Mapping[str, Any]) -> ClientConnection:
+    """Return a connection that is subscribed with `message`."""
     socket = await connect(
         f"{server.ws}/v1/subscribe", compression=None, max_queue=None, proxy=None
     )
-    await socket.send(orjson.dumps(wanted), text=True)
+    await socket.send(orjson.dumps(message), text=True)
     await socket.recv()
     return socket
 
 
 class Load:
-    """Streams played in real time from one task on an absolute schedule, chunks evenly apart."""
+    """Streams played in real time by one task on an absolute schedule, chunks evenly spaced."""
 
     def __init__(self, server: Server, producers: Mapping[str, Producer], wire: Wire) -> None:
         self._server = server
         self.producers = producers
         self._wire = wire
         self.lags: list[float] = []
-        """How late each chunk was sent, in seconds."""
+        """Delay of each chunk behind its schedule, in seconds."""
 
     async def start(self, **query: object) -> None:
         for producer in self.producers.values():
@@ -164,7 +173,7 @@ class Load:
         self._playing = asyncio.create_task(self._play())
 
     async def stop(self) -> None:
-        """End all streams properly."""
+        """Stop playing and close all sessions."""
         self._playing.cancel()
         await asyncio.gather(self._playing, return_exceptions=True)
         await asyncio.gather(*(p.close() for p in self.producers.values()))
@@ -179,5 +188,5 @@ class Load:
                 producer.send()
 
     def total(self, key: str) -> int:
-        """A field of `session.closed`'s totals, over all streams."""
+        """Return the sum of a field of the totals in `session.closed` over all streams."""
         return sum(p.totals.get(key, 0) for p in self.producers.values())

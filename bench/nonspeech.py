@@ -1,4 +1,4 @@
-"""False emotions: what the pipeline says of sounds that are no speech, and of speech itself."""
+"""False emotions for sounds without speech, and false alarms of their detector on speech."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.report import arguments, as_json, machine, say
+from bench.report import arguments, as_json, machine, print_text
 from bench.sounds import (
     Noises,
     Pcm16,
@@ -36,7 +36,7 @@ from training.nonspeech import WARNINGS
 
 EXAMPLES = """\
   python -m bench.nonspeech --data DIR                     all sounds, and speech in four conditions
-  python -m bench.nonspeech --data DIR --detector silero   behind another voice detector
+  python -m bench.nonspeech --data DIR --detector silero   with another voice detector
   python -m bench.nonspeech --data DIR --quick             one clip of speech in twenty"""
 
 EMOTIONS = frozenset({"angry", "disgusted", "fearful", "happy", "sad", "surprised"})
@@ -49,18 +49,18 @@ Analyse = Callable[[Pcm16], list[Segment]]
 def main() -> None:
     parser = arguments(__doc__ or "", EXAMPLES)
     data_argument(parser)
-    parser.add_argument("--backend", default="embedded", help="what --model takes")
-    parser.add_argument("--detector", default="webrtcvad", help="vad.detector")
+    parser.add_argument("--backend", default="embedded", help="the server's --model")
+    parser.add_argument("--detector", default="webrtcvad", help="the setting vad.detector")
     options = parser.parse_args()
-    say(options, machine(), "")
-    backend = registry.choose(options.backend)
+    print_text(options, machine(), "")
+    backend = registry.load(options.backend)
     settings = analysis_settings(Config())
     vad = replace(settings.vad, detector=options.detector)
     after = segments_of(backend, replace(settings, vad=vad))
     before = segments_of(backend, replace(settings, vad=replace(vad, only_speech=False)))
     figures = {
         "sounds": sounds(options.data, before, after),
-        # What is a hint and what is not scored does not depend on the model.
+        # Hints and missing scores do not depend on the model.
         "speech": list(
             speech(
                 options.data,
@@ -77,16 +77,17 @@ def main() -> None:
         f"whose top label is one of {', '.join(sorted(EMOTIONS))} and that carry none of the hints "
         f"{', '.join(sorted(WARNINGS))}.\n"
     )
-    print(text(figures["sounds"]), "\n")
-    print(f"Listening costs {cost_ms(options.data):.2f} ms CPU per second of speech.\n")
+    print(as_table(figures["sounds"]), "\n")
     print(
-        "Utterances of real speech, in percent: not scored, and with a hint that it sounds like "
-        "something else.\n"
+        f"The non-speech detector costs {cost_ms(options.data):.2f} ms CPU per second of speech.\n"
     )
-    print(text(figures["speech"]))
+    print("Utterances of real speech, in percent: not scored, and with a hint of another sound.\n")
+    print(as_table(figures["speech"]))
 
 
 def segments_of(backend: Backend, settings: AnalysisSettings) -> Analyse:
+    """Return a function from int16 audio at 16 kHz to its segments."""
+
     def infer(window: Window) -> FrameScores:
         return FrameScores(window, backend.infer(window.audio[None])[0])
 
@@ -101,7 +102,7 @@ def segments_of(backend: Backend, settings: AnalysisSettings) -> Analyse:
 
 
 def cost_ms(data: Path) -> float:
-    """CPU milliseconds of `sound.listen` per second of speech, best of five rounds."""
+    """Return the CPU ms of `nonspeech.measure` per second of speech, the best of five rounds."""
     audio = np.concatenate([recording.audio for recording, _ in labelled(data)])
     samples = audio.astype(np.float32) / np.float32(32768)
     pieces = [samples[i : i + SAMPLE_RATE] for i in range(0, len(samples), SAMPLE_RATE)]
@@ -115,6 +116,7 @@ def cost_ms(data: Path) -> float:
 
 
 def false_emotion(segment: Segment) -> bool:
+    """Return whether a segment of non-speech has an emotion on top and no hint of WARNINGS."""
     if not segment.scores:
         return False
     top = max(segment.scores, key=segment.scores.__getitem__)
@@ -122,37 +124,38 @@ def false_emotion(segment: Segment) -> bool:
 
 
 def sounds(data: Path, before: Analyse, after: Analyse) -> list[dict[str, Any]]:
+    """Return the rows of non-speech by category, without and with the detector."""
     seconds: dict[str, float] = defaultdict(float)
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+    totals: dict[str, Counter[str]] = defaultdict(Counter)
     for recording in non_speech(data):
         for name in (recording.category, "all"):
             seconds[name] += recording.seconds
         for when, run in (("before", before), ("after", after)):
             for segment in run(recording.audio):
                 for name in (recording.category, "all"):
-                    found[name][f"{when}_utterances"] += 1
-                    found[name][f"{when}_unscored"] += not segment.scores
+                    totals[name][f"{when}_utterances"] += 1
+                    totals[name][f"{when}_unscored"] += not segment.scores
                     false = false_emotion(segment)
-                    found[name][when] += false
-                    found[name][f"{when}_long"] += false and "short_speech" not in segment.hints
+                    totals[name][when] += false
+                    totals[name][f"{when}_long"] += false and "short_speech" not in segment.hints
     return [
         {
             "sound": name,
             "seconds": round(seconds[name]),
-            "utterances": found[name]["before_utterances"],
-            "false_before": found[name]["before"],
-            "false_after": found[name]["after"],
-            "of_1_s_or_more": found[name]["after_long"],
-            "not_scored": found[name]["after_unscored"],
-            "per_10_min_before": found[name]["before"] / seconds[name] * 600,
-            "per_10_min_after": found[name]["after"] / seconds[name] * 600,
+            "utterances": totals[name]["before_utterances"],
+            "false_before": totals[name]["before"],
+            "false_after": totals[name]["after"],
+            "of_1_s_or_more": totals[name]["after_long"],
+            "not_scored": totals[name]["after_unscored"],
+            "per_10_min_before": totals[name]["before"] / seconds[name] * 600,
+            "per_10_min_after": totals[name]["after"] / seconds[name] * 600,
         }
         for name in sorted(seconds, key=lambda name: (name == "all", name))
     ]
 
 
 def speech(data: Path, run: Analyse, step: int) -> Iterator[dict[str, Any]]:
-    """Every `step`th clip of acted emotions, and whole calls, in four conditions."""
+    """Yield a row for each corpus and condition: every `step`th acted clip, and whole calls."""
     noises = Noises(data)
     corpora: dict[str, list[Pcm16]] = defaultdict(list)
     for row in rows(data, "emotion.csv")[::step]:
@@ -163,9 +166,8 @@ def speech(data: Path, run: Analyse, step: int) -> Iterator[dict[str, Any]]:
     corpora["labelled"] = [recording.audio for recording, _ in labelled(data)]
     total: Counter[str] = Counter()
     for corpus, recordings in corpora.items():
-        for condition, heard in conditions(recordings, noises):
-            told = [segment for audio in heard for segment in run(audio)]
-            count = counts(told)
+        for condition, processed in conditions(recordings, noises):
+            count = counts(segment for audio in processed for segment in run(audio))
             total += count
             yield {"speech": corpus, "condition": condition, **shares(count)}
     yield {"speech": "all", "condition": "all", **shares(total)}
@@ -174,6 +176,7 @@ def speech(data: Path, run: Analyse, step: int) -> Iterator[dict[str, Any]]:
 def conditions(
     recordings: Sequence[Pcm16], noises: Noises
 ) -> Iterator[tuple[str, Iterable[Pcm16]]]:
+    """Yield the recordings clean, through a telephone, and with two noises."""
     yield "clean", recordings
     yield "telephone", map(telephone, recordings)
     for name in ("pink", "office"):
@@ -184,14 +187,15 @@ def conditions(
 
 
 def audible(audio: Pcm16) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Frames within 30 dB of the loudest."""
+    """Return bool[frames]: True within 30 dB of the loudest frame."""
     power = frame_power(audio[: len(audio) // 320 * 320].reshape(-1, 320))[0]
     return np.asarray(power > power.max() / 1000, np.bool_)
 
 
-def counts(told: Iterable[Segment]) -> Counter[str]:
+def counts(segments: Iterable[Segment]) -> Counter[str]:
+    """Count utterances, missing scores and hints."""
     count: Counter[str] = Counter()
-    for segment in told:
+    for segment in segments:
         count["utterances"] += 1
         count["not_scored"] += not segment.scores
         count["hinted"] += bool(SOUNDS.intersection(segment.hints))
@@ -202,12 +206,13 @@ def counts(told: Iterable[Segment]) -> Counter[str]:
 
 
 def shares(count: Counter[str]) -> dict[str, float]:
-    of = max(1, count["utterances"])
+    """Return the number of utterances and the other counts in percent of it."""
+    total = max(1, count["utterances"])
     names = ("not_scored", "hinted", "music", "high_pitch", "noise")
-    return {"utterances": count["utterances"], **{n: 100 * count[n] / of for n in names}}
+    return {"utterances": count["utterances"], **{n: 100 * count[n] / total for n in names}}
 
 
-def text(figures: Sequence[dict[str, Any]]) -> str:
+def as_table(figures: Sequence[dict[str, Any]]) -> str:
     return table(list(figures[0]), [list(row.values()) for row in figures])
 
 

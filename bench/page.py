@@ -1,10 +1,10 @@
-"""What the monitor page costs in a real Chromium: CPU and memory with many live streams.
+"""CPU and memory of the monitor page in Chromium with many live streams.
 
-The streams are simulated, and everything behind them is real: the hub, the subscriber's queue, the
-WebSocket, the page. Every stream has one score a second, all the time, in utterances of 5 s with
-their other events. CPU is that of all of Chromium's processes, drawing included (headless, no GPU);
-memory is the page's JavaScript heap after a garbage collection, and its process. Chromium is asked
-only once a minute: a driver that watches the network doubles what a message costs.
+The streams are simulated; the hub, the subscriber's outbox, the WebSocket and the page are real.
+Every stream has one score per second, in utterances of 5 s with their other events. CPU is that of
+all of Chromium's processes, including drawing (headless, no GPU). Memory is the page's JavaScript
+heap after a garbage collection, and its process. Chromium is queried only once a minute, because a
+driver that observes the network doubles the cost of a message.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from bench.report import arguments, as_json, machine, say
+from bench.report import arguments, as_json, machine, print_text
 from bench.tables import table
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream
 from stream.labels import LABELS
 from stream.protocol.events import EventEncoder, encode, model_body
-from stream.protocol.parsing import SUBPROTOCOL
+from stream.protocol.version import SUBPROTOCOL
 from stream.server.pages import Pages
 from stream.server.subscriber import Subscriber
 from stream.telemetry.audit import AuditLog
@@ -63,13 +63,13 @@ EXAMPLES = """\
   python -m bench.page --streams 500 --minutes 2"""
 
 
-class Talker:
-    """One stream whose mood wanders; `second()` gives what happens in the next second."""
+class SimulatedStream:
+    """Stream with randomly changing scores; `second` publishes the events of its next second."""
 
     def __init__(self, number: int) -> None:
         self._random = random.Random(number)
         self._weights = [self._random.random() ** 3 for _ in LABELS]
-        self._voice = EventEncoder(("customer",), MODEL)
+        self._encoder = EventEncoder(("customer",), MODEL)
         self._clock = self._utterance = self._seq = 0
         self.live = LiveStream(
             stream_id=f"call-{number}",
@@ -81,45 +81,46 @@ class Talker:
         )
 
     def second(self, hub: Hub) -> None:
+        """Publish the events of the next second of audio."""
         start = self._clock
         self._clock += SAMPLE_RATE
-        shares = self._wander()
+        shares = self._next_shares()
         seconds = start // SAMPLE_RATE % UTTERANCE_S
         first = start - seconds * SAMPLE_RATE
         quality = Quality(-20.0, 0.0, 25.0, "wide", seconds + 1.0)
         rolling = {"10s": shares, "30s": shares, "call": shares}
-        heard = (0, self._utterance, first, self._clock)
+        span = (0, self._utterance, first, self._clock)
         if seconds == 0:
-            self._tell(hub, SpeechStart(0, self._utterance, start))
-        self._tell(hub, Score(*heard, "interval", 1.0, shares, rolling, quality, ()))
+            self._publish(hub, SpeechStart(0, self._utterance, start))
+        self._publish(hub, Score(*span, "interval", 1.0, shares, rolling, quality, ()))
         if seconds == UTTERANCE_S - 1:
-            self._tell(hub, SpeechEnd(0, self._utterance, first, self._clock, "speech_end"))
-            self._tell(hub, Segment(*heard, "speech_end", 1.0, shares, rolling, quality, ()))
+            self._publish(hub, SpeechEnd(0, self._utterance, first, self._clock, "speech_end"))
+            self._publish(hub, Segment(*span, "speech_end", 1.0, shares, rolling, quality, ()))
             self._utterance += 1
 
-    def _wander(self) -> dict[str, float]:
+    def _next_shares(self) -> dict[str, float]:
         steps = (self._random.uniform(0.8, 1.25) for _ in LABELS)
         self._weights = [min(4.0, w * s) for w, s in zip(self._weights, steps, strict=True)]
         total = sum(self._weights)
         return {name: round(w / total, 4) for name, w in zip(LABELS, self._weights, strict=True)}
 
-    def _tell(self, hub: Hub, event: Event) -> None:
-        body = self._voice.body(event, 60)
+    def _publish(self, hub: Hub, event: Event) -> None:
+        body = self._encoder.body(event, 60)
         live = self.live
-        sealed = encode(body, self._seq, live.session_id, live.stream_id, time.time())
+        encoded = encode(body, self._seq, live.session_id, live.stream_id, time.time())
         self._seq += 1
-        live.remember(sealed, 1000, 90.0)
+        live.remember(encoded, 1000, 90.0)
         if isinstance(event, SpeechStart):
             live.speaking = frozenset({0})
-        hub.publish(live, sealed)
+        hub.publish(live, encoded)
 
 
 class Simulation:
-    """The page and `/v1/subscribe` of a server whose streams are made up."""
+    """Page and `/v1/subscribe` of a server with simulated streams."""
 
     def __init__(self, streams: int) -> None:
         self.hub = Hub()
-        self.talkers = [Talker(number) for number in range(streams)]
+        self.streams = [SimulatedStream(number) for number in range(streams)]
         self._config = Config()
         self._metrics = Metrics("bench")
         self._audit = AuditLog(None)
@@ -141,47 +142,47 @@ class Simulation:
         limits = self._config.limits
         await Subscriber(socket, limits, self.hub, self._metrics, self._audit).run()
 
-    async def talk(self) -> None:
-        """One second of each stream a second, evenly spread."""
-        for talker in self.talkers:
-            self.hub.opened(talker.live)
+    async def play(self) -> None:
+        """Run one second of each stream per second, evenly spaced."""
+        for stream in self.streams:
+            self.hub.opened(stream.live)
         start = time.monotonic()
         for tick in itertools.count():
-            for number, talker in enumerate(self.talkers):
-                due = start + tick + number / len(self.talkers)
+            for number, stream in enumerate(self.streams):
+                due = start + tick + number / len(self.streams)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                talker.second(self.hub)
+                stream.second(self.hub)
 
 
 class Chromium:
-    """A headless Chromium on one page, its CPU and memory, and the page's own figures."""
+    """Headless Chromium with one page: its CPU and memory, and the page's own figures."""
 
     def __init__(self, profile: Path, address: str) -> None:
         executable = shutil.which("chromium")
         if executable is None:
-            sys.exit("this bench needs Chromium: apt-get install chromium")
+            sys.exit("bench.page requires Chromium: apt-get install chromium")
         self._profile = profile
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
         quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        place = [f"--user-data-dir={profile}", "--remote-debugging-port=0"]
-        command = [executable, *flags, *quiet, *place, "--window-size=1280,900", address]
+        debugging = [f"--user-data-dir={profile}", "--remote-debugging-port=0"]
+        command = [executable, *flags, *quiet, *debugging, "--window-size=1280,900", address]
         null = subprocess.DEVNULL
         self._popen = subprocess.Popen(command, stdout=null, stderr=null)
         self._last: dict[int, float] = {}
 
-    async def ask(self, *methods: str) -> list[Any]:
-        """Answers of the page's DevTools."""
-        answers = []
+    async def call(self, *methods: str) -> list[Any]:
+        """Return the results of DevTools methods, each "NAME" or "NAME EXPRESSION"."""
+        results = []
         address = await asyncio.to_thread(self._devtools)
         async with connect(address, max_size=None, proxy=None) as socket:
             for number, method in enumerate(methods):
                 name, _, expression = method.partition(" ")
                 params = {"expression": expression} if expression else {}
                 await socket.send(json.dumps({"id": number, "method": name, "params": params}))
-                while (answer := json.loads(await socket.recv())).get("id") != number:
+                while (response := json.loads(await socket.recv())).get("id") != number:
                     pass
-                answers.append(answer["result"])
-        return answers
+                results.append(response["result"])
+        return results
 
     def _devtools(self) -> str:
         port = (self._profile / "DevToolsActivePort").read_text().split()[0]
@@ -190,30 +191,31 @@ class Chromium:
         return str(target["webSocketDebuggerUrl"])
 
     async def rows(self) -> int:
-        """Streams or panels that are shown."""
-        asked = "Runtime.evaluate document.querySelectorAll('.stream, .detail .panel').length"
+        """Return the number of streams or panels on the page."""
+        method = "Runtime.evaluate document.querySelectorAll('.stream, .detail .panel').length"
         try:
-            return int((await self.ask(asked))[0]["result"]["value"])
+            return int((await self.call(method))[0]["result"]["value"])
         except (OSError, StopIteration):
             return 0
 
     async def heap(self) -> tuple[float, int]:
-        """MB of JavaScript heap in use after a collection, and DOM nodes."""
-        asked = ("Performance.enable", "HeapProfiler.collectGarbage", "Performance.getMetrics")
-        told = (await self.ask(*asked))[-1]
-        values = {metric["name"]: metric["value"] for metric in told["metrics"]}
+        """Return the JavaScript heap in MiB after a garbage collection, and the DOM nodes."""
+        methods = ("Performance.enable", "HeapProfiler.collectGarbage", "Performance.getMetrics")
+        metrics = (await self.call(*methods))[-1]["metrics"]
+        values = {metric["name"]: metric["value"] for metric in metrics}
         return values["JSHeapUsedSize"] / 2**20, int(values["Nodes"])
 
     def cpu_s(self) -> tuple[float, float]:
-        """Of all processes so far, and of the page's own."""
+        """Return the CPU seconds so far of all processes, and of the page's process."""
         for process in self._processes():
-            # Chromium keeps a spare process and lets it go; what it used stays counted.
+            # Chromium ends its spare process at some point; its CPU time stays counted.
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
                 self._last[process.pid] = float(times.user + times.system)
         return sum(self._last.values()), self._last[self._renderer().pid]
 
     def rss_mb(self) -> float:
+        """Return the resident memory of the page's process in MiB."""
         return float(self._renderer().memory_info().rss) / 2**20
 
     def close(self) -> None:
@@ -234,17 +236,18 @@ class Chromium:
 
 
 async def measure(chromium: Chromium, seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """Return a row of figures for each round of `seconds`."""
     rows = []
     for number in range(rounds):
         before, began = chromium.cpu_s(), time.monotonic()
         await asyncio.sleep(seconds)
-        after, took = chromium.cpu_s(), time.monotonic() - began
+        after, elapsed = chromium.cpu_s(), time.monotonic() - began
         used, nodes = await chromium.heap()
         rows.append(
             {
                 "until s": round((number + 1) * seconds),
-                "CPU all": (after[0] - before[0]) / took,
-                "CPU page": (after[1] - before[1]) / took,
+                "CPU all": (after[0] - before[0]) / elapsed,
+                "CPU page": (after[1] - before[1]) / elapsed,
                 "heap MB": used,
                 "page MB": chromium.rss_mb(),
                 "DOM nodes": nodes,
@@ -254,6 +257,7 @@ async def measure(chromium: Chromium, seconds: float, rounds: int) -> list[dict[
 
 
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Serve the simulation, open the page in Chromium, and measure."""
     simulation = Simulation(options.streams)
     async with serve(
         simulation.subscriber,
@@ -263,7 +267,7 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         subprotocols=[Subprotocol(SUBPROTOCOL)],
         compression=None,
     ) as server:
-        talking = asyncio.create_task(simulation.talk())
+        playing = asyncio.create_task(simulation.play())
         port = next(iter(server.sockets)).getsockname()[1]
         with TemporaryDirectory() as profile:
             chromium = Chromium(Path(profile), f"http://127.0.0.1:{port}/{options.view}")
@@ -274,11 +278,11 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                         break
                 else:
                     sys.exit("the page shows no streams")
-                # The first seconds are loading and compiling.
+                # The first seconds contain loading and compiling.
                 await asyncio.sleep(10)
                 return await measure(chromium, 60, 1 if options.quick else options.minutes)
             finally:
-                talking.cancel()
+                playing.cancel()
                 chromium.close()
 
 
@@ -291,10 +295,10 @@ def main() -> None:
         "--view", default="#monitor", metavar="HASH", help="default: #monitor; or #monitor/call-3"
     )
     options = parser.parse_args()
-    say(
+    print_text(
         options,
         machine(),
-        f"{options.streams} streams, one score a second each, {options.view}",
+        f"{options.streams} streams, one score per second each, {options.view}",
         "",
     )
     rows = asyncio.run(run(options))

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and what it uses of the machine."""
+"""Server in a separate process, and the CPU and memory that it uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Server:
-    """A real `server.py` in a process of its own, with its log in a temporary file."""
+    """Running `server.py` in a separate process, with its log in a temporary file."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Server:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         allow_many_sockets()
-        # Lives as long as the server, not as long as a block, so SIM115 does not apply.
+        # The file lives as long as the server and not as long as a block: SIM115 does not apply.
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115
         command = [sys.executable, "server.py", "--model", model, "--port", "0"]
         for key, value in {"log.format": "json", **(settings or {})}.items():
@@ -44,7 +44,7 @@ class Server:
         self.http = self._ready()
         self.ws = self.http.replace("http", "ws", 1)
         self.start_s = time.monotonic() - began
-        """From the start of the process to the line that says it is ready."""
+        """Seconds from the start of the process to the log entry `ready`."""
 
     def _ready(self) -> str:
         while self._popen.poll() is None:
@@ -71,15 +71,16 @@ class Server:
         self._log.close()
 
     def cpu_s(self) -> float:
-        """CPU seconds of all threads so far; the kernel counts in hundredths."""
+        """Return the CPU seconds of all threads so far, with a resolution of 0.01 s."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
     def rss_mb(self) -> float:
+        """Return the resident memory in MiB."""
         return float(self.process.memory_info().rss) / 2**20
 
     def metrics(self) -> dict[str, float]:
-        """Every series by its name and labels, as /metrics writes them."""
+        """Return every series of /metrics by its name and labels."""
         with urlopen(f"{self.http}/metrics") as response:
             text = response.read().decode()
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
@@ -87,14 +88,14 @@ class Server:
 
 
 def allow_many_sockets() -> None:
-    """Raise the soft limit on open files to the hard one; the server inherits it."""
+    """Raise the soft limit of open files to the hard limit; the server inherits it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What a histogram gathered between two looks; quantiles are their bucket's upper end."""
+    """Change of a histogram between two samples; quantiles are upper bounds of buckets."""
 
     count: float
     mean: float
@@ -103,25 +104,27 @@ class Spread:
 
 
 def spread(before: Mapping[str, float], after: Mapping[str, float], name: str) -> Spread:
-    def grown(key: str) -> float:
+    """Return the change of the histogram `name`; NaN without observations."""
+
+    def growth(key: str) -> float:
         return after.get(key, 0.0) - before.get(key, 0.0)
 
     bounds = [
-        (float(found[1]), grown(key))
+        (float(match[1]), growth(key))
         for key in after
-        if (found := re.fullmatch(rf'{name}_bucket{{le="(.+)"}}', key))
+        if (match := re.fullmatch(rf'{name}_bucket{{le="(.+)"}}', key))
     ]
-    count = grown(f"{name}_count")
+    count = growth(f"{name}_count")
 
     def quantile(share: float) -> float:
         return next((le for le, n in bounds if n >= share * count), float("nan"))
 
-    mean = grown(f"{name}_sum") / count if count else float("nan")
+    mean = growth(f"{name}_sum") / count if count else float("nan")
     return Spread(count, mean, quantile(0.5), quantile(0.99))
 
 
 class Cpu:
-    """CPU seconds since it was made: of the server, of this process, and of everybody else."""
+    """CPU use since creation: of the server, of this process, and of all other processes."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -133,6 +136,6 @@ class Cpu:
         return self._server.cpu_s(), time.process_time(), sum(machine[:8]) - idle, time.monotonic()
 
     def shares(self) -> tuple[float, float, float]:
-        """In cores: server, load generator, all other processes together."""
+        """Return the used cores: server, load generator, all other processes together."""
         server, own, machine, now = (b - a for a, b in zip(self._before, self._now(), strict=True))
         return server / now, own / now, max(0.0, machine - server - own) / now

@@ -1,7 +1,7 @@
-"""emotion2vec+ models with random weights, as FunASR publishes them. Needs numpy and torch only.
+"""emotion2vec+ models with random weights, in FunASR's format. Requires only numpy and torch.
 
-Speed, memory and numerical agreement do not depend on what a model has learned, so they can be
-measured where the published weights cannot be had.
+Speed, memory and numerical agreement do not depend on the weights, so they can be measured without
+the published ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NINE = (
 """tokens.txt of the published models."""
 
 SEED = 7
-"""Not 0: FunASR seeds torch with 0, which would hide that weights were never loaded."""
+"""Not 0: FunASR seeds torch with 0, which would hide weights that were never loaded."""
 
 SPEC = "[(64, 10, 5)] + [(64, 3, 2)] * 4 + [(64,2,2)] + [(64,2,2)]"
 """Front end of a small model; the published ones have 512 channels instead of 64."""
@@ -101,12 +101,12 @@ CONFIGURATION = {
         "config": "config.yaml",
     },
 }
-"""configuration.json, with which FunASR finds the other files."""
+"""configuration.json, which names the other files for FunASR."""
 
 
 _GAINS = {"head": 2.0, ".out.": 0.3, "fc2": 0.3}
-"""Of weights that must not have variance 1 / inputs: blocks that say much make all windows alike,
-and a head that says little leaves all logits near zero; both would hide differences."""
+"""Gains of weights whose variance must not be 1 / inputs. Large outputs of the blocks make all
+windows alike, and a small output of the head leaves all logits near 0; both hide differences."""
 
 
 def full_size(dim: int, heads: int) -> dict[str, Any]:
@@ -132,7 +132,7 @@ CONFIGS = {
     "base": full_size(768, 12),
     "large": full_size(1024, 16),
 }
-"""Shapes by name; seed and base differ in their weights only."""
+"""Configurations by name; seed and base differ only in their weights."""
 
 
 def build(directory: Path, name: str) -> Path:

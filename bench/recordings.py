@@ -1,8 +1,8 @@
-"""How fast an hour of speech goes through /v1/files, and what memory that takes.
+"""Time and memory of an hour of speech through /v1/files.
 
-One MP3 of acted sentences with 0.2 to 0.9 s of pause between them, sent to a real server, analysed,
-written, fetched. Client, decoder and model share the machine's cores. "Others' cores" is what all
-other processes used meanwhile, the decoder among them; beyond a tenth, the seconds say little.
+One MP3 of acted sentences with pauses of 0.2 to 0.9 s is uploaded to a server, analysed, written
+and downloaded. Client, decoder and model share the machine's cores. "Others' cores" is the use by
+all other processes, including the decoder; above 0.1, the seconds are not reliable.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import av
 import numpy as np
 
 from bench.process import Cpu, Server
-from bench.report import arguments, as_json, machine, say
+from bench.report import arguments, as_json, machine, print_text
 from bench.speech import CLIPS
 from bench.tables import table
 from client.audio.files import blocks, probe
-from client.batch.remote import RemoteAnalyst
+from client.batch.remote import RemoteAnalyser
 from client.remote.endpoint import Endpoint
 from stream.audio.decode import Pcm
 from stream.protocol.messages import FileOptions
@@ -29,9 +29,9 @@ from stream.types import SAMPLE_RATE
 
 EXAMPLES = """\
   python -m bench.recordings                  an hour, with one thread for the model and with two
-  python -m bench.recordings --data emodb     sentences of another folder than the fixtures"""
+  python -m bench.recordings --data emodb     sentences of this folder instead of the fixtures"""
 
-LOOKS = (0.1, 0.5, 0.9)
+MEMORY_AT = (0.1, 0.5, 0.9)
 """Shares of the analysis at which the server's memory is read."""
 
 HEAD = (
@@ -41,7 +41,7 @@ HEAD = (
 
 
 def conversation(clips: list[Pcm], seconds: float) -> Iterator[Pcm]:
-    """Sentences in turn with pauses, int16[samples, 1] at 16 kHz, for as long as wanted."""
+    """Yield random sentences and pauses, int16[samples, 1] at 16 kHz, for `seconds` or more."""
     rng = np.random.default_rng(1)
     samples = 0
     while samples < seconds * SAMPLE_RATE:
@@ -53,7 +53,7 @@ def conversation(clips: list[Pcm], seconds: float) -> Iterator[Pcm]:
 
 
 def encode(path: Path, pieces: Iterator[Pcm]) -> None:
-    """The pieces as one MP3."""
+    """Write the pieces to one MP3 file."""
     with av.open(str(path), "w") as file:
         sound = file.add_stream("libmp3lame", rate=SAMPLE_RATE)
         sound.layout = "mono"
@@ -67,35 +67,35 @@ def encode(path: Path, pieces: Iterator[Pcm]) -> None:
         file.mux(sound.encode(None))
 
 
-async def measured(path: Path, threads: int, out: Path) -> list[float]:
-    """One row of the table."""
+async def measure(path: Path, threads: int, out: Path) -> list[float]:
+    """Return one row of the table."""
     settings = {"model.threads": threads, "files.folder": out / "server"}
     with Server("embedded", settings) as server:
         memory: dict[float, float] = {}
         decoder = 0.0
 
-        def tell(stage: str, share: float) -> None:
+        def on_progress(stage: str, share: float) -> None:
             nonlocal decoder
-            for look in LOOKS:
-                if stage == "analysis" and share >= look:
-                    memory.setdefault(look, server.rss_mb())
+            for point in MEMORY_AT:
+                if stage == "analysis" and share >= point:
+                    memory.setdefault(point, server.rss_mb())
             sizes = [child.memory_info().rss / 2**20 for child in server.process.children()]
             decoder = max(decoder, *sizes, 0.0)
 
-        remote = RemoteAnalyst(Endpoint(server.ws))
+        remote = RemoteAnalyser(Endpoint(server.ws))
         await remote.open()
         cpu, began = Cpu(server), time.monotonic()
-        done = await remote.analyse(path, FileOptions(), out, tell)
-        took = time.monotonic() - began
+        analysis = await remote.analyse(path, FileOptions(), out, on_progress)
+        elapsed = time.monotonic() - began
         _, _, others = cpu.shares()
-        result = done.result
+        result = analysis.result
         return [
             threads,
             result["file"]["duration_s"],
             sum(channel["speech_s"] for channel in result["channels"]),
-            took,
-            result["file"]["duration_s"] / took,
-            *(memory.get(look, float("nan")) for look in LOOKS),
+            elapsed,
+            result["file"]["duration_s"] / elapsed,
+            *(memory.get(point, float("nan")) for point in MEMORY_AT),
             decoder,
             others,
         ]
@@ -109,14 +109,14 @@ def main() -> None:
     minutes = 3.0 if options.quick else options.minutes
     paths = sorted(path for path in options.data.iterdir() if path.suffix in (".flac", ".wav"))
     clips = [np.concatenate([*blocks(probe(path), SAMPLE_RATE, 1)]) for path in paths]
-    say(options, machine(), f"{minutes:g} minutes of {len(clips)} sentences", "")
+    print_text(options, machine(), f"{minutes:g} minutes of {len(clips)} sentences", "")
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "hour.mp3"
         encode(path, conversation(clips, minutes * 60))
-        rows = [asyncio.run(measured(path, threads, Path(name))) for threads in (1, 2)]
+        rows = [asyncio.run(measure(path, threads, Path(name))) for threads in (1, 2)]
     if options.json:
         print(as_json([dict(zip(HEAD, row, strict=True)) for row in rows]))
-    say(options, table(HEAD, rows))
+    print_text(options, table(HEAD, rows))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figures and tables, options and the machine they were taken on."""
+"""Options, output and machine description that all benchmarks share."""
 
 from __future__ import annotations
 
@@ -18,37 +18,38 @@ JSON = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEY
 
 
 def percentile(values: Sequence[float], share: float) -> float:
+    """Return the percentile `share` (0 to 100); NaN without values."""
     return float(np.percentile(values, share)) if values else float("nan")
 
 
 def arguments(doc: str, examples: str) -> argparse.ArgumentParser:
-    """The command line that all benches share."""
+    """Return a parser with the options that all benchmarks share."""
     parser = argparse.ArgumentParser(
         description=doc,
         epilog=f"examples:\n{examples}\n\nRun from the root of the repository.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="a short run, for a first look")
-    parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    parser.add_argument("--quick", action="store_true", help="run fewer or shorter measurements")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     return parser
 
 
 def machine() -> str:
-    """When and on what the figures were taken."""
+    """Describe date, processor, cores and Python version of the measurement."""
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-        name = found[1] if found else name
+        match = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+        name = match[1] if match else name
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"{when}, {name}, {psutil.cpu_count()} cores, Python {platform.python_version()}"
 
 
-def say(options: argparse.Namespace, *text: str) -> None:
-    """Text for people, unless a machine reads."""
+def print_text(options: argparse.Namespace, *text: str) -> None:
+    """Print lines of text, unless --json is set."""
     if not options.json:
         print(*text, sep="\n", flush=True)
 
 
 def as_json(figures: object) -> str:
-    """Figures that are not there (NaN) become null."""
+    """Return the figures as JSON; NaN becomes null."""
     return orjson.dumps({"machine": machine(), "figures": figures}, option=JSON).decode()

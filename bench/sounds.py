@@ -1,7 +1,7 @@
-"""The recordings that bench.vad and bench.nonspeech measure on: a folder with `sounds.csv`.
+"""Recordings for bench.vad and bench.nonspeech: a folder with `sounds.csv`.
 
-`sounds.csv` has the columns path and kind (and any others); frame labels lie in `sounds/labels/`,
-one line of a name and start, end, 0 or 1 in turn, in seconds. `emotion.csv` has path and corpus.
+`sounds.csv` has the columns path and kind (and any others). Frame labels are in `sounds/labels/`:
+one line with a name and repeated start, end (seconds), 0 or 1. `emotion.csv` has path and corpus.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ NON_SPEECH = {
     "DTMF, hold music": "tones",
     "speech/music": "music",
 }
-"""Kinds of `sounds.csv` that hold no speech, by the name they get in tables."""
+"""Kinds of `sounds.csv` without speech, and their names in tables."""
 
 SPEECH_AMONG_THEM = re.compile("p286|ready|signed_24bit|stereo_16bit|0021|lamartine")
-"""Files of those kinds in which somebody speaks."""
+"""Files of those kinds that contain speech."""
 
 MUSIC_UNTIL_S = {"musanmix": 22.4}
-"""Recordings that begin with music, and when speech follows."""
+"""Recordings that begin with music, and the second at which speech begins."""
 
 SNR_DB = 10.0
 NOISES = ("white", "pink", "office", "street")
@@ -62,7 +62,7 @@ def data_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def read(path: Path) -> Pcm16:
-    """A recording as int16 mono at 16 kHz."""
+    """Return a recording as int16 mono at 16 kHz."""
     resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
     with av.open(str(path)) as container:
         frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
@@ -77,7 +77,7 @@ def rows(data: Path, name: str) -> list[dict[str, str]]:
 
 
 def labelled(data: Path) -> Iterator[tuple[Recording, NDArray[np.bool_]]]:
-    """Recordings with frame labels: which of the 20 ms frames are speech."""
+    """Yield recordings with their frame labels: bool[frames] of 20 ms, True for speech."""
     for row in rows(data, "sounds.csv"):
         if "frame labels" not in row["kind"]:
             continue
@@ -95,7 +95,7 @@ def labelled(data: Path) -> Iterator[tuple[Recording, NDArray[np.bool_]]]:
 
 
 def non_speech(data: Path) -> Iterator[Recording]:
-    """Every recording without speech, the speech in it cut off."""
+    """Yield the recordings without speech; speech at the end is cut off."""
     for row in rows(data, "sounds.csv"):
         path = row["path"]
         if row["kind"] not in NON_SPEECH or SPEECH_AMONG_THEM.search(path):
@@ -115,14 +115,14 @@ def non_speech(data: Path) -> Iterator[Recording]:
 
 
 def telephone(audio: Pcm16) -> Pcm16:
-    """There and back through 8 kHz mu-law."""
+    """Return the audio after 8 kHz mu-law coding and decoding, at 16 kHz again."""
     narrow = soxr.resample(audio, SAMPLE_RATE, 8_000)
-    heard = PcmDecoder(AudioFormat("mulaw", 8_000)).decode(ENCODERS["mulaw"](narrow[:, None]))[0]
-    return int16(soxr.resample(heard, 8_000, SAMPLE_RATE))
+    decoded = PcmDecoder(AudioFormat("mulaw", 8_000)).decode(ENCODERS["mulaw"](narrow[:, None]))[0]
+    return int16(soxr.resample(decoded, 8_000, SAMPLE_RATE))
 
 
 class Noises:
-    """White and pink noise, an office and a street, to be laid under speech."""
+    """White noise, pink noise, an office and a street, to be mixed with speech."""
 
     def __init__(self, data: Path) -> None:
         random = np.random.default_rng(0).standard_normal(60 * SAMPLE_RATE)
@@ -136,9 +136,9 @@ class Noises:
             "street": read(next(sounds.glob("*perfect-alley*"))).astype(np.float64),
         }
 
-    def under(self, audio: Pcm16, speech: NDArray[np.bool_], name: str, turn: int = 0) -> Pcm16:
-        """`audio` at an SNR of 10 dB, measured over its speech frames; `turn` moves the noise."""
-        noise = np.resize(np.roll(self._noises[name], -turn * SAMPLE_RATE), len(audio))
+    def under(self, audio: Pcm16, speech: NDArray[np.bool_], name: str, offset_s: int = 0) -> Pcm16:
+        """Return `audio` at an SNR of 10 dB over its speech frames; `offset_s` shifts the noise."""
+        noise = np.resize(np.roll(self._noises[name], -offset_s * SAMPLE_RATE), len(audio))
         voiced = audio[: len(speech) * FRAME].reshape(-1, FRAME)[speech].astype(np.float64)
         gain = np.sqrt((voiced**2).mean() / (noise**2).mean() / 10 ** (SNR_DB / 10))
         return int16((audio + gain * noise) / 32768)

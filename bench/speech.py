@@ -1,4 +1,4 @@
-"""Real speech, cut as a producer sends it."""
+"""Recorded speech in chunks as a producer sends them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLIPS = ROOT / "tests" / "fixtures" / "emodb"
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How audio is sent: telephony by default."""
+    """Encoding, rate and chunk length of the audio that is sent: telephony by default."""
 
     encoding: Encoding = "mulaw"
     sample_rate: int = 8_000
@@ -32,7 +32,7 @@ class Wire:
         return self.chunk_ms / 1000
 
     def chunks(self, pcm: Pcm) -> list[bytes]:
-        """Whole chunks of a recording at this rate."""
+        """Return the whole chunks of a recording at this rate."""
         data = ENCODERS[self.encoding](pcm)
         size = self.sample_rate * self.chunk_ms // 1000 * BYTES_PER_SAMPLE[self.encoding]
         return [data[i : i + size] for i in range(0, len(data) - size + 1, size)]
@@ -42,7 +42,10 @@ class Wire:
 
 
 def recordings(sample_rate: int) -> list[Pcm]:
-    """Both sides of a telephone call with their pauses, and acted sentences close together."""
+    """Return three mono recordings: both sides of a telephone call, and acted sentences.
+
+    The call has long pauses; the sentences have 0.4 s between them.
+    """
     sides = np.concatenate([*blocks(probe(CALL), sample_rate, 2)])
     pause = np.zeros((sample_rate * 2 // 5, 1), np.int16)
     clips = [
@@ -54,5 +57,5 @@ def recordings(sample_rate: int) -> list[Pcm]:
 
 
 def frames(chunks: Iterable[bytes]) -> list[bytes]:
-    """Masked binary frames, made once: the load generator must not cost what the server costs."""
+    """Return the chunks as masked WebSocket frames, made once to keep the load generator cheap."""
     return [Frame(Opcode.BINARY, chunk).serialize(mask=True) for chunk in chunks]

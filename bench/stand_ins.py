@@ -1,4 +1,4 @@
-"""Models that stand in where the model is not what is measured."""
+"""Substitute models, for benchmarks that do not measure the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NULL = "bench.stand_ins:null_backend"
 
 
 class NullBackend:
-    """Answers at once and says nothing: what is left is what everything else costs."""
+    """Backend that returns zeros at once, which leaves the cost of everything else."""
 
     info = ModelInfo(
         id="null",
@@ -30,7 +30,7 @@ class NullBackend:
         temperature=1.0,
         licence="none",
         device="cpu",
-        why="A bench measures the server without a model.",
+        why="A benchmark measures the server without a model.",
     )
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -45,7 +45,7 @@ def null_backend() -> Backend:
 
 
 class BlockingBackend:
-    """A real model that hangs for as long as the file named in BENCH_BLOCK exists."""
+    """Real model that hangs while the file named in BENCH_BLOCK exists."""
 
     def __init__(self, real: Backend, block: Path) -> None:
         self._real = real
@@ -66,5 +66,5 @@ class BlockingBackend:
 
 def blocking_backend() -> Backend:
     return BlockingBackend(
-        registry.choose(os.environ["BENCH_MODEL"]), Path(os.environ["BENCH_BLOCK"])
+        registry.load(os.environ["BENCH_MODEL"]), Path(os.environ["BENCH_BLOCK"])
     )

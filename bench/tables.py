@@ -1,4 +1,4 @@
-"""Markdown tables with aligned columns. Needs nothing but Python."""
+"""Markdown tables with aligned columns. Imports only the standard library."""
 
 from __future__ import annotations
 

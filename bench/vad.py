@@ -1,4 +1,4 @@
-"""How well voice activity is detected, and what it costs: webrtcvad and Silero side by side."""
+"""Accuracy and cost of voice activity detection: webrtcvad compared with Silero."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.report import arguments, as_json, machine, say
+from bench.report import arguments, as_json, machine, print_text
 from bench.sounds import (
     NOISES,
     Noises,
@@ -29,7 +29,7 @@ from stream.analysis.vad import DETECTORS, Segmenter, VadSettings
 from stream.types import FRAME, SAMPLE_RATE
 
 EXAMPLES = """\
-  python -m bench.vad --data DIR           every detector, condition and rule, some minutes
+  python -m bench.vad --data DIR           all detectors, conditions and rules, some minutes
   python -m bench.vad --data DIR --quick   clean speech and one noise"""
 
 Mask = NDArray[np.bool_]
@@ -44,7 +44,7 @@ def main() -> None:
     parser = arguments(__doc__ or "", EXAMPLES)
     data_argument(parser)
     options = parser.parse_args()
-    say(options, machine(), "")
+    print_text(options, machine(), "")
     noises = Noises(options.data)
     clean = [(recording.audio, speech) for recording, speech in labelled(options.data)]
     others = [recording.audio for recording in non_speech(options.data)]
@@ -54,8 +54,8 @@ def main() -> None:
         conditions["telephone"] = [(telephone(audio), speech) for audio, speech in clean]
     for name in ("office",) if options.quick else NOISES:
         conditions[f"{name}, 10 dB"] = [
-            (noises.under(audio, speech, name, turn), speech)
-            for turn, (audio, speech) in enumerate(clean)
+            (noises.under(audio, speech, name, number), speech)
+            for number, (audio, speech) in enumerate(clean)
         ]
     default = VadSettings()
     speech = np.concatenate([speech for _, speech in clean])
@@ -64,36 +64,37 @@ def main() -> None:
         for condition, recordings in conditions.items()
         for row in detectors(condition, recordings, default)
     ]
-    say(
+    print_text(
         options,
         f"{len(clean)} labelled recordings, {len(speech) * FRAME / SAMPLE_RATE:.0f} s, "
-        f"{speech.mean():.0%} speech. Percent of frames that are wrong, of speech that is missed, "
-        "of non-speech that is taken for speech: by the detector alone, and by its utterances.\n",
-        text(labels),
+        f"{speech.mean():.0%} speech. Percent of wrong frames, of missed speech, and of non-speech "
+        "detected as speech (false alarms): for the detector alone, and for its utterances.\n",
+        as_table(labels),
         "",
     )
-    outside = [elsewhere(settings, others, clips) for settings in settings_of(default)]
-    say(
+    unlabelled = [without_labels(settings, others, clips) for settings in settings_of(default)]
+    print_text(
         options,
-        f"Percent of {sum(map(len, others)) / SAMPLE_RATE:.0f} s without any speech that are taken "
-        f"for speech, and of {len(clips)} clips of speech in which none is found; CPU "
+        f"Percent of {sum(map(len, others)) / SAMPLE_RATE:.0f} s without speech that are detected "
+        f"as speech, and of {len(clips)} clips of speech in which none is detected; CPU "
         "milliseconds per second of audio.\n",
-        text(outside),
+        as_table(unlabelled),
         "",
     )
     tried = list(rules(conditions, others, clips, default))
-    say(options, "Other rules, mean over the conditions above.\n", text(tried))
+    print_text(options, "Other rules, mean over the conditions above.\n", as_table(tried))
     if options.json:
-        print(as_json({"labels": labels, "elsewhere": outside, "rules": tried}))
+        print(as_json({"labels": labels, "elsewhere": unlabelled, "rules": tried}))
 
 
 def speech_clips(data: Path, quick: bool) -> list[str]:
-    """Clips of acted emotions, one sentence each."""
+    """Return the paths of clips of acted emotions, one sentence each."""
     paths = [row["path"] for row in rows(data, "emotion.csv") if row["corpus"] != "emodb-7"]
     return paths[:: 20 if quick else 8]
 
 
 def settings_of(default: VadSettings) -> Iterator[VadSettings]:
+    """Yield the default settings with each detector and mode."""
     for detector in ("webrtcvad", "silero"):
         for mode in range(4):
             yield replace(default, detector=detector, mode=mode)
@@ -106,30 +107,32 @@ def name_of(settings: VadSettings) -> str:
 def detectors(
     condition: str, recordings: Labelled, default: VadSettings
 ) -> Iterator[dict[str, Any]]:
+    """Yield the errors of each detector and mode on labelled recordings."""
     truth = np.concatenate([speech for _, speech in recordings])
     for settings in settings_of(default):
-        heard = [decisions(settings, audio) for audio, _ in recordings]
-        found = [utterances(settings, voiced) for voiced in heard]
+        voiced = [decisions(settings, audio) for audio, _ in recordings]
+        in_utterance = [utterances(settings, frames) for frames in voiced]
         yield {
             "condition": condition,
             "detector": name_of(settings),
-            **errors("", truth, np.concatenate(heard)),
-            **errors("utt_", truth, np.concatenate(found)),
+            **errors("", truth, np.concatenate(voiced)),
+            **errors("utt_", truth, np.concatenate(in_utterance)),
         }
 
 
-def elsewhere(
+def without_labels(
     settings: VadSettings, others: Sequence[Pcm16], clips: Sequence[Pcm16]
 ) -> dict[str, Any]:
+    """Return the detected share of non-speech, the missed clips of speech, and the CPU time."""
     began = time.process_time()
-    heard = [decisions(settings, audio) for audio in others]
+    voiced = [decisions(settings, audio) for audio in others]
     cpu_ms = (time.process_time() - began) * 1000 / (sum(map(len, others)) / SAMPLE_RATE)
-    found = [utterances(settings, voiced) for voiced in heard]
+    in_utterance = [utterances(settings, frames) for frames in voiced]
     missed = [not utterances(settings, decisions(settings, clip)).any() for clip in clips]
     return {
         "detector": name_of(settings),
-        "frames_%": 100 * float(np.concatenate(heard).mean()),
-        "utterances_%": 100 * float(np.concatenate(found).mean()),
+        "frames_%": 100 * float(np.concatenate(voiced).mean()),
+        "utterances_%": 100 * float(np.concatenate(in_utterance).mean()),
         "clips_missed_%": 100 * float(np.mean(missed)),
         "cpu_ms_per_s": cpu_ms,
     }
@@ -141,7 +144,7 @@ def rules(
     clips: Sequence[Pcm16],
     default: VadSettings,
 ) -> Iterator[dict[str, Any]]:
-    """Start rules, hangovers and level gates, each with everything else at its default."""
+    """Yield the errors of start rules, hangovers and level gates, each alone."""
     tried: list[tuple[str, VadSettings]] = [
         *((f"start {n} of {m}", replace(default, start_voiced=n, start_of=m)) for n, m in STARTS),
         *((f"hangover {20 * n} ms", replace(default, hangover=n)) for n in HANGOVERS),
@@ -149,32 +152,33 @@ def rules(
     ]
     every = [r for recordings in conditions.values() for r in recordings]
     truth = np.concatenate([speech for _, speech in every])
-    heard: dict[float, list[list[Mask]]] = {}
+    voiced: dict[float, list[list[Mask]]] = {}
     for gate in GATES:
         gated = replace(default, min_dbfs=gate)
         groups = ([audio for audio, _ in every], others, clips)
-        heard[gate] = [[decisions(gated, audio) for audio in group] for group in groups]
+        voiced[gate] = [[decisions(gated, audio) for audio in group] for group in groups]
     for rule, settings in tried:
-        inside, outside, spoken = (
-            [utterances(settings, voiced) for voiced in group] for group in heard[settings.min_dbfs]
+        labelled_speech, non_speech, clip_speech = (
+            [utterances(settings, frames) for frames in group]
+            for group in voiced[settings.min_dbfs]
         )
         yield {
             "rule": f"{name_of(settings)}, {rule}",
-            **errors("utt_", truth, np.concatenate(inside)),
-            "non_speech_%": 100 * float(np.concatenate(outside).mean()),
-            "clips_missed_%": 100 * float(np.mean([not clip.any() for clip in spoken])),
+            **errors("utt_", truth, np.concatenate(labelled_speech)),
+            "non_speech_%": 100 * float(np.concatenate(non_speech).mean()),
+            "clips_missed_%": 100 * float(np.mean([not clip.any() for clip in clip_speech])),
         }
 
 
 def decisions(settings: VadSettings, audio: Pcm16) -> Mask:
-    """What the detector says of every whole frame, as a channel asks it."""
+    """Return the detector's decision for every whole frame, with the level gate of a channel."""
     detector = DETECTORS[settings.detector](settings.mode)
     frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
     loud = frame_power(frames)[0] >= 10 ** (settings.min_dbfs / 10)
     return np.fromiter(
         (
-            enough and detector.is_speech(frame.astype("<i2").tobytes())
-            for enough, frame in zip(loud.tolist(), frames, strict=True)
+            is_loud and detector.is_speech(frame.astype("<i2").tobytes())
+            for is_loud, frame in zip(loud.tolist(), frames, strict=True)
         ),
         np.bool_,
         len(frames),
@@ -182,7 +186,7 @@ def decisions(settings: VadSettings, audio: Pcm16) -> Mask:
 
 
 def utterances(settings: VadSettings, voiced: Mask) -> Mask:
-    """Which frames lie in an utterance, pre-roll and bridged pauses included."""
+    """Return bool[frames]: True in an utterance, including pre-roll and bridged pauses."""
     segmenter = Segmenter(settings)
     inside = np.zeros(len(voiced), np.bool_)
     ended = [*map(segmenter.step, voiced.tolist()), segmenter.end("flush")]
@@ -191,15 +195,16 @@ def utterances(settings: VadSettings, voiced: Mask) -> Mask:
     return inside
 
 
-def errors(prefix: str, truth: Mask, said: Mask) -> dict[str, float]:
+def errors(prefix: str, truth: Mask, detected: Mask) -> dict[str, float]:
+    """Return error, miss and false alarm rates in percent, with `prefix` before their names."""
     return {
-        f"{prefix}error_%": 100 * float((truth != said).mean()),
-        f"{prefix}miss_%": 100 * float((~said)[truth].mean()),
-        f"{prefix}false_%": 100 * float(said[~truth].mean()),
+        f"{prefix}error_%": 100 * float((truth != detected).mean()),
+        f"{prefix}miss_%": 100 * float((~detected)[truth].mean()),
+        f"{prefix}false_%": 100 * float(detected[~truth].mean()),
     }
 
 
-def text(figures: Sequence[dict[str, Any]]) -> str:
+def as_table(figures: Sequence[dict[str, Any]]) -> str:
     return table(list(figures[0]), [list(row.values()) for row in figures])
 
 

@@ -1,4 +1,4 @@
-"""Clients of an Emotide server: send live audio, listen to scores."""
+"""Client library of an Emotide server: send live audio, subscribe to events."""
 
 from client.remote.backoff import Backoff
 from client.remote.call import Call, stream

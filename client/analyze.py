@@ -1,4 +1,4 @@
-"""Analyses recordings in a batch: results into folders, a table at the end."""
+"""Batch analysis of recordings: a folder for each result, and a table at the end."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from client.batch.analyst import Analyst, Done, Unusable
+from client.batch.analyser import Analyser, AnalysisFailed
 from client.batch.completed import CompletedInputs, key_of
-from client.batch.local import LocalAnalyst, local_config
-from client.batch.remote import RemoteAnalyst
-from client.batch.report import Row, summary, tell
+from client.batch.remote import RemoteAnalyser
+from client.batch.report import Row, print_report, summary
 from client.remote.endpoint import DEFAULT_URL
 from client.remote.errors import Refused, Unreachable
 from client.terminal.options import (
@@ -42,52 +41,56 @@ from client.terminal.options import (
 from stream.errors import ConfigError, ModelRefused
 from stream.protocol.messages import FileOptions
 
+PROG = "emotide analyze"
+
 _KINDS = """
     wav mp3 m4a aac flac ogg oga opus webm wma amr aiff aif caf mka mkv mp4 mov 3gp au ac3 w64 avi
 """
 SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
-"""What is taken from a folder; a file that is named is tried whatever it is called."""
+"""Suffixes of the recordings in a folder; a file that is named may have any suffix."""
 
 EXAMPLES = f"""\
 examples:
-  python -m client.analyze call.mp3 meeting.m4a
+  emotide analyze call.mp3 meeting.m4a
       two recordings; each result is a folder outputs/outputs_YYYYMMDD_HHMMSS
-  python -m client.analyze recordings/ --out results --jobs 2
-      every recording below a folder, two at a time; run it again to go on where it stopped
-  python -m client.analyze call.wav --granularity frame --embedding
-      shares of every 20 ms in result.json, and an embedding of every frame in embedding.npy
-  python -m client.analyze call.wav --server wss://emotions.example.com --ca-file ca.pem
-  python -m client.analyze call.wav --local --json
+  emotide analyze recordings/ --out results --jobs 2
+      every recording below a folder, two at a time; run it again to resume after a stop
+  emotide analyze call.wav --granularity frame --embedding
+      posteriors of every frame (20 ms) in result.json, and their embeddings in embedding.npy
+  emotide analyze call.wav --server wss://emotions.example.com --ca-file ca.pem
+  emotide analyze call.wav --local --json
       without a server; a line of JSON for every recording
 
-Where: the server that --server names; without it the one at {DEFAULT_URL}, if there is one, else
-this process, as with --local. The results are the same.
+The analysis runs on the server that --server names. Without --server it runs on the one at
+{DEFAULT_URL}, or in this process (as with --local) if no server responds there.
+The results are the same.
 
-Each folder holds result.json, frames.csv, processed_audio.wav (16 kHz, what the model heard) and,
-if asked for, embedding.npy; docs/results.md explains them. A recording that has a finished result
-for the same options and model in --out is skipped.
+Each folder holds result.json, frames.csv, processed_audio.wav (16 kHz, the input of the model) and,
+with --embedding, embedding.npy; docs/results.md explains them. A recording that has a finished
+result for the same options and model in --out is skipped.
 
-exit status: 0 every recording has its result, 1 some have none (the table says why), or the server
-             failed, 2 wrong use, 130 stopped by Ctrl-C (finished results stay)
+exit status: 0 every recording has a result, 1 some recordings have none (the table gives the
+             reason) or the server failed, 2 invalid usage, 130 stopped by Ctrl-C (finished results
+             are kept)
 """
 
 
 def recordings(names: Sequence[str], out: Path) -> Iterator[Path]:
-    """The files named, and the recordings in the folders named, each once; none from `out`."""
+    """Yield the named files and the recordings in the named folders, each once, none in `out`."""
     seen: set[Path] = set()
     results = out.resolve()
     for name in names:
         path = Path(name)
         inside = path.is_dir()
         for file in sorted(path.rglob("*")) if inside else [path]:
-            whole = file.resolve()
-            taken = not inside or (
+            resolved = file.resolve()
+            selected = not inside or (
                 file.is_file()
                 and file.suffix.lower() in SUFFIXES
-                and not whole.is_relative_to(results)
+                and not resolved.is_relative_to(results)
             )
-            if taken and whole not in seen:
-                seen.add(whole)
+            if selected and resolved not in seen:
+                seen.add(resolved)
                 yield file
 
 
@@ -95,28 +98,31 @@ class Batch:
     """All recordings of one command."""
 
     def __init__(
-        self, rows: list[Row], analyst: Analyst, options: FileOptions, out: Path, jobs: int
+        self, rows: list[Row], analyser: Analyser, options: FileOptions, out: Path, jobs: int
     ) -> None:
         self.rows = rows
-        self._analyst = analyst
+        self._analyser = analyser
         self._options = options
         self._out = out
         self._jobs = jobs
-        self._ledger = CompletedInputs(out)
+        self._completed = CompletedInputs(out)
 
     async def run(self, bars: Progress, stop: asyncio.Event, as_json: bool) -> None:
-        """Analyse what has no result yet; what fails is noted and the rest goes on."""
-        whole = bars.add_task("all", total=len(self.rows))
-        left = iter(self.rows)
+        """Analyse the recordings without a result until `stop` is set.
+
+        A recording that fails does not stop the others.
+        """
+        total = bars.add_task("all", total=len(self.rows))
+        remaining = iter(self.rows)
 
         async def work() -> None:
-            for row in left:
+            for row in remaining:
                 bar = bars.add_task(row.path.name[:40], total=100)
                 try:
-                    await self._one(row, bars, bar)
+                    await self._analyse(row, bars, bar)
                 finally:
                     bars.remove_task(bar)
-                    bars.advance(whole)
+                    bars.advance(total)
                 if as_json:
                     sys.stdout.buffer.write(orjson.dumps(row.body()) + b"\n")
                     sys.stdout.flush()
@@ -137,46 +143,52 @@ class Batch:
                 task.cancel()
             await asyncio.gather(*workers, stopped, return_exceptions=True)
 
-    async def _one(self, row: Row, bars: Progress, bar: TaskID) -> None:
-        def tell(stage: str, share: float) -> None:
+    async def _analyse(self, row: Row, bars: Progress, bar: TaskID) -> None:
+        def on_progress(stage: str, share: float) -> None:
             bars.update(bar, description=f"{row.path.name[:40]} · {stage}", completed=100 * share)
 
         try:
             key = await asyncio.to_thread(
-                key_of, row.path, self._options.model_dump(mode="json"), self._analyst.model
+                key_of, row.path, self._options.model_dump(mode="json"), self._analyser.model
             )
-            known = self._ledger.find(key)
-            if known is not None:
-                row.status, row.folder = "skipped", str(self._out / known["folder"])
-                row.summary = known["summary"]
+            entry = self._completed.find(key)
+            if entry is not None:
+                row.status, row.folder = "skipped", str(self._out / entry["folder"])
+                row.summary = entry["summary"]
                 return
             row.status = "stopped"
-            done: Done = await self._analyst.analyse(row.path, self._options, self._out, tell)
-            row.status, row.folder, row.notes = "done", str(done.folder), done.notes
-            row.summary = summary(done.result)
-            entry = {"file": str(row.path), "folder": done.folder.name, "summary": row.summary}
-            await asyncio.to_thread(self._ledger.add, key, entry)
-        except Unusable as error:
+            analysis = await self._analyser.analyse(row.path, self._options, self._out, on_progress)
+            row.status, row.folder, row.warnings = "done", str(analysis.folder), analysis.warnings
+            row.summary = summary(analysis.result)
+            entry = {"file": str(row.path), "folder": analysis.folder.name, "summary": row.summary}
+            await asyncio.to_thread(self._completed.add, key, entry)
+        except AnalysisFailed as error:
             row.status, row.code, row.message = "failed", error.code, str(error)
         except OSError as error:
             row.status, row.code = "failed", "unreadable"
             row.message = error.strerror or str(error)
 
 
-async def choose(options: argparse.Namespace, console: Console) -> Analyst:
-    """Who analyses, opened. Raises `CommandError`, `Refused` and `Unreachable`."""
+async def open_analyser(options: argparse.Namespace, console: Console) -> Analyser:
+    """Return the analyser that the options select, opened.
+
+    Raises `CommandError`, `Refused` and `Unreachable`.
+    """
     if not options.local:
         options.url = options.server or DEFAULT_URL
-        remote = RemoteAnalyst(server_of(options))
+        remote = RemoteAnalyser(server_of(options))
         try:
             await remote.open()
         except Unreachable:
             if options.server:
                 raise
-            console.print(f"no server at {DEFAULT_URL}: analysing here")
+            console.print(f"no server at {DEFAULT_URL}: analysing in this process")
         else:
             return remote
-    local = LocalAnalyst(local_config(options.model, options.device))
+    # With a server, the server's packages (ONNX Runtime, FFmpeg) are not needed.
+    from client.batch.local import LocalAnalyser, local_config
+
+    local = LocalAnalyser(local_config(options.model, options.device))
     try:
         with console.status("loading the model"):
             await local.open()
@@ -189,9 +201,9 @@ async def analyze(options: argparse.Namespace) -> int:
     console = Console(stderr=True)
     rows = [Row(path) for path in recordings(options.files, options.out)]
     if not rows:
-        raise CommandError("nothing to analyse: there is no recording in what you named", USAGE)
+        raise CommandError("nothing to analyse: name at least one recording", USAGE)
     try:
-        wanted = FileOptions(
+        file_options = FileOptions(
             granularity=options.granularity,
             embedding=options.embedding,
             denoise=options.denoise,
@@ -204,10 +216,10 @@ async def analyze(options: argparse.Namespace) -> int:
         raise CommandError(f"--{first['loc'][0]}: {first['msg']}", USAGE) from None
     stop = asyncio.Event()
     stop_on_signals(stop)
-    analyst = await choose(options, console)
+    analyser = await open_analyser(options, console)
     count = "1 recording" if len(rows) == 1 else f"{len(rows)} recordings"
-    console.print(f"{count}, analysed by {analyst.where} with {analyst.model}")
-    batch = Batch(rows, analyst, wanted, options.out, options.jobs)
+    console.print(f"{count}, analysed by {analyser.where} with {analyser.model}")
+    batch = Batch(rows, analyser, file_options, options.out, options.jobs)
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -217,52 +229,64 @@ async def analyze(options: argparse.Namespace) -> int:
         transient=True,
         disable=not console.is_terminal,
     )
-    trouble: Exception | None = None
+    failure: Exception | None = None
     try:
         with bars:
             await batch.run(bars, stop, options.json)
     except (Refused, Unreachable) as error:
-        trouble = error
+        failure = error
     finally:
-        await analyst.close()
-    tell(console, rows, options.json)
-    if trouble is not None:
-        raise trouble
+        await analyser.close()
+    print_report(console, rows, options.json)
+    if failure is not None:
+        raise failure
     if stop.is_set():
         return INTERRUPTED
     return OK if all(row.folder for row in rows) else FAILED
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m client.analyze",
-        description="Analyse recordings in a batch: a folder of results for each, and a summary.",
+        prog=prog,
+        description="Analyse recordings in a batch: a result folder for each, a table at the end.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILE|DIR", help="recordings, or folders of them"
+        "files", nargs="+", metavar="FILE|DIR", help="recordings, or folders with recordings"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs"
     )
     parser.add_argument(
-        "--jobs", type=_jobs, default=1, metavar="N", help="recordings at a time (default: 1)"
+        "--jobs",
+        type=_jobs,
+        default=1,
+        metavar="N",
+        help="recordings analysed at a time (default: 1)",
     )
-    parser.add_argument("--json", action="store_true", help="a line of JSON for every recording")
-    how = parser.add_argument_group("analysis")
-    how.add_argument("--granularity", choices=("utterance", "frame"), default="utterance")
-    how.add_argument("--embedding", action="store_true", help="write embedding.npy as well")
-    how.add_argument("--denoise", action="store_true", help="suppress noise first; for loud noise")
-    how.add_argument("--language", default="", metavar="TAG", help="what is spoken, like de")
-    how.add_argument("--roles", default="", metavar="A,B", help="who speaks on each channel")
-    how.add_argument("--disclosed", action="store_true", help="the speakers were told")
-    where = parser.add_argument_group("where")
-    chosen = where.add_mutually_exclusive_group()
-    chosen.add_argument("--server", metavar="URL", help="let this server do it")
-    chosen.add_argument("--local", action="store_true", help="do it here, without a server")
-    where.add_argument("--model", default="auto", help="with --local, as the server's --model")
-    where.add_argument("--device", default="auto", help="with --local: auto, cpu, cuda")
+    parser.add_argument(
+        "--json", action="store_true", help="print a line of JSON for every recording"
+    )
+    analysis = parser.add_argument_group("analysis")
+    analysis.add_argument("--granularity", choices=("utterance", "frame"), default="utterance")
+    analysis.add_argument("--embedding", action="store_true", help="write embedding.npy as well")
+    analysis.add_argument(
+        "--denoise", action="store_true", help="suppress noise before the analysis; for loud noise"
+    )
+    analysis.add_argument(
+        "--language", default="", metavar="TAG", help="language that is spoken, for example de"
+    )
+    analysis.add_argument("--roles", default="", metavar="A,B", help="roles of the channels")
+    analysis.add_argument(
+        "--disclosed", action="store_true", help="the speakers were informed of the analysis"
+    )
+    place = parser.add_argument_group("place of the analysis")
+    either = place.add_mutually_exclusive_group()
+    either.add_argument("--server", metavar="URL", help="analyse on this server")
+    either.add_argument("--local", action="store_true", help="analyse in this process")
+    place.add_argument("--model", default="auto", help="with --local: as the server's --model")
+    place.add_argument("--device", default="auto", help="with --local: auto, cpu, cuda")
     add_connection(parser)
     return parser
 
@@ -270,12 +294,12 @@ def parser() -> argparse.ArgumentParser:
 def _jobs(text: str) -> int:
     jobs = int(text)
     if not 1 <= jobs <= 64:
-        raise argparse.ArgumentTypeError("must lie between 1 and 64")
+        raise argparse.ArgumentTypeError("must be between 1 and 64")
     return jobs
 
 
-def main(arguments: list[str] | None = None) -> int:
-    return run(analyze(parser().parse_args(arguments)))
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
+    return run(analyze(parser(prog).parse_args(arguments)))
 
 
 if __name__ == "__main__":

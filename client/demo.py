@@ -1,4 +1,4 @@
-"""One command that shows what Emotide does: a server, a call, its emotions as they move."""
+"""Demonstration: a server, a recorded call sent to it live, and the scores in the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -31,15 +31,16 @@ from client.remote.event_queue import Event
 from client.terminal.dashboard import Dashboard
 from client.terminal.live import redrawing
 from client.terminal.options import INTERRUPTED, OK, CommandError, run, stop_on_signals
-from client.terminal.text import clock, closing, line
+from client.terminal.text import clock, line, summary_lines
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "configs" / "demo.toml"
-SAMPLE = Path(__file__).resolve().parent / "samples" / "call.flac"
+SERVE = (sys.executable, "-m", "emotide", "serve")
+SAMPLES = Path(__file__).resolve().parent / "samples"
+CONFIG = SAMPLES / "demo.toml"
+SAMPLE = SAMPLES / "call.flac"
 RATE, CHUNK = 8_000, 160
 CAVEAT = (
-    "the small embedded model listens, trained on ten German actors: it shows how Emotide works, "
-    "not how these people feel (bored is neutral here)"
+    "the small embedded model is trained on ten German actors: the demo shows how Emotide works, "
+    "not how these speakers feel (boredom counts as neutral)"
 )
 READY_S = 120.0
 STOP_S = 15.0
@@ -48,30 +49,30 @@ POLL_S = 0.2
 EPILOG = """\
 environment:
   DEMO_PORT      port of the demo's server (default: the configured one, or a free one)
-  DEMO_SECONDS   end after so many seconds of the call
+  DEMO_SECONDS   end after this many seconds of the call
 
 Ctrl-C ends the call and the server.
 """
 
 
-def free_port(wanted: int, host: str = "127.0.0.1") -> int:
-    """The wanted port if nobody listens there, else a free one."""
-    for port in (wanted, 0):
-        with socket.socket() as probe_, suppress(OSError):
-            probe_.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe_.bind((host, port))
-            return int(probe_.getsockname()[1])
+def free_port(preferred: int, host: str = "127.0.0.1") -> int:
+    """Return the preferred port if it is free, else any free one."""
+    for port in (preferred, 0):
+        with socket.socket() as candidate, suppress(OSError):
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            candidate.bind((host, port))
+            return int(candidate.getsockname()[1])
     raise CommandError("no free port on this machine")
 
 
 def configured_port() -> int:
-    """The port that the demo's configuration names, or the server's default."""
+    """Return the port in the demo's configuration, or the server's default."""
     section = tomllib.loads(CONFIG.read_text(encoding="utf-8")).get("server", {})
     return int(section.get("port", 8765))
 
 
 def number(name: str) -> float | None:
-    """A number from the environment. Raises `CommandError` when it is none."""
+    """Return the number in an environment variable. Raises `CommandError` if it is invalid."""
     text = os.environ.get(name, "")
     try:
         return float(text) if text else None
@@ -80,24 +81,24 @@ def number(name: str) -> float | None:
 
 
 def readiness(url: str) -> tuple[bool, str]:
-    """Whether the server is ready, and what it waits for otherwise. Blocks for a second at most."""
+    """Return whether the server is ready, and the reason if not. Blocks for 1 s at most."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{url}/readyz", timeout=1) as answer:
-            return answer.status == 200, ""
+        with opener.open(f"{url}/readyz", timeout=1) as response:
+            return response.status == 200, ""
     except urllib.error.HTTPError as error:
         with error:
             try:
-                waiting = json.load(error)["checks"]["model"]
+                state = json.load(error)["checks"]["model"]
             except (ValueError, KeyError, TypeError):
-                waiting = f"HTTP {error.code}"
-            return False, f"the model: {waiting}"
+                state = f"HTTP {error.code}"
+            return False, f"the model: {state}"
     except OSError:
         return False, "the port to open"
 
 
-def _die_with_parent() -> None:
-    """Linux: if the demo is killed, its server is told to stop."""
+def _terminate_with_parent() -> None:
+    """On Linux, send SIGTERM to the server if the demo is killed."""
     if sys.platform == "linux":
         import ctypes
 
@@ -107,21 +108,19 @@ def _die_with_parent() -> None:
 
 @asynccontextmanager
 async def serving(port: int, log: IO[bytes]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A server of our own, stopped at the end whatever happens."""
+    """Run a server for the duration of the block and stop it in any case."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "server.py",
+        *SERVE,
         "--config",
         str(CONFIG),
         "--port",
         str(port),
-        cwd=ROOT,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        # Ctrl-C is for us: the call is ended first, then the server.
+        # Ctrl-C must not reach the server: the demo ends the call first, then the server.
         start_new_session=True,
-        preexec_fn=_die_with_parent if os.name == "posix" else None,
+        preexec_fn=_terminate_with_parent if os.name == "posix" else None,
     )
     try:
         yield process
@@ -148,13 +147,13 @@ async def wait_until_ready(
     stop: asyncio.Event,
     console: Console,
 ) -> None:
-    """Wait for the server with a spinner. Raises `CommandError` with its last words if it dies."""
+    """Wait until the server is ready. Raises `CommandError` with its log if it exits or is late."""
     deadline = time.monotonic() + READY_S
     with console.status("starting the server") as status:
         while not stop.is_set():
             ready, waiting = await asyncio.to_thread(readiness, url)
             if process.returncode is not None:
-                raise CommandError(_last_words(process, log))
+                raise CommandError(_exit_message(process, log))
             if ready:
                 return
             if time.monotonic() > deadline:
@@ -163,23 +162,23 @@ async def wait_until_ready(
             await asyncio.sleep(POLL_S)
 
 
-def _last_words(process: asyncio.subprocess.Process, log: IO[bytes]) -> str:
-    return f"the server ended with status {process.returncode}:\n{_tail(log)}"
+def _exit_message(process: asyncio.subprocess.Process, log: IO[bytes]) -> str:
+    return f"the server exited with status {process.returncode}:\n{_tail(log)}"
 
 
-def _tail(log: IO[bytes], most: int = 4_000) -> str:
+def _tail(log: IO[bytes], limit: int = 4_000) -> str:
     log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - most))
-    return log.read().decode("utf-8", "replace").strip() or "(it said nothing)"
+    log.seek(max(0, log.tell() - limit))
+    return log.read().decode("utf-8", "replace").strip() or "(no output)"
 
 
 async def show(url: str, seconds: float | None, stop: asyncio.Event, console: Console) -> None:
-    """Play the call to the server and show it; prints what each side came to."""
+    """Play the call to the server, show the scores, and print the totals of each side."""
     recording = probe(SAMPLE)
-    whole = recording.duration_s or 0.0
-    length = whole if seconds is None else min(seconds, whole)
+    duration = recording.duration_s or 0.0
+    length = duration if seconds is None else min(seconds, duration)
     pieces = islice(chunks(blocks(recording, RATE, 2), CHUNK), round(length * RATE / CHUNK))
-    screen, scores = Dashboard(), Counter[int]()
+    dashboard, scores = Dashboard(), Counter[int]()
     call = stream(
         url,
         sample_rate=RATE,
@@ -190,8 +189,8 @@ async def show(url: str, seconds: float | None, stop: asyncio.Event, console: Co
     )
     started = time.monotonic()
 
-    def tell(event: Event) -> None:
-        screen.hear(event, time.monotonic())
+    def on_event(event: Event) -> None:
+        dashboard.handle(event, time.monotonic())
         if event["type"] == "emotion.score":
             scores[event["channel"]] += 1
         if not console.is_terminal and (text := line(event)) is not None:
@@ -199,43 +198,44 @@ async def show(url: str, seconds: float | None, stop: asyncio.Event, console: Co
 
     def render() -> RenderableType:
         now = time.monotonic()
-        place = f"{clock(round(min(now - started, length) * 1000))} of {clock(round(whole * 1000))}"
-        head = Text.assemble(("a telephone call, live: ", "bold"), place)
-        foot = Text(f"in the browser: {page(url)}    Ctrl-C ends the call", style="dim")
-        return Group(head, screen.render(now, console.width, console.height - 4), foot)
+        position = clock(round(min(now - started, length) * 1000))
+        place = f"{position} of {clock(round(duration * 1000))}"
+        head = Text.assemble(("telephone call, live: ", "bold"), place)
+        foot = Text(f"in the browser: {page_url(url)}    Ctrl-C ends the call", style="dim")
+        return Group(head, dashboard.render(now, console.width, console.height - 4), foot)
 
     async with redrawing(console, render):
         closed = await run_call(
-            call, lambda: play(call, pieces, RATE, "mulaw", PlaybackClock(), stop), tell
+            call, lambda: play(call, pieces, RATE, "mulaw", PlaybackClock(), stop), on_event
         )
-    print(*closing(closed), sep="\n")
+    print(*summary_lines(closed), sep="\n")
     for side in closed["summary"]:
         utterances = f"{side['utterances']} utterance{'s' * (side['utterances'] != 1)}"
         print(f"{side['role']}: {scores[side['channel']]} scores, {utterances}", flush=True)
 
 
-def page(url: str) -> str:
-    """Where a browser finds the server."""
+def page_url(url: str) -> str:
+    """Return the address of the server's page."""
     return url.replace("ws", "http", 1) + "/"
 
 
 async def demo(console: Console) -> int:
     seconds, port = number("DEMO_SECONDS"), number("DEMO_PORT")
-    chosen = free_port(configured_port()) if port is None else int(port)
+    chosen_port = free_port(configured_port()) if port is None else int(port)
     stop = asyncio.Event()
     stop_on_signals(stop)
-    url = f"ws://127.0.0.1:{chosen}"
+    url = f"ws://127.0.0.1:{chosen_port}"
     with tempfile.TemporaryFile() as log:
-        async with serving(chosen, log) as process:
-            await wait_until_ready(page(url).rstrip("/"), process, log, stop, console)
+        async with serving(chosen_port, log) as process:
+            await wait_until_ready(page_url(url).rstrip("/"), process, log, stop, console)
             if not stop.is_set():
-                print(f"the server is ready; its page is {page(url)}", flush=True)
+                print(f"the server is ready; its page is {page_url(url)}", flush=True)
                 print(CAVEAT, flush=True)
-                await _show_or_say_why(url, seconds, stop, console, process, log)
+                await _show_while_running(url, seconds, stop, console, process, log)
     return INTERRUPTED if stop.is_set() else OK
 
 
-async def _show_or_say_why(
+async def _show_while_running(
     url: str,
     seconds: float | None,
     stop: asyncio.Event,
@@ -243,23 +243,24 @@ async def _show_or_say_why(
     process: asyncio.subprocess.Process,
     log: IO[bytes],
 ) -> None:
+    """Show the call. Raises `CommandError` with the server's log if the server exits."""
     showing = asyncio.create_task(show(url, seconds, stop, console))
-    dying = asyncio.create_task(process.wait())
+    exiting = asyncio.create_task(process.wait())
     try:
-        await asyncio.wait({showing, dying}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({showing, exiting}, return_when=asyncio.FIRST_COMPLETED)
         if not showing.done():
-            raise CommandError(_last_words(process, log))
+            raise CommandError(_exit_message(process, log))
         showing.result()
     finally:
-        for task in (showing, dying):
+        for task in (showing, exiting):
             task.cancel()
-        await asyncio.gather(showing, dying, return_exceptions=True)
+        await asyncio.gather(showing, exiting, return_exceptions=True)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "emotide demo") -> int:
     argparse.ArgumentParser(
-        prog="python -m client.demo",
-        description="Start a server of its own, play it an acted call, and show the scores.",
+        prog=prog,
+        description="Start a server, play an acted call to it, and show the scores.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Your microphone, analysed live in the terminal."""
+"""Live analysis of the microphone in the terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -29,45 +30,47 @@ from client.terminal.options import (
     server_of,
     stop_on_signals,
 )
-from client.terminal.text import closing, line
+from client.terminal.text import line, summary_lines
 from stream.audio.decode import Pcm
 from stream.types import Encoding
+
+PROG = "emotide mic"
 
 BLOCK_MS = 20
 REFRESH_S = 0.1
 FLOOR_DBFS = -60.0
 
 NO_PORTAUDIO = """\
-the microphone needs PortAudio, which is not installed:
+the microphone requires PortAudio, which is not installed:
   Debian, Ubuntu   sudo apt-get install libportaudio2
   Fedora           sudo dnf install portaudio
   macOS            brew install portaudio
-Without it python -m client.replay FILE works"""
+emotide replay FILE works without it"""
 
 EXAMPLES = """\
 examples:
-  python -m client.mic
-      the default microphone to a server on this machine
-  python -m client.mic --list-devices
-  python -m client.mic wss://emotions.example.com --device 3 --rate 48000
-  python -m client.mic --device "USB Audio" --stream-id desk-7
+  emotide mic
+      send the default microphone to a server on this machine
+  emotide mic --list-devices
+  emotide mic wss://emotions.example.com --device 3 --rate 48000
+  emotide mic --device "USB Audio" --stream-id desk-7
 
-Ctrl-C ends the call and shows what it came to.
+Ctrl-C ends the call and prints its totals.
 """
 
 
-def sound() -> Any:
-    """The `sounddevice` module. Raises `CommandError` that says what to install."""
+def sounddevice_module() -> Any:
+    """Return the `sounddevice` module. Raises `CommandError` with what to install."""
     try:
         return importlib.import_module("sounddevice")
     except OSError:
         raise CommandError(NO_PORTAUDIO) from None
     except ImportError:
-        raise CommandError("the microphone needs sounddevice: pip install sounddevice") from None
+        raise CommandError("the microphone requires sounddevice: pip install sounddevice") from None
 
 
 def devices(sounddevice: Any) -> list[str]:
-    """One line for every microphone; the default one is marked."""
+    """Return one line for each microphone; the default one is marked with `*`."""
     default = sounddevice.default.device[0]
     return [
         f"{'*' if number == default else ' '} {number:3}  {device['name']}"
@@ -78,11 +81,15 @@ def devices(sounddevice: Any) -> list[str]:
 
 
 class Microphone:
-    """Blocks of PCM from PortAudio's thread to the event loop; `level` is the newest, in dBFS."""
+    """Blocks of PCM from PortAudio's thread, queued in the event loop.
+
+    `level` is the level of the newest block in dBFS. Raises `CommandError` if the device cannot be
+    opened.
+    """
 
     def __init__(self, sounddevice: Any, device: int | str | None, rate: int) -> None:
         self.level = -96.0
-        self.pieces: asyncio.Queue[Pcm] = asyncio.Queue()
+        self.blocks: asyncio.Queue[Pcm] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         try:
             self.stream = sounddevice.RawInputStream(
@@ -91,45 +98,45 @@ class Microphone:
                 device=device,
                 channels=1,
                 dtype="int16",
-                callback=self._heard,
+                callback=self._on_block,
             )
         except (sounddevice.PortAudioError, ValueError) as error:
-            found = devices(sounddevice)
-            known = "\n".join(found) if found else "  there is no microphone on this machine"
+            microphones = devices(sounddevice)
+            listed = "\n".join(microphones) if microphones else "  no microphone found"
             raise CommandError(
-                f"the microphone cannot be opened at {rate} Hz: {error}\n{known}\n"
+                f"the microphone cannot be opened at {rate} Hz: {error}\n{listed}\n"
                 "choose with --device NUMBER and --rate HZ"
             ) from None
 
-    def _heard(self, data: Any, frames: int, clock: Any, status: Any) -> None:
+    def _on_block(self, data: Any, frames: int, clock: Any, status: Any) -> None:
         pcm = np.frombuffer(bytes(data), np.int16).reshape(-1, 1)
         self.level = level_dbfs(pcm)
-        self._loop.call_soon_threadsafe(self.pieces.put_nowait, pcm)
+        self._loop.call_soon_threadsafe(self.blocks.put_nowait, pcm)
 
 
 def meter(level: float, width: int = 30) -> Text:
-    """A level in dBFS as a bar: green, and red near clipping."""
+    """Format a level in dBFS as a bar: green, yellow, and red near clipping."""
     style = "red" if level > -3 else "yellow" if level > -12 else "green"
     share = (level - FLOOR_DBFS) / -FLOOR_DBFS
     return Text.assemble("level ", (bar(share, width), style), f" {level:4.0f} dBFS")
 
 
-async def listen(options: argparse.Namespace, console: Console) -> int:
-    sounddevice = sound()
+async def mic(options: argparse.Namespace, console: Console) -> int:
+    sounddevice = sounddevice_module()
     if options.list_devices:
-        found = devices(sounddevice)
-        if not found:
-            raise CommandError("there is no microphone on this machine")
-        print(*found, sep="\n")
+        microphones = devices(sounddevice)
+        if not microphones:
+            raise CommandError("no microphone found")
+        print(*microphones, sep="\n")
         return OK
     server = server_of(options)
     stop = asyncio.Event()
     stop_on_signals(stop)
     microphone = Microphone(sounddevice, options.device, options.rate)
-    screen = Dashboard()
+    dashboard = Dashboard()
 
-    def tell(event: Event) -> None:
-        screen.hear(event, time.monotonic())
+    def on_event(event: Event) -> None:
+        dashboard.handle(event, time.monotonic())
         if not console.is_terminal and (text := line(event)) is not None:
             print(text, flush=True)
 
@@ -144,17 +151,17 @@ async def listen(options: argparse.Namespace, console: Console) -> int:
         ca_file=server.ca_file,
     )
 
-    async def talk() -> None:
+    async def send_audio() -> None:
         with microphone.stream:
             await _send(call, microphone, options.encoding, stop)
 
     def render() -> RenderableType:
-        table = screen.render(time.monotonic(), console.width, console.height - 3)
+        table = dashboard.render(time.monotonic(), console.width, console.height - 3)
         return Group(meter(microphone.level), table, Text("Ctrl-C ends the call", style="dim"))
 
     async with redrawing(console, render, every_s=REFRESH_S):
-        closed = await run_call(call, talk, tell)
-    print(*closing(closed), sep="\n")
+        closed = await run_call(call, send_audio, on_event)
+    print(*summary_lines(closed), sep="\n")
     return OK
 
 
@@ -164,26 +171,26 @@ async def _send(
     stopped = asyncio.create_task(stop.wait())
     try:
         while not stop.is_set():
-            heard = asyncio.create_task(microphone.pieces.get())
-            await asyncio.wait({heard, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not heard.done():
-                heard.cancel()
+            block = asyncio.create_task(microphone.blocks.get())
+            await asyncio.wait({block, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not block.done():
+                block.cancel()
                 return
-            await call.send(ENCODERS[encoding](heard.result()))
+            await call.send(ENCODERS[encoding](block.result()))
     finally:
         stopped.cancel()
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m client.mic",
-        description="Send the microphone to an Emotide server and see the scores move.",
+        prog=prog,
+        description="Send the microphone to an Emotide server and show the scores live.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("url", nargs="?", default=DEFAULT_URL, metavar="URL")
-    parser.add_argument("--list-devices", action="store_true", help="show microphones and exit")
-    parser.add_argument("--device", type=_device, metavar="D", help="number or part of the name")
+    parser.add_argument("--list-devices", action="store_true", help="list microphones and exit")
+    parser.add_argument("--device", type=_device, metavar="D", help="number, or part of the name")
     parser.add_argument("--rate", type=int, default=16_000, metavar="HZ", help="default: 16000")
     parser.add_argument("--encoding", choices=get_args(Encoding), default="linear16")
     parser.add_argument("--stream-id", metavar="ID", help="default: the server chooses")
@@ -196,8 +203,8 @@ def _device(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def main(arguments: list[str] | None = None) -> int:
-    return run(listen(parser().parse_args(arguments), Console()))
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
+    return run(mic(parser(prog).parse_args(arguments), Console()))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Plays recordings to a server as if they were live calls."""
+"""Playback of recordings to a server as live calls."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -29,32 +29,32 @@ from client.terminal.options import (
     server_of,
     stop_on_signals,
 )
-from client.terminal.text import closing, line
+from client.terminal.text import line, summary_lines
 from stream.audio.decode import Pcm
 from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE, Encoding
 
+PROG = "emotide replay"
+
 EXAMPLES = f"""\
 examples:
-  python -m client.replay call.wav
+  emotide replay call.wav
       play one recording, in real time, to {DEFAULT_URL}
-  python -m client.replay caller.wav agent.wav --join --roles customer,agent \\
+  emotide replay caller.wav agent.wav --join --roles customer,agent \\
       --rate 8000 --encoding mulaw
       two mono files as the two sides of one telephone call
-  python -m client.replay a.mp3 b.flac c.ogg wss://emotions.example.com --ca-file ca.pem
+  emotide replay a.mp3 b.flac c.ogg wss://emotions.example.com --ca-file ca.pem
       three calls at the same time, over TLS
-  python -m client.replay call.wav --speed 0 --json > events.jsonl
-      as fast as the server takes it; every event as a line of JSON
+  emotide replay call.wav --speed 0 --json > events.jsonl
+      as fast as the server accepts it; every event as a line of JSON
 
-exit status: 0 all played, 1 the server failed or refused, 2 wrong use or not a recording,
-             130 stopped by Ctrl-C (the call is still ended properly)
+exit status: 0 all played, 1 the server failed or refused, 2 invalid usage or not a recording,
+             130 stopped by Ctrl-C (the calls are ended normally)
 """
-
-Tell = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What one stream plays: its name for people, its format, and its audio from the start."""
+    """Audio of one stream: its display name, its format, and `open`, which yields the audio."""
 
     name: str
     sample_rate: int
@@ -64,9 +64,9 @@ class Track:
 
 
 def tracks(options: argparse.Namespace) -> list[Track]:
-    """What to play, looked at before anything is sent. Raises `NotAudio` and `CommandError`."""
+    """Return the tracks to play, after all files were probed. Raises `NotAudio`."""
     recordings = [probe(Path(name)) for name in options.files]
-    wanted: str | None = options.stream_id
+    stream_id: str | None = options.stream_id
     if options.join:
         left, right = pair_up(recordings)
         rate = _rate(options, left)
@@ -76,10 +76,10 @@ def tracks(options: argparse.Namespace) -> list[Track]:
         def both() -> Iterator[Pcm]:
             return joined(blocks(left, rate, 1), blocks(right, rate, 1), size)
 
-        return [Track(name, rate, 2, wanted, both)]
+        return [Track(name, rate, 2, stream_id, both)]
     several = len(recordings) > 1
     return [
-        _track(options, recording, f"{wanted}-{number}" if wanted and several else wanted)
+        _track(options, recording, f"{stream_id}-{number}" if stream_id and several else stream_id)
         for number, recording in enumerate(recordings, 1)
     ]
 
@@ -88,10 +88,10 @@ def _track(options: argparse.Namespace, recording: Recording, stream_id: str | N
     rate = _rate(options, recording)
     channels = options.channels or min(recording.channels, MAX_CHANNELS)
 
-    def one() -> Iterator[Pcm]:
+    def audio() -> Iterator[Pcm]:
         return chunks(blocks(recording, rate, channels), _size(options, rate))
 
-    return Track(recording.path.name, rate, channels, stream_id, one)
+    return Track(recording.path.name, rate, channels, stream_id, audio)
 
 
 def _rate(options: argparse.Namespace, recording: Recording) -> int:
@@ -103,9 +103,9 @@ def _size(options: argparse.Namespace, rate: int) -> int:
     return max(1, rate * int(options.chunk_ms) // 1000)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m client.replay",
+        prog=prog,
         description="Play recordings to an Emotide server as live audio and show the scores.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -114,23 +114,35 @@ def parser() -> argparse.ArgumentParser:
         "names",
         nargs="+",
         metavar="FILE|URL",
-        help=f"recordings, and where to (default: {DEFAULT_URL})",
+        help=f"recordings, and the address of the server (default: {DEFAULT_URL})",
     )
     audio = parser.add_argument_group("audio")
-    audio.add_argument("--rate", type=int, metavar="HZ", help="default: the recording's own")
+    audio.add_argument("--rate", type=int, metavar="HZ", help="default: the recording's rate")
     audio.add_argument("--encoding", choices=get_args(Encoding), default="linear16")
-    audio.add_argument("--channels", type=int, choices=(1, 2), help="default: the recording's")
-    audio.add_argument("--join", action="store_true", help="two mono files are one call's sides")
-    audio.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="0: no waiting")
+    audio.add_argument(
+        "--channels", type=int, choices=(1, 2), help="default: the recording's channels"
+    )
+    audio.add_argument(
+        "--join", action="store_true", help="play two mono files as the two sides of one call"
+    )
+    audio.add_argument(
+        "--speed",
+        type=_speed,
+        default=1.0,
+        metavar="N",
+        help="speed of playback; 0: without waiting",
+    )
     audio.add_argument("--chunk-ms", type=_chunk_ms, default=20, metavar="MS", help="default: 20")
-    audio.add_argument("--loop", action="store_true", help="start again at the end, until Ctrl-C")
+    audio.add_argument("--loop", action="store_true", help="repeat until Ctrl-C")
     session = parser.add_argument_group("session")
     session.add_argument("--stream-id", metavar="ID", help="default: the server chooses")
-    session.add_argument("--roles", default="", metavar="A,B", help="who speaks on each channel")
-    session.add_argument("--tag", action="append", default=[], help="may be given several times")
+    session.add_argument("--roles", default="", metavar="A,B", help="roles of the channels")
+    session.add_argument(
+        "--tag", action="append", default=[], help="tag of the stream; may be repeated"
+    )
     output = parser.add_argument_group("output")
-    output.add_argument("--quiet", action="store_true", help="only what the call came to")
-    output.add_argument("--json", action="store_true", help="events as JSON lines")
+    output.add_argument("--quiet", action="store_true", help="print only the totals of the call")
+    output.add_argument("--json", action="store_true", help="print events as JSON lines")
     add_connection(parser)
     return parser
 
@@ -138,20 +150,20 @@ def parser() -> argparse.ArgumentParser:
 def _speed(text: str) -> float:
     speed = float(text)
     if not 0 <= speed <= 1000:
-        raise argparse.ArgumentTypeError("must lie between 0 and 1000")
+        raise argparse.ArgumentTypeError("must be between 0 and 1000")
     return speed
 
 
 def _chunk_ms(text: str) -> int:
     length = int(text)
     if not 1 <= length <= 1000:
-        raise argparse.ArgumentTypeError("must lie between 1 and 1000")
+        raise argparse.ArgumentTypeError("must be between 1 and 1000")
     return length
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options; a name that looks like an address is the server."""
-    options = parser().parse_intermixed_args(arguments)
+def parse(arguments: Sequence[str] | None, prog: str = PROG) -> argparse.Namespace:
+    """Return the options; a name that contains "://" is the address of the server."""
+    options = parser(prog).parse_intermixed_args(arguments)
     urls = [name for name in options.names if is_url(name)]
     options.files = [name for name in options.names if not is_url(name)]
     options.url = urls[-1] if urls else DEFAULT_URL
@@ -162,15 +174,15 @@ async def replay(options: argparse.Namespace) -> int:
     server = server_of(options)
     playlist = tracks(options)
     if not playlist:
-        raise CommandError("nothing to play: give at least one recording", USAGE)
+        raise CommandError("nothing to play: name at least one recording", USAGE)
     stop = asyncio.Event()
     stop_on_signals(stop)
     roles = options.roles.split(",") if options.roles else ["customer", "agent"][: 2 * options.join]
 
-    async def one(track: Track) -> None:
+    async def play_track(track: Track) -> None:
         label = f"{track.name}: " if len(playlist) > 1 else ""
 
-        def tell(event: Event) -> None:
+        def on_event(event: Event) -> None:
             if options.json:
                 sys.stdout.buffer.write(orjson.dumps(event) + b"\n")
                 sys.stdout.flush()
@@ -179,7 +191,7 @@ async def replay(options: argparse.Namespace) -> int:
             if text is not None and (not options.quiet or event["type"] == "session.closed"):
                 print(label + text, flush=True)
             if event["type"] == "session.closed":
-                print(*(label + text for text in closing(event)), sep="\n", flush=True)
+                print(*(label + text for text in summary_lines(event)), sep="\n", flush=True)
 
         def audio() -> Iterator[Pcm]:
             while True:
@@ -198,27 +210,27 @@ async def replay(options: argparse.Namespace) -> int:
             api_key=server.api_key,
             ca_file=server.ca_file,
         )
-        pacing = PlaybackClock(options.speed)
+        clock = PlaybackClock(options.speed)
         try:
             await run_call(
                 call,
-                lambda: play(call, audio(), track.sample_rate, options.encoding, pacing, stop),
-                tell,
+                lambda: play(call, audio(), track.sample_rate, options.encoding, clock, stop),
+                on_event,
             )
         except (Refused, Unreachable) as error:
             if label:
                 print(f"{label}{error}", file=sys.stderr)
             raise
 
-    results = await asyncio.gather(*map(one, playlist), return_exceptions=True)
+    results = await asyncio.gather(*map(play_track, playlist), return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
     return INTERRUPTED if stop.is_set() else OK
 
 
-def main(arguments: list[str] | None = None) -> int:
-    return run(replay(parse(sys.argv[1:] if arguments is None else arguments)))
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
+    return run(replay(parse(arguments, prog)))
 
 
 if __name__ == "__main__":

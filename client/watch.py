@@ -1,4 +1,4 @@
-"""A terminal dashboard of everything a server hears."""
+"""Terminal dashboard of the streams of a server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import orjson
 from rich.console import Console, RenderableType
@@ -19,23 +19,25 @@ from client.terminal.live import redrawing
 from client.terminal.options import OK, add_connection, run, server_of, stop_on_signals
 from client.terminal.text import line
 
+PROG = "emotide watch"
+
 EXAMPLES = """\
 examples:
-  python -m client.watch
-      everything, as a table that moves
-  python -m client.watch wss://emotions.example.com --streams 'call-*' --label angry
-      some streams; the sparklines follow anger
-  python -m client.watch --once
-      what is going on now, as a table, and exit
-  python -m client.watch --json | jq 'select(.type == "emotion.segment")'
+  emotide watch
+      all streams, as a live table
+  emotide watch wss://emotions.example.com --streams 'call-*' --label angry
+      some streams; the sparklines show anger
+  emotide watch --once
+      print the current state as a table, and exit
+  emotide watch --json | jq 'select(.type == "emotion.segment")'
       every event as a line of JSON
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m client.watch",
-        description="Watch the streams of an Emotide server. Piped, it prints plain lines.",
+        prog=prog,
+        description="Watch the streams of an Emotide server. Prints plain lines to a pipe.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,11 +45,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--streams", action="append", metavar="GLOB", help="default: *")
     parser.add_argument("--tag", action="append", default=[], help="only streams with this tag")
     parser.add_argument(
-        "--rate-hz", type=float, default=2.0, metavar="N", help="scores a second and side (2)"
+        "--rate-hz", type=float, default=2.0, metavar="N", help="scores per second and channel (2)"
     )
-    parser.add_argument("--label", choices=sorted(COLOURS), help="what the sparklines follow")
-    parser.add_argument("--horizon", default="10s", help="which rolling scores (default: 10s)")
-    parser.add_argument("--once", action="store_true", help="print what is known now, and exit")
+    parser.add_argument("--label", choices=sorted(COLOURS), help="label of the sparklines")
+    parser.add_argument("--horizon", default="10s", help="rolling scores to show (default: 10s)")
+    parser.add_argument("--once", action="store_true", help="print the current state, and exit")
     parser.add_argument("--json", action="store_true", help="events as JSON lines")
     add_connection(parser)
     return parser
@@ -55,13 +57,13 @@ def parser() -> argparse.ArgumentParser:
 
 async def watch(options: argparse.Namespace, console: Console) -> int:
     server = server_of(options)
-    screen = Dashboard(options.label, options.horizon)
+    dashboard = Dashboard(options.label, options.horizon)
     stop = asyncio.Event()
     stop_on_signals(stop)
     if options.once:
-        await _once(server, options, screen, console)
+        await _once(server, options, dashboard, console)
         return OK
-    showing = asyncio.create_task(_show(server, options, screen, console))
+    showing = asyncio.create_task(_show(server, options, dashboard, console))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({showing, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -74,20 +76,20 @@ async def watch(options: argparse.Namespace, console: Console) -> int:
 
 
 async def _once(
-    server: Endpoint, options: argparse.Namespace, screen: Dashboard, console: Console
+    server: Endpoint, options: argparse.Namespace, dashboard: Dashboard, console: Console
 ) -> None:
     async for event in _events(server, options):
         if event["type"] == "snapshot":
             if options.json:
                 _print_json(event)
             else:
-                screen.hear(event, time.monotonic())
-                console.print(screen.render(time.monotonic(), console.width))
+                dashboard.handle(event, time.monotonic())
+                console.print(dashboard.render(time.monotonic(), console.width))
             return
 
 
 async def _show(
-    server: Endpoint, options: argparse.Namespace, screen: Dashboard, console: Console
+    server: Endpoint, options: argparse.Namespace, dashboard: Dashboard, console: Console
 ) -> None:
     if options.json or not console.is_terminal:
         async for event in _events(server, options):
@@ -98,11 +100,11 @@ async def _show(
         return
 
     def render() -> RenderableType:
-        return screen.render(time.monotonic(), console.width, console.height)
+        return dashboard.render(time.monotonic(), console.width, console.height)
 
-    async with redrawing(console, render, whole=True):
+    async with redrawing(console, render, full_screen=True):
         async for event in _events(server, options):
-            screen.hear(event, time.monotonic())
+            dashboard.handle(event, time.monotonic())
 
 
 def _events(server: Endpoint, options: argparse.Namespace) -> AsyncIterator[Event]:
@@ -121,8 +123,8 @@ def _print_json(event: Event) -> None:
     sys.stdout.flush()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    return run(watch(parser().parse_args(arguments), Console()))
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
+    return run(watch(parser(prog).parse_args(arguments), Console()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Who may be analysed: a producer's wish against the operator's configuration. Pure."""
+"""Admission of sessions and recordings: the request against the configuration. No I/O."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from stream.protocol.messages import Analysis, Audio, Consent, FileOptions, Sess
 from stream.types import FRAME, ModelInfo, from_ms
 
 DEFAULT_ROLES = {1: ("speaker",), 2: ("customer", "agent")}
+"""Roles by number of channels, for requests without roles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a session was granted: roles per channel, channels to analyse, how."""
+    """Granted request: roles per channel, channels to analyse, analysis settings."""
 
     roles: tuple[str, ...]
     analysed: tuple[int, ...]
     settings: AnalysisSettings
 
 
-def admit(config: Config, wanted: SessionConfig, model: ModelInfo) -> Admission:
-    """Grant a session or raise `ProtocolError` with the reason and the remedy."""
-    channels = wanted.audio.channels
-    roles = wanted.audio.roles or DEFAULT_ROLES[channels]
+def admit(config: Config, request: SessionConfig, model: ModelInfo) -> Admission:
+    """Admit a session, or raise `ProtocolError` with the reason and the remedy."""
+    channels = request.audio.channels
+    roles = request.audio.roles or DEFAULT_ROLES[channels]
     if len(roles) != channels:
         raise ProtocolError(
             "config_invalid",
-            f"audio.roles names {len(roles)} roles for {channels} channels; give one a channel",
+            f"audio.roles names {len(roles)} roles for {channels} channels; name one per channel",
             param="audio.roles",
         )
-    if config.privacy.require_disclosure and not wanted.consent.disclosed:
+    if config.privacy.require_disclosure and not request.consent.disclosed:
         raise ProtocolError(
             "disclosure_required",
-            "this server analyses only speakers who were told: set consent.disclosed = true "
-            "(or ?disclosed=true) once they were",
+            "this server requires disclosure: inform the speakers of the analysis, then set "
+            "consent.disclosed = true (or ?disclosed=true)",
             param="consent.disclosed",
         )
-    return Admission(roles, _channels(config, wanted, roles), _settings(config, wanted, model))
+    return Admission(roles, _channels(config, request, roles), _settings(config, request, model))
 
 
 def analysis_settings(config: Config) -> AnalysisSettings:
@@ -82,30 +83,34 @@ def check_detector(vad: VadConfig) -> None:
 
 
 def denoises(config: Config) -> bool:
-    """Whether noise suppression is offered."""
+    """Return whether noise suppression is available."""
     return config.files.denoise and available()
 
 
 def admit_recording(
     config: Config, options: FileOptions, model: ModelInfo, channels: int
 ) -> Admission:
-    """Grant a recording by the rules of live streams, or raise `ProtocolError`, not fatal."""
+    """Admit a recording by the rules of live streams.
+
+    Raises `ProtocolError`, never fatal.
+    """
     if options.denoise and not denoises(config):
         raise ProtocolError(
             "config_invalid",
-            "options.denoise: no noise suppression is offered here (files.denoise; Linux only)",
+            "options.denoise: noise suppression is not available on this server (files.denoise; "
+            "Linux only); omit it",
             param="options.denoise",
             fatal=False,
         )
-    # Of a recording in which nothing is apart, roles of its two sides say nothing.
+    # Roles of two sides do not apply to a recording with both sides in one channel.
     roles = options.roles if len(options.roles) <= channels else ()
-    wanted = SessionConfig(
+    request = SessionConfig(
         audio=Audio(channels=channels, roles=roles),
         analysis=Analysis(frames=True, embeddings=options.embedding),
         consent=Consent(disclosed=options.disclosed),
     )
     try:
-        return admit(config, wanted, model)
+        return admit(config, request, model)
     except ProtocolError as error:
         error.fatal = False
         names = {
@@ -114,32 +119,32 @@ def admit_recording(
             "analysis.embeddings": "options.embedding",
             "consent.disclosed": "options.disclosed",
         }
-        for theirs, ours in names.items():
-            error.message = error.message.replace(theirs, ours)
+        for session_field, option in names.items():
+            error.message = error.message.replace(session_field, option)
         error.param = names.get(error.param or "", error.param)
         raise
 
 
-def _channels(config: Config, wanted: SessionConfig, roles: tuple[str, ...]) -> tuple[int, ...]:
+def _channels(config: Config, request: SessionConfig, roles: tuple[str, ...]) -> tuple[int, ...]:
     allowed = config.privacy.analyse_roles
-    asked = wanted.analysis.analyse_channels
-    if asked is not None and any(channel >= len(roles) for channel in asked):
+    requested = request.analysis.analyse_channels
+    if requested is not None and any(channel >= len(roles) for channel in requested):
         raise ProtocolError(
             "config_invalid",
-            f"analysis.analyse_channels: this stream has channels 0 to {len(roles) - 1}",
+            f"analysis.analyse_channels: this stream has only channels 0 to {len(roles) - 1}",
             param="analysis.analyse_channels",
         )
-    refused = [roles[channel] for channel in asked or () if roles[channel] not in allowed]
+    refused = [roles[channel] for channel in requested or () if roles[channel] not in allowed]
     analysed = tuple(
         channel
         for channel, role in enumerate(roles)
-        if role in allowed and (asked is None or channel in asked)
+        if role in allowed and (requested is None or channel in requested)
     )
     if refused or not analysed:
         named = ", ".join(refused or roles)
         raise ProtocolError(
             "agent_channel_forbidden",
-            f"the operator does not let channels of role {named} be analysed; allowed are "
+            f"this server does not analyse channels with role {named}; allowed roles are "
             f"{', '.join(allowed)} (privacy.analyse_roles)",
             param="analysis.analyse_channels" if refused else "audio.roles",
             values={"roles": list(refused or roles), "allowed": list(allowed)},
@@ -147,21 +152,21 @@ def _channels(config: Config, wanted: SessionConfig, roles: tuple[str, ...]) -> 
     return analysed
 
 
-def _settings(config: Config, wanted: SessionConfig, model: ModelInfo) -> AnalysisSettings:
-    settings, analysis = analysis_settings(config), wanted.analysis
+def _settings(config: Config, request: SessionConfig, model: ModelInfo) -> AnalysisSettings:
+    settings, analysis = analysis_settings(config), request.analysis
     unknown = [label for label in analysis.labels if label not in model.labels]
     if unknown:
         raise ProtocolError(
             "config_invalid",
-            f"analysis.labels: {model.id} has no {', '.join(unknown)}; "
-            f"it has {', '.join(model.labels)}",
+            f"analysis.labels: model {model.id} has no label {', '.join(unknown)}; "
+            f"choose from {', '.join(model.labels)}",
             param="analysis.labels",
         )
     if analysis.embeddings and not model.dim:
         raise ProtocolError(
             "config_invalid",
-            f"analysis.embeddings: {model.id} gives no embeddings; leave it out, or ask the "
-            "operator for a model that does",
+            f"analysis.embeddings: model {model.id} has no embeddings; omit it, or ask the "
+            "operator for a model with embeddings",
             param="analysis.embeddings",
         )
     windows = settings.windows
@@ -171,7 +176,7 @@ def _settings(config: Config, wanted: SessionConfig, model: ModelInfo) -> Analys
             offered = ", ".join(str(n * 1000 // 16_000) for n in windows.lengths)
             raise ProtocolError(
                 "config_invalid",
-                f"analysis.window_ms: this server warmed up windows of {offered} ms",
+                f"analysis.window_ms: this server has windows of {offered} ms; choose one of them",
                 param="analysis.window_ms",
             )
         windows = WindowSettings(lengths, min(windows.hop, lengths[-1]))

@@ -1,4 +1,4 @@
-"""Wiring and life cycle: listen, load, warm up, serve, drain."""
+"""Composition and life cycle of the server process: listen, load, warm up, serve, drain."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from stream import __version__
 from stream.backends.base import Backend
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.delivery.sink import Sink
 from stream.errors import ConfigError, ModelRefused
 from stream.inference.scheduler import Scheduler
-from stream.protocol.parsing import SUBPROTOCOL
+from stream.protocol.version import SUBPROTOCOL
 from stream.recordings.disk import DiskExecutor
 from stream.recordings.job import RecordingServices
 from stream.recordings.job_queue import JobQueue
 from stream.recordings.store import ResultStore
 from stream.server.auth import Authenticator, Key
 from stream.server.connection import RequestConnection
+from stream.server.dispatcher import Dispatcher
 from stream.server.downloads import Downloads
-from stream.server.info import VERSION, info
+from stream.server.info import info
 from stream.server.pages import Pages
-from stream.server.reception import Dispatcher
-from stream.server.router import Router, local, tls_context
-from stream.sessions.registry import SessionRegistry, draining
+from stream.server.router import Router, is_local, tls_context
+from stream.sessions.registry import SessionRegistry, draining_error
 from stream.sinks.mqtt import MqttSink, mqtt_observer
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
@@ -51,14 +52,14 @@ EXIT_HANG = 70
 
 
 class App:
-    """One process: a port, a model, a hub."""
+    """One server process: a port, a model, a hub."""
 
     def __init__(self, config: Config, load: Callable[[], Backend]) -> None:
         self._config = config
         self._node = config.server.name
-        self._metrics = Metrics(VERSION)
+        self._metrics = Metrics(__version__)
         self._audit = AuditLog(config.privacy.audit_log)
-        self._door = Authenticator(
+        self._authenticator = Authenticator(
             Key(name, key.sha256, frozenset(key.scopes)) for name, key in config.auth.keys.items()
         )
         self._scheduler = Scheduler(
@@ -82,10 +83,10 @@ class App:
                     mqtt_observer(self._metrics),
                 )
             )
-        self._hub = Hub(self._sinks)
+        self._hub = Hub(self._sinks, self._metrics.delivery_failed)
         self._model: ModelInfo | None = None
         self._sessions: SessionRegistry | None = None
-        self._reception = Dispatcher(config, self._hub, self._metrics, self._audit)
+        self._dispatcher = Dispatcher(config, self._hub, self._metrics, self._audit)
         self._disk = DiskExecutor()
         self._store = ResultStore(config.files.folder, config.files.keep_hours * 3600)
         self._stopping = asyncio.Event()
@@ -103,28 +104,31 @@ class App:
             self._metrics.text,
         )
         downloads = Downloads(self._store, config.files.max_downloads)
-        self._entrance = Router(
+        self._router = Router(
             config.server,
-            self._door,
+            self._authenticator,
             pages,
             downloads if config.files.enabled else None,
             self._metrics,
-            self._reception.busy,
+            self._dispatcher.capacity,
         )
         self.port = config.server.port
 
     async def run(self) -> int:
-        """Serve until SIGTERM or SIGINT; the exit status. Raises `ConfigError`, `ModelRefused`."""
+        """Serve until SIGTERM or SIGINT; return the exit status.
+
+        Raises `ConfigError` and `ModelRefused`.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
+            loop.add_signal_handler(number, self._on_signal)
         server = await self._listen()
         tasks = [asyncio.create_task(self._heartbeat(), name="heartbeat")]
         try:
             if await self._load():
                 assert self._sessions is not None
                 tasks.append(asyncio.create_task(self._sessions.run(), name="sessions"))
-                # Not before: a broker that hears "online" may count on scores.
+                # Only now: the broker must not receive "online" before scores are possible.
                 tasks += [asyncio.create_task(sink.run(), name="sink") for sink in self._sinks]
                 if self._config.files.enabled:
                     tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
@@ -139,13 +143,13 @@ class App:
             self._audit.close()
         log.info("stopped")
         if self._scheduler.alive:
-            # Native code in a thread that still runs would abort the interpreter's own exit.
+            # A thread that still runs native code would abort the interpreter's normal exit.
             logging.shutdown()
             os._exit(0)
         return 0
 
     async def _until_stopped(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """Wait for the signal; a task that ends before is a fault that must not go unnoticed."""
+        """Wait for a signal; if a task fails before it, raise the task's exception."""
         stopping = asyncio.create_task(self._stopping.wait())
         done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -156,20 +160,20 @@ class App:
         config, limits = self._config.server, self._config.limits
         try:
             server = await serve(
-                self._reception.serve,
+                self._dispatcher.serve,
                 config.host,
                 config.port,
                 ssl=tls_context(config.tls_cert, config.tls_key),
-                process_request=self._entrance.route,
+                process_request=self._router.route,
                 select_subprotocol=_subprotocol,
                 create_connection=RequestConnection,
-                # A download may take longer than that; `RequestConnection` bounds the request.
+                # No limit here, because downloads may be long; `RequestConnection` limits requests.
                 open_timeout=None,
                 compression=None,
-                # Ours is told with an error event; theirs ends the connection without one.
+                # Above the protocol's limit, which is reported by an error event before the close.
                 max_size=4 * limits.max_message_bytes,
-                # Subscribers are pinged by us; a throttled producer's pong waits behind its
-                # audio, and a dead one is found by the idle timeout.
+                # `Subscriber` sends its own pings. The pong of a throttled producer is delayed
+                # behind its audio; a dead producer is detected by the idle timeout.
                 ping_timeout=None,
                 close_timeout=5,
                 server_header=None,
@@ -183,7 +187,7 @@ class App:
         return server
 
     async def _load(self) -> bool:
-        """Load and warm up; False when told to stop meanwhile."""
+        """Load and warm up the model; return False if a signal came first."""
         lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms]
         loading = asyncio.ensure_future(self._scheduler.start(lengths))
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -204,8 +208,8 @@ class App:
         except (ModelRefused, ConfigError):
             raise
         except Exception as error:
-            # Whatever a model's libraries raise, the operator gets one line and a status.
-            log.debug("loading failed", exc_info=True)
+            # Any exception of a model's libraries becomes one line and an exit status.
+            log.debug("model loading failed", exc_info=True)
             raise ModelRefused(
                 f"model {self._config.model.name} cannot run: {type(error).__name__}: {error}"
             ) from error
@@ -223,7 +227,7 @@ class App:
             self._disk,
             JobQueue(self._config.files.max_jobs),
         )
-        self._reception.open(self._sessions, services)
+        self._dispatcher.open(self._sessions, services)
         scheme = "https" if self._config.server.tls_cert else "http"
         log.info(
             "ready",
@@ -234,50 +238,54 @@ class App:
                 "seconds": round(time.monotonic() - self._started, 2),
             },
         )
-        if self._door.open and not local(self._config.server):
+        if self._authenticator.open and not is_local(self._config.server):
             log.warning(
-                "anybody who reaches this port may stream and listen; see docs/operations.md"
+                "no keys configured: every client that reaches this port may stream and subscribe; "
+                "see docs/operations.md"
             )
         return True
 
-    def _signalled(self) -> None:
+    def _on_signal(self) -> None:
         if self._stopping.is_set():
-            log.warning("second signal: leaving now")
+            log.warning("second signal; exiting now")
             os._exit(130)
         log.info("draining")
-        self._reception.draining = True
+        self._dispatcher.draining = True
         self._stopping.set()
 
     async def _drain(self) -> None:
         timeout = self._config.server.drain_timeout_s
         assert self._sessions is not None
-        # The port stays open meanwhile: /readyz has to say no, and late calls get a 503.
+        # The port stays open meanwhile, so that /readyz and new connections get a 503.
         await self._sessions.drain(timeout * 0.7)
         stopping = [sink.stop(timeout * 0.2) for sink in self._sinks]
-        leaving = self._reception.dismiss(draining())
-        await asyncio.gather(leaving, *stopping, return_exceptions=True)
+        closing = self._dispatcher.close(draining_error())
+        await asyncio.gather(closing, *stopping, return_exceptions=True)
         await self._scheduler.stop(timeout * 0.1)
 
     async def _heartbeat(self) -> None:
-        """Measure the loop's lag, watch the inference thread; end a process that cannot go on."""
+        """Measure the event loop's lag; exit the process if inference hangs for too long."""
         while True:
             due = time.monotonic() + HEARTBEAT_S
             await asyncio.sleep(HEARTBEAT_S)
             self._metrics.loop_lag.observe(max(0.0, time.monotonic() - due))
             self._scheduler.watch()
             if self._scheduler.busy_s() > self._config.model.exit_after_hang_s:
-                log.critical("inference does not come back: leaving, so that we are restarted")
+                log.critical(
+                    "inference hung; exiting for restart",
+                    extra={"limit_s": self._config.model.exit_after_hang_s},
+                )
                 os._exit(EXIT_HANG)
 
     async def _sweep(self) -> None:
-        """Delete results whose time is over, soon after it is, however short that is."""
+        """Delete expired results every `SWEEP_S` seconds, more often if their lifetime is short."""
         pause_s = min(SWEEP_S, max(1.0, self._config.files.keep_hours * 360))
         while True:
             try:
                 await self._disk.run(self._store.sweep)
             except OSError as error:
-                # Live streams do not end because a result stays too long.
-                log.error("results cannot be deleted", extra={"reason": str(error)})
+                # A result that cannot be deleted must not end live streams.
+                log.error("expired results not deleted", extra={"reason": str(error)})
             await asyncio.sleep(pause_s)
 
     def _readyz(self) -> tuple[HTTPStatus, Any]:
@@ -292,17 +300,17 @@ class App:
         return status, {"ready": ready, "checks": checks}
 
     def _info(self) -> Body:
-        return info(self._config, self._model, login=not self._door.open)
+        return info(self._config, self._model, login=not self._authenticator.open)
 
     def _stats(self) -> dict[str, Any]:
         return {
             "sessions": len(self._sessions) if self._sessions else 0,
-            "subscribers": len(self._reception.subscribers),
+            "subscribers": len(self._dispatcher.subscribers),
             "windows_waiting": self._scheduler.waiting,
             "uptime_s": round(time.monotonic() - self._started),
         }
 
 
 def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Ours if it is offered; a client that offers none is as welcome."""
+    """Select `emotide.v1` if the client offers it; a client may also offer none."""
     return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

@@ -1,4 +1,4 @@
-"""Everything that can be configured, with its defaults and bounds; `config_file` reads it."""
+"""All configuration keys with their defaults and bounds; `config_file` loads them."""
 
 from __future__ import annotations
 
@@ -11,41 +11,43 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from stream.fields import Role
 
 FRAME_MS = 20
+"""Length of a frame of the voice detector, in milliseconds."""
 
 Scope = Literal["stream", "subscribe", "files", "metrics"]
-"""What a key opens."""
+"""Access that a key grants."""
 
 
 class Section(BaseModel):
-    """One table of the file; an unknown key is refused by name."""
+    """Base of the tables of the configuration; an unknown key is refused by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Positive = Annotated[float, Field(gt=0)]
 Grid = Annotated[int, Field(ge=FRAME_MS, multiple_of=FRAME_MS)]
-"""Milliseconds on the 20 ms grid of the VAD."""
+"""Milliseconds in multiples of 20 ms, the frame of the VAD."""
 
 
 class ServerConfig(Section):
     host: str = "127.0.0.1"
-    """Address to listen on; "0.0.0.0" opens the server to the network: then use TLS."""
+    """Address to listen on; "0.0.0.0" accepts connections from the network: then use TLS."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8765
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "auto"
-    """Name of this node in events and MQTT topics; "auto" takes the host's name."""
+    """Name of this node in events and MQTT topics; "auto" is the host name."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     origins: tuple[str, ...] = ()
-    """Browser origins that may connect besides the page this server serves itself."""
+    """Browser origins that may connect, besides the page that this server serves."""
     drain_timeout_s: Positive = 10.0
-    """After SIGTERM: how long tails may take to be scored and told."""
+    """Time after SIGTERM to score the remaining speech and to close all connections."""
 
     @property
     def name(self) -> str:
+        """Effective name of this node."""
         if self.node != "auto":
             return self.node
-        kept = (c if c.isalnum() or c in "_.-" else "-" for c in socket.gethostname())
-        return "".join(kept)[:64] or "node"
+        valid = (c if c.isalnum() or c in "_.-" else "-" for c in socket.gethostname())
+        return "".join(valid)[:64] or "node"
 
 
 class ModelConfig(Section):
@@ -54,38 +56,38 @@ class ModelConfig(Section):
     device: str = "auto"
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     runtime: Literal["auto", "torch", "onnx"] = "auto"
-    """What runs emotion2vec: auto takes an exported ONNX graph on a CPU, where there is one."""
+    """Runtime of emotion2vec; auto uses an exported ONNX graph on a CPU, if there is one."""
     precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
-    """bfloat16 and float16 are meant for a GPU, int8 for a CPU and `export --int8`; they change
-    scores a little: docs/engine.md."""
+    """bfloat16 and float16 are for a GPU, int8 for a CPU and `export --int8`; they change the
+    scores slightly: docs/engine.md."""
     offline: bool = False
-    """Never touch the network to find a model."""
+    """Never use the network to find a model."""
     max_batch: Annotated[int, Field(ge=1, le=256)] = 32
     max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 5.0
-    """How long a batch that is not full waits for more windows."""
+    """Time that a batch that is not full waits for more windows."""
     hang_timeout_s: Positive = 10.0
-    """A batch that runs longer is given up and the server is not ready until it returns."""
+    """A batch that runs longer counts as failed; the server is not ready until it returns."""
     exit_after_hang_s: Positive = 60.0
-    """A batch that runs longer than this ends the process, so that a supervisor restarts it."""
+    """A batch that runs longer ends the process, so that a supervisor restarts it."""
 
 
 class VadConfig(Section):
     detector: str = "webrtcvad"
     mode: Annotated[int, Field(ge=0, le=3)] = 2
     start_voiced: Annotated[int, Field(ge=1, le=50)] = 5
-    """Speech starts when this many ..."""
+    """Number of voiced frames among the last `start_of` that start an utterance."""
     start_of: Annotated[int, Field(ge=1, le=50)] = 8
-    """... of the last this many 20 ms frames are voiced."""
+    """Number of last frames, 20 ms each, among which voiced ones are counted."""
     pre_roll_ms: Annotated[int, Field(ge=0, le=1000, multiple_of=FRAME_MS)] = 300
     hangover_ms: Annotated[int, Field(ge=FRAME_MS, le=5000, multiple_of=FRAME_MS)] = 600
     max_utterance_ms: Annotated[int, Field(ge=3000, le=120_000, multiple_of=FRAME_MS)] = 30_000
     min_dbfs: Annotated[float, Field(ge=-96, le=0)] = -60.0
-    """Frames fainter than this are never speech."""
+    """Frames below this level are never voiced."""
     only_speech: bool = True
-    """Leave tones and steady noise unscored; hint at music, noise and cries."""
+    """Do not score tones and steady noise; add hints for music, noise and cries."""
 
     @model_validator(mode="after")
-    def _possible(self) -> VadConfig:
+    def _start_is_reachable(self) -> VadConfig:
         if self.start_voiced > self.start_of:
             raise ValueError("start_voiced must not be larger than start_of")
         return self
@@ -96,7 +98,7 @@ class WindowConfig(Section):
     hop_ms: Annotated[int, Field(ge=240, le=10_000, multiple_of=FRAME_MS)] = 1000
 
     @model_validator(mode="after")
-    def _ordered(self) -> WindowConfig:
+    def _lengths_ascend(self) -> WindowConfig:
         ascending = sorted(set(self.lengths_ms))
         if not ascending or list(self.lengths_ms) != ascending or ascending[-1] > 10_000:
             raise ValueError("lengths_ms must ascend and end at 10000 or less, like [1000, 3000]")
@@ -114,24 +116,24 @@ EmployeeBasis = Literal["", "medical_or_safety", "acted_recording"]
 
 class PrivacyConfig(Section):
     analyse_roles: tuple[Role, ...] = ("customer", "speaker")
-    """Channels of other roles are dropped unheard."""
+    """Roles to analyse; channels with other roles are dropped before the analysis."""
     employee_roles: tuple[Role, ...] = ("agent", "employee")
-    """Roles of people at work, whose emotions the EU AI Act, Art. 5(1)(f), lets nobody infer."""
+    """Roles of people at work; the EU AI Act, Art. 5(1)(f), forbids inferring their emotions."""
     employee_basis: EmployeeBasis = ""
-    """Why employees may be analysed all the same; shown in /v1/info and the audit log."""
+    """Legal basis for analysing employees; shown in /v1/info and the audit log."""
     hash_ids: bool = True
-    """Stream ids appear in MQTT topics only as a keyed hash."""
+    """Replace stream ids in MQTT topics by a keyed hash."""
     hash_key: SecretStr = SecretStr("")
-    """Key of that hash; empty: a new one at every start, so topics change with it."""
+    """Key of that hash; empty: a new key at every start, so that topics change."""
     require_disclosure: bool = False
-    """Refuse sessions that do not say `consent.disclosed = true`."""
+    """Refuse sessions without `consent.disclosed = true`."""
     disclosure: str = "This call is analysed automatically for signs of emotion."
     """Text that /v1/info offers to clients that must inform the speaker (AI Act, Art. 50(3))."""
     audit_log: Path | None = None
-    """JSON lines of who analysed and who subscribed; no audio, no scores."""
+    """File for JSON lines of who analysed and who subscribed; no audio, no scores."""
 
     @model_validator(mode="after")
-    def _lawful(self) -> PrivacyConfig:
+    def _employees_need_a_basis(self) -> PrivacyConfig:
         employees = [role for role in self.analyse_roles if role in self.employee_roles]
         if employees and not self.employee_basis:
             known = " or ".join(repr(basis) for basis in get_args(EmployeeBasis) if basis)
@@ -151,17 +153,17 @@ class LimitsConfig(Section):
     max_sessions: Annotated[int, Field(ge=1)] = 500
     max_subscribers: Annotated[int, Field(ge=1)] = 1_000
     resume_s: Annotated[float, Field(ge=0)] = 60.0
-    """How long a stream whose connection broke is kept for its producer to come back."""
+    """Time for a producer to reattach after its connection broke."""
     resume_events: Annotated[int, Field(ge=1)] = 1_000
     subscriber_queue: Annotated[int, Field(ge=1)] = 1_000
     slow_consumer_s: Positive = 10.0
     ahead_s: Positive = 5.0
-    """Audio that is further ahead of real time than this is throttled by not reading."""
+    """Audio further ahead of real time than this is throttled by not reading."""
 
 
 class MqttConfig(Section):
     host: str = ""
-    """Broker; empty: no MQTT."""
+    """Host name of the broker; empty: no MQTT."""
     port: Annotated[int, Field(ge=1, le=65535)] = 1883
     username: str = ""
     password: SecretStr = SecretStr("")
@@ -169,40 +171,40 @@ class MqttConfig(Section):
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")] = "emotide"
     outbox: Annotated[int, Field(ge=10)] = 10_000
     score_rate_hz: Annotated[float, Field(gt=0, le=50)] = 2.0
-    """At most this many scores a second and channel reach the broker; the newest wins."""
+    """Maximum scores per second and channel; of those between, the newest is published."""
     stats_interval_s: Positive = 10.0
     clear_state_after_s: Annotated[float, Field(ge=0)] = 60.0
 
 
 class FilesConfig(Section):
     enabled: bool = True
-    """Whether recordings may be sent to /v1/files."""
+    """Accept recordings on /v1/files."""
     folder: Path = Path("outputs")
-    """Where results lie until they are deleted; the uploads themselves go once they are decoded."""
+    """Folder of the results; uploads are deleted once they are decoded."""
     max_mb: Annotated[float, Field(gt=0, le=100_000)] = 200.0
     max_minutes: Annotated[float, Field(gt=0, le=1_440)] = 120.0
     keep_hours: Annotated[float, Field(ge=0)] = 24.0
-    """Results are deleted after this long."""
+    """Time after which results are deleted."""
     max_jobs: Annotated[int, Field(ge=1, le=64)] = 2
-    """Recordings that are decoded and analysed at a time; others wait their turn."""
+    """Recordings that are decoded and analysed at a time; others are queued."""
     max_clients: Annotated[int, Field(ge=1)] = 16
-    """Connections on /v1/files; each may have one recording here."""
+    """Connections on /v1/files; each may have one recording at a time."""
     max_downloads: Annotated[int, Field(ge=1)] = 32
     decode_timeout_s: Positive = 30.0
-    """A decoder that says nothing for this long is given up."""
+    """A decoder without output for this long is stopped."""
     denoise: bool = True
-    """Whether noise suppression is offered; it is off unless a recording asks for it."""
+    """Offer noise suppression; a recording has to request it."""
 
 
 class KeyConfig(Section):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Of the key that `python -m stream.server.auth NAME` printed."""
+    """Hash of the key that `python -m stream.server.auth NAME` printed."""
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("stream", "subscribe", "files")
 
 
 class AuthConfig(Section):
     keys: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], KeyConfig] = {}
-    """Who may come in, by name; empty: everybody who reaches the port."""
+    """Keys by name; empty: no authentication."""
 
 
 class LogConfig(Section):

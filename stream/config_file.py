@@ -1,4 +1,4 @@
-"""Configuration from outside: TOML file < environment < command line; keys checked by name."""
+"""Configuration from its layers: defaults < TOML file < environment < command line."""
 
 from __future__ import annotations
 
@@ -6,17 +6,67 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError, create_model
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from stream.config import Config, Section
 from stream.errors import ConfigError
 
 ENV_PREFIX = "EMOTIDE_"
+DELIMITER = "__"
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """Values from one source; `name` is a file, or a format for the source of one key."""
+
+    name: str
+    values: Tree
+
+    def source(self, path: Iterable[str]) -> str | None:
+        """Return the name of the source that sets `path`, or None if this layer does not."""
+        keys, node = list(path), self.values
+        for key in keys:
+            if not isinstance(node, dict) or key not in node:
+                # A value inside a list or a scalar belongs to the key that holds it.
+                return self._named(keys) if not isinstance(node, dict) else None
+            node = node[key]
+        return self._named(keys)
+
+    def _named(self, keys: list[str]) -> str:
+        key = ".".join(keys[:2])
+        return self.name.format(key=key, env=key.upper().replace(".", DELIMITER))
+
+
+_SECTIONS: Any = {name: (field.annotation, ...) for name, field in Config.model_fields.items()}
+_SETTINGS = create_model("_Settings", __base__=BaseSettings, **_SECTIONS)
+"""The sections of `Config` as pydantic-settings wants them: to find the type of a key."""
+
+
+class _Text(EnvSettingsSource):
+    """Values as text under names like EMOTIDE_SERVER__PORT; lists and tables are TOML."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        super().__init__(_SETTINGS, env_prefix=ENV_PREFIX, env_nested_delimiter=DELIMITER)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): text for name, text in self._values.items()}
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Read a TOML value; other text stays text, so that validation names its key."""
+        try:
+            return tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            return value
 
 
 def load(
@@ -24,30 +74,31 @@ def load(
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, str] | None = None,
 ) -> Config:
-    """The effective configuration.
+    """Return the effective configuration.
 
-    `environ` holds keys like EMOTIDE_SERVER__PORT, `overrides` like "server.port"; both are text
-    and are read as TOML values where they can be. Raises `ConfigError`.
+    `environ` holds names like EMOTIDE_SERVER__PORT, `overrides` keys like "server.port"; both are
+    text and are read as the type of their key. Raises `ConfigError` with one line per problem, each
+    with its source, key and value.
     """
-    merged: dict[str, Any] = _read(path) if path is not None else {}
-    source = str(path) if path is not None else "configuration"
-    for name, text in environ.items():
-        if not name.startswith(ENV_PREFIX):
-            continue
-        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("_")
-        if "__" in name:
-            _put(merged, f"{section}.{key.removeprefix('_')}", text, name)
-        elif _field(section, key) is not None:
-            raise ConfigError(f"{name}: two underscores part section and key: SECTION__KEY")
+    set_options = {}
     for key, text in (overrides or {}).items():
-        _put(merged, key, text, f"--set {key}")
+        _check_key(key, f"--set {key}")
+        set_options[ENV_PREFIX + key.replace(".", DELIMITER)] = text
+    layers = (
+        _Layer(str(path) if path is not None else "defaults", _read(path) if path else {}),
+        _Layer(ENV_PREFIX + "{env}", _Text(_own(environ))()),
+        _Layer("--set {key}", _Text(set_options)()),
+    )
+    merged: Tree = {}
+    for layer in layers:
+        _merge(merged, layer.values)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error)}") from None
+        raise ConfigError("\n  ".join(_explain(error, layers))) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Tree:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -58,63 +109,71 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
-def _put(tree: dict[str, Any], key: str, text: str, source: str) -> None:
-    section, dot, name = key.partition(".")
-    if not dot or not name or not isinstance(tree.setdefault(section, {}), dict):
+def _own(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that name a key. Raises `ConfigError` for names that nearly do."""
+    own = {}
+    for name, text in environ.items():
+        if not name.startswith(ENV_PREFIX):
+            continue
+        key = name.removeprefix(ENV_PREFIX).lower()
+        if DELIMITER in key:
+            _check_key(key.replace(DELIMITER, "."), name)
+            own[name] = text
+        elif key.partition("_")[2] in _fields(key.partition("_")[0]):
+            raise ConfigError(
+                f"{name}: separate section and key with two underscores: SECTION__KEY"
+            )
+    return own
+
+
+def _check_key(key: str, source: str) -> None:
+    section, _, name = key.partition(".")
+    if not name:
         raise ConfigError(f"{source}: expected SECTION.KEY, like server.port")
-    field = _field(section, name)
-    value = _value(text)
-    if field is not None and _is_text(field, value):
-        value = text
-    tree[section][name] = value
+    if section not in Config.model_fields:
+        raise ConfigError(f"{source}: {_unknown(section, Config.model_fields)}")
+
+
+def _merge(tree: Tree, over: Tree) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = dict(value) if isinstance(value, dict) else value
 
 
 def _fields(section: str) -> dict[str, FieldInfo]:
     kind = getattr(Config.model_fields.get(section), "annotation", Section)
-    return dict(kind.model_fields)
+    is_section = isinstance(kind, type) and issubclass(kind, BaseModel)
+    return dict(kind.model_fields) if is_section else {}
 
 
-def _field(section: str, name: str) -> FieldInfo | None:
-    return _fields(section).get(name)
-
-
-def _is_text(field: FieldInfo, value: Any) -> bool:
-    """Whether a key takes its text as it is: a name or a password may look like a number."""
-    text = field.annotation in (str, Path) or Path in get_args(field.annotation)
-    return field.annotation is SecretStr or (text and not isinstance(value, str))
-
-
-def _value(text: str) -> Any:
-    """A TOML value where the text is one (numbers, booleans, lists), else the text itself."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _explain(error: ValidationError) -> str:
-    """Every problem in one line each: the key, what is wrong, what it might have meant."""
-    lines = []
+def _explain(error: ValidationError, layers: Iterable[_Layer]) -> Iterable[str]:
+    """Yield one line per problem: source, key, message and value, or the nearest right name."""
     for problem in error.errors(include_url=False):
         path = [str(part) for part in problem["loc"]]
-        key = ".".join(path)
-        if problem["type"] != "extra_forbidden":
-            message = problem["msg"].removeprefix("Value error, ")
-            field = _field(*path[:2]) if len(path) > 1 else None
-            secret = field is not None and field.annotation is SecretStr
-            hidden = secret or isinstance(problem["input"], dict)
-            shown = "" if hidden else f" (got {problem['input']!r})"
-            lines.append(f"{key}: {message}{shown}")
+        sources = (layer.source(path) for layer in reversed(list(layers)))
+        source = next(filter(None, sources), "configuration")
+        if problem["type"] == "extra_forbidden":
+            known = _fields(path[0]) if len(path) > 1 else Config.model_fields
+            yield f"{source}: {'.'.join([*path[:-1], ''])}{_unknown(path[-1], known)}"
             continue
-        fields = _fields(path[0]) if len(path) > 1 else Config.model_fields
-        near = difflib.get_close_matches(path[-1], fields, 1)
-        meant = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(fields)}"
-        lines.append(f"{key}: unknown key{meant}")
-    return "\n  ".join(lines)
+        field = _fields(path[0]).get(path[1]) if len(path) > 1 else None
+        secret = field is not None and field.annotation is SecretStr
+        hidden = secret or isinstance(problem["input"], dict)
+        shown = "" if hidden else f" (got {problem['input']!r})"
+        message = problem["msg"].removeprefix("Value error, ")
+        yield f"{source}: {'.'.join(path)}: {message}{shown}"
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    remedy = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
+    return f"{name}: unknown key; {remedy}"
 
 
 def to_toml(config: Config) -> str:
-    """The configuration as TOML that `load` reads back; secrets are masked."""
+    """Return the configuration as TOML that `load` accepts; secrets are masked."""
     lines: list[str] = []
     for section, values in config.model_dump(mode="json").items():
         lines.append(f"[{section}]")
@@ -131,6 +190,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key} = {_toml(item)}' for key, item in value.items())}}}"
     if isinstance(value, str):
-        # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
+        # A JSON string is a TOML basic string, except that TOML requires DEL to be escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)

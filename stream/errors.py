@@ -1,9 +1,9 @@
-"""Errors that stop a start; each message names the setting or file and the remedy."""
+"""Errors that abort the start; each message names the setting or file and the remedy."""
 
 
 class ConfigError(Exception):
-    """Invalid configuration."""
+    """Error for an invalid configuration."""
 
 
 class ModelRefused(Exception):
-    """A model that must not run: missing, incomplete or not the model it claims to be."""
+    """Error for a model that is missing, incomplete or not the model it claims to be."""

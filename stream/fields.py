@@ -9,4 +9,4 @@ from pydantic import Field
 ROLE = r"^[a-z][a-z0-9_]{0,31}$"
 
 Role = Annotated[str, Field(pattern=ROLE)]
-"""Role of a channel: customer, agent, speaker, or a name of the deployer's."""
+"""Role of a channel: customer, agent, speaker, or a name chosen by the deployer."""

@@ -1,4 +1,4 @@
-"""Emotion labels, and what is derived from their scores."""
+"""Emotion labels, and values derived from their scores."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ LABELS = (
     "surprised",
     "unknown",
 )
-"""The nine labels of emotion2vec+, in its order. A backend with fewer leaves the others out."""
+"""The nine labels of emotion2vec+, in its order. A backend with fewer omits the others."""
 
 EXCITED, CALM = ("angry", "fearful", "happy"), ("neutral", "sad")
 
 
 def activation(scores: Mapping[str, float]) -> float | None:
-    """How excited a voice is, 0 calm to 1: `EXCITED` of what is `EXCITED` or `CALM`.
+    """Return the activation of a voice, 0 calm to 1: the share of `EXCITED` in `EXCITED` + `CALM`.
 
-    It survives a change of language where the labels themselves do not (docs/model-card.md).
-    None where the scores hold nothing of either.
+    It is valid across languages, unlike the labels themselves (docs/model-card.md). None if the
+    scores contain neither.
     """
     excited = sum(scores.get(label, 0.0) for label in EXCITED)
-    whole = excited + sum(scores.get(label, 0.0) for label in CALM)
-    return round(excited / whole, 4) if whole else None
+    total = excited + sum(scores.get(label, 0.0) for label in CALM)
+    return round(excited / total, 4) if total else None
 
 
 def top(scores: Mapping[str, float]) -> Body | None:
-    """The label with the largest share, or None of no scores."""
+    """Return the label with the largest share and that share, or None if there are no scores."""
     if not scores:
         return None
     label = max(scores, key=scores.__getitem__)

@@ -1,4 +1,4 @@
-"""The nouns of Emotide. Positions are int samples at 16 kHz since the stream began."""
+"""Shared data types. Positions are int samples at 16 kHz since the stream began."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000
-"""Every position and every buffer inside a stream is at this rate, in samples per second."""
+"""Rate of every position and every buffer inside a stream, in samples per second."""
 
 FRAME = 320
-"""One VAD frame: 20 ms at 16 kHz. Windows begin and end on this grid."""
+"""Samples of one VAD frame: 20 ms at 16 kHz. Windows begin and end on this grid."""
 
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 48_000, 2
-"""What a stream may bring: Hz, and channels that are scored one by one."""
+"""Limits of a stream's audio: sample rate in Hz, number of channels. Channels are scored apart."""
 
 Samples = NDArray[np.float32]
 """Mono audio in [-1, 1] at 16 kHz, shape [n]."""
@@ -32,40 +32,43 @@ Span = tuple[int, int]
 """Half-open range of positions."""
 
 Body = dict[str, Any]
-"""A JSON object on its way out: the fields of an event or of an answer."""
+"""Outgoing JSON object: the fields of an event or of a response."""
 
 Encoding = Literal["linear16", "f32le", "mulaw", "alaw"]
 BYTES_PER_SAMPLE: Mapping[str, int] = {"linear16": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
 
 Trigger = Literal["interval", "speech_end", "flush", "split"]
-"""What made a window due: a hop of new speech, or the way its utterance ended."""
+"""Reason that a window became due: a hop of new speech, or the way its utterance ended."""
 
 GapReason = Literal["overload", "inference_failed", "inference_timeout"]
 
 Sound = Literal["tone", "hiss", "music", "noise", "high_pitch"]
-"""What a sound is that is no ordinary speech: beeps, DTMF, dialling tones; a noise that stays as
-it is; notes; a sound without pitch; a pitch held higher than grown-ups speak."""
+"""Class of a sound that is not ordinary speech.
+
+tone: beeps, DTMF, dialling tones; hiss: steady noise; music: notes; noise: other sound without a
+pitch; high_pitch: a pitch held above the range of adult speech.
+"""
 
 
 def to_ms(position: int) -> int:
-    """Position in samples → whole milliseconds, for the wire."""
+    """Convert a position in samples to whole milliseconds, for the wire."""
     return position * 1000 // SAMPLE_RATE
 
 
 def from_ms(milliseconds: int) -> int:
-    """Milliseconds → samples at 16 kHz (exact: 16 samples each)."""
+    """Convert milliseconds to samples at 16 kHz (exact: 16 samples per millisecond)."""
     return milliseconds * (SAMPLE_RATE // 1000)
 
 
 def timestamp(seconds: float) -> str:
-    """Unix time → RFC 3339 in UTC with milliseconds."""
+    """Format Unix time as RFC 3339 in UTC with milliseconds."""
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """What a producer sends: `sample_rate` in Hz, channels interleaved sample by sample."""
+    """Format of a producer's audio: `sample_rate` in Hz, channels interleaved sample by sample."""
 
     encoding: Encoding = "linear16"
     sample_rate: int = SAMPLE_RATE
@@ -83,9 +86,12 @@ class AudioFormat:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What an utterance sounded like. RMS level in dBFS over voiced frames, `clipped` a share of
-    their samples, SNR in dB against the pauses; None where not yet known. `sound` says what it is
-    if it does not sound like ordinary speech."""
+    """Audio quality of an utterance so far; None where not yet known.
+
+    `rms_dbfs` is the level over voiced frames, `clipped` the share of clipped samples in them,
+    `snr_db` the SNR against the pauses, `speech_s` the voiced time in seconds. `sound` classifies
+    an utterance that does not sound like ordinary speech.
+    """
 
     rms_dbfs: float
     clipped: float
@@ -97,12 +103,12 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """One piece of a channel's audio that is to be scored.
+    """One piece of a channel's audio to be scored.
 
-    Real audio begins at `heard`; before it, where the stream had not begun or had a hole, it is
-    mirrored and never counted (`start` may be negative). `speech` lists the speech inside
-    `[heard, end)` as it was known when the window was cut, `quality` what the utterance sounded
-    like so far. `fresh` is where the speech begins that no window taken before covered.
+    Real audio begins at `heard`. Before it (the stream had not begun or had a hole) the audio is
+    mirrored and never counted; `start` may be negative. `speech` lists the speech inside
+    `[heard, end)` known when the window was cut, `quality` is that of the utterance so far.
+    `fresh` is the beginning of the speech that no window taken before covers.
     """
 
     channel: int
@@ -126,9 +132,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameScores:
-    """What a backend said of one window: logits float32[frames, labels].
+    """Output of a backend for one window: logits float32[frames, labels].
 
-    `features` float32[frames, dim] is there if embeddings were asked for.
+    `features` float32[frames, dim] is set if embeddings were requested.
     """
 
     window: Window
@@ -166,7 +172,7 @@ class SpeechEnd:
 class FramePosteriors:
     """Posteriors float32[frames, labels] of consecutive frames, `hop` samples apart.
 
-    `features` float32[frames, dim] is there if embeddings were asked for as well.
+    `features` float32[frames, dim] is set if embeddings were requested as well.
     """
 
     start: int
@@ -177,7 +183,7 @@ class FramePosteriors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UtteranceFrames:
-    """What of one utterance is scored: `starts` int[frames], posteriors float32[frames, labels]."""
+    """Scored frames of one utterance: `starts` int[frames], posteriors float32[frames, labels]."""
 
     utterance: int
     starts: NDArray[np.intp]
@@ -186,7 +192,7 @@ class UtteranceFrames:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """Rolling scores after one window: `scores` is the window's, `rolling` each horizon's."""
+    """Scores after one window: `scores` of the window, `rolling` of each horizon."""
 
     channel: int
     utterance: int
@@ -203,10 +209,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """The final scores of one utterance over all its frames; no `scores` if none was scored.
+    """Final scores of one utterance over all its frames; `scores` is empty if none was scored.
 
     `covered` is the share of the utterance's frames that some window scored, `embedding`
-    float32[dim] the mean of their features, if asked for.
+    float32[dim] the mean of their features, if requested.
     """
 
     channel: int
@@ -224,7 +230,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Speech that no window will ever cover; `speech` of the samples in `[start, end)` are lost."""
+    """Speech that no window will cover: `speech` samples of `[start, end)` are lost."""
 
     channel: int
     start: int
@@ -234,17 +240,17 @@ class Gap:
 
 
 Event = SpeechStart | SpeechEnd | Score | Segment | Gap
-"""Everything a pipeline tells besides windows."""
+"""Any event of a pipeline; windows are the other kind of item that it yields."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a backend is and how it wants to be called.
+    """Identity of a model, and the input and output shapes of its backend.
 
-    `frame_hop` is in samples (320 = 50 Hz); `lengths` are the window lengths in samples it was
-    made for; `batch_sizes` ascend, and a batch is rounded up to one of them; `temperature` divides
-    mean logits before softmax. `why` says why this model was chosen and is shown to users.
-    `dim` is the size of a frame's embedding, 0 for a backend without.
+    `frame_hop` is in samples (320 = 50 Hz). `lengths` are the supported window lengths in samples.
+    `batch_sizes` ascend; a batch is rounded up to one of them. `temperature` divides mean logits
+    before softmax. `why` is the reason that this model was chosen; it is shown to users. `dim` is
+    the size of a frame's embedding, 0 for a backend without embeddings.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Who may be analysed, and how: the producer's wish against the operator's configuration."""
+"""Admission: the producer's request against the operator's configuration."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ OPEN = Config.model_validate(
 )
 
 
-def wish(**session: Any) -> SessionConfig:
+def session_config(**session: Any) -> SessionConfig:
     return SessionConfig.model_validate(session)
 
 
-def refused(config: Config, wanted: SessionConfig, info: ModelInfo = MODEL) -> ProtocolError:
+def refused(config: Config, request: SessionConfig, info: ModelInfo = MODEL) -> ProtocolError:
     with pytest.raises(ProtocolError) as caught:
-        admit(config, wanted, info)
+        admit(config, request, info)
     assert caught.value.fatal
     assert len(caught.value.message) <= 300
     return caught.value
 
 
 @pytest.mark.parametrize(
-    ("audio", "asked", "roles", "analysed"),
+    ("audio", "requested", "roles", "analysed"),
     [
         ({}, None, ("speaker",), (0,)),
         ({"channels": 2}, None, ("customer", "agent"), (0,)),
@@ -43,25 +43,27 @@ def refused(config: Config, wanted: SessionConfig, info: ModelInfo = MODEL) -> P
         ({"channels": 2, "roles": ("customer", "speaker")}, (1,), ("customer", "speaker"), (1,)),
     ],
 )
-def test_only_channels_of_allowed_roles_are_analysed(audio, asked, roles, analysed) -> None:
-    granted = admit(Config(), wish(audio=audio, analysis={"analyse_channels": asked}), MODEL)
+def test_only_channels_of_allowed_roles_are_analysed(audio, requested, roles, analysed) -> None:
+    granted = admit(
+        Config(), session_config(audio=audio, analysis={"analyse_channels": requested}), MODEL
+    )
     assert (granted.roles, granted.analysed) == (roles, analysed)
 
 
-def test_embeddings_of_a_model_without_are_refused() -> None:
-    wanted = wish(analysis={"embeddings": True})
-    error = refused(Config(), wanted, model(dim=0))
+def test_embeddings_of_a_model_without_embeddings_are_refused() -> None:
+    request = session_config(analysis={"embeddings": True})
+    error = refused(Config(), request, model(dim=0))
     assert (error.code, error.param) == ("config_invalid", "analysis.embeddings")
-    assert "gives no embeddings" in error.message
-    assert admit(Config(), wanted, MODEL).settings.embeddings
+    assert "has no embeddings" in error.message
+    assert admit(Config(), request, MODEL).settings.embeddings
 
 
-def test_agents_are_analysed_when_the_operator_says_so() -> None:
-    assert admit(OPEN, wish(audio={"channels": 2}), MODEL).analysed == (0, 1)
+def test_agents_are_analysed_if_the_configuration_allows_it() -> None:
+    assert admit(OPEN, session_config(audio={"channels": 2}), MODEL).analysed == (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("audio", "asked", "param"),
+    ("audio", "requested", "param"),
     [
         ({"channels": 2}, (1,), "analysis.analyse_channels"),
         ({"channels": 2}, (0, 1), "analysis.analyse_channels"),
@@ -69,8 +71,8 @@ def test_agents_are_analysed_when_the_operator_says_so() -> None:
         ({"channels": 2, "roles": ("agent", "employee")}, None, "audio.roles"),
     ],
 )
-def test_a_wish_for_people_at_work_is_refused_with_the_way_out(audio, asked, param) -> None:
-    error = refused(Config(), wish(audio=audio, analysis={"analyse_channels": asked}))
+def test_a_request_to_analyse_employees_is_refused_with_the_remedy(audio, requested, param) -> None:
+    error = refused(Config(), session_config(audio=audio, analysis={"analyse_channels": requested}))
     assert (error.code, error.param, error.close_code) == ("agent_channel_forbidden", param, 4403)
     assert "agent" in error.message
     assert "customer, speaker" in error.message
@@ -78,37 +80,37 @@ def test_a_wish_for_people_at_work_is_refused_with_the_way_out(audio, asked, par
 
 
 @pytest.mark.parametrize(
-    ("session", "param", "said"),
+    ("session", "param", "text"),
     [
         ({"audio": {"channels": 2, "roles": ("customer",)}}, "audio.roles", "1 roles for 2"),
         ({"audio": {"roles": ("customer", "agent")}}, "audio.roles", "2 roles for 1"),
         ({"analysis": {"analyse_channels": (1,)}}, "analysis.analyse_channels", "channels 0 to 0"),
-        ({"analysis": {"labels": ("angry", "bored")}}, "analysis.labels", "no bored"),
+        ({"analysis": {"labels": ("angry", "bored")}}, "analysis.labels", "no label bored"),
         ({"analysis": {"window_ms": 1500}}, "analysis.window_ms", "1000, 2000, 3000 ms"),
         ({"analysis": {"window_ms": 5000}}, "analysis.window_ms", "1000, 2000, 3000 ms"),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_refused_by_field(session, param, said) -> None:
-    error = refused(Config(), wish(**session))
+def test_a_request_that_cannot_be_met_is_refused_with_its_field(session, param, text) -> None:
+    error = refused(Config(), session_config(**session))
     assert (error.code, error.param) == ("config_invalid", param)
-    assert said in error.message
+    assert text in error.message
     assert param in error.message
 
 
 def test_many_unknown_labels_do_not_make_the_message_long() -> None:
     labels = tuple(f"label-{n}" * 3 for n in range(500))
-    assert refused(Config(), wish(analysis={"labels": labels})).param == "analysis.labels"
+    assert refused(Config(), session_config(analysis={"labels": labels})).param == "analysis.labels"
 
 
-def test_disclosure_is_demanded_when_the_operator_does() -> None:
+def test_disclosure_is_required_if_configured() -> None:
     strict = Config.model_validate({"privacy": {"require_disclosure": True}})
-    error = refused(strict, wish())
+    error = refused(strict, session_config())
     assert (error.code, error.param, error.close_code) == (
         "disclosure_required",
         "consent.disclosed",
         4403,
     )
-    assert admit(strict, wish(consent={"disclosed": True}), MODEL).analysed == (0,)
+    assert admit(strict, session_config(consent={"disclosed": True}), MODEL).analysed == (0,)
 
 
 @pytest.mark.parametrize(
@@ -122,20 +124,18 @@ def test_disclosure_is_demanded_when_the_operator_does() -> None:
         ({"interval_ms": 2500, "window_ms": 2000}, (1000, 2000), 2000),
     ],
 )
-def test_interval_and_window_are_what_was_asked_for_on_the_grid(
-    analysis, lengths_ms, hop_ms
-) -> None:
-    windows = admit(Config(), wish(analysis=analysis), MODEL).settings.windows
+def test_interval_and_window_are_as_requested_on_the_grid(analysis, lengths_ms, hop_ms) -> None:
+    windows = admit(Config(), session_config(analysis=analysis), MODEL).settings.windows
     assert windows.lengths == tuple(from_ms(ms) for ms in lengths_ms)
     assert windows.hop == from_ms(hop_ms)
 
 
-def test_frames_are_told_only_when_asked_for() -> None:
-    assert not admit(Config(), wish(), MODEL).settings.frames
-    assert admit(Config(), wish(analysis={"frames": True}), MODEL).settings.frames
+def test_frames_are_sent_only_on_request() -> None:
+    assert not admit(Config(), session_config(), MODEL).settings.frames
+    assert admit(Config(), session_config(analysis={"frames": True}), MODEL).settings.frames
 
 
-def test_a_detector_that_does_not_exist_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_detector_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"vad\.detector: 'ears' is not one of webrtcvad, silero"):
         check_detector(VadConfig(detector="ears"))
     check_detector(VadConfig())

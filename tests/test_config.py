@@ -31,12 +31,12 @@ def refused(**layers: Any) -> str:
     return str(caught.value)
 
 
-def test_without_anything_the_defaults_hold() -> None:
+def test_an_empty_configuration_is_the_defaults() -> None:
     assert load(environ={}) == Config()
     assert load(environ={"PATH": "/bin", "EMOTIDE_HOME": "/x"}) == Config()
 
 
-def test_each_layer_beats_the_one_before(tmp_path: Path) -> None:
+def test_each_layer_overrides_the_one_before(tmp_path: Path) -> None:
     path = toml(tmp_path, '[server]\nhost = "toml"\nport = 1\nnode = "toml"\n')
     config = load(
         path,
@@ -71,11 +71,11 @@ def test_text_of_environment_and_command_line_is_read_as_toml_values(key, text, 
 
 @pytest.mark.parametrize(("section", "name"), [("mqtt", "password"), ("privacy", "hash_key")])
 @pytest.mark.parametrize("secret", ["hunter2", "12345678", "true", "1e9", "[x]", "2024-01-01"])
-def test_a_secret_of_any_form_is_taken_as_text(section: str, name: str, secret: str) -> None:
+def test_a_secret_of_any_form_is_text(section: str, name: str, secret: str) -> None:
     """A password of digits was read as a number, refused, and printed in the error."""
     config = load(environ={f"EMOTIDE_{section.upper()}__{name.upper()}": secret})
-    held = getattr(getattr(config, section), name).get_secret_value()
-    assert held == secret
+    value = getattr(getattr(config, section), name).get_secret_value()
+    assert value == secret
 
 
 def test_a_user_name_of_digits_is_text_too() -> None:
@@ -89,12 +89,12 @@ def test_no_error_repeats_a_secret(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "parts"),
     [
         ("[server]\nprot = 1", ["server.prot", "did you mean 'port'"]),
         ("[sever]\nport = 1", ["sever", "did you mean 'server'"]),
         ("[windows]\nhop = 500", ["windows.hop", "did you mean 'hop_ms'"]),
-        ("[log]\nzzz = 1", ["log.zzz", "known are level, format"]),
+        ("[log]\nzzz = 1", ["log.zzz", "known keys are level, format"]),
         ("port = 1", ["port", "unknown key"]),
         ("server = 5", ["server", "5"]),
         ("[server]\nport = 70000", ["server.port", "70000"]),
@@ -124,15 +124,15 @@ def test_no_error_repeats_a_secret(tmp_path: Path) -> None:
         ("[server\n", ["not valid TOML"]),
     ],
 )
-def test_a_bad_file_is_refused_with_its_name_the_key_and_the_value(tmp_path, text, said) -> None:
+def test_a_bad_file_is_refused_with_its_name_the_key_and_the_value(tmp_path, text, parts) -> None:
     path = toml(tmp_path, text)
     message = refused(path=path)
     assert str(path) in message
-    for part in said:
+    for part in parts:
         assert part in message
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     message = refused(
         path=toml(tmp_path, "[server]\nport = -1\n[log]\nlvel = 1\n[vad]\nmode = 9\n")
     )
@@ -141,7 +141,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert len(message.splitlines()) == 3
 
 
-def test_bad_layers_are_named_by_where_they_came_from(tmp_path: Path) -> None:
+def test_errors_name_the_layer_of_the_value(tmp_path: Path) -> None:
     assert "EMOTIDE_SERVER__" in refused(environ={"EMOTIDE_SERVER__": "1"})
     assert "--set port" in refused(overrides={"port": "1"})
     assert "SECTION.KEY" in refused(overrides={"server.": "1"})
@@ -166,7 +166,7 @@ def test_people_at_work_are_analysed_only_on_a_stated_basis(role: str) -> None:
         assert load(environ={}, overrides={**overrides, "privacy.employee_basis": basis})
 
 
-def test_what_counts_as_work_can_be_told() -> None:
+def test_roles_of_employees_can_be_configured() -> None:
     overrides = {"privacy.analyse_roles": '["nurse"]', "privacy.employee_roles": '["nurse"]'}
     assert "nurse" in refused(overrides=overrides)
 
@@ -195,7 +195,7 @@ def test_settings_are_in_frames_and_samples() -> None:
     assert analysis.rolling.horizons == (10, 30)
 
 
-def test_a_node_without_a_name_takes_the_host_s_and_it_is_valid(monkeypatch) -> None:
+def test_a_node_without_a_name_gets_a_valid_one_from_the_host(monkeypatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "büro pc/1" + "x" * 99)
     name = Config().server.name
     assert len(name) == 64
@@ -237,3 +237,34 @@ def test_secrets_are_masked_when_shown() -> None:
 def test_any_text_survives_being_shown_and_read_back(text: str) -> None:
     config = Config.model_validate({"privacy": {"disclosure": text}})
     assert tomllib.loads(to_toml(config))["privacy"]["disclosure"] == text
+
+
+@pytest.mark.parametrize(
+    ("environ", "overrides", "source"),
+    [
+        ({"EMOTIDE_SERVER__PORT": "high"}, {}, "EMOTIDE_SERVER__PORT: server.port: "),
+        (
+            {"EMOTIDE_SERVER__PORT": "high"},
+            {"server.port": "low"},
+            "--set server.port: server",
+        ),
+        ({"EMOTIDE_SEVER__PORT": "1"}, {}, "EMOTIDE_SEVER__PORT: sever: unknown key; did you mean"),
+        ({"EMOTIDE_WINDOWS__LENGTHS_MS": "[1010]"}, {}, "EMOTIDE_WINDOWS__LENGTHS_MS: windows."),
+        ({"EMOTIDE_WINDOWS__LENGTHS_MS": "all"}, {}, "windows.lengths_ms: Input should be a valid"),
+        ({"EMOTIDE_SERVER_PORT": "1"}, {}, "EMOTIDE_SERVER_PORT: separate section and key"),
+    ],
+)
+def test_error_names_the_source_of_the_value(
+    tmp_path: Path, environ: dict[str, str], overrides: dict[str, str], source: str
+) -> None:
+    """An error in a value of the environment named the configuration file instead."""
+    path = toml(tmp_path, '[server]\nhost = "0.0.0.0"\n')
+    message = refused(path=path, environ=environ, overrides=overrides)
+    assert source in message
+    assert str(path) not in message
+
+
+def test_environment_reaches_keys_of_tables() -> None:
+    digest = "0" * 64
+    config = load(environ={"EMOTIDE_AUTH__KEYS__DASHBOARD__SHA256": digest})
+    assert config.auth.keys["dashboard"].sha256 == digest

@@ -1,4 +1,4 @@
-"""Degraded windows of every clip as log-mels on disk: made once, used by every fold."""
+"""Degraded windows of every clip as log-mels on disk, made once and used by every fold."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from training.augment import degrade, voiced
+from training.augment import change_voice, degrade
 from training.data import LENGTHS, Array, Clip, Mask, cut
-from training.encoder import LogMel
 from training.recipe import Recipe
 from training.sounds import not_speech
+from training.whisper import LogMel
 
 Half = NDArray[np.float16]
 
 LENGTH = max(LENGTHS)
 ROWS = 16
-"""Windows whose mels are computed at once."""
+"""Windows per mel computation."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Copies of every clip: log10 of mel powers float16[copies, clips, mels, 2 * frames], which of
-    the frames count bool[copies, clips, frames], and sounds float16[sounds, mels, 2 * frames].
+    """Degraded copies of every clip, and synthetic sounds, as log10 of mel powers.
+
+    `speech` is float16[copies, clips, mels, 2 * frames], `counted` bool[copies, clips, frames]
+    marks the frames that count, `sounds` is float16[sounds, mels, 2 * frames].
     """
 
     speech: Half
@@ -36,7 +38,7 @@ class Bank:
 
 
 def levels(mel: LogMel, audio: list[Array]) -> Half:
-    """log10 of mel powers of windows of one length, float16[rows, mels, 2 * frames]."""
+    """Return log10 of mel powers of windows of one length, float16[rows, mels, 2 * frames]."""
     batches = [np.stack(audio[i : i + ROWS]) for i in range(0, len(audio), ROWS)]
     with torch.no_grad():
         return np.concatenate([mel.levels(torch.from_numpy(b)).half().numpy() for b in batches])
@@ -45,11 +47,11 @@ def levels(mel: LogMel, audio: list[Array]) -> Half:
 def one_copy(
     rng: Generator, mel: LogMel, clips: list[Clip], sounds: int
 ) -> tuple[Half, Mask, Half]:
-    """A window of every clip, each in some other voice, cut anew, after some other clip."""
+    """Make a window of every clip: mostly in another voice, cut at random, after another clip."""
     windows, masks = [], []
     for clip in clips:
-        heard = replace(clip, audio=voiced(rng, clip.audio)) if rng.random() < 0.8 else clip
-        window, mask = cut(rng, heard, clips[rng.integers(len(clips))], LENGTH)
+        varied = replace(clip, audio=change_voice(rng, clip.audio)) if rng.random() < 0.8 else clip
+        window, mask = cut(rng, varied, clips[rng.integers(len(clips))], LENGTH)
         windows.append(degrade(rng, window))
         masks.append(mask)
     others = [degrade(rng, not_speech(rng, LENGTH) * np.float32(0.1)) for _ in range(sounds)]
@@ -58,9 +60,10 @@ def one_copy(
 
 
 def fill_bank(folder: Path, clips: list[Clip], mels: int, recipe: Recipe, seed: int) -> Bank:
-    """The bank in `folder`; copies that lie there already are not made again."""
+    """Return the bank in `folder`; copies that exist there are not made again."""
     folder.mkdir(parents=True, exist_ok=True)
-    mel, copies = LogMel(mels), []
+    mel = LogMel(mels)
+    copies: list[tuple[Half, Mask, Half]] = []
     with Progress() as progress:
         for number in progress.track(range(recipe.copies), description="degrading clips"):
             path = folder / f"copy-{number:02}.npz"
@@ -72,5 +75,8 @@ def fill_bank(folder: Path, clips: list[Clip], mels: int, recipe: Recipe, seed: 
                 unfinished.replace(path)
             with np.load(path) as stored:
                 copies.append((stored["speech"], stored["counted"], stored["sounds"]))
-    speech, counted, sounds = zip(*copies, strict=True)
-    return Bank(np.stack(speech), np.stack(counted), np.concatenate(sounds))
+    return Bank(
+        np.stack([copy[0] for copy in copies]),
+        np.stack([copy[1] for copy in copies]),
+        np.concatenate([copy[2] for copy in copies]),
+    )

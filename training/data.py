@@ -1,4 +1,4 @@
-"""Clips from a manifest, cut into windows as the live server cuts them."""
+"""Clips of a manifest, cut into windows like those of the live server."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Mask = NDArray[np.bool_]
 
 RATE, FRAME = 16_000, 320
 LENGTHS = (RATE, 2 * RATE, 3 * RATE)
-"""Window lengths in samples that the model is trained for."""
+"""Window lengths in samples for which the model is trained."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One labelled recording: float32[samples] at 16 kHz, silence at both ends removed."""
+    """A labelled recording: float32[samples] at 16 kHz, without silence at both ends."""
 
     path: str
     corpus: str
@@ -35,7 +35,7 @@ class Clip:
 
 
 def decode(path: Path) -> Array:
-    """First channel of an audio file as float32[samples] at 16 kHz."""
+    """Decode an audio file to float32[samples] at 16 kHz, mixed down to mono."""
     with av.open(str(path)) as container:
         resampler = av.AudioResampler(format="flt", layout="mono")
         stream = container.streams.audio[0]
@@ -46,7 +46,7 @@ def decode(path: Path) -> Array:
 
 
 def speech_mask(audio: Array) -> Mask:
-    """Which 20 ms frames are speech: within 35 dB of the loud ones. Clean recordings only."""
+    """Return which 20 ms frames are speech: within 35 dB of the loud ones. For clean recordings."""
     frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
     level = 10 * np.log10((frames**2).mean(axis=1) + 1e-10)
     return np.asarray(level > np.percentile(level, 95) - 35)
@@ -55,10 +55,10 @@ def speech_mask(audio: Array) -> Mask:
 def read_manifest(
     path: Path, corpora: set[str] | None = None, counts: Mapping[str, str] | None = None
 ) -> list[Clip]:
-    """Clips of a CSV with the columns path, corpus, speaker and emotion, perhaps language, gender.
+    """Read clips of a CSV with the columns path, corpus, speaker and emotion.
 
-    Paths are relative to the CSV. Clips under 0.4 s of speech are left out. An emotion in `counts`
-    is the other one that it counts as.
+    The columns language and gender are optional. Paths are relative to the CSV. Clips with less
+    than 0.4 s of speech are omitted. `counts` maps an emotion to the label it counts as.
     """
     clips, counts = [], counts or {}
     with path.open(newline="", encoding="utf-8") as lines:
@@ -84,23 +84,23 @@ def read_manifest(
 
 
 def mirrored(audio: Array, length: int) -> Array:
-    """The last `length` samples; what lies before the beginning is the audio mirrored there."""
+    """Return the last `length` samples; audio that is too short is mirrored at its start."""
     missing = max(0, length - len(audio))
     return np.pad(audio, (missing, 0), mode="reflect")[-length:]
 
 
 def cut(rng: Generator, clip: Clip, before: Clip, length: int) -> tuple[Array, Mask]:
-    """A window float32[length] of the clip and which of its frames count.
+    """Return a window float32[length] of the clip, and which of its frames count.
 
-    Speech that does not fill the window ends it; `before`, a noise floor or the mirrored clip is
-    what came first, and its frames do not count.
+    Speech shorter than the window is placed at its end. Before it comes noise, the clip `before`
+    with a pause, or the mirrored speech; those frames do not count.
     """
-    wanted = length
+    duration = length
     if rng.random() < 0.2:
-        wanted = int(rng.uniform(0.5, 1.0) * RATE) // FRAME * FRAME
-    free = len(clip.audio) - wanted
+        duration = int(rng.uniform(0.5, 1.0) * RATE) // FRAME * FRAME
+    free = len(clip.audio) - duration
     start = int(rng.integers(free // FRAME + 1)) * FRAME if free > 0 else 0
-    speech = clip.audio[start : start + wanted]
+    speech = clip.audio[start : start + duration]
     speech = speech[: min(len(speech), length) // FRAME * FRAME]
     missing = length - len(speech)
     kind = rng.random()

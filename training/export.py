@@ -1,4 +1,4 @@
-"""A trained model → one ONNX file that hears audio and says frame logits, and its model.json."""
+"""Export of a trained model to one ONNX file, from audio to frame logits, and its model.json."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from training.data import FRAME, LENGTHS, RATE
-from training.encoder import FFT, FLOOR, HOP, QUIETEST, Encoder, Layer
 from training.model import Emotion, load_model
+from training.whisper import FFT, FLOOR, HOP, MIN_POWER, Encoder, Layer
 
 OPSET = 20
-"""The first with Gelu, which onnxruntime then runs as one kernel."""
+"""The first opset with Gelu, which onnxruntime runs as one kernel."""
 
 
 class Graph:
-    """An ONNX graph under construction: every method returns the name of the value it adds."""
+    """An ONNX graph under construction. Every method returns the name of the value it adds."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.stored: list[onnx.TensorProto] = []
 
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        name = f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+    def op(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        name = f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
     def const(self, value: object, dtype: type = np.float32) -> str:
@@ -44,24 +44,24 @@ class Graph:
         return name
 
     def weight(self, value: Tensor) -> str:
-        """A large weight, stored in half precision.
+        """Add a large weight, stored in half precision.
 
         The cast is folded when the session starts, so the arithmetic is float32.
         """
         return self.op("Cast", self.const(value, np.float16), to=TensorProto.FLOAT)
 
     def linear(self, x: str, weight: Tensor, bias: Tensor) -> str:
-        """x @ weight.T + bias in 8 bits: a scale for each output, and one for each call's inputs.
+        """Add x @ weight.T + bias in 8 bits; weights have a scale per output, inputs one per call.
 
-        The weights have 7 bits of range, so that processors without VNNI, which add products in
-        pairs in 16 bits, never saturate. onnxruntime runs the five operations as one kernel.
+        The weights have a range of 7 bits, so that processors without VNNI, which add pairs of
+        products in 16 bits, never saturate. onnxruntime runs the five operations as one kernel.
         """
         scale = weight.abs().amax(dim=1).clamp(min=1e-12) / 63
-        whole, zero = (weight / scale[:, None]).round().T, np.zeros(len(scale))
+        integers, zero = (weight / scale[:, None]).round().T, np.zeros(len(scale))
         outputs = [f"quantised_{len(self.nodes)}_{part}" for part in ("x", "scale", "zero")]
         self.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], outputs))
-        x, step, middle = outputs
-        weights = self.const(whole, np.int8), middle, self.const(zero, np.int8)
+        x, step, zero_point = outputs
+        weights = self.const(integers, np.int8), zero_point, self.const(zero, np.int8)
         total = self.op("Cast", self.op("MatMulInteger", x, *weights), to=TensorProto.FLOAT)
         steps = self.op("Mul", step, self.const(scale))
         return self.op("Add", self.op("Mul", total, steps), self.const(bias))
@@ -72,7 +72,7 @@ class Graph:
 
 
 def add_log_mel(graph: Graph, encoder: Encoder) -> str:
-    """From the input `audio` to log-mels, exactly as `training.encoder.LogMel`."""
+    """Add log-mels of the input `audio`, exactly as `training.whisper.LogMel` computes them."""
     mel = encoder.mel
     x = graph.op("Unsqueeze", "audio", graph.const([1], np.int64))
     ends = graph.const([0, 0, FFT // 2, 0, 0, FFT // 2 - HOP], np.int64)
@@ -81,7 +81,7 @@ def add_log_mel(graph: Graph, encoder: Encoder) -> str:
     squares = graph.op("Mul", x, x)
     # Cosines and sines share their filters, so one product sums both.
     x = graph.op("MatMul", graph.const(torch.cat([mel.filters, mel.filters]).T), squares)
-    x = graph.op("Log", graph.op("Max", x, graph.const(QUIETEST)))
+    x = graph.op("Log", graph.op("Max", x, graph.const(MIN_POWER)))
     x = graph.op("Mul", x, graph.const(1 / np.log(10)))
     loudest = graph.op("ReduceMax", x, graph.const([1, 2], np.int64), keepdims=1)
     x = graph.op("Sub", x, graph.op("Max", loudest, graph.const(FLOOR)))
@@ -90,7 +90,7 @@ def add_log_mel(graph: Graph, encoder: Encoder) -> str:
 
 
 def add_layer(graph: Graph, x: str, layer: Layer) -> str:
-    """One transformer layer; queries, keys and values come from one product."""
+    """Add one transformer layer; queries, keys and values are computed in one product."""
     head = layer.query.in_features // layer.heads
     scale = head**-0.5
     weights = [layer.query.weight * scale, layer.key.weight, layer.value.weight]
@@ -99,8 +99,8 @@ def add_layer(graph: Graph, x: str, layer: Layer) -> str:
     y = graph.op("Reshape", y, graph.const([0, 0, 3, layer.heads, head], np.int64))
     y = graph.op("Transpose", y, perm=[2, 0, 3, 1, 4])
     query, key, value = (graph.op("Gather", y, graph.const(i, np.int64), axis=0) for i in range(3))
-    share = graph.op("MatMul", query, graph.op("Transpose", key, perm=[0, 1, 3, 2]))
-    y = graph.op("MatMul", graph.op("Softmax", share, axis=-1), value)
+    attention = graph.op("MatMul", query, graph.op("Transpose", key, perm=[0, 1, 3, 2]))
+    y = graph.op("MatMul", graph.op("Softmax", attention, axis=-1), value)
     y = graph.op("Transpose", y, perm=[0, 2, 1, 3])
     y = graph.op("Reshape", y, graph.const([0, 0, -1], np.int64))
     x = graph.op("Add", x, graph.linear(y, layer.out.weight, layer.out.bias))
@@ -110,8 +110,11 @@ def add_layer(graph: Graph, x: str, layer: Layer) -> str:
 
 
 def build(model: Emotion) -> onnx.ModelProto:
-    """The whole model: audio float32[batch, samples] → logits float32[batch, frames, labels] and
-    features float32[batch, frames, components]."""
+    """Build the model's graph.
+
+    It maps audio float32[batch, samples] to logits float32[batch, frames, labels] and features
+    float32[batch, frames, components].
+    """
     encoder, head = model.encoder, model.head
     graph = Graph()
     x = add_log_mel(graph, encoder)
@@ -136,24 +139,24 @@ def build(model: Emotion) -> onnx.ModelProto:
     bias = graph.const(head.out.bias)
     graph.nodes.append(helper.make_node("Add", [x, bias], ["logits"]))
 
-    def promised(name: str, *shape: str | int) -> onnx.ValueInfoProto:
+    def declare(name: str, *shape: str | int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
 
     outputs = [
-        promised("logits", "frames", len(head.out.bias)),
-        promised("features", "frames", len(head.project.bias)),
+        declare("logits", "frames", len(head.out.bias)),
+        declare("features", "frames", len(head.project.bias)),
     ]
     body = helper.make_graph(
-        graph.nodes, "emotion", [promised("audio", "samples")], outputs, graph.stored
+        graph.nodes, "emotion", [declare("audio", "samples")], outputs, graph.stored
     )
     opsets = [helper.make_opsetid("", OPSET)]
-    whole = helper.make_model(body, opset_imports=opsets, ir_version=10)
-    onnx.checker.check_model(whole)
-    return whole
+    exported = helper.make_model(body, opset_imports=opsets, ir_version=10)
+    onnx.checker.check_model(exported)
+    return exported
 
 
 def largest_error(path: Path, model: Emotion) -> float:
-    """How far the file's mean logits are from torch's, over noise of every window length."""
+    """Return the largest difference of mean logits from torch's, on noise of every length."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     rng, worst = np.random.default_rng(0), 0.0
     for length in LENGTHS:
@@ -183,14 +186,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.export",
         description="Write model.onnx and model.json, which the server's embedded backend loads. "
-        "Keep the NOTICE of what went into the weights beside them.",
+        "Put the NOTICE of the data and the encoder beside them.",
     )
     parser.add_argument("--trained", type=Path, required=True, help="--out of training.train")
     parser.add_argument("--out", type=Path, required=True, help="model directory to write")
     options = parser.parse_args()
     facts = json.loads((options.trained / "training.json").read_text())
     error = export(load_model(options.trained / "model.npz"), facts, options.out)
-    print(f"wrote {options.out / 'model.onnx'}; largest error of mean logits {error:.2g}")
+    print(f"wrote {options.out / 'model.onnx'}; largest error of mean logits: {error:.2g}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fine-tuning one model on a bank; killed at any moment, it goes on where it was."""
+"""Fine-tuning of one model on a bank, with checkpoints so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.bank import Bank
-from training.encoder import LogMel, load_encoder
 from training.measure import AROUSED, CALM
-from training.model import Emotion, headed, save_model
+from training.model import Emotion, save_model, with_new_head
 from training.recipe import Recipe
+from training.whisper import LogMel, load_encoder
 
 Ints = NDArray[np.int64]
 
-SAVED_EVERY = 50
+CHECKPOINT_STEPS = 50
 """Steps between checkpoints."""
 
 FRAMES = (50, 100, 150)
-"""Window lengths in frames, as likely as SHARES."""
+"""Window lengths in frames, drawn with the probabilities SHARES."""
 SHARES = (0.3, 0.4, 0.3)
 
 
@@ -39,48 +40,52 @@ def loss_of(
     recipe: Recipe,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy of the labels, `weight` float32[labels] each, and of aroused against calm."""
+    """Return the cross-entropy of the labels plus that of aroused against calm.
+
+    `weight` float32[labels] weighs the labels in the first term.
+    """
     loss = functional.cross_entropy(logits, truth, weight, label_smoothing=recipe.smoothing)
     sides = [[i for i, name in enumerate(labels) if name in side] for side in (AROUSED, CALM)]
     up, down = (torch.isin(truth, torch.tensor(side)) for side in sides)
-    told = up | down
-    if all(sides) and told.any():
-        aroused, calm = (logits[told][:, side].logsumexp(dim=1) for side in sides)
-        aim = up[told].float() * 0.9 + 0.05
-        extra = functional.binary_cross_entropy_with_logits(aroused - calm, aim)
+    rated = up | down
+    if all(sides) and rated.any():
+        aroused, calm = (logits[rated][:, side].logsumexp(dim=1) for side in sides)
+        target = up[rated].float() * 0.9 + 0.05
+        extra = functional.binary_cross_entropy_with_logits(aroused - calm, target)
         loss = loss + recipe.activation * extra
     return loss
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is to be learnt: of the bank's clips those in `chosen` int[n]; `truth` int[clips] are
-    indices into `labels`, `speakers` names[clips]."""
+    """The training set of one model: the clips `selected` int[n] of the bank.
+
+    `truth` int[clips] are indices into `labels`, `speakers` are names[clips].
+    """
 
     bank: Bank
     truth: Ints
-    chosen: Ints
+    selected: Ints
     labels: Sequence[str]
     speakers: Sequence[str]
 
 
 class Trainer:
-    """A model, its moving average and its optimiser, all as of `step`.
+    """A model, its moving average and its optimiser at `step`.
 
-    Every step draws from a generator of its own, so a resumed run equals one that was never
-    interrupted.
+    Every step has its own random generator, so a resumed run equals an uninterrupted one.
     """
 
     def __init__(self, task: Task, encoder: Path, recipe: Recipe, seed: int) -> None:
         self.task, self.recipe, self.seed = task, recipe, seed
         labels = task.labels
         self.step = 0
-        truth = task.truth[task.chosen]
-        chance = 1.0 / np.bincount(truth)[truth]
-        self.chance = chance / chance.sum()
+        truth = task.truth[task.selected]
+        probability = 1.0 / np.bincount(truth)[truth]
+        self.probability = probability / probability.sum()
         torch.manual_seed(seed)
-        frozen = load_encoder(encoder)
-        self.model = headed(frozen, len(labels), recipe.components, recipe.dropout)
+        pretrained = load_encoder(encoder)
+        self.model = with_new_head(pretrained, len(labels), recipe.components, recipe.dropout)
         self._whiten()
         self.model.requires_grad_(True)
         self.model.encoder.positions.requires_grad_(False)
@@ -98,10 +103,10 @@ class Trainer:
                 frames.append(self.model.encoder.encode(mels)[counted.bool()])
         self.model.head.whiten(torch.cat(frames))
 
-    def _groups(self) -> list[dict[str, object]]:
-        """The head, the projection, then the encoder from its last layer to its stem."""
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return the parameter groups: head, projection, then encoder layers from last to stem."""
         recipe, head, encoder = self.recipe, self.model.head, self.model.encoder
-        groups: list[dict[str, object]] = [
+        groups: list[dict[str, Any]] = [
             {"params": head.out.parameters(), "lr": recipe.head_rate},
             {"params": head.project.parameters(), "lr": 0.02 * recipe.head_rate},
         ]
@@ -115,9 +120,9 @@ class Trainer:
     def _draw(
         self, rng: Generator, rows: int, frames: int, sounds: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-mels of windows, which frames count, and their labels; labels are drawn evenly."""
+        """Draw windows; return their log-mels, which frames count, and labels (equally likely)."""
         bank, count = self.task.bank, rows - sounds
-        clips = rng.choice(self.task.chosen, count, p=self.chance)
+        clips = rng.choice(self.task.selected, count, p=self.probability)
         copies = rng.integers(len(bank.speech), size=count)
         levels = bank.speech[copies, clips][..., -2 * frames :]
         counted = bank.counted[copies, clips][:, -frames:]
@@ -127,11 +132,11 @@ class Trainer:
             levels = np.concatenate([levels, bank.sounds[which][..., -2 * frames :]])
             counted = np.concatenate([counted, np.ones((sounds, frames), np.bool_)])
             truth = np.append(truth, [self.task.labels.index("unknown")] * sounds)
-        mels = LogMel.levelled(torch.from_numpy(levels.astype(np.float32)))
+        mels = LogMel.normalised(torch.from_numpy(levels.astype(np.float32)))
         return mels, torch.from_numpy(counted).float(), torch.from_numpy(truth)
 
-    def _hide(self, rng: Generator, mels: Tensor) -> None:
-        """SpecAugment (Park et al., 2019): bands and spans of time become their mean."""
+    def _mask(self, rng: Generator, mels: Tensor) -> None:
+        """Apply SpecAugment (Park et al., 2019): set bands and spans of time to the mean."""
         rows, bands, times = mels.shape
         for row in range(rows):
             mean = mels[row].mean()
@@ -142,31 +147,31 @@ class Trainer:
                 mels[row, :, begin : begin + long] = mean
 
     def _schedule(self) -> bool:
-        """Set the rates for this step; whether the encoder learns in it."""
+        """Set the learning rates of this step; return whether the encoder is trained in it."""
         recipe, step = self.recipe, self.step
         warm = min(recipe.warmup, recipe.steps // 2)
         done = max(0.0, (step - warm) / max(1, recipe.steps - warm))
         cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done))
-        learns = step >= warm and recipe.encoder_rate > 0
+        trains_encoder = step >= warm and recipe.encoder_rate > 0
         for number, (group, rate) in enumerate(
             zip(self.optimiser.param_groups, self.rates, strict=True)
         ):
             ramp = min(1.0, (step + 1) / 20) if number == 0 else min(1.0, (step - warm + 1) / 30)
-            group["lr"] = rate * cosine * (ramp if number == 0 or learns else 0.0)
-        return learns
+            group["lr"] = rate * cosine * (ramp if number == 0 or trains_encoder else 0.0)
+        return trains_encoder
 
     def advance(self) -> None:
-        """One step."""
+        """Run one step."""
         recipe = self.recipe
         rng = np.random.default_rng([self.seed, self.step, 1])
         torch.manual_seed(int(rng.integers(2**31)))
-        learns = self._schedule()
+        trains_encoder = self._schedule()
         frames = int(rng.choice(FRAMES, p=SHARES))
         sounds = rng.binomial(recipe.batch, recipe.unknown) if len(self.task.bank.sounds) else 0
         mels, counted, truth = self._draw(rng, recipe.batch, frames, min(sounds, recipe.batch - 1))
-        self._hide(rng, mels)
+        self._mask(rng, mels)
         self.model.train()
-        with torch.set_grad_enabled(learns):
+        with torch.set_grad_enabled(trains_encoder):
             encoded = self.model.encoder.encode(mels)
         logits = torch.einsum("btl,bt->bl", self.model.head(encoded), counted)
         mean = logits / counted.sum(dim=1, keepdim=True).clamp(min=1)
@@ -175,11 +180,11 @@ class Trainer:
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
-        keep = min(recipe.average, (self.step + 1) / (self.step + 10))
+        decay = min(recipe.average, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
-            for mean, now in pairs:
-                mean.lerp_(now, 1 - keep)
+            for average, current in pairs:
+                average.lerp_(current, 1 - decay)
         self.step += 1
 
     def save(self, path: Path) -> None:
@@ -201,12 +206,13 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
 
     def finished(self) -> Emotion:
-        """The averaged model, ready for inference."""
-        return self.average.requires_grad_(False).eval()
+        """Return the averaged model, ready for inference."""
+        model: Emotion = self.average.requires_grad_(False).eval()
+        return model
 
 
 def fit(trainer: Trainer, path: Path, name: str) -> Emotion:
-    """Train to the end and write the model to `path`, with checkpoints beside it on the way."""
+    """Train to the end and write the model to `path`; checkpoints are written beside it."""
     checkpoint = path.with_suffix(".pt")
     if checkpoint.exists():
         trainer.resume(checkpoint)
@@ -215,7 +221,7 @@ def fit(trainer: Trainer, path: Path, name: str) -> Emotion:
         while trainer.step < trainer.recipe.steps:
             trainer.advance()
             progress.update(bar, completed=trainer.step)
-            if trainer.step % SAVED_EVERY == 0:
+            if trainer.step % CHECKPOINT_STEPS == 0:
                 trainer.save(checkpoint)
     model = trainer.finished()
     save_model(path, model)

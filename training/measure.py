@@ -1,4 +1,4 @@
-"""Figures from logits: recalls, confidence against accuracy, activation. Pure numpy."""
+"""Figures from logits: recall, calibration, activation. Pure numpy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FOUR = ("angry", "happy", "neutral", "sad")
-"""The classes every corpus has; figures over four classes ignore the model's other labels."""
+"""The classes that every corpus has; figures over them ignore the model's other labels."""
 AROUSED, CALM = ("angry", "happy", "fearful"), ("neutral", "sad")
 """The two sides of the activation index."""
 BINS = 10
@@ -20,7 +20,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Figures:
-    """Unweighted average recall, accuracy, expected calibration error, confidence: all in 0-1."""
+    """Unweighted average recall, accuracy, expected calibration error, confidence: all 0 to 1."""
 
     clips: int
     uar: float
@@ -35,7 +35,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Bin:
-    """Clips whose confidence lies in one tenth: how many, mean confidence, share that is right."""
+    """Clips with confidence in one tenth: their number, mean confidence and accuracy."""
 
     clips: int
     confidence: float
@@ -49,7 +49,7 @@ def softmax(logits: Floats) -> Floats:
 
 
 def fit_temperature(logits: Floats, truth: Ints) -> float:
-    """The temperature of least negative log-likelihood of `truth` int[n], to 2 percent."""
+    """Return the temperature of least negative log-likelihood of `truth` int[n], to 2 percent."""
     candidates = np.exp(np.arange(-1.5, 2.0, 0.02))
     rows = np.arange(len(truth))
     losses = [-np.log(softmax(logits / t)[rows, truth] + 1e-12).mean() for t in candidates]
@@ -57,28 +57,30 @@ def fit_temperature(logits: Floats, truth: Ints) -> float:
 
 
 def reliability(posteriors: Floats, truth: Ints) -> list[Bin]:
-    """Confidence against accuracy in ten bins; empty bins have zeros."""
+    """Return confidence and accuracy in ten bins; empty bins have zeros."""
     confidence = posteriors.max(axis=1)
-    right = posteriors.argmax(axis=1) == truth
-    which = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    correct = posteriors.argmax(axis=1) == truth
+    index = np.minimum((confidence * BINS).astype(int), BINS - 1)
     bins = []
     for number in range(BINS):
-        here = which == number
+        here = index == number
         count = int(here.sum())
-        means = (float(confidence[here].mean()), float(right[here].mean())) if count else (0.0, 0.0)
+        means = (
+            (float(confidence[here].mean()), float(correct[here].mean())) if count else (0.0, 0.0)
+        )
         bins.append(Bin(count, *means))
     return bins
 
 
 def recalls(guess: Ints, truth: Ints) -> dict[int, float]:
-    """For each label that occurs, the share of its clips that were called so."""
+    """Return the recall of each label that occurs."""
     return {
         int(label): float((guess[truth == label] == label).mean()) for label in np.unique(truth)
     }
 
 
 def confusion(guess: Ints, truth: Ints, labels: int) -> Floats:
-    """Shares float[truth, guess]; rows sum to one, or to zero where a label does not occur."""
+    """Return shares float[truth, guess]; rows sum to 1, or to 0 if a label does not occur."""
     counts = np.zeros((labels, labels))
     np.add.at(counts, (truth, guess), 1)
     shares: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -86,7 +88,7 @@ def confusion(guess: Ints, truth: Ints, labels: int) -> Floats:
 
 
 def measure(logits: Floats, truth: Ints) -> Figures:
-    """Figures of calibrated logits float[n, labels]; the error of calibration over ten bins."""
+    """Return figures of calibrated logits float[n, labels]; calibration error over ten bins."""
     posteriors = softmax(logits)
     guess = posteriors.argmax(axis=1)
     bins = reliability(posteriors, truth)
@@ -99,14 +101,14 @@ def measure(logits: Floats, truth: Ints) -> Figures:
     )
 
 
-def choose_labels(logits: Floats, names: Sequence[str], wanted: Sequence[str]) -> Floats:
-    """The columns of the wanted labels only, as if the model knew no others."""
-    columns: Floats = logits[:, [names.index(label) for label in wanted]]
+def choose_labels(logits: Floats, names: Sequence[str], labels: Sequence[str]) -> Floats:
+    """Return the columns of `labels` only, as if the model had no others."""
+    columns: Floats = logits[:, [names.index(label) for label in labels]]
     return columns
 
 
 def activation(logits: Floats, names: Sequence[str]) -> Floats:
-    """The activation index float[n]: aroused labels against calm ones, 0.5 in between."""
+    """Return the activation index float[n]: aroused against calm labels, 0.5 is balanced."""
     posteriors = softmax(logits)
     sides = [[names.index(x) for x in side if x in names] for side in (AROUSED, CALM)]
     up, down = (posteriors[:, side].sum(axis=1) for side in sides)
@@ -115,8 +117,8 @@ def activation(logits: Floats, names: Sequence[str]) -> Floats:
 
 
 def activation_recall(logits: Floats, names: Sequence[str], emotions: Sequence[str]) -> float:
-    """UAR of aroused against calm clips, told apart at one half; other emotions are left out."""
-    told = np.array([emotion in AROUSED + CALM for emotion in emotions])
-    truth = np.array([emotion in AROUSED for emotion in emotions])[told]
-    guess = activation(logits, names)[told] > 0.5
+    """Return the UAR of aroused against calm clips at a threshold of 0.5; others are omitted."""
+    rated = np.array([emotion in AROUSED + CALM for emotion in emotions])
+    truth = np.array([emotion in AROUSED for emotion in emotions])[rated]
+    guess = activation(logits, names)[rated] > 0.5
     return float(np.mean([guess[truth].mean(), (~guess[~truth]).mean()]))

@@ -1,4 +1,4 @@
-"""What is trained: the encoder and a head; frame logits whose mean is the utterance's logits."""
+"""The trained model: encoder and head; the mean of its frame logits is the utterance's logits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.encoder import Encoder, Shape
+from training.whisper import Encoder, Shape
 
 
 class Head(nn.Module):
     """Frames float32[rows, frames, features] → logits float32[rows, frames, labels].
 
-    A projection, whose outputs are the embedding, and one linear layer: what the mean over frames
-    shall express, every frame says for itself.
+    A projection, whose outputs are the embedding, and one linear layer. Both are linear, so the
+    logits of the mean frame are the mean of the frame logits.
     """
 
     def __init__(self, features: int, labels: int, components: int, dropout: float = 0.0) -> None:
@@ -33,8 +33,8 @@ class Head(nn.Module):
         """Set the projection to the whitened principal components of frames [n, features]."""
         mean = frames.mean(dim=0)
         power, axes = torch.linalg.eigh(torch.cov(frames.T))
-        kept = self.project.out_features
-        scaled = axes[:, -kept:] / power[-kept:].clamp(min=1e-8).sqrt()
+        components = self.project.out_features
+        scaled = axes[:, -components:] / power[-components:].clamp(min=1e-8).sqrt()
         with torch.no_grad():
             self.project.weight.copy_(scaled.T)
             self.project.bias.copy_(-mean @ scaled)
@@ -52,19 +52,19 @@ class Emotion(nn.Module):
         return logits
 
     def features(self, audio: Tensor) -> Tensor:
-        """Embeddings float32[rows, samples // 320, components]: the head's projection."""
+        """Return embeddings float32[rows, samples // 320, components]: the head's projection."""
         projected: Tensor = self.head.project(self.encoder(audio))
         return projected
 
 
-def headed(encoder: Encoder, labels: int, components: int, dropout: float = 0.0) -> Emotion:
-    """An encoder with a fresh head, of no more components than the encoder has features."""
+def with_new_head(encoder: Encoder, labels: int, components: int, dropout: float = 0.0) -> Emotion:
+    """Return the encoder with a new head of at most as many components as it has features."""
     features = encoder.shape.layers * encoder.shape.width
     return Emotion(encoder, Head(features, labels, min(components, features), dropout))
 
 
 def save_model(path: Path, model: Emotion) -> None:
-    """Write the encoder's shape and all weights as one npz, whole or not at all."""
+    """Write the encoder's shape and all weights as one npz file, atomically."""
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     weights |= {f"shape.{k}": np.array(v) for k, v in asdict(model.encoder.shape).items()}
     unfinished = path.with_suffix(".part.npz")
@@ -73,7 +73,7 @@ def save_model(path: Path, model: Emotion) -> None:
 
 
 def load_model(path: Path) -> Emotion:
-    """Read what `save_model` wrote, ready for inference."""
+    """Read a file of `save_model`; return the model, ready for inference."""
     with np.load(path) as stored:
         arrays = dict(stored)
     shape = Shape(**{k: int(arrays.pop(f"shape.{k}")) for k in asdict(Shape())})

@@ -1,4 +1,4 @@
-"""How often a model names an emotion where nobody speaks, through the server's own pipeline."""
+"""Rate of emotions that a model names in sounds without speech, in the server's own pipeline."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ KINDS = (
     "DTMF, hold music",
     "ambience, keyboard",
 )
-"""Kinds of sounds.csv in which nobody speaks."""
+"""Kinds of sounds.csv without speech."""
 
 WARNINGS = frozenset({"music", "noisy", "tone", "high_pitch", "low_confidence"})
-"""Hints that tell a reader not to believe the label."""
+"""Hints that the label is not to be trusted."""
 
 
 @dataclass(frozen=True)
 class FalseEmotions:
-    """Utterances the voice detector found in `seconds` of sound: how many got a top label other
-    than `unknown`, and how many of those without a hint in `WARNINGS`."""
+    """Utterances that the voice detector found in `seconds` of sound without speech.
+
+    `named` got a top label other than `unknown`; `sure` of those have no hint in `WARNINGS`.
+    `windows` are the windows of 3 s, `windows_named` those with such a label.
+    """
 
     kind: str
     seconds: float
@@ -43,25 +46,25 @@ class FalseEmotions:
 
 
 def read_sounds(path: Path, kinds: Sequence[str] = KINDS) -> dict[str, list[Array]]:
-    """Sounds of a CSV with the columns path and kind, by kind; paths are relative to it."""
+    """Read sounds, by kind, from a CSV with the columns path (relative to it) and kind."""
     sounds: dict[str, list[Array]] = {kind: [] for kind in kinds}
     with path.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             if row["kind"] in sounds:
                 sounds[row["kind"]].append(decode(path.parent / row["path"]))
-    return {kind: found for kind, found in sounds.items() if found}
+    return {kind: audio for kind, audio in sounds.items() if audio}
 
 
 def segments(backend: Backend, audio: Array) -> list[Segment]:
-    """What the server would say of the sound's utterances, at its default settings."""
-    line = StreamPipeline(AudioFormat("f32le", RATE, 1), (0,), backend.info, AnalysisSettings())
+    """Return the segments that the server would emit for the sound at its default settings."""
+    pipeline = StreamPipeline(AudioFormat("f32le", RATE, 1), (0,), backend.info, AnalysisSettings())
 
     def infer(window: Window) -> FrameScores:
         return FrameScores(window, backend.infer(window.audio[None])[0])
 
     pause = np.zeros(RATE, np.float32)
     data = np.concatenate([audio, pause]).astype("<f4").tobytes()
-    events = analyse(line, [data], infer)
+    events = analyse(pipeline, [data], infer)
     return [event for event in events if isinstance(event, Segment) and event.scores]
 
 
@@ -70,21 +73,21 @@ def top(segment: Segment) -> str:
 
 
 def count(backend: Backend, kind: str, sounds: Sequence[Array]) -> FalseEmotions:
-    """False emotions of one kind of sound."""
-    found = [segment for audio in sounds for segment in segments(backend, audio)]
-    named = [segment for segment in found if top(segment) != "unknown"]
+    """Count false emotions in one kind of sound."""
+    spoken = [segment for audio in sounds for segment in segments(backend, audio)]
+    named = [segment for segment in spoken if top(segment) != "unknown"]
     sure = [segment for segment in named if not WARNINGS.intersection(segment.hints)]
-    every = np.concatenate([windows(audio) for audio in sounds])
+    rows = np.concatenate([windows(audio) for audio in sounds])
     labels = np.array(backend.info.labels)
-    means = np.concatenate([backend.infer(row[None]).mean(axis=1) for row in every])
-    guessed = labels[means.argmax(axis=1)] != "unknown"
+    means = np.concatenate([backend.infer(row[None]).mean(axis=1) for row in rows])
+    wrong = labels[means.argmax(axis=1)] != "unknown"
     seconds = sum(len(audio) for audio in sounds) / RATE
     return FalseEmotions(
-        kind, seconds, len(found), len(named), len(sure), len(every), int(guessed.sum())
+        kind, seconds, len(spoken), len(named), len(sure), len(rows), int(wrong.sum())
     )
 
 
 def windows(audio: Array) -> Array:
-    """Windows of 3 s every 3 s, without any voice detector; the last one is repeated audio."""
+    """Cut windows of 3 s every 3 s, without voice detector; the last is filled by repetition."""
     length = 3 * RATE
     return np.resize(audio, (-(-len(audio) // length), length)).astype(np.float32)

@@ -1,5 +1,6 @@
-"""Sounds that are not speech, made by code: what `unknown` is learnt from, and what lies under
-speech. Nothing is recorded, so nothing needs a licence. All float32[samples] at 16 kHz.
+"""Synthetic sounds that are not speech: examples of `unknown`, and noise to mix with speech.
+
+They are generated, not recorded, so they need no licence. All are float32[samples] at 16 kHz.
 """
 
 from __future__ import annotations
@@ -18,36 +19,36 @@ DTMF = ((697, 770, 852, 941), (1209, 1336, 1477, 1633))
 """Rows and columns of a telephone's keys in Hz (ITU-T Q.23)."""
 
 
-def even(audio: NDArray[np.floating]) -> Array:
-    """The sound with unit power; silence stays silent."""
+def unit_power(audio: NDArray[np.floating]) -> Array:
+    """Scale the sound to unit power; silence stays silent."""
     return np.asarray(audio / (audio.std() + 1e-9), np.float32)
 
 
 def filtered(audio: NDArray[np.floating], gain: NDArray[np.floating]) -> Array:
-    """The audio with a gain for each of its rfft bins."""
+    """Apply a gain to each rfft bin of the audio."""
     return np.fft.irfft(np.fft.rfft(audio) * gain, len(audio)).astype(np.float32)
 
 
 def noise(rng: Generator, length: int) -> Array:
-    """Steady noise, its spectrum falling by 0 (white) to 6 dB per octave (brown)."""
+    """Make steady noise with a spectrum that falls by 0 (white) to 6 dB per octave (brown)."""
     hz = np.fft.rfftfreq(length, 1 / RATE)
-    return even(filtered(rng.normal(size=length), np.maximum(hz, 50.0) ** -rng.uniform(0, 1)))
+    return unit_power(filtered(rng.normal(size=length), np.maximum(hz, 50.0) ** -rng.uniform(0, 1)))
 
 
-def partials(rng: Generator, pitch: NDArray[np.floating], most: int = 24) -> Array:
-    """A harmonic sound whose pitch in Hz is given sample by sample; its timbre is drawn."""
+def partials(rng: Generator, pitch: NDArray[np.floating], max_count: int = 24) -> Array:
+    """Make a harmonic sound with the given pitch in Hz per sample and a random timbre."""
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
-    count = int(min(rng.integers(1, most + 1), max(1, 7600 // pitch.max())))
+    count = int(min(rng.integers(1, max_count + 1), max(1, 7600 // pitch.max())))
     loud = rng.normal(0, 0.5, count) - rng.uniform(0.3, 2.0) * np.log(np.arange(1, count + 1))
     starts = rng.uniform(0, 2 * np.pi, count)
     sound = np.zeros(len(pitch))
     for number in range(count):
         sound += np.exp(loud[number]) * np.sin((number + 1) * phase + starts[number])
-    return even(sound)
+    return unit_power(sound)
 
 
 def note(rng: Generator, pitch: float, length: int, decay_s: float, vibrato: float) -> Array:
-    """One played note: quick attack, exponential decay, perhaps vibrato."""
+    """Make one note: quick attack, exponential decay, optional vibrato."""
     time = np.arange(length) / RATE
     wave = 1 + vibrato * np.sin(2 * np.pi * rng.uniform(4, 7) * time)
     shape = np.minimum(1, time / rng.uniform(0.003, 0.06)) * np.exp(-time / decay_s)
@@ -62,7 +63,7 @@ def drum(rng: Generator, length: int) -> Array:
 
 
 def music(rng: Generator, length: int) -> Array:
-    """A melody over chords, perhaps with drums, in one key at one tempo."""
+    """Make a melody over chords, sometimes with drums, in one key at one tempo."""
     beat = int(RATE * 60 / rng.uniform(60, 180))
     scale = np.array([0, 2, 4, 5, 7, 9, 11] if rng.random() < 0.6 else [0, 2, 3, 5, 7, 8, 10])
     tonic = 55 * 2 ** rng.uniform(0, 1.5)
@@ -72,8 +73,8 @@ def music(rng: Generator, length: int) -> Array:
         parts[0] = True
     sound = np.zeros(length + 4 * beat, np.float32)
 
-    def play(at: int, what: Array, loud: float) -> None:
-        sound[at : at + len(what)] += loud * what[: len(sound) - at]
+    def play(at: int, tone: Array, gain: float) -> None:
+        sound[at : at + len(tone)] += gain * tone[: len(sound) - at]
 
     for at in range(0, length, beat):
         if parts[0]:
@@ -90,20 +91,20 @@ def music(rng: Generator, length: int) -> Array:
                 play(at, note(rng, pitch, 3 * beat, 2 * decay, 0.0), 0.5)
         if parts[2]:
             play(at, drum(rng, beat), 2.0)
-    return even(sound[:length])
+    return unit_power(sound[:length])
 
 
 def tones(rng: Generator, length: int) -> Array:
-    """Line tones: ringing, busy, beeps and alarms; one to three sines, on and off."""
+    """Make line tones (ringing, busy, beeps, alarms): one to three sines, on and off."""
     time = np.arange(length) / RATE
     pitches = rng.uniform(200, 3000, rng.integers(1, 4))
     sound = np.sum([np.sin(2 * np.pi * hz * time) for hz in pitches], axis=0)
     period, share = rng.uniform(0.1, 3.0), rng.uniform(0.2, 1.3)
-    return even(sound * ((time + rng.uniform(0, period)) % period < share * period))
+    return unit_power(sound * ((time + rng.uniform(0, period)) % period < share * period))
 
 
 def keys(rng: Generator, length: int) -> Array:
-    """Telephone keys pressed one after another (DTMF)."""
+    """Make a sequence of telephone keys (DTMF)."""
     sound = np.zeros(length)
     at = 0
     while at < length:
@@ -112,11 +113,11 @@ def keys(rng: Generator, length: int) -> Array:
         for row in DTMF:
             sound[at : at + press] += np.sin(2 * np.pi * row[rng.integers(4)] * time)
         at += press + pause
-    return even(sound)
+    return unit_power(sound)
 
 
 def glides(rng: Generator, length: int) -> Array:
-    """Pitch that wanders: sirens, howls, bird song, and cries without words."""
+    """Make sounds of wandering pitch: sirens, howls, bird song, cries without words."""
     count = rng.integers(2, 12)
     base = np.log(rng.choice([rng.uniform(250, 700), rng.uniform(700, 4000)]))
     knots = rng.normal(base, rng.uniform(0.05, 0.4), count)
@@ -128,45 +129,45 @@ def glides(rng: Generator, length: int) -> Array:
     formants = [np.exp(-(((hz - rng.uniform(500, 4000)) / 400) ** 2)) for _ in range(3)]
     throat = np.sum(formants, axis=0)
     sound = partials(rng, np.clip(pitch, 80, 7000)) * breath + 0.02 * rng.normal(size=length)
-    return even(filtered(sound, throat + rng.uniform(0.02, 0.5)))
+    return unit_power(filtered(sound, throat + rng.uniform(0.02, 0.5)))
 
 
 def knocks(rng: Generator, length: int) -> Array:
-    """Clicks, keystrokes, clatter, steps: short resonating bursts."""
+    """Make short resonating bursts: clicks, keystrokes, clatter, steps."""
     sound = np.zeros(length + RATE)
     for at in rng.integers(0, length, rng.integers(2, 40)):
         time = np.arange(int(rng.uniform(0.02, 0.4) * RATE)) / RATE
         ring = np.sin(2 * np.pi * rng.uniform(100, 5000) * time) + rng.normal(size=len(time))
         burst = ring * np.exp(-time / rng.uniform(0.003, 0.06))
         sound[at : at + len(time)] += rng.uniform(0.1, 1.0) * burst
-    return even(sound[:length])
+    return unit_power(sound[:length])
 
 
 def gusts(rng: Generator, length: int) -> Array:
-    """Noise that swells and fades: wind, sea, traffic, breath into a microphone."""
+    """Make noise that swells and fades: wind, sea, traffic, breath into a microphone."""
     count = rng.integers(2, 30)
     level = np.interp(np.linspace(0, count - 1, length), range(count), rng.uniform(-40, 0, count))
-    return even(noise(rng, length) * 10 ** (level / 20))
+    return unit_power(noise(rng, length) * 10 ** (level / 20))
 
 
 def hum(rng: Generator, length: int) -> Array:
-    """Mains, motors and fans: a steady low harmonic sound in noise."""
+    """Make a steady low harmonic sound in noise: mains, motors, fans."""
     pitch = np.full(length, rng.choice([50.0, 60.0, rng.uniform(40, 400)]))
-    return even(partials(rng, pitch) + rng.uniform(0, 1) * noise(rng, length))
+    return unit_power(partials(rng, pitch) + rng.uniform(0, 1) * noise(rng, length))
 
 
 KINDS: tuple[tuple[Callable[[Generator, int], Array], float], ...] = (
     (noise, 0.12), (music, 0.30), (tones, 0.08), (keys, 0.08), (glides, 0.20), (knocks, 0.10),
     (gusts, 0.07), (hum, 0.05),
 )  # fmt: skip
-"""What is made, and how much of it."""
+"""The generators of `not_speech`, and the share of each."""
 
 
 def not_speech(rng: Generator, length: int) -> Array:
-    """One sound that is no speech, of unit power; sometimes two at once."""
+    """Make one sound that is not speech, of unit power; sometimes a mix of two."""
     kinds, shares = [kind for kind, _ in KINDS], [share for _, share in KINDS]
     sound = kinds[rng.choice(len(kinds), p=shares)](rng, length)
     if rng.random() < 0.25:
         other = kinds[rng.choice(len(kinds), p=shares)](rng, length)
-        sound = even(sound + rng.uniform(0.1, 0.7) * other)
+        sound = unit_power(sound + rng.uniform(0.1, 0.7) * other)
     return sound

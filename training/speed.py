@@ -1,4 +1,4 @@
-"""CPU per window of the shipped file against a plain float32 export of the same model."""
+"""CPU time per window of the shipped file against a plain float32 export of the same model."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ ROUNDS = 15
 
 @dataclass(frozen=True)
 class Cost:
-    """Median CPU in ms per window of `seconds`, of the model and of the plain export."""
+    """Median CPU time in ms per window of `seconds`, of the shipped model and the plain export."""
 
     seconds: int
     batch: int
-    ours: float
+    shipped: float
     plain: float
 
 
 def plain_export(model: Emotion) -> Callable[[Array], object]:
-    """The same model as torch's exporter writes it, float32, in a session with defaults."""
+    """Export the model in float32 with torch's exporter; return a call of it on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -56,14 +56,15 @@ def cpu_ms(call: Callable[[Array], object], audio: Array) -> float:
 
 
 def costs(backend: Backend, model: Emotion) -> list[Cost]:
-    """Both, turn by turn in one process, for every length and batches of 1 and 8."""
-    plain, rng, found = plain_export(model), np.random.default_rng(0), []
+    """Measure both, alternating in one process, for every length and batches of 1 and 8."""
+    plain, rng = plain_export(model), np.random.default_rng(0)
+    measured: list[Cost] = []
     for length in LENGTHS:
         for batch in (1, 8):
             audio = rng.normal(0, 0.1, (batch, length)).astype(np.float32)
-            turns = [
+            rounds = [
                 (cpu_ms(backend.infer, audio), cpu_ms(plain, audio)) for _ in range(ROUNDS + 2)
             ]
-            ours, theirs = np.median(turns[2:], axis=0)
-            found.append(Cost(length // RATE, batch, float(ours), float(theirs)))
-    return found
+            shipped, other = np.median(rounds[2:], axis=0)
+            measured.append(Cost(length // RATE, batch, float(shipped), float(other)))
+    return measured

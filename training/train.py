@@ -1,4 +1,4 @@
-"""Train on labelled clips, and measure and calibrate on speakers held out."""
+"""Training on labelled clips, with measurement and calibration on held-out speakers."""
 
 from __future__ import annotations
 
@@ -16,39 +16,41 @@ from rich.console import Console
 from rich.progress import track
 
 from stream.labels import LABELS
-from training.augment import degrade, voiced
+from training.augment import change_voice, degrade
 from training.bank import fill_bank
 from training.data import Array, Clip, read_manifest
-from training.encoder import load_encoder
 from training.fit import Ints, Task, Trainer, fit
 from training.measure import Floats, fit_temperature, measure
-from training.model import Emotion, headed, load_model, save_model
+from training.model import Emotion, load_model, save_model, with_new_head
 from training.recipe import Recipe
-from training.settle import Heard, listen, settle
-from training.views import LINES, score
+from training.settle import EncodedBank, encode_bank, settle
+from training.views import CONDITIONS, score
+from training.whisper import load_encoder
 
-STRANGE = "disguised"
-"""Speakers left out, in another voice and degraded: the nearest to an unseen corpus at hand."""
+DISGUISED = "disguised"
+"""Condition: held-out speakers in another voice, degraded; the closest to an unseen corpus."""
 
-MISTAKEN = 0.02
-"""Share of one-second views of people left out that may be taken for no speech."""
+UNKNOWN_SHARE = 0.02
+"""Share of 1 s views of held-out speakers that may be labelled `unknown`."""
 
-say = Console(stderr=True).print
+console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
-class Set:
-    """What is learnt from: clips, their labels as indices into `labels`, `unknown` last if any."""
+class TrainingSet:
+    """Clips, and their labels as indices into `labels`, where `unknown` is last if present."""
 
     clips: list[Clip]
     labels: list[str]
     truth: Ints
 
 
-def read_set(manifest: Path, corpora: set[str], sounds: bool, counts: dict[str, str]) -> Set:
-    """The clips of a manifest whose emotion is one of Emotide's labels, or counts as one."""
-    every = read_manifest(manifest, corpora, counts)
-    clips = [clip for clip in every if clip.emotion in LABELS]
+def read_set(
+    manifest: Path, corpora: set[str], sounds: bool, counts: dict[str, str]
+) -> TrainingSet:
+    """Read the clips of a manifest whose emotion is, or counts as, one of Emotide's labels."""
+    all_clips = read_manifest(manifest, corpora, counts)
+    clips = [clip for clip in all_clips if clip.emotion in LABELS]
     if len({clip.emotion for clip in clips}) < 2 or len({clip.speaker for clip in clips}) < 2:
         raise SystemExit(
             f"{manifest}: at least two emotions and two speakers are needed; emotions must be "
@@ -57,17 +59,17 @@ def read_set(manifest: Path, corpora: set[str], sounds: bool, counts: dict[str, 
     labels = [x for x in LABELS if any(clip.emotion == x for clip in clips)]
     if sounds and "unknown" not in labels:
         labels.append("unknown")
-    return Set(clips, labels, np.array([labels.index(clip.emotion) for clip in clips]))
+    return TrainingSet(clips, labels, np.array([labels.index(clip.emotion) for clip in clips]))
 
 
-def strange(clip: Clip, number: int) -> Array:
-    """The clip as no training heard it, and as an unlike corpus might sound; always the same."""
+def disguise(clip: Clip, number: int) -> Array:
+    """Return the clip in another voice, degraded, as an unseen corpus may sound; deterministic."""
     rng = np.random.default_rng([number, 7])
-    return degrade(rng, voiced(rng, clip.audio))
+    return degrade(rng, change_voice(rng, clip.audio))
 
 
-def heard(model: Emotion, clips: list[Clip], name: str) -> dict[str, Floats]:
-    """Logits float[clips, labels] of the 1 s and 3 s views over every line, and disguised."""
+def view_logits(model: Emotion, clips: list[Clip], name: str) -> dict[str, Floats]:
+    """Return logits float[clips, labels] by condition: 1 s and 3 s views of each, and disguised."""
 
     def infer(audio: Array) -> Array:
         with torch.no_grad():
@@ -76,20 +78,20 @@ def heard(model: Emotion, clips: list[Clip], name: str) -> dict[str, Floats]:
 
     rows: dict[str, list[Array]] = {}
     for number, clip in enumerate(track(clips, description=name)):
-        audio = {line: change(clip.audio) for line, change in LINES.items()}
-        for line, sound in audio.items():
+        audio = {condition: apply(clip.audio) for condition, apply in CONDITIONS.items()}
+        for condition, sound in audio.items():
             for view in ("1 s", "3 s"):
-                rows.setdefault(f"{line}, {view}", []).append(score(infer, sound, view))
-        rows.setdefault(STRANGE, []).append(score(infer, strange(clip, number), "3 s"))
+                rows.setdefault(f"{condition}, {view}", []).append(score(infer, sound, view))
+        rows.setdefault(DISGUISED, []).append(score(infer, disguise(clip, number), "3 s"))
     return {key: np.stack(value).astype(np.float64) for key, value in rows.items()}
 
 
-def prepared(folder: Path, *inputs: object) -> Path:
-    """The folder, with what an earlier run with the same inputs left there, or empty."""
+def prepare_folder(folder: Path, *inputs: object) -> Path:
+    """Create the folder, or keep it from an earlier run; empty it if the inputs differ."""
     digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
     mark = folder / "inputs.sha256"
     if folder.exists() and (not mark.exists() or mark.read_text() != digest):
-        say(f"{folder} is from other inputs: starting it anew")
+        console.print(f"{folder} was made from other inputs: deleted and started again")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(digest)
@@ -98,58 +100,64 @@ def prepared(folder: Path, *inputs: object) -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a training works and with what; every model of it starts from the same bank."""
+    """Settings and folder of a training; all its models use the same bank."""
 
     work: Path
     encoder: Path
     recipe: Recipe
     seed: int
 
-    def train(self, data: Set, folds: int) -> tuple[Emotion, dict[str, Floats]]:
-        """The model of all clips, and logits of each clip by a model that never learnt from its
-        speaker; whatever lies finished in `work` is not done again."""
+    def train(self, data: TrainingSet, folds: int) -> tuple[Emotion, dict[str, Floats]]:
+        """Return the model of all clips, and logits of each clip by a model without its speaker.
+
+        Results that exist in `work` are not computed again.
+        """
         recipe, mels = self.recipe, load_encoder(self.encoder).shape.mels
         clips = [(clip.path, clip.speaker, clip.emotion) for clip in data.clips]
         drawn = (clips, mels, recipe.copies, recipe.sounds, self.seed)
-        bank = fill_bank(prepared(self.work / "bank", drawn), data.clips, mels, recipe, self.seed)
+        bank = fill_bank(
+            prepare_folder(self.work / "bank", drawn), data.clips, mels, recipe, self.seed
+        )
         weights = hashlib.sha256(self.encoder.read_bytes()).hexdigest()
-        models = prepared(self.work / "models", drawn, asdict(recipe), folds, weights)
+        models = prepare_folder(self.work / "models", drawn, asdict(recipe), folds, weights)
         speakers = [clip.speaker for clip in data.clips]
 
-        def model(name: str, chosen: Ints, seed: int) -> Emotion:
+        def model(name: str, selected: Ints, seed: int) -> Emotion:
             path = models / f"{name}.npz"
             if path.exists():
                 return load_model(path)
-            task = Task(bank, data.truth, chosen, data.labels, speakers)
+            task = Task(bank, data.truth, selected, data.labels, speakers)
             if recipe.steps:
                 tuned = path.with_suffix(".tuned.npz")
                 if not tuned.exists():
                     fit(Trainer(task, self.encoder, recipe, seed), tuned, name)
                 made = load_model(tuned)
-                said = listen(made.encoder, bank, name)
+                encoded = encode_bank(made.encoder, bank, name)
             else:
-                made = headed(load_encoder(self.encoder), len(data.labels), recipe.components)
-                said = same()
-            settle(made, said, task, recipe)
+                made = with_new_head(
+                    load_encoder(self.encoder), len(data.labels), recipe.components
+                )
+                encoded = untuned()
+            settle(made, encoded, task, recipe)
             save_model(path, made)
             return made
 
         @cache
-        def same() -> Heard:
-            """What an encoder that nothing tunes says: the same for every fold."""
-            return listen(load_encoder(self.encoder), bank, "encoding")
+        def untuned() -> EncodedBank:
+            """Encode the bank with the untuned encoder, which is the same for every fold."""
+            return encode_bank(load_encoder(self.encoder), bank, "encoding")
 
         final = model("final", np.arange(len(data.clips)), self.seed)
         names = sorted(set(speakers))
         logits: dict[str, Floats] = {}
         for fold in range(min(folds, len(names))):
             out = np.isin(speakers, names[fold::folds])
-            kept, tested = np.flatnonzero(~out), np.flatnonzero(out)
+            learnt, tested = np.flatnonzero(~out), np.flatnonzero(out)
             scores = models / f"fold-{fold}-scores.npz"
             if not scores.exists():
-                teacher = model(f"fold-{fold}", kept, self.seed + fold + 1)
-                strangers = [data.clips[i] for i in tested]
-                rows = heard(teacher, strangers, f"scoring {fold}")
+                fold_model = model(f"fold-{fold}", learnt, self.seed + fold + 1)
+                test_clips = [data.clips[i] for i in tested]
+                rows = view_logits(fold_model, test_clips, f"scoring {fold}")
                 unfinished = scores.with_suffix(".part.npz")
                 np.savez(unfinished, allow_pickle=False, **rows)
                 unfinished.replace(scores)
@@ -160,22 +168,24 @@ class Run:
         return final, logits
 
 
-def unknown_shift(data: Set, logits: dict[str, Floats]) -> float:
-    """How much may be added to the logit of `unknown` before it takes too much of the speech."""
+def unknown_shift(data: TrainingSet, logits: dict[str, Floats]) -> float:
+    """Return what to add to the logit of `unknown` so that it wins `UNKNOWN_SHARE` of 1 s views."""
     last = data.labels.index("unknown")
     short = np.concatenate([rows for name, rows in logits.items() if name.endswith(", 1 s")])
     lead = np.delete(short, last, axis=1).max(axis=1) - short[:, last]
-    return float(np.quantile(lead, MISTAKEN))
+    return float(np.quantile(lead, UNKNOWN_SHARE))
 
 
-def report(data: Set, logits: dict[str, Floats], temperature: float) -> dict[str, object]:
-    """Figures of every condition at the temperature, printed and for model.json."""
+def report(data: TrainingSet, logits: dict[str, Floats], temperature: float) -> dict[str, object]:
+    """Print figures of every condition at the temperature; return them for model.json."""
     figures: dict[str, object] = {}
-    say("speakers left out; percent     UAR    acc    ECE   conf")
+    console.print("held-out speakers; percent     UAR    acc    ECE   conf")
     for name, rows in logits.items():
-        line = measure(rows / temperature, data.truth)
-        say(f"{name:18} {line}", highlight=False)
-        shares = {k: v if k == "clips" else round(v, 3) for k, v in asdict(line).items()}
+        condition_figures = measure(rows / temperature, data.truth)
+        console.print(f"{name:18} {condition_figures}", highlight=False)
+        shares = {
+            k: v if k == "clips" else round(v, 3) for k, v in asdict(condition_figures).items()
+        }
         figures[f"speakers left out, {name}"] = shares
     return figures
 
@@ -184,8 +194,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m training.train",
         description="Train an emotion model on your labelled clips. Writes model.npz, held-out.npz "
-        "and training.json for training.export; run it again after an interruption and it goes "
-        "on. Use only recordings whose licence lets you ship what they train.",
+        "and training.json for training.export. After an interruption, run it again to resume. "
+        "Use only recordings whose licence allows you to publish the trained weights.",
     )
     parser.add_argument(
         "--manifest",
@@ -206,7 +216,7 @@ def arguments() -> argparse.Namespace:
         nargs="*",
         default=[],
         metavar="EMOTION=LABEL",
-        help="emotions of the manifest that are learnt as another label, such as bored=neutral",
+        help="emotions of the manifest to learn as another label, such as bored=neutral",
     )
     parser.add_argument("--licence", default="unknown", help="licence of the weights, as SPDX")
     parser.add_argument("--data", default="", help="the training data in one sentence")
@@ -215,11 +225,13 @@ def arguments() -> argparse.Namespace:
         type=float,
         default=1.0,
         metavar="T",
-        help="least temperature to ship: what fits speakers left out, even disguised, is far too "
-        "sure of other corpora (default 1)",
+        help="minimum temperature to ship: the one fitted to held-out speakers, even disguised, is "
+        "far too confident on other corpora (default 1)",
     )
     parser.add_argument("--folds", type=int, default=5, help="folds of cross-validation")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of all random numbers (default 0)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="cores to use (default 2)")
     for field in fields(Recipe):
         name, kind = f"--{field.name.replace('_', '-')}", type(field.default)
@@ -231,13 +243,13 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     if not options.encoder.exists():
-        raise SystemExit(f"{options.encoder} is missing: make it with python -m training.encoder")
+        raise SystemExit(f"{options.encoder} is missing: create it with python -m training.encoder")
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
     counts = dict(item.split("=", 1) for item in options.count if "=" in item)
     if len(counts) < len(options.count) or not set(counts.values()) <= set(LABELS):
         raise SystemExit(f"--count: expected EMOTION=LABEL, LABEL one of {', '.join(LABELS)}")
     data = read_set(options.manifest, set(options.corpora or ()), recipe.sounds > 0, counts)
-    say(f"{len(data.clips)} clips, labels {' '.join(data.labels)}")
+    console.print(f"{len(data.clips)} clips, labels {' '.join(data.labels)}")
     run = Run(options.out / "work", options.encoder, recipe, options.seed)
     model, logits = run.train(data, options.folds)
     shift = 0.0
@@ -249,7 +261,7 @@ def main() -> None:
         for rows in logits.values():
             rows[:, last] += shift
     fitted = fit_temperature(logits["clean, 3 s"], data.truth)
-    disguised = fit_temperature(logits[STRANGE], data.truth)
+    disguised = fit_temperature(logits[DISGUISED], data.truth)
     temperature = max(options.cautious, disguised)
     save_model(options.out / "model.npz", model)
     np.savez(

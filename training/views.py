@@ -1,4 +1,4 @@
-"""A clip as it is measured: heard over some line, cut to the windows that are scored."""
+"""Views of a clip for measurements: a recording condition, and the windows that are scored."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from training.sounds import noise
 Infer = Callable[[Array], Array]
 
 VIEWS = ("1 s", "3 s", "clip")
-"""The middle 1 s or 3 s of a clip in one window, or all of it in windows of 3 s every second."""
+"""The middle 1 s or 3 s of a clip in one window, or the whole clip in 3 s windows every second."""
 
 
 def at_10_db(audio: Array) -> Array:
-    """Steady noise 10 dB below the clip; always the same noise for a length."""
+    """Add steady noise 10 dB below the clip; equal lengths get equal noise."""
     rng = np.random.default_rng(len(audio))
     mixed: Array = audio + noise(rng, len(audio)) * audio.std() * np.float32(10**-0.5)
     return mixed
 
 
-LINES: dict[str, Callable[[Array], Array]] = {
+CONDITIONS: dict[str, Callable[[Array], Array]] = {
     "clean": lambda audio: audio,
     "telephone": telephone,
     "10 dB noise": at_10_db,
@@ -31,7 +31,7 @@ LINES: dict[str, Callable[[Array], Array]] = {
 
 
 def windows(audio: Array, view: str) -> list[tuple[Array, int]]:
-    """The windows of a view of a clip, each with how many of its last frames count."""
+    """Return the windows of a view of a clip, each with how many of its last frames count."""
     longest = max(LENGTHS)
     if view == "clip":
         ends = [*range(longest, len(audio), RATE), len(audio)]
@@ -45,7 +45,7 @@ def windows(audio: Array, view: str) -> list[tuple[Array, int]]:
 
 
 def score(infer: Infer, audio: Array, view: str) -> Array:
-    """Mean logits float32[labels] over the frames that count; `infer` as a backend's."""
+    """Return mean logits float32[labels] over the frames that count; `infer` as in `Backend`."""
     frames = [infer(window[None])[0, -n:] for window, n in windows(audio, view)]
     mean: Array = np.concatenate(frames).mean(axis=0)
     return mean

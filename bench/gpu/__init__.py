@@ -1,1 +1,1 @@
-"""Everything about emotion2vec+ on a GPU in one command: `python -m bench.gpu`."""
+"""Check and measurement of emotion2vec+ on a GPU in one command: `python -m bench.gpu`."""

@@ -1,9 +1,9 @@
-"""Everything about emotion2vec+ on a GPU, measured and checked within some minutes.
+"""Check and measurement of emotion2vec+ on a GPU within some minutes.
 
 Builds models of the published shapes with random weights, loads them as the server does, and
-prints tables: the device, correctness, windows per second beside FunASR's way, live streams
-through the real scheduler, the CUDA tests, torch.compile. Speed, memory and agreement do not
-depend on what the weights are; accuracy is not measured here.
+prints tables: the device, correctness, windows per second compared with FunASR's way, live streams
+through the server's scheduler, the CUDA tests, torch.compile. Speed, memory and agreement do not
+depend on the weights; accuracy is not measured here.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from bench.gpu.suite import ROOT
 EXAMPLES = """examples:
   python -m bench.gpu                                  the first CUDA device, 6 minutes
   python -m bench.gpu --minutes 3 --out results        gpu.md, gpu.json and gpu.log in results/
-  python -m bench.gpu --device cpu --minutes 2         small models, to see that it works
+  python -m bench.gpu --device cpu --minutes 2         small models, to try the command
   python -m bench.gpu --tests                          the CUDA tests only
 
-Needs Python 3.11 or newer, numpy, PyTorch 2.11 or newer, PyYAML, for the tests pytest, and a
-checkout; run it from the root of the repository.
+Requires Python 3.11 or newer, numpy, PyTorch 2.11 or newer and PyYAML, and pytest for the tests.
+Run it from the root of a checkout of the repository.
 """
 
 BEGIN = time.monotonic()
-"""The time of the check includes the import of torch."""
+"""Start of the check; its time includes the import of torch."""
 
 GRACE_S = 10.0
-"""A part that is still running this long after its time is killed."""
+"""A part that still runs this long after its deadline is killed."""
 
 MODELS = {"cuda": ("seed", "base", "large"), "cpu": ("tiny", "tiny", "small")}
-"""For the checks, and the first and the second model that is measured."""
+"""Shapes for the checks, and for the first and the second measured model, by device."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -52,9 +52,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--minutes", type=float, default=6.0, help="time for all (default: 6)")
+    parser.add_argument("--minutes", type=float, default=6.0, help="for all parts (default: 6)")
     parser.add_argument(
-        "--out", type=Path, help="folder for gpu.md, gpu.json and gpu.log, kept up to date"
+        "--out", type=Path, help="folder for gpu.md, gpu.json and gpu.log, updated after every part"
     )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or cpu (default: cuda)")
     parser.add_argument(
@@ -67,16 +67,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tests", action="store_true", help="run the CUDA tests and nothing else")
     options = parser.parse_args(arguments)
     if not 0.1 <= options.minutes <= 600:
-        parser.error("--minutes: expected 0.1 to 600")
+        parser.error("--minutes: must be between 0.1 and 600")
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all parts; 0 if all is well, 1 if a part or a check failed, 2 without the device."""
+    """Run all parts; return 0, or 1 if a part or a check failed, or 2 without the device."""
     options = parse(arguments)
-    absent = _absent(options.device)
-    if absent:
-        print(absent, file=sys.stderr)
+    missing = _missing(options.device)
+    if missing:
+        print(missing, file=sys.stderr)
         return 2
     kind = options.device.partition(":")[0]
     checks, first, second = options.models or MODELS.get(kind, MODELS["cuda"])
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = [part for part in PARTS if not options.tests or part.module == "suite"]
     command = " ".join(["python3 -m bench.gpu", *(arguments or sys.argv[1:])])
     end = BEGIN + 60 * options.minutes
-    # A parent that is told to end takes the part that runs with it.
+    # SIGTERM must also end the part that runs: `sys.exit` unwinds to the `finally` in `_run`.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = 0
     with tempfile.TemporaryDirectory(prefix="emotide-gpu-") as folder:
@@ -92,9 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
         rows = Path(folder) / "rows.jsonl"
         with (out / "gpu.log").open("w", encoding="utf-8") as log:
-            for at, part in enumerate(parts):
+            for index, part in enumerate(parts):
                 model = models[part.role]
-                weights = sum(later.share for later in parts[at:])
+                weights = sum(later.share for later in parts[index:])
                 seconds = max(5.0, (end - time.monotonic()) * part.share / weights)
                 print(f"\n{part.name} ({model}), at most {seconds:.0f} s", flush=True)
                 failed += not _run(part, model, options.device, Path(folder), rows, seconds, log)
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(
     part: Part, model: str, device: str, work: Path, rows: Path, seconds: float, log: TextIO
 ) -> bool:
-    """Run one part in a process of its own; end it with its children when its time is over."""
+    """Run one part in a separate process; kill it and its children after its time."""
     command = [
         *(sys.executable, "-u", "-m", "bench.gpu.part", part.name),
         *("--device", device, "--model", model, "--work", str(work)),
@@ -129,21 +129,21 @@ def _run(
         text=True,
         errors="replace",
     ) as child:
-        late = threading.Timer(seconds + GRACE_S, _kill, [child])
-        late.start()
+        watchdog = threading.Timer(seconds + GRACE_S, _kill, [child])
+        watchdog.start()
         try:
             assert child.stdout is not None
             for line in child.stdout:
                 print(line, end="", flush=True)
                 log.write(line)
                 log.flush()
-            ended = child.wait() == 0
+            succeeded = child.wait() == 0
         finally:
-            late.cancel()
+            watchdog.cancel()
             _kill(child)
     if child.returncode == -signal.SIGKILL:
-        print(f"  {part.name}: not done after {seconds + GRACE_S:.0f} s: ended", flush=True)
-    return ended
+        print(f"  {part.name}: killed after {seconds + GRACE_S:.0f} s", flush=True)
+    return succeeded
 
 
 def _kill(child: subprocess.Popen[str]) -> None:
@@ -151,16 +151,16 @@ def _kill(child: subprocess.Popen[str]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _absent(device: str) -> str:
-    """Return what keeps the check from running, with the remedy; "" if nothing does."""
+def _missing(device: str) -> str:
+    """Return the missing requirement with its remedy; "" if all are met."""
     try:
-        import numpy  # noqa: F401  # only whether it can be imported
+        import numpy  # noqa: F401  # only to check that it is installed
         import torch
         import yaml  # noqa: F401  # likewise
     except ImportError as error:
-        return f"bench.gpu needs numpy, torch and pyyaml: pip install {error.name}"
+        return f"bench.gpu requires numpy, torch and pyyaml: pip install {error.name}"
     if device != "cpu" and not torch.cuda.is_available():
-        return "no CUDA device here: use --device cpu to see that the check works"
+        return "no CUDA device: use --device cpu to try the command"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

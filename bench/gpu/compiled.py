@@ -1,4 +1,4 @@
-"""torch.compile of the same network, in case it comes up in time."""
+"""Attention kernels and torch.compile of the same network, if the time suffices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TABLE = "Attention kernels and torch.compile"
 
 
 def run(context: Context) -> None:
-    """Emit the rate of the attention kernels, then of a compiled network, at one shape."""
+    """Emit the rate of each attention kernel, then of a compiled network, at one shape."""
     batch = 1 if context.on_cpu else 32
     if not context.on_cpu:
         from torch.nn.attention import SDPBackend
@@ -27,9 +27,9 @@ def run(context: Context) -> None:
             loaded = load(context)
             loaded.runner.attention = [kernel]  # type: ignore[attr-defined]
             try:
-                found = measure(context, loaded, batch, LENGTHS[-1])
-                context.emit(TABLE, what=f"attention: {kernel.name}", **found)
-            except Exception as error:  # each kernel refuses in its own way
+                figures = measure(context, loaded, batch, LENGTHS[-1])
+                context.emit(TABLE, what=f"attention: {kernel.name}", **figures)
+            except Exception as error:  # each kernel raises its own type
                 line = (str(error).splitlines() or [type(error).__name__])[0]
                 context.emit(TABLE, what=f"attention: {kernel.name}: {line:.80}")
             loaded.close()
@@ -39,11 +39,11 @@ def run(context: Context) -> None:
     runner.scorer = torch.compile(runner.scorer, dynamic=False)  # type: ignore[attr-defined]
     try:
         measure(context, loaded, batch, LENGTHS[-1])
-    except Exception as error:  # a missing compiler, or what this torch cannot compile
+    except Exception as error:  # no compiler, or code that this torch cannot compile
         line = (str(error).splitlines() or [type(error).__name__])[0]
         context.emit(TABLE, what=f"torch.compile failed: {line:.80}")
         return
     ready = round(time.monotonic() - begin, 1)
-    found = measure(context, loaded, batch, LENGTHS[-1])
-    context.emit(TABLE, what=f"torch.compile, ready after {ready} s", **found)
+    figures = measure(context, loaded, batch, LENGTHS[-1])
+    context.emit(TABLE, what=f"torch.compile, ready after {ready} s", **figures)
     loaded.close()

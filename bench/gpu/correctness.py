@@ -1,4 +1,4 @@
-"""Whether the device computes the right scores, and what happens where it cannot."""
+"""Correctness of the device's scores, and behaviour without enough memory or devices."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from numpy.typing import NDArray
 from bench.gpu.part import Context
 from stream.backends import emotion2vec
 from stream.backends.emotion2vec import Emotion2vec, Precision
-from stream.backends.emotion2vec.backend import LENGTHS, MOST_ROWS
+from stream.backends.emotion2vec.backend import LENGTHS, MAX_ROWS
 from stream.backends.emotion2vec.signals import buzzes
 from stream.errors import ModelRefused
 from stream.inference.runner import BackendRunner
 
 TABLE = "Correctness"
 TOLERANCE = 1e-4
-SPEECH = 32
-"""Windows on which precisions are compared."""
+COMPARED = 32
+"""Number of windows on which precisions are compared."""
 
-FRAMES: dict[Precision, float] = {"float32": TOLERANCE, "bfloat16": 0.3, "float16": 0.05}
-"""Largest difference of a frame's logits that another order of the same sums may make. In bfloat16
-noise of 3e-7 of the waveform moves them by up to 0.13, in float16 by 0.016 (seed shape, CPU)."""
+LOGITS_TOLERANCE: dict[Precision, float] = {"float32": TOLERANCE, "bfloat16": 0.3, "float16": 0.05}
+"""Largest difference of a frame's logits that another order of the same sums may cause. In bfloat16
+noise of 3e-7 in the waveform changes them by up to 0.13, in float16 by 0.016 (seed shape, CPU)."""
 
 Windows = NDArray[np.float32]
 
 
 def run(context: Context) -> None:
-    """Emit one row per promise: the largest difference found, its bound, and whether it holds."""
+    """Emit a row for each check: the largest difference, its bound, and whether it holds."""
     checks: tuple[Callable[[Context], Iterator[tuple[str, object, object]]], ...] = (
         _float32,
         _rows,
@@ -65,7 +65,7 @@ def _load(context: Context, precision: Precision = "float32", device: str = "") 
 
 
 def _float32(context: Context) -> Iterator[tuple[str, object, object]]:
-    """float32 on the device against float32 on the CPU."""
+    """Compare float32 on the device with float32 on the CPU."""
     device, cpu = _load(context), _load(context, device="cpu")
     for samples in LENGTHS:
         windows = buzzes(2, samples)
@@ -81,34 +81,38 @@ def _float32(context: Context) -> Iterator[tuple[str, object, object]]:
 
 
 def _rows(context: Context) -> Iterator[tuple[str, object, object]]:
-    """A batch against its rows alone, also beside rows that are not sound."""
+    """Compare a batch with its single rows, also next to rows that are not valid audio."""
     for precision in _precisions_of(context):
         device = _load(context, precision)
         windows = buzzes(8, LENGTHS[-1])
         alone = np.concatenate([device.infer(row[None]) for row in windows])
         together = device.infer(windows)
-        yield f"a batch equals its rows, {precision}", _gap(together, alone), FRAMES[precision]
-        spoiled = windows.copy()
-        spoiled[1], spoiled[3], spoiled[5] = np.nan, np.inf, 1e30
-        sound = [0, 2, 4, 6, 7]
-        beside = device.infer(spoiled)[sound]
-        yield f"rows never leak, {precision}", _gap(beside, together[sound]), 0.0
+        yield (
+            f"a batch equals its rows, {precision}",
+            _gap(together, alone),
+            LOGITS_TOLERANCE[precision],
+        )
+        invalid = windows.copy()
+        invalid[1], invalid[3], invalid[5] = np.nan, np.inf, 1e30
+        valid = [0, 2, 4, 6, 7]
+        beside = device.infer(invalid)[valid]
+        yield f"invalid rows affect no others, {precision}", _gap(beside, together[valid]), 0.0
         device.close()
 
 
 def _precisions(context: Context) -> Iterator[tuple[str, object, object]]:
-    """Half precisions against float32: largest difference of a probability, labels that change."""
-    windows = buzzes(SPEECH, LENGTHS[-1])
+    """Compare half precisions with float32: probabilities and top labels."""
+    windows = buzzes(COMPARED, LENGTHS[-1])
     exact = _scores(_load(context), windows)
     for precision in _precisions_of(context)[1:]:
-        near = _scores(_load(context, precision), windows)
-        yield f"{precision}: largest probability difference", _gap(near, exact), 0.05
-        flips = int((near.argmax(axis=1) != exact.argmax(axis=1)).sum())
-        yield f"{precision}: top labels that change, of {SPEECH}", flips, None
+        half = _scores(_load(context, precision), windows)
+        yield f"{precision}: largest probability difference", _gap(half, exact), 0.05
+        flips = int((half.argmax(axis=1) != exact.argmax(axis=1)).sum())
+        yield f"{precision}: top labels that change, of {COMPARED}", flips, None
 
 
 def _graphs(context: Context) -> Iterator[tuple[str, object, object]]:
-    """Recorded graphs against direct calls, and results that outlive the next call."""
+    """Compare recorded graphs with direct calls, and results before and after the next call."""
     if context.on_cpu:
         yield "graphs equal direct calls", "not on a CPU", None
         return
@@ -118,7 +122,7 @@ def _graphs(context: Context) -> Iterator[tuple[str, object, object]]:
         recorded, direct = _load(context, precision), _load(context, precision)
         assert isinstance(direct.runner, CudaRunner)
         direct.runner.graphs = False
-        same = moved = kept = 0.0
+        same = moved = changed = 0.0
         for samples in LENGTHS:
             for rows in (1, 8):
                 windows = buzzes(rows, samples)
@@ -127,10 +131,10 @@ def _graphs(context: Context) -> Iterator[tuple[str, object, object]]:
                 again = recorded.infer(windows[::-1].copy())[::-1]
                 same = max(same, _gap(first, expected))
                 moved = max(moved, _gap(again, expected))
-                kept = max(kept, _gap(first, before))
+                changed = max(changed, _gap(first, before))
         yield f"graphs equal direct calls, {precision}", same, TOLERANCE
-        yield f"rows in another order, {precision}", moved, FRAMES[precision]
-        yield f"results outlive the next call, {precision}", kept, 0.0
+        yield f"rows in another order, {precision}", moved, LOGITS_TOLERANCE[precision]
+        yield f"results outlive the next call, {precision}", changed, 0.0
         assert isinstance(recorded.runner, CudaRunner)
         yield f"graphs were captured, {precision}", recorded.runner.graphs, None
         recorded.close()
@@ -138,11 +142,15 @@ def _graphs(context: Context) -> Iterator[tuple[str, object, object]]:
 
 
 def _warm_up(context: Context) -> Iterator[tuple[str, object, object]]:
-    """Every shape that a server with the default batch runs before it is ready."""
+    """Warm up every shape that a server with the default batch runs before it is ready."""
     device = _load(context, _precisions_of(context)[1])
     model = BackendRunner(device, 32)
     shapes = sum(1 for _ in model.warm_up(LENGTHS)) - 1
-    yield f"warm-up of {shapes} shapes, none too large", model.sizes[-1] == _most(device, 32), None
+    yield (
+        f"warm-up of {shapes} shapes, none too large",
+        model.sizes[-1] == _largest_batch(device, 32),
+        None,
+    )
     if not context.on_cpu:
         used = torch.cuda.memory_reserved(context.device) / 1e6
         yield "GPU memory of all shapes up to 32 windows, MB", used, None
@@ -150,30 +158,30 @@ def _warm_up(context: Context) -> Iterator[tuple[str, object, object]]:
 
 
 def _memory(context: Context) -> Iterator[tuple[str, object, object]]:
-    """A batch that does not fit: it is halved until it does, and every row is scored."""
+    """Score a batch that does not fit into memory: it is halved until it fits."""
     if context.on_cpu:
         yield "out of memory: halved, nothing lost", "not on a CPU", None
         return
     device = _load(context, "bfloat16")
-    model = BackendRunner(device, MOST_ROWS)
-    windows = buzzes(MOST_ROWS, LENGTHS[-1])
+    model = BackendRunner(device, MAX_ROWS)
+    windows = buzzes(MAX_ROWS, LENGTHS[-1])
     expected = np.concatenate([device.infer(row[None]) for row in windows[:2]])
     with _memory_for_one(context):
         results = model.infer(list(windows), embed=False)
     scored = [result for result in results if result is not None]
-    yield f"out of memory: {len(scored)} of {MOST_ROWS} windows scored", len(scored) == 128, None
+    yield f"out of memory: {len(scored)} of {MAX_ROWS} windows scored", len(scored) == 128, None
     yield "batches are limited afterwards", model.sizes[-1], None
-    if len(scored) == MOST_ROWS:
+    if len(scored) == MAX_ROWS:
         gap = _gap(np.stack([logits for logits, _ in scored[:2]]), expected)
-        yield "scores of halved batches equal single ones", gap, FRAMES["bfloat16"]
+        yield "scores of halved batches equal single ones", gap, LOGITS_TOLERANCE["bfloat16"]
     gap = _gap(device.infer(windows[:2]), expected)
-    yield "the device works on afterwards", gap, FRAMES["bfloat16"]
+    yield "the device works on afterwards", gap, LOGITS_TOLERANCE["bfloat16"]
     device.close()
 
 
 @contextmanager
 def _memory_for_one(context: Context) -> Iterator[None]:
-    """Limit this process to what it holds and 1.5 GB, which a few windows of 3 s fit into."""
+    """Limit this process to its current memory and 1.5 GB, enough for a few windows of 3 s."""
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(context.device).total_memory
     share = (torch.cuda.memory_reserved(context.device) + 1.5e9) / total
@@ -185,7 +193,7 @@ def _memory_for_one(context: Context) -> Iterator[None]:
 
 
 def _second_device(context: Context) -> Iterator[tuple[str, object, object]]:
-    """A device index that exists is used, one that does not is refused."""
+    """Check that a valid device index is used and an invalid one is refused."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     try:
         _load(context, device=f"cuda:{count}")
@@ -199,16 +207,16 @@ def _second_device(context: Context) -> Iterator[tuple[str, object, object]]:
 
 
 def _index(context: Context) -> int:
-    """Return the device's index, which some calls of torch want spelled out."""
+    """Return the device's index, which some functions of torch require."""
     return torch.device(context.device).index or 0
 
 
 def _precisions_of(context: Context) -> tuple[Precision, ...]:
-    """On a CPU float16 is only emulated, so one half precision is enough there."""
+    """Return the precisions to check; not float16 on a CPU, which only emulates it."""
     return ("float32", "bfloat16") if context.on_cpu else ("float32", "bfloat16", "float16")
 
 
-def _most(device: Emotion2vec, limit: int) -> int:
+def _largest_batch(device: Emotion2vec, limit: int) -> int:
     return max(size for size in device.info.batch_sizes if size <= limit)
 
 

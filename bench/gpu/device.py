@@ -1,4 +1,4 @@
-"""The device, its software, and the fastest matrix product it reaches now."""
+"""Device, software versions, and the rates of a matrix product and of a copy."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def run(context: Context) -> None:
         fact("cuDNN", torch.backends.cudnn.version())
         fact("driver", _driver())
     fact(PEAK, round(matrix_peak(context.device) / 1e12, 2))
-    copied = copy_rate(context.device)
-    fact("host to device, pinned, GB/s", round(copied / 1e9, 1))
+    rate = copy_rate(context.device)
+    fact("host to device, pinned, GB/s", round(rate / 1e9, 1))
 
 
 def matrix_peak(device: str) -> float:
-    """Return FLOP/s of a square bfloat16 product of random matrices, the best of five."""
+    """Return FLOP/s of a square bfloat16 product of random matrices, the best of six."""
     size = SIZES[device.partition(":")[0]]
     left, right = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
     best = float("inf")
@@ -57,13 +57,13 @@ def matrix_peak(device: str) -> float:
 def copy_rate(device: str) -> float:
     """Return bytes per second of a copy of 64 MB from pinned memory."""
     pinned = torch.empty(16 << 20, pin_memory=device != "cpu")
-    there = torch.empty(16 << 20, device=device)
-    best = min(timed(lambda: there.copy_(pinned, non_blocking=True), device) for _ in range(5))
+    target = torch.empty(16 << 20, device=device)
+    best = min(timed(lambda: target.copy_(pinned, non_blocking=True), device) for _ in range(5))
     return 4 * (16 << 20) / best
 
 
 def timed(call: Callable[[], object], device: str) -> float:
-    """Return the seconds of one call, on a CUDA device by its events."""
+    """Return the seconds of one call; a CUDA device measures them with events."""
     if device == "cpu":
         begin = time.perf_counter()
         call()
@@ -78,7 +78,7 @@ def timed(call: Callable[[], object], device: str) -> float:
 
 def _driver() -> str:
     try:
-        found = subprocess.run(
+        finished = subprocess.run(
             ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
             capture_output=True,
             text=True,
@@ -87,4 +87,4 @@ def _driver() -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"unknown ({type(error).__name__})"
-    return found.stdout.splitlines()[0].strip()
+    return finished.stdout.splitlines()[0].strip()

@@ -1,10 +1,11 @@
-"""The arithmetic of FunASR's emotion2vec, to compare with: one window at a time, in float32.
+"""Arithmetic of FunASR's emotion2vec as a reference: one window at a time, in float32.
 
-Written from observations of FunASR 1.4.16 running: convolutions on [batch, channels, time] with a
+Written from observations of a running FunASR 1.4.16: convolutions on [batch, channels, time] with a
 transposition around each layer norm, explicit attention products with softmax in float32, the
 whole waveform normalised per item, every frame's features copied to the host, and the allocator's
 cache emptied after each item. FunASR's own overhead per call (1 to 2 ms of Python) is left out, so
-ratios to it are low rather than high. `tests/bench/test_gpu.py` holds its scores to FunASR's.
+ratios to it are too low rather than too high. `tests/bench/test_gpu.py` compares its scores with
+FunASR's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from stream.backends.emotion2vec.model import Block, Network
 
 
 class FunasrWay:
-    """Runs the weights of one of our networks in FunASR's way."""
+    """Emotide's weights, run as FunASR runs them."""
 
     def __init__(self, network: Network, device: str) -> None:
         self._network = network.to(device)
@@ -27,7 +28,7 @@ class FunasrWay:
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return scores float32[batch, labels] of windows float32[batch, samples]."""
-        # FunASR leaves torch's default, TF32 in convolutions; `emotion2vec.load` turns it off.
+        # FunASR keeps torch's default, TF32 in convolutions; `emotion2vec.load` turns it off.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
             return np.stack([self._one(row) for row in batch])
 

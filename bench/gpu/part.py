@@ -1,7 +1,7 @@
-"""One part of the check, in a process of its own: an error or a hang ends this part only.
+"""One part of the check, in a separate process: an error or a hang affects only this part.
 
-`python -m bench.gpu.part NAME` is called by `bench.gpu`; it appends each row to a file as soon as
-the row is known, so nothing that was measured is lost when the part is ended.
+`bench.gpu` calls `python -m bench.gpu.part NAME`, which appends each row to a file as soon as the
+row is known, so no result is lost when the part is killed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from bench import random_models
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`module.run(context)` of the package `bench.gpu` for one model shape.
+    """`run(context)` of `bench.gpu.MODULE` for one model shape.
 
-    `share` of the time that is left goes to it, relative to the shares of the parts after it.
+    The part gets the share `share` of the remaining time, relative to the shares of later parts.
     """
 
     name: str
@@ -42,12 +42,12 @@ PARTS = (
     Part("throughput of the second model", "throughput", "second", 4),
     Part("torch.compile", "compiled", "main", 3),
 )
-"""In the order in which they matter, should the time not suffice for all."""
+"""Parts in the order of their importance, in case the time does not suffice for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a part may use: one device, one model, a folder, and time until `deadline`."""
+    """Resources of a part: one device, one model, a folder, and time until `deadline`."""
 
     device: str
     model: str
@@ -65,11 +65,11 @@ class Context:
         return self.device == "cpu"
 
     def left(self) -> float:
-        """Seconds until the deadline."""
+        """Return the seconds until the deadline."""
         return self.deadline - time.monotonic()
 
     def directory(self) -> Path:
-        """The model's directory; the model is built at the first call."""
+        """Return the model's directory; build the model at the first call."""
         return random_models.build(self.work / self.model, self.model)
 
     def emit(self, table: str, **row: object) -> None:
@@ -84,7 +84,7 @@ def _short(value: object) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one part; 1 if it failed."""
+    """Run one part; return 0, or 1 if it failed."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu.part", description=__doc__)
     parser.add_argument("name", choices=[part.name for part in PARTS])
     parser.add_argument("--device", required=True)

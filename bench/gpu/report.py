@@ -1,4 +1,4 @@
-"""Tables of the rows that the parts saved, as Markdown and as JSON."""
+"""Tables of the saved rows of all parts, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tables = dict[str, list[Row]]
 
 
 def read(rows: Path) -> Tables:
-    """Return the saved rows by table; a last line that was cut off by a kill is left out."""
+    """Return the saved rows by table, without a last line that a kill has cut off."""
     tables: Tables = {}
     if not rows.is_file():
         return tables
@@ -28,7 +28,7 @@ def read(rows: Path) -> Tables:
 
 
 def markdown(tables: Tables, command: str) -> str:
-    """Return all tables as Markdown, each under a heading of its own."""
+    """Return all tables as Markdown, each with a heading."""
     lines = ["# emotion2vec+ on this device", "", f"`{command}`", ""]
     for name, rows in tables.items():
         head = list(_columns(rows))
@@ -37,7 +37,7 @@ def markdown(tables: Tables, command: str) -> str:
 
 
 def save(out: Path, tables: Tables, command: str) -> None:
-    """Write gpu.json and gpu.md into the folder `out`, each complete at any moment."""
+    """Write gpu.json and gpu.md into the folder `out`, replacing each file atomically."""
     texts = {
         "gpu.json": json.dumps(
             {"command": command, "tables": tables}, ensure_ascii=False, indent=1
@@ -51,5 +51,5 @@ def save(out: Path, tables: Tables, command: str) -> None:
 
 
 def _columns(rows: Iterable[Row]) -> dict[str, None]:
-    """The columns of all rows, in the order in which they first appear."""
+    """Return the columns of all rows, in the order of their first appearance."""
     return {column: None for row in rows for column in row}

@@ -1,4 +1,4 @@
-"""How many live streams one device carries: the real scheduler, synthetic streams, no sockets."""
+"""Number of live streams that one device carries: the server's scheduler, without sockets."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from stream.types import FrameScores, GapReason, Quality, Samples, Window
 TABLE = "Live streams, hop 1 s, window 3 s"
 FIRST = "First windows after ready"
 LIMIT_S = 0.3
-"""p95 from the moment a window is due to its score."""
+"""Limit of the p95 from the time at which a window is due to its score."""
 
 HOP_S = 1.0
 ROUND_S = {"cuda": 4.0, "cpu": 2.5}
 START = {"cuda": 256, "cpu": 8}
-MOST = 16_384
+MAX_STREAMS = 16_384
 QUALITY = Quality(-20.0, 0.0, None, None, 1.0)
 
 
 @dataclass(slots=True)
 class Stream:
-    """One caller who never pauses; counts what becomes of its windows."""
+    """Stream of continuous speech; records the waiting times and losses of its windows."""
 
     waited: list[float] = field(default_factory=list)
     lost: int = 0
 
-    def taken(self, window: Window) -> None:
+    def window_taken(self, window: Window) -> None:
         pass
 
-    def scored(self, scores: FrameScores, waited_s: float) -> None:
+    def window_scored(self, scores: FrameScores, waited_s: float) -> None:
         self.waited.append(waited_s)
 
-    def failed(self, window: Window, reason: GapReason) -> None:
+    def window_failed(self, window: Window, reason: GapReason) -> None:
         self.lost += 1
 
 
 def run(context: Context) -> None:
-    """Double the streams while p95 stays under the limit, then search between the last two."""
+    """Double the streams while p95 stays under the limit, then bisect between the last two."""
     asyncio.run(_run(context))
 
 
@@ -67,7 +67,7 @@ async def _run(context: Context) -> None:
     audio = list(buzzes(16, LENGTHS[-1]))
     await _first(context, scheduler, audio)
     carried, over, streams = 0, 0, START[context.kind]
-    while context.left() > ROUND_S[context.kind] + 3 and streams <= MOST:
+    while context.left() > ROUND_S[context.kind] + 3 and streams <= MAX_STREAMS:
         batches.clear()
         p95 = await _round(context, scheduler, audio, streams, ROUND_S[context.kind], batches)
         if p95 <= LIMIT_S:
@@ -78,18 +78,18 @@ async def _run(context: Context) -> None:
             streams = (carried + streams) // 2
         if over and over - carried <= max(1, over // 10):
             break
-    note = "more were not tried" if not over else f"{over} did not"
+    note = "no more were tried" if not over else f"{over} exceeded it"
     context.emit(FIRST, what=f"streams with p95 under {LIMIT_S * 1e3:g} ms ({note})", value=carried)
     await scheduler.stop(10)
 
 
 async def _first(context: Context, scheduler: Scheduler, audio: Sequence[Samples]) -> None:
-    """Time ten windows one by one: the first must not pay for what the warm-up left out."""
+    """Measure ten windows one by one, to show work that the warm-up has left to the first."""
     stream = Stream()
     slot = scheduler.slot(stream)
     for position in range(10):
         slot.offer(_window(audio[0], position))
-        await slot.idle(30)
+        await slot.wait_idle(30)
     first, tenth = stream.waited[0] * 1e3, stream.waited[9] * 1e3
     context.emit(FIRST, what="first window, ms", value=round(first, 2))
     context.emit(FIRST, what="tenth window, ms", value=round(tenth, 2))
@@ -104,9 +104,9 @@ async def _round(
     seconds: float,
     batches: list[BatchReport],
 ) -> float:
-    """Run `streams` for some seconds, their windows due evenly over each hop; return the p95."""
+    """Run `streams` for some seconds, with windows due evenly over each hop; return the p95."""
     listeners = [Stream() for _ in range(streams)]
-    slots = [scheduler.slot(stream) for stream in listeners]
+    slots = [scheduler.slot(listener) for listener in listeners]
     replaced = 0
     cpu = time.process_time()
     begin = time.monotonic()
@@ -116,8 +116,8 @@ async def _round(
         slot, window = slots[number % streams], _window(audio[number % len(audio)], number)
         replaced += slot.offer(window) is not None
     elapsed = time.monotonic() - begin
-    await _settled(slots)
-    waited = [wait for stream in listeners for wait in stream.waited]
+    await _finish(slots)
+    waited = [wait for listener in listeners for wait in listener.waited]
     p50, p95, p99 = (float(np.percentile(waited, share)) for share in (50, 95, 99))
     sizes = [report.size for report in batches]
     context.emit(
@@ -129,7 +129,7 @@ async def _round(
             "p99 ms": round(p99 * 1e3, 1),
             "windows/s": round(len(waited) / elapsed, 1),
             "replaced": replaced,
-            "lost": sum(stream.lost for stream in listeners),
+            "lost": sum(listener.lost for listener in listeners),
             "batch mean": round(sum(sizes) / len(sizes), 1),
             "batch sizes": _common(sizes),
             "CPU cores": round((time.process_time() - cpu) / elapsed, 2),
@@ -138,9 +138,10 @@ async def _round(
     return p95 if replaced <= 0.01 * len(waited) else float("inf")
 
 
-async def _settled(slots: Sequence[Slot]) -> None:
+async def _finish(slots: Sequence[Slot]) -> None:
+    """Wait until all windows are scored; withdraw those that take more than 20 s."""
     for slot in slots:
-        if not await slot.idle(20):
+        if not await slot.wait_idle(20):
             slot.withdraw()
 
 

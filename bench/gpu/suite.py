@@ -1,4 +1,4 @@
-"""The project's own CUDA tests, by pytest alone."""
+"""CUDA tests of the project, run with pytest only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE = "Tests"
 
 
 def run(context: Context) -> None:
-    """Emit how many tests passed, failed and were skipped; print what failed."""
+    """Emit the numbers of passed, failed and skipped tests; print the output of pytest."""
     if find_spec("pytest") is None:
         context.emit(TABLE, tests="not run: pip install pytest", passed=None)
         return
@@ -30,7 +30,7 @@ def run(context: Context) -> None:
             status = str(child.wait(max(10, context.left())))
         except subprocess.TimeoutExpired:
             child.kill()
-            status = "a kill: out of time"
+            status = "killed: out of time"
     text = report.read_text("utf-8")
     print(text, flush=True)
     last = (text.strip().splitlines() or [""])[-1]
@@ -40,4 +40,4 @@ def run(context: Context) -> None:
     }
     context.emit(TABLE, tests=str(TESTS.relative_to(ROOT)), **counts)
     if status != "0":
-        raise RuntimeError(f"pytest ended with {status}: {last}")
+        raise RuntimeError(f"pytest failed ({status}): {last}")

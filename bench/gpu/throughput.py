@@ -1,4 +1,4 @@
-"""Windows per second: our path with and without graphs, and FunASR's way."""
+"""Windows per second: Emotide with and without CUDA graphs, and FunASR's way."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from stream.inference.runner import BackendRunner
 from stream.types import SAMPLE_RATE
 
 BATCHES = (128, 64, 32, 8, 1)
-"""The largest first: the shapes share one pool of memory."""
+"""Batch sizes, the largest first, because the shapes share one memory pool."""
 
 SECONDS = {"cuda": 0.6, "cpu": 0.2}
-"""For how long each shape is run."""
+"""Seconds for which each shape is run, by device."""
 
 
 def run(context: Context) -> None:
@@ -42,26 +42,26 @@ def run(context: Context) -> None:
     batches = engines["ours"].info.batch_sizes if context.on_cpu else BATCHES
     for samples in sorted(LENGTHS, reverse=True):
         window = f"{samples / SAMPLE_RATE:g} s"
-        theirs = _timed(context, partial(funasr.run, buzzes(1, samples)), 1)
-        context.emit(table, window=window, batch=1, engine="FunASR's way", **theirs)
+        reference = _timed(context, partial(funasr.run, buzzes(1, samples)), 1)
+        context.emit(table, window=window, batch=1, engine="FunASR's way", **reference)
         for batch in batches:
             for name, backend in engines.items():
                 if context.left() < 2 * SECONDS[context.kind]:
                     continue
                 try:
-                    found = measure(context, backend, batch, samples)
+                    figures = measure(context, backend, batch, samples)
                 except MemoryError:
                     context.emit(table, window=window, batch=batch, engine=f"{name}: no memory")
                     continue
-                share = flops(shape, samples) * found["windows/s"] / peak if peak else None
+                share = flops(shape, samples) * figures["windows/s"] / peak if peak else None
                 context.emit(
                     table,
                     window=window,
                     batch=batch,
                     engine=name,
-                    **found,
+                    **figures,
                     **{
-                        "× FunASR": round(found["windows/s"] / theirs["windows/s"], 2),
+                        "× FunASR": round(figures["windows/s"] / reference["windows/s"], 2),
                         "of peak": None if share is None else round(share, 3),
                     },
                 )
@@ -83,24 +83,24 @@ def load(context: Context) -> Emotion2vec:
 
 
 def measure(context: Context, backend: Backend, batch: int, samples: int) -> dict[str, float]:
-    """Call `backend` as the scheduler does: rows that lie apart, stacked, scored, checked.
+    """Measure `backend` as the scheduler calls it: separate rows are stacked, scored, checked.
 
-    Returns windows/s, p50 and p99 of a call in ms, CPU time of the host per call in ms, and on a
-    GPU the peak of allocated memory and what is reserved in MB, all loaded weights included.
-    Raises what the backend raises: timed calls would only report that their rows failed.
+    Return windows/s, p50 and p99 of a call in ms, CPU time of the host per call in ms, and on a
+    GPU the peak of allocated memory and the reserved memory in MB, including all loaded weights.
+    Exceptions of the backend propagate, because timed calls only report that rows failed.
     """
     rows = list(buzzes(batch, samples))
     if not context.on_cpu:
         torch.cuda.reset_peak_memory_stats(context.device)
     backend.infer(np.stack(rows))
     model = BackendRunner(backend, batch)
-    found = _timed(context, lambda: model.infer(rows, embed=False), batch)
+    figures = _timed(context, lambda: model.infer(rows, embed=False), batch)
     if None in model.infer(rows, embed=False) or batch not in model.sizes:
-        raise RuntimeError(f"batches of {batch} windows failed while they were timed")
+        raise RuntimeError(f"batches of {batch} windows failed during the measurement")
     if not context.on_cpu:
-        found["peak MB"] = round(torch.cuda.max_memory_allocated(context.device) / 1e6)
-        found["reserved MB"] = round(torch.cuda.memory_reserved(context.device) / 1e6)
-    return found
+        figures["peak MB"] = round(torch.cuda.max_memory_allocated(context.device) / 1e6)
+        figures["reserved MB"] = round(torch.cuda.memory_reserved(context.device) / 1e6)
+    return figures
 
 
 def _funasr(context: Context) -> FunasrWay:
@@ -109,19 +109,19 @@ def _funasr(context: Context) -> FunasrWay:
 
 
 def _timed(context: Context, call: Callable[[], object], windows: int) -> dict[str, float]:
-    """Call for a while, after three calls that do not count."""
+    """Return the figures of repeated calls, after three warm-up calls."""
     for _ in range(3):
         call()
-    taken: list[float] = []
+    seconds: list[float] = []
     cpu, begin = time.process_time(), time.perf_counter()
-    while (now := time.perf_counter()) < begin + SECONDS[context.kind] or len(taken) < 5:
+    while (now := time.perf_counter()) < begin + SECONDS[context.kind] or len(seconds) < 5:
         call()
-        taken.append(time.perf_counter() - now)
-    host = (time.process_time() - cpu) / len(taken)
+        seconds.append(time.perf_counter() - now)
+    host = (time.process_time() - cpu) / len(seconds)
     return {
-        "windows/s": round(windows * len(taken) / sum(taken), 2),
-        "p50 ms": round(float(np.percentile(taken, 50)) * 1e3, 2),
-        "p99 ms": round(float(np.percentile(taken, 99)) * 1e3, 2),
+        "windows/s": round(windows * len(seconds) / sum(seconds), 2),
+        "p50 ms": round(float(np.percentile(seconds, 50)) * 1e3, 2),
+        "p99 ms": round(float(np.percentile(seconds, 99)) * 1e3, 2),
         "host ms": round(host * 1e3, 2),
     }
 

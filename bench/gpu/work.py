@@ -8,7 +8,7 @@ from stream.backends.emotion2vec.config import Shape
 def flops(shape: Shape, samples: int, labels: int = 9) -> int:
     """Return the operations of all products of one window, two per multiplication.
 
-    Norms, activations and softmax are not counted, as is usual for a share of the matrix peak.
+    Norms, activations and softmax are excluded, as is usual for a share of the matrix peak.
     """
     total, inputs = 0, 1
     for channels, width, stride in shape.convs:

@@ -1,1 +1,1 @@
-"""Audio for the commands: files, encodings, playback."""
+"""Audio files, wire encodings and playback for the commands."""

@@ -1,4 +1,4 @@
-"""PCM to the encodings of the wire."""
+"""Encoders from PCM to the wire encodings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from stream.types import Encoding
 
 
 def _table(encoding: Encoding) -> NDArray[np.uint8]:
-    """Of every int16, as uint16, the code whose decoded value is nearest."""
+    """Return uint8[65536]: for each int16, indexed as uint16, the code nearest in value."""
     values = CODECS[encoding](bytes(range(256)))
-    # Mu-law has two zeros: of equals take the last, which is the one that silence is sent as.
+    # Mu-law has two codes for zero. Of equal values take the last code: silence is sent with it.
     levels, last = np.unique(values[::-1], return_index=True)
     codes = (255 - last).astype(np.uint8)
     pcm = np.arange(65536, dtype=np.uint16).view(np.int16) / np.float32(32768)

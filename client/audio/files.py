@@ -1,4 +1,4 @@
-"""Recordings → blocks of PCM → the wire's encodings."""
+"""Reading of recordings: blocks of PCM, chunks, joined mono files."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from client.audio.errors import NotAudio
 from stream.audio.decode import Pcm, Source, Undecodable
-
-
-class NotAudio(Exception):
-    """A file that cannot be played; the message names it and says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A file with sound. `duration_s` is None where the file does not say."""
+    """Audio file. `sample_rate` in Hz; `duration_s` is None if the file does not state it."""
 
     path: Path
     sample_rate: int
@@ -26,21 +23,21 @@ class Recording:
 
 
 def probe(path: Path) -> Recording:
-    """Look at a file's first audio stream. Raises `NotAudio`."""
+    """Return the properties of the file's first audio stream. Raises `NotAudio`."""
     if not path.is_file():
         raise NotAudio(f"{path}: no such file")
     try:
         with path.open("rb") as file, Source(file) as source:
-            about = source.about
+            info = source.info
     except (Undecodable, OSError) as error:
         raise NotAudio(f"{path}: {error}") from None
-    return Recording(path, about.sample_rate, about.channels, about.duration_s)
+    return Recording(path, info.sample_rate, info.channels, info.duration_s)
 
 
 def blocks(recording: Recording, sample_rate: int, channels: int) -> Iterator[Pcm]:
-    """The recording at `sample_rate` in Hz with 1 or 2 channels, piece by piece.
+    """Yield the recording at `sample_rate` in Hz with 1 or 2 channels, block by block.
 
-    Raises `NotAudio` where it turns out to be broken.
+    Raises `NotAudio` at the position where the file is broken.
     """
     try:
         with recording.path.open("rb") as file, Source(file) as source:
@@ -50,31 +47,31 @@ def blocks(recording: Recording, sample_rate: int, channels: int) -> Iterator[Pc
 
 
 def chunks(pieces: Iterator[Pcm], size: int) -> Iterator[Pcm]:
-    """The same audio in chunks of `size` samples; the last one may be shorter."""
-    held: list[Pcm] = []
+    """Yield the same audio in chunks of `size` samples; the last one may be shorter."""
+    pending: list[Pcm] = []
     count = 0
     for piece in pieces:
-        held.append(piece)
+        pending.append(piece)
         count += len(piece)
         if count >= size:
-            whole = np.concatenate(held)
+            audio = np.concatenate(pending)
             for start in range(0, count - size + 1, size):
-                yield whole[start : start + size]
-            held = [whole[count - count % size :]]
+                yield audio[start : start + size]
+            pending = [audio[count - count % size :]]
             count %= size
     if count:
-        yield np.concatenate(held)
+        yield np.concatenate(pending)
 
 
 def joined(left: Iterator[Pcm], right: Iterator[Pcm], size: int) -> Iterator[Pcm]:
-    """Two mono recordings as the two channels of one, `size` samples at a time.
+    """Yield two mono recordings as one with two channels, `size` samples at a time.
 
-    Where one is shorter it is silent.
+    The shorter one is padded with silence.
     """
     sides = chunks(left, size), chunks(right, size)
-    nothing = np.zeros((0, 1), np.int16)
+    empty = np.zeros((0, 1), np.int16)
     while True:
-        pair = [next(side, nothing) for side in sides]
+        pair = [next(side, empty) for side in sides]
         longest = max(len(part) for part in pair)
         if not longest:
             return
@@ -82,7 +79,7 @@ def joined(left: Iterator[Pcm], right: Iterator[Pcm], size: int) -> Iterator[Pcm
 
 
 def level_dbfs(pcm: Pcm) -> float:
-    """RMS level of a block in dB below full scale; -96 for silence."""
+    """Return the RMS level of a block in dBFS; -96 for silence."""
     if not pcm.size:
         return -96.0
     power = float(np.mean(np.square(pcm / np.float32(32768), dtype=np.float64)))
@@ -90,7 +87,7 @@ def level_dbfs(pcm: Pcm) -> float:
 
 
 def pair_up(recordings: Sequence[Recording]) -> tuple[Recording, Recording]:
-    """The two sides of one call. Raises `NotAudio` unless there are two mono recordings."""
+    """Return the two sides of a call. Raises `NotAudio` unless there are two mono recordings."""
     if len(recordings) != 2 or any(recording.channels != 1 for recording in recordings):
-        raise NotAudio("--join needs exactly two mono files, one for each side of the call")
+        raise NotAudio("--join requires exactly two mono files, one for each side of the call")
     return recordings[0], recordings[1]

@@ -1,4 +1,4 @@
-"""Playing at the speed of sound in time: an absolute schedule, so that nothing drifts."""
+"""Playback of recordings into calls on an absolute schedule, which does not drift."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from stream.types import Encoding
 
 
 class PlaybackClock:
-    """Says when audio is due. `speed` 1 is real time, 2 twice as fast, 0 as fast as it goes.
+    """Schedule of playback. `speed` 1 is real time, 2 twice as fast, 0 without waiting.
 
-    The schedule starts at the first call; being late once shortens the waits after it.
+    The schedule starts at the first `until`; after a delay, the next waits are shorter.
     """
 
     def __init__(
@@ -41,7 +41,8 @@ class PlaybackClock:
                 await self._sleep(ahead)
 
 
-Tell = Callable[[Event], None]
+OnEvent = Callable[[Event], None]
+"""Callback that receives every event of a call."""
 
 
 async def play(
@@ -49,37 +50,42 @@ async def play(
     pieces: Iterator[Pcm],
     sample_rate: int,
     encoding: Encoding,
-    pacing: PlaybackClock,
+    clock: PlaybackClock,
     stop: asyncio.Event,
 ) -> None:
-    """Send each piece when its last sample would have been heard, until `stop` is set."""
+    """Send each piece when its last sample is due, until `stop` is set."""
     encode, position = ENCODERS[encoding], 0
     for piece in pieces:
         position += len(piece)
-        await pacing.until(position / sample_rate)
+        await clock.until(position / sample_rate)
         if stop.is_set():
             return
         await call.send(encode(piece))
 
 
-async def run_call(call: Call, playing: Callable[[], Awaitable[None]], tell: Tell) -> Event:
-    """Play and listen at once; returns `session.closed`. Raises as `Call` does."""
+async def run_call(
+    call: Call, send_audio: Callable[[], Awaitable[None]], on_event: OnEvent
+) -> Event:
+    """Send audio and receive events concurrently; return `session.closed`.
 
-    async def listen() -> None:
+    Raises as `Call` does.
+    """
+
+    async def receive() -> None:
         async for event in call:
-            tell(event)
+            on_event(event)
 
     async with call:
-        listening = asyncio.create_task(listen())
+        receiving = asyncio.create_task(receive())
         try:
             try:
-                await playing()
+                await send_audio()
             except Refused as refused:
                 if refused.code != ENDED:
                     raise
             closed = await call.close()
-            await listening
+            await receiving
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
     return closed

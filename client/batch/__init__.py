@@ -1,1 +1,1 @@
-"""Many recordings to results: by a server or in this process, resumable, with a report."""
+"""Batch analysis of recordings, by a server or in this process, resumable, with a report."""

@@ -1,4 +1,4 @@
-"""What a folder of results holds already, so that a batch can be taken up again."""
+"""Record of the finished results in a folder, so that a batch can be resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Entry = dict[str, Any]
 
 
 class CompletedInputs:
-    """One line of JSON for every finished result, in `NAME` beside the results."""
+    """Finished results by key: one line of JSON each, in the file `NAME` beside the results."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -28,17 +28,17 @@ class CompletedInputs:
                 entry = orjson.loads(line)
                 self._entries[entry["key"]] = entry
             except (ValueError, KeyError, TypeError):
-                continue  # the end of a batch that was cut off
+                continue  # an incomplete line of an interrupted batch
 
     def find(self, key: str) -> Entry | None:
-        """The entry under a key whose result is still there."""
+        """Return the entry of `key` if its result still exists, else None."""
         entry = self._entries.get(key)
         if entry is None or not (self._out / str(entry.get("folder")) / "result.json").is_file():
             return None
         return entry
 
     def add(self, key: str, entry: Entry) -> None:
-        """Note a result. Raises `OSError`."""
+        """Add a finished result. Raises `OSError`."""
         self._entries[key] = {"key": key, **entry}
         self._out.mkdir(parents=True, exist_ok=True)
         with (self._out / NAME).open("ab") as file:
@@ -46,7 +46,7 @@ class CompletedInputs:
 
 
 def key_of(path: Path, options: Entry, model: str) -> str:
-    """The same for the same bytes, options and model, whatever the file is called now."""
+    """Return a SHA-256 of the file's bytes, the options and the model; the name does not count."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(orjson.dumps([options, model], option=orjson.OPT_SORT_KEYS))

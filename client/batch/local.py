@@ -1,4 +1,4 @@
-"""Recordings to results in this process, by the server's own code."""
+"""Analysis of recordings in this process, with the server's code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
-from client.batch.analyst import Done, Tell, Unusable
+from client.batch.analyser import Analysis, AnalysisFailed, OnProgress
 from stream.admission import check_detector
 from stream.backends import registry
 from stream.config import Config
@@ -16,16 +16,16 @@ from stream.errors import ModelRefused
 from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileOptions
-from stream.recordings.analysis import Observers, Progress, RecordingAnalysis
-from stream.recordings.disk import DiskExecutor, disk_trouble
+from stream.recordings.analysis import Observer, Progress, RecordingAnalysis
+from stream.recordings.disk import DiskExecutor, disk_error
 from stream.recordings.log import LogEntry
-from stream.recordings.writer import new_folder
+from stream.result_files import new_folder
 from stream.telemetry.metrics import Metrics
 from stream.types import ModelInfo, from_ms
 
 
-class LocalAnalyst:
-    """The server's own pipeline in this process, for one batch."""
+class LocalAnalyser:
+    """Analyser that runs the server's pipeline in this process."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -34,7 +34,7 @@ class LocalAnalyst:
         self._disk = DiskExecutor()
         model = config.model
         self._scheduler = Scheduler(
-            lambda: registry.configured(model),
+            lambda: registry.load_configured(model),
             model.max_batch,
             0.0,
             model.hang_timeout_s,
@@ -61,50 +61,53 @@ class LocalAnalyst:
         await self._scheduler.stop(5)
         self._disk.close()
 
-    async def analyse(self, path: Path, options: FileOptions, out: Path, tell: Tell) -> Done:
+    async def analyse(
+        self, path: Path, options: FileOptions, out: Path, on_progress: OnProgress
+    ) -> Analysis:
+        """Analyse one recording into a new folder in `out`. Raises `AnalysisFailed`."""
         assert self._info is not None
-        notes: list[str] = []
+        warnings: list[str] = []
 
-        def keep(note: LogEntry) -> None:
-            if note.level == "warning":
-                notes.append(note.message)
+        def on_log(entry: LogEntry) -> None:
+            if entry.level == "warning":
+                warnings.append(entry.message)
 
         async def throttle() -> None:
-            tell(progress.stage, progress.share)
+            on_progress(progress.stage, progress.share)
             await asyncio.sleep(0)
 
         progress = Progress(since=time.monotonic())
-        recorded = RecordingAnalysis(
+        analysis = RecordingAnalysis(
             self._config,
             options,
             self._info,
             self._scheduler,
             self._metrics,
             self._disk,
-            Observers(keep, lambda body: None, lambda: tell(progress.stage, 0.0), throttle),
+            Observer(on_log, lambda body: None, lambda: on_progress(progress.stage, 0.0), throttle),
             progress,
         )
         folder: Path | None = None
         try:
             if not (await asyncio.to_thread(path.stat)).st_size:
-                raise Unusable("empty_file", "the file is empty")
+                raise AnalysisFailed("empty_file", "the file is empty")
             folder = await asyncio.to_thread(new_folder, out, time.time())
-            result, _ = await recorded.run(path, path.name, folder)
+            result, _ = await analysis.run(path, path.name, folder)
         except BaseException as error:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, ProtocolError):
-                raise Unusable(error.code, error.message) from None
+                raise AnalysisFailed(error.code, error.message) from None
             if isinstance(error, OSError):
-                trouble = disk_trouble(error)
-                told = "the disk is full" if trouble.code == "disk_full" else str(error)
-                raise Unusable(trouble.code, told) from None
+                failure = disk_error(error)
+                text = "the disk is full" if failure.code == "disk_full" else str(error)
+                raise AnalysisFailed(failure.code, text) from None
             raise
-        return Done(folder, result, tuple(notes))
+        return Analysis(folder, result, tuple(warnings))
 
 
 def local_config(model: str, device: str) -> Config:
-    """As a server's defaults, but with all cores, and without its bounds on uploads."""
+    """Return the server's defaults with up to 8 threads and larger limits on recordings."""
     config = Config()
     threads = min(8, os.cpu_count() or 1)
     return config.model_copy(

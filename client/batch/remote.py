@@ -1,4 +1,4 @@
-"""Recordings to results by a server, over `/v1/files`."""
+"""Analysis of recordings by a server, over `/v1/files`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import orjson
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from client.batch.analyst import Done, Result, Tell, Unusable
+from client.batch.analyser import Analysis, AnalysisFailed, Json, OnProgress
 from client.remote.endpoint import Endpoint
 from client.remote.errors import Broken, NoServer, Refused, Unreachable
 from stream.protocol.messages import FileOptions
-from stream.recordings.writer import NAMES, new_folder
+from stream.result_files import NAMES, new_folder
 
 FILES = "/v1/files"
 ATTEMPTS = 4
-PIECE = 256 * 1024
-TICK_S = 0.2
+CHUNK = 256 * 1024
+"""Bytes that are read, sent or copied at a time."""
 
 
-class RemoteAnalyst:
-    """A server's `/v1/files`; results are fetched into `out`."""
+class RemoteAnalyser:
+    """Analyser that uploads to a server and downloads the results."""
 
     def __init__(self, server: Endpoint) -> None:
         self._server = server
@@ -36,7 +36,7 @@ class RemoteAnalyst:
         self.where = f"the server {server.url}"
 
     async def open(self) -> None:
-        """See whether the server takes recordings. Raises `Unreachable` and `Refused`."""
+        """Check that the server accepts recordings. Raises `Unreachable` and `Refused`."""
         try:
             socket, ready = await self._connect()
         except NoServer as error:
@@ -49,53 +49,60 @@ class RemoteAnalyst:
     async def close(self) -> None:
         pass
 
-    async def analyse(self, path: Path, options: FileOptions, out: Path, tell: Tell) -> Done:
+    async def analyse(
+        self, path: Path, options: FileOptions, out: Path, on_progress: OnProgress
+    ) -> Analysis:
+        """Upload, wait, download; make up to `ATTEMPTS` attempts. Raises as `Analyser.analyse`."""
         for attempt in range(ATTEMPTS):
             try:
-                return await self._attempt(path, options, out, tell)
+                return await self._attempt(path, options, out, on_progress)
             except (Broken, ConnectionClosed) as error:
                 if attempt == ATTEMPTS - 1:
-                    raise Unreachable(f"gave up after {ATTEMPTS} tries: {error}") from None
-                wish = getattr(error, "retry_after_s", 0.0)
-                await asyncio.sleep(max(wish, 0.5 * 2**attempt))
+                    raise Unreachable(f"failed after {ATTEMPTS} attempts: {error}") from None
+                retry_after = getattr(error, "retry_after_s", 0.0)
+                await asyncio.sleep(max(retry_after, 0.5 * 2**attempt))
         raise AssertionError("unreachable")
 
-    async def _connect(self) -> tuple[ClientConnection, Result]:
+    async def _connect(self) -> tuple[ClientConnection, Json]:
         socket = await self._server.connect(FILES)
         ready = orjson.loads(await socket.recv())
         if ready.get("type") != "files.ready":
-            raise Refused(4400, "protocol", f"the server said {ready.get('type')} first")
+            text = f"unexpected first message {ready.get('type')!r}, expected 'files.ready'"
+            raise Refused(4400, "protocol", text)
         return socket, ready
 
-    async def _attempt(self, path: Path, options: FileOptions, out: Path, tell: Tell) -> Done:
+    async def _attempt(
+        self, path: Path, options: FileOptions, out: Path, on_progress: OnProgress
+    ) -> Analysis:
         socket, ready = await self._connect()
         async with socket:
             size = (await asyncio.to_thread(path.stat)).st_size
             begin = {"type": "file.begin", "name": path.name, "size": size}
             begin["options"] = options.model_dump(mode="json")
             await socket.send(orjson.dumps(begin).decode())
-            piece = min(PIECE, ready["limits"]["max_message_bytes"])
+            chunk = min(CHUNK, ready["limits"]["max_message_bytes"])
             with await asyncio.to_thread(path.open, "rb") as file:
-                sending = asyncio.create_task(_upload(socket, file, piece))
+                sending = asyncio.create_task(_upload(socket, file, chunk))
                 try:
-                    done, notes = await _listen(socket, tell)
+                    done, warnings = await _receive(socket, on_progress)
                 finally:
                     sending.cancel()
                     await asyncio.gather(sending, return_exceptions=True)
         folder = await asyncio.to_thread(self._fetch, done["files"], out)
-        return Done(folder, done["result"], notes)
+        return Analysis(folder, done["result"], warnings)
 
-    def _fetch(self, files: list[Result], out: Path) -> Path:
-        """Download into a new folder. Raises `Unusable`."""
+    def _fetch(self, files: list[Json], out: Path) -> Path:
+        """Download the files into a new folder and return it. Raises `AnalysisFailed`."""
         folder = new_folder(out, time.time())
         try:
             for file in files:
-                # The name is the server's word: it must be one of ours, so it is no path.
+                # The server chooses the name: accept only known ones, so that it is never a path.
                 if file["name"] in NAMES:
                     self._download(file["url"], folder / file["name"])
         except (OSError, http.client.HTTPException) as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise Unusable("download_failed", f"its result could not be fetched: {error}") from None
+            text = f"the result could not be downloaded: {error}"
+            raise AnalysisFailed("download_failed", text) from None
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -115,35 +122,38 @@ class RemoteAnalyst:
             connection.request(
                 "GET", parts.path, headers={"Authorization": f"Bearer {key}"} if key else {}
             )
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise OSError(f"HTTP {answer.status} {answer.reason}")
+            response = connection.getresponse()
+            if response.status != 200:
+                raise OSError(f"HTTP {response.status} {response.reason}")
             with path.open("wb") as file:
-                shutil.copyfileobj(answer, file, PIECE)
+                shutil.copyfileobj(response, file, CHUNK)
         finally:
             connection.close()
 
 
-async def _upload(socket: ClientConnection, file: BinaryIO, piece: int) -> None:
-    while data := await asyncio.to_thread(file.read, piece):
+async def _upload(socket: ClientConnection, file: BinaryIO, chunk: int) -> None:
+    while data := await asyncio.to_thread(file.read, chunk):
         await socket.send(data)
     await socket.send('{"type": "file.end"}')
 
 
-async def _listen(socket: ClientConnection, tell: Tell) -> tuple[Result, tuple[str, ...]]:
-    notes: list[str] = []
+async def _receive(
+    socket: ClientConnection, on_progress: OnProgress
+) -> tuple[Json, tuple[str, ...]]:
+    """Return `file.done` and the warnings. Raises `Broken` and `AnalysisFailed`."""
+    warnings: list[str] = []
     async for text in socket:
         event = orjson.loads(text)
         match event["type"]:
             case "file.progress":
-                tell(event["stage"], event["share"])
+                on_progress(event["stage"], event["share"])
             case "file.log":
                 if event["level"] == "warning":
-                    notes.append(event["message"])
+                    warnings.append(event["message"])
             case "file.done":
-                return event, tuple(notes)
+                return event, tuple(warnings)
             case "error":
                 if event["fatal"] and event["retryable"]:
                     raise Broken(event["message"], float(event.get("retry_after_s") or 0))
-                raise Unusable(event["code"], event["message"])
-    raise Broken("the connection ended before the result")
+                raise AnalysisFailed(event["code"], event["message"])
+    raise Broken("connection closed before the result")

@@ -1,4 +1,4 @@
-"""What became of the recordings of a batch, for people and for programs."""
+"""Report of a batch: a table for people, lines of JSON for programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 @dataclass(slots=True)
 class Row:
-    """What became of one recording: done, skipped, failed, or nothing yet."""
+    """State of one recording: not begun, stopped, done, skipped or failed."""
 
     path: Path
     status: str = "not begun"
@@ -22,20 +22,20 @@ class Row:
     summary: dict[str, Any] = field(default_factory=dict)
     code: str = ""
     message: str = ""
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def body(self) -> dict[str, Any]:
-        """As a line of --json."""
+        """Return the object that --json prints."""
         body: dict[str, Any] = {"file": str(self.path), "status": self.status}
         if self.folder:
             body |= {"folder": self.folder, **self.summary}
         if self.code:
             body |= {"code": self.code, "message": self.message}
-        return body | ({"warnings": list(self.notes)} if self.notes else {})
+        return body | ({"warnings": list(self.warnings)} if self.warnings else {})
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
-    """What the table and --json say of a result."""
+    """Return the parts of a result that the table and --json show."""
     return {
         "duration_s": result["file"]["duration_s"],
         "hints": result["hints"],
@@ -47,7 +47,7 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """What became of everything."""
+    """Return the table of all recordings."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("recording", "left"), ("length", "right"), ("emotion", "left")):
         shown.add_column(name, justify="right" if justify == "right" else "left")
@@ -69,24 +69,24 @@ def table(rows: Sequence[Row]) -> Table:
             f"{int(length // 60)}:{length % 60:04.1f}",
             ", ".join(verdicts),
             ", ".join(row.summary["hints"]),
-            row.folder + (" (was there)" if row.status == "skipped" else ""),
+            row.folder + (" (existing)" if row.status == "skipped" else ""),
         )
     return shown
 
 
-def tell(console: Console, rows: Sequence[Row], as_json: bool) -> None:
-    """The table, unless every row was told as JSON, and what to know about it on `console`."""
+def print_report(console: Console, rows: Sequence[Row], as_json: bool) -> None:
+    """Print the table on stdout unless `as_json`, and warnings and totals on `console`."""
     if not as_json:
         Console(width=None if console.is_terminal else 200).print(table(rows))
     for row in rows:
-        for note in row.notes:
-            console.print(f"{row.path.name}: {note}", style="yellow")
+        for warning in row.warnings:
+            console.print(f"{row.path.name}: {warning}", style="yellow")
     counts = {
         status: sum(row.status == status for row in rows)
         for status in ("done", "skipped", "failed")
     }
-    left = len(rows) - sum(counts.values())
-    text = f"{counts['done']} analysed, {counts['skipped']} were there already, "
-    text += f"{counts['failed']} failed" + (f", {left} not analysed" if left else "")
+    remaining = len(rows) - sum(counts.values())
+    text = f"{counts['done']} analysed, {counts['skipped']} skipped (result exists), "
+    text += f"{counts['failed']} failed" + (f", {remaining} not analysed" if remaining else "")
     with suppress(BrokenPipeError):
         console.print(text)

@@ -1,1 +1,1 @@
-"""The client library: sessions and subscriptions that survive broken connections."""
+"""Sessions and subscriptions that survive broken connections."""

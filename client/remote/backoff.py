@@ -1,4 +1,4 @@
-"""What to do when a connection fails: try again, when, or give up."""
+"""Delays between attempts to connect, and the limit after which a client stops trying."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from client.remote.errors import Broken, Unreachable
 
 RETRY_CODES = frozenset({1001, 1006, 1011, 1012, 1013})
 RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
-"""HTTP answers instead of the upgrade that pass by themselves."""
+"""HTTP statuses of a failed upgrade that are temporary."""
 
-SETTLED_S = 5.0
-"""A connection that lived this long is not part of a row of failures."""
+STABLE_S = 5.0
+"""A connection that lasted this long, in seconds, resets the delay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Full jitter: each wait is drawn between nothing and a bound that doubles. In seconds.
+    """Exponential back-off with full jitter, in seconds.
 
-    `give_up_s` is how long a server may stay away; None waits for ever.
+    Each delay is drawn between 0 and a bound that starts at `first_s`, doubles with every attempt,
+    and is at most `most_s`. `give_up_s` limits the time without a server; None means no limit.
     """
 
     first_s: float = 0.2
@@ -29,27 +30,30 @@ class Backoff:
     draw: Callable[[float, float], float] = random.uniform
 
     def delay(self, attempt: int, retry_after_s: float = 0.0) -> float:
-        """Seconds to wait before `attempt` (from 0), no sooner than the server asked for."""
+        """Return the seconds to wait before `attempt` (from 0), at least `retry_after_s`."""
         bound = min(self.most_s, self.first_s * 2.0 ** min(attempt, 32))
         return retry_after_s + self.draw(0.0, bound)
 
 
 class Retries:
-    """How a row of failures goes on: asks the back-off, and gives up in time."""
+    """Counter of consecutive failures, with the delay after each."""
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
         self._attempt = 0
         self._since: float | None = None
 
-    def worked(self, lived_s: float) -> None:
-        """A connection stood for `lived_s` before it broke."""
+    def succeeded(self, lived_s: float) -> None:
+        """Record a connection that lasted `lived_s` seconds before it broke."""
         self._since = None
-        if lived_s >= SETTLED_S:
+        if lived_s >= STABLE_S:
             self._attempt = 0
 
     def failed(self, broken: Broken, now: float) -> float:
-        """Seconds to wait before the next try. Raises `Unreachable` when it has been too long."""
+        """Record a failure and return the seconds to wait before the next attempt.
+
+        `now` is in seconds. Raises `Unreachable` after `give_up_s` seconds of failures.
+        """
         self._since = now if self._since is None else self._since
         give_up = self._backoff.give_up_s
         if give_up is not None and now - self._since >= give_up:

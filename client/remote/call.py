@@ -1,4 +1,4 @@
-"""A call being analysed: send audio, get events; breaks are healed without losing either."""
+"""Producer session that reconnects without losing audio or events."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ import orjson
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from client.remote.audio_format import AudioFormat, Encoding
 from client.remote.backoff import Backoff, Retries
 from client.remote.endpoint import STREAM, Endpoint, closed_error
 from client.remote.errors import Broken, NoServer, Refused, Unreachable
 from client.remote.event_queue import Event, EventQueue
 from client.remote.send_buffer import SendBuffer, Skipped
-from stream.types import AudioFormat, Encoding
 
-GREETING_S = 10.0
+OPEN_TIMEOUT_S = 10.0
+"""Longest time from the connection to `session.created` or `session.resumed`."""
 KEEPALIVE_S = 10.0
-CLOSING_S = 60.0
-"""How long the server may take from `session.close` to `session.closed`."""
-PIECE_S = 0.5
-"""Audio that has piled up is sent in messages of this length."""
+"""Time without audio after which `keepalive` is sent."""
+CLOSE_TIMEOUT_S = 60.0
+"""Longest time from `session.close` to `session.closed`."""
+MESSAGE_S = 0.5
+"""Most audio in one message, in seconds."""
 ENDED = 1000
-"""Code of the `Refused` that audio meets after the session ended in order."""
+"""Code of the `Refused` that `Call.send` raises after a session that ended normally."""
 
 
 class Call:
-    """One producer session, made by `stream()`; use it as `async with`.
+    """One producer session, created by `stream()` and used with `async with`.
 
-    Besides the server's events it yields its own: `client.reconnecting` {why, delay_s},
-    `client.restarted` {why} when the old session was gone and a new one began with the audio still
-    held, and `client.lagged` {dropped} when nobody read the events for long.
+    Iteration yields the server's events and three of the client: `client.reconnecting`
+    {why, delay_s}; `client.restarted` {why} when the session could not be resumed and a new one
+    began with the buffered audio; `client.lagged` {dropped} when events were dropped because they
+    were not read.
     """
 
     def __init__(
@@ -49,34 +52,34 @@ class Call:
         lossy: bool = False,
         backoff: Backoff | None = None,
     ) -> None:
-        server.address(STREAM)  # a wrong address is told before anything starts
+        server.address(STREAM)  # raises for an invalid address, before anything starts
         self._server = server
         self._query = query
         self._lossy = lossy
         self._backoff = backoff or Backoff()
         self._audio = audio
-        self._piece = max(1, int(PIECE_S * audio.sample_rate)) * audio.bytes_per_frame
-        self._backlog = SendBuffer(audio, backlog_s)
+        self._message_bytes = max(1, int(MESSAGE_S * audio.sample_rate)) * audio.bytes_per_frame
+        self._buffer = SendBuffer(audio, backlog_s)
         self._token: str | None = None
         self._last_seq = -1
-        self._fault: Event | None = None
-        self._inbox = EventQueue()
-        self._lost: str | None = None
-        self._closing = self._asked = False
+        self._fatal_error: Event | None = None
+        self._events = EventQueue()
+        self._restart_reason: str | None = None
+        self._closing = self._close_sent = False
         self._closed: Event | None = None
         self._error: Exception | None = None
-        self._more, self._room = asyncio.Event(), asyncio.Event()
-        self._greeted, self._begun, self._done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._wake_writer, self._space = asyncio.Event(), asyncio.Event()
+        self._ready, self._started, self._done = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raises `Unreachable` or `Refused`."""
         self._task = asyncio.create_task(self._run())
         try:
-            await self._begun.wait()
+            await self._started.wait()
             self._check()
         except BaseException:
-            await self._abandon()
+            await self._cancel()
             raise
         return self
 
@@ -90,45 +93,46 @@ class Call:
             if kind is None and not self._done.is_set():
                 await self.close()
         finally:
-            await self._abandon()
+            await self._cancel()
 
     async def send(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Send audio in the session's encoding; it is held until the server has it.
+        """Send audio in the session's encoding; it is buffered until the server acknowledges it.
 
-        Waits while as much is held as fits, unless the call is `lossy`: then the oldest goes and
-        the server is told. Raises `Refused` or `Unreachable` once the session cannot go on.
+        Waits while the buffer is full. A `lossy` call does not wait: it drops the oldest audio and
+        declares that to the server. Raises `Refused` or `Unreachable` once the session has ended
+        or failed.
         """
         rest = memoryview(chunk)
         while rest:
             self._check()
             if self._closing or self._closed is not None:
                 reason = str((self._closed or {}).get("reason", "closing"))
-                raise Refused(ENDED, reason, "the session is over, it takes no more audio")
-            size = len(rest) if self._lossy else min(len(rest), self._backlog.room)
+                raise Refused(ENDED, reason, "the session has ended: it accepts no more audio")
+            size = len(rest) if self._lossy else min(len(rest), self._buffer.free)
             if size:
-                self._backlog.append(rest[:size])
-                self._more.set()
+                self._buffer.append(rest[:size])
+                self._wake_writer.set()
                 rest = rest[size:]
             else:
-                self._room.clear()
-                await self._room.wait()
+                self._space.clear()
+                await self._space.wait()
         await asyncio.sleep(0)
 
     async def close(self) -> Event:
-        """Send what is held, end the session, and return `session.closed` with the summary.
+        """Send the buffered audio, end the session, and return `session.closed` with the summary.
 
-        Raises `Refused` or `Unreachable` when the session cannot be ended properly.
+        Raises `Refused` or `Unreachable` if the session cannot be ended normally.
         """
         self._closing = True
-        self._more.set()
+        self._wake_writer.set()
         await self._done.wait()
         self._check()
         assert self._closed is not None
         return self._closed
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """All events in order, each once, to `session.closed`. Raises as `close` does."""
-        async for event in self._inbox:
+        """Yield all events in order, each once, up to `session.closed`. Raises as `close` does."""
+        async for event in self._events:
             yield event
         self._check()
 
@@ -136,57 +140,57 @@ class Call:
         if self._error is not None:
             raise self._error
 
-    async def _abandon(self) -> None:
+    async def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
 
     async def _run(self) -> None:
-        """Connections one after another, until the session is closed or cannot go on."""
+        """Open one connection after another until the session is closed or has failed."""
         retries = Retries(self._backoff)
         now = asyncio.get_running_loop().time
         try:
             while self._closed is None:
                 begun = now()
                 try:
-                    await self._connection()
+                    await self._run_connection()
                 except Refused as refused:
-                    self._begin_anew(refused)
+                    self._restart(refused)
                 except Broken as broken:
-                    if isinstance(broken, NoServer) and not self._begun.is_set():
+                    if isinstance(broken, NoServer) and not self._started.is_set():
                         raise Unreachable(broken.why) from None
-                    if self._greeted.is_set():
-                        retries.worked(now() - begun)
+                    if self._ready.is_set():
+                        retries.succeeded(now() - begun)
                     delay = retries.failed(broken, now())
-                    self._inbox.put(
+                    self._events.put(
                         {"type": "client.reconnecting", "why": broken.why, "delay_s": delay}
                     )
                     await asyncio.sleep(delay)
         except Exception as error:
             self._error = error
         finally:
-            self._inbox.end()
-            for event in (self._done, self._begun, self._room):
+            self._events.end()
+            for event in (self._done, self._started, self._space):
                 event.set()
 
-    def _begin_anew(self, refused: Refused) -> None:
-        """Only a session that could not be resumed is replaced; every other refusal is final."""
+    def _restart(self, refused: Refused) -> None:
+        """Prepare a new session if the old one is unknown to the server, else raise `refused`."""
         if refused.code != 4404 or self._token is None:
             raise refused
-        if self._asked:
+        if self._close_sent:
             raise refused
-        self._token, self._lost = None, refused.message
+        self._token, self._restart_reason = None, refused.message
 
-    async def _connection(self) -> None:
-        """One connection from its first message to its end, which is told as an exception."""
+    async def _run_connection(self) -> None:
+        """Run one connection until the session is closed. Raises the reason for any other end."""
         ending: Exception
-        self._fault = None
-        self._greeted.clear()
+        self._fatal_error = None
+        self._ready.clear()
         query = list(self._query)
         if self._token is None:
             self._last_seq = -1
-            self._backlog.restart()
+            self._buffer.restart()
         else:
             query = [("resume", self._token), ("last_seq", str(self._last_seq))]
         async with await self._server.connect(STREAM, query) as socket:
@@ -197,7 +201,7 @@ class Call:
             except* ConnectionClosed as ended:
                 closed = ended.exceptions[0]
                 assert isinstance(closed, ConnectionClosed)
-                ending = closed_error(closed, self._fault)
+                ending = closed_error(closed, self._fatal_error)
             except* (Broken, Refused, Unreachable) as ended:
                 ending = ended.exceptions[0]
             else:
@@ -206,43 +210,47 @@ class Call:
 
     async def _read(self, socket: ClientConnection, writer: asyncio.Task[None]) -> None:
         while self._closed is None:
-            self._hear(orjson.loads(await socket.recv()))
+            self._handle(orjson.loads(await socket.recv()))
         writer.cancel()
 
     async def _write(self, socket: ClientConnection) -> None:
         try:
-            async with asyncio.timeout(GREETING_S):
-                await self._greeted.wait()
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await self._ready.wait()
         except TimeoutError:
-            raise Broken("the server does not greet") from None
+            text = f"the server did not open the session within {OPEN_TIMEOUT_S:.0f} s"
+            raise Broken(text) from None
         while True:
-            piece = self._backlog.take(self._piece)
+            piece = self._buffer.next_message(self._message_bytes)
             if isinstance(piece, Skipped):
-                await _say(socket, {"type": "input.resume", "skipped_ms": piece.ms})
+                await _send_json(socket, {"type": "input.resume", "skipped_ms": piece.ms})
             elif piece:
                 await socket.send(piece)
-            elif self._closing and self._backlog.drained:
-                self._asked = True
-                await _say(socket, {"type": "session.close"})
-                await asyncio.sleep(CLOSING_S)
-                raise Unreachable(f"the server did not end the session within {CLOSING_S:.0f} s")
+            elif self._closing and self._buffer.drained:
+                self._close_sent = True
+                await _send_json(socket, {"type": "session.close"})
+                await asyncio.sleep(CLOSE_TIMEOUT_S)
+                raise Unreachable(
+                    f"the server did not end the session within {CLOSE_TIMEOUT_S:.0f} s"
+                )
             else:
-                self._more.clear()
+                self._wake_writer.clear()
                 try:
                     async with asyncio.timeout(KEEPALIVE_S):
-                        await self._more.wait()
+                        await self._wake_writer.wait()
                 except TimeoutError:
-                    await _say(socket, {"type": "keepalive"})
+                    await _send_json(socket, {"type": "keepalive"})
 
-    def _hear(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         kind, seq = event.get("type"), event.get("seq")
         if kind == "error" and event.get("fatal"):
-            self._fault = event
+            self._fatal_error = event
         if kind == "session.resumed":
-            if self._greeted.is_set():
-                return  # the answer to an earlier resume, replayed
-            self._resumed(event)
-            # Ahead of what it replays its number says nothing yet; after it, it is the next.
+            if self._ready.is_set():
+                return  # the response to an earlier resume, replayed
+            self._handle_resumed(event)
+            # Its `seq` counts only if it is the next one: otherwise missed events are still to be
+            # replayed, and their numbers are smaller.
             self._last_seq += seq == self._last_seq + 1
         elif isinstance(seq, int):
             if seq <= self._last_seq:
@@ -250,49 +258,49 @@ class Call:
             self._last_seq = seq
         match kind:
             case "session.created":
-                if self._lost is not None:
-                    self._inbox.put({"type": "client.restarted", "why": self._lost})
-                    self._lost = None
+                if self._restart_reason is not None:
+                    self._events.put({"type": "client.restarted", "why": self._restart_reason})
+                    self._restart_reason = None
                 self._token = event.get("resume_token")
                 limits = event.get("limits", {})
-                most = (
+                limit = (
                     int(limits.get("max_frame_ms", 10_000)) * self._audio.bytes_per_second // 1000
                 )
-                most = min(most, int(limits.get("max_message_bytes", most)))
-                self._piece = min(self._piece, max(1, most))
-                self._greeted.set()
-                self._begun.set()
+                limit = min(limit, int(limits.get("max_message_bytes", limit)))
+                self._message_bytes = min(self._message_bytes, max(1, limit))
+                self._ready.set()
+                self._started.set()
             case "audio.ack":
-                self._acknowledged(event["received_samples"])
+                self._handle_ack(event["received_samples"])
             case "session.closed":
-                self._ended(event)
-        self._inbox.put(event)
+                self._handle_closed(event)
+        self._events.put(event)
 
-    def _acknowledged(self, samples: int) -> None:
-        self._backlog.ack(samples)
-        self._room.set()
-        self._more.set()
+    def _handle_ack(self, samples: int) -> None:
+        self._buffer.ack(samples)
+        self._space.set()
+        self._wake_writer.set()
 
-    def _ended(self, event: Event) -> None:
-        """The session is over; after a fatal error that may pass, another one is to follow."""
-        if self._fault is not None:
-            self._acknowledged(event["totals"]["audio_ms"] * self._audio.sample_rate // 1000)
-            if not (self._closing and self._backlog.drained):
-                self._token, self._lost = None, str(self._fault.get("message"))
+    def _handle_closed(self, event: Event) -> None:
+        """End the call; after a fatal error, prepare a new session unless all audio was sent."""
+        if self._fatal_error is not None:
+            self._handle_ack(event["totals"]["audio_ms"] * self._audio.sample_rate // 1000)
+            if not (self._closing and self._buffer.drained):
+                self._token, self._restart_reason = None, str(self._fatal_error.get("message"))
                 return
         self._closed = event
 
-    def _resumed(self, event: Event) -> None:
+    def _handle_resumed(self, event: Event) -> None:
         self._token = event.get("resume_token", self._token)
         try:
-            self._backlog.rewind(event["received_samples"])
+            self._buffer.rewind(event["received_samples"])
         except ValueError as error:
             raise Refused(4400, "invalid_message", str(error)) from None
-        self._room.set()
-        self._greeted.set()
+        self._space.set()
+        self._ready.set()
 
 
-async def _say(socket: ClientConnection, message: Event) -> None:
+async def _send_json(socket: ClientConnection, message: Event) -> None:
     await socket.send(orjson.dumps(message).decode())
 
 
@@ -316,13 +324,14 @@ def stream(
     lossy: bool = False,
     backoff: Backoff | None = None,
 ) -> Call:
-    """A session that analyses audio live: `async with stream(url, sample_rate=8000) as call`.
+    """Return a session for live analysis: `async with stream(url, sample_rate=8000) as call`.
 
-    `sample_rate` in Hz, channels interleaved. Up to `backlog_s` seconds of audio are held for a
-    reconnect; `lossy` says that a live source must never wait, so older audio is dropped instead
-    (and declared). Raises ValueError for a wrong address, on entry `Unreachable` and `Refused`.
+    `sample_rate` is in Hz; channels are interleaved. Up to `backlog_s` seconds of audio are
+    buffered for a reconnect. `lossy` is for live sources that must never wait: when the buffer is
+    full, the oldest audio is dropped and declared to the server. Raises ValueError for an invalid
+    address; entering the session raises `Unreachable` and `Refused`.
     """
-    wishes = {
+    parameters = {
         "sample_rate": sample_rate,
         "encoding": encoding,
         "channels": channels,
@@ -333,7 +342,7 @@ def stream(
         "window_ms": window_ms,
         "disclosed": "true" if disclosed else None,
     }
-    query = [(name, str(value)) for name, value in wishes.items() if value not in (None, "")]
+    query = [(name, str(value)) for name, value in parameters.items() if value not in (None, "")]
     query += [("tag", tag) for tag in tags]
     return Call(
         Endpoint(url, api_key, ca_file, tls),

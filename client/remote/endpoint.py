@@ -1,4 +1,4 @@
-"""One WebSocket to an Emotide server: its address, TLS, the key, and what a failure means."""
+"""Address, TLS and key of a server; the meaning of failed and closed connections."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from websockets.typing import Subprotocol
 
 from client.remote.backoff import RETRY_CODES, RETRY_STATUS
 from client.remote.errors import Broken, NoServer, Refused
-from stream.protocol.parsing import SUBPROTOCOL
+from stream.protocol.version import SUBPROTOCOL
 
 DEFAULT_URL = "ws://127.0.0.1:8765"
 STREAM, SUBSCRIBE = "/v1/stream", "/v1/subscribe"
 MAX_MESSAGE = 16 * 1024 * 1024
-"""A snapshot of many streams is one message."""
+"""Largest message from the server, in bytes: a snapshot of many streams is one message."""
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -32,10 +32,11 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a server is and how to get in.
+    """Address and credentials of a server.
 
-    `url` is ws:// or wss:// with a host, a port and, behind a proxy, a path. `ca_file` is a PEM
-    file of the authority that signed the server's certificate; `tls` a whole context instead.
+    `url` is ws:// or wss:// with a host, a port and, behind a proxy, a path. `ca_file` is the PEM
+    file of the authority that signed the server's certificate; `tls` is a complete context and
+    replaces it.
     """
 
     url: str = DEFAULT_URL
@@ -44,7 +45,7 @@ class Endpoint:
     tls: ssl.SSLContext | None = None
 
     def address(self, path: str, query: Iterable[tuple[str, str]] = ()) -> str:
-        """The whole URL of one endpoint. Raises ValueError for what is no address."""
+        """Return the full URL of `path`. Raises ValueError for an invalid address."""
         parts = urlsplit(self.url if "://" in self.url else f"ws://{self.url}")
         scheme = _SCHEMES.get(parts.scheme)
         if scheme is None or not parts.hostname:
@@ -55,7 +56,7 @@ class Endpoint:
     async def connect(self, path: str, query: Iterable[tuple[str, str]] = ()) -> ClientConnection:
         """Open a WebSocket.
 
-        Raises `NoServer` when nothing answers, `Broken` for what may pass, `Refused` otherwise.
+        Raises `NoServer` without a response, `Broken` for a temporary failure, else `Refused`.
         """
         address = self.address(path, query)
         parts = urlsplit(address)
@@ -73,9 +74,9 @@ class Endpoint:
                 **options,
             )
         except InvalidStatus as error:
-            raise _answered(error.response) from None
+            raise _response_error(error.response) from None
         except ssl.SSLCertVerificationError as error:
-            remedy = "give its authority's certificate as ca_file"
+            remedy = "pass the certificate of its authority as ca_file"
             text = f"the certificate of {parts.netloc} is not trusted: {error.verify_message}"
             raise Refused(1015, "tls", f"{text}; {remedy}") from None
         except (OSError, WebSocketException) as error:
@@ -86,16 +87,20 @@ class Endpoint:
         try:
             return self.tls or ssl.create_default_context(cafile=self.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise Refused(1015, "tls", f"{self.ca_file} is no PEM certificate: {error}") from None
+            text = f"{self.ca_file} is not a PEM certificate: {error}"
+            raise Refused(1015, "tls", text) from None
 
 
 def closed_error(
     closed: ConnectionClosed, error: Mapping[str, Any] | None = None
 ) -> Broken | Refused:
-    """What the end of a connection means; `error` is the fatal `error` event before it."""
+    """Return the exception for a closed connection.
+
+    `error` is the fatal `error` event that preceded the close, if any.
+    """
     code = closed.rcvd.code if closed.rcvd else 1006
     reason = closed.rcvd.reason if closed.rcvd else ""
-    message = reason or f"the connection ended with {code}"
+    message = reason or f"connection closed with code {code}"
     retry_after = 0.0
     if error is not None:
         reason, message = str(error.get("code", reason)), str(error.get("message", message))
@@ -105,12 +110,13 @@ def closed_error(
     return Refused(code, reason, message)
 
 
-def _answered(response: Response) -> Broken | Refused:
+def _response_error(response: Response) -> Broken | Refused:
+    """Return the exception for an HTTP response that refuses the upgrade."""
     status = response.status_code
     message = f"HTTP {status} {response.reason_phrase}"
     with suppress(ValueError, TypeError, KeyError):
         message = str(orjson.loads(response.body)["error"])
     if status in RETRY_STATUS:
-        wish = response.headers.get("Retry-After", "")
-        return Broken(message, float(wish) if wish.isdecimal() else 0.0)
+        retry_after = response.headers.get("Retry-After", "")
+        return Broken(message, float(retry_after) if retry_after.isdecimal() else 0.0)
     return Refused(4000 + status, f"http_{status}", message)

@@ -1,11 +1,14 @@
-"""Errors of a connection: refused, unreachable, or broken and worth another try."""
+"""Errors of a connection: refused, unreachable, or broken and worth another attempt."""
 
 from __future__ import annotations
 
 
 class Refused(Exception):
-    """The server refuses for good. `code` is the WebSocket close code (4000 + the HTTP analogue),
-    `reason` the protocol's error code, `message` says what to do."""
+    """Permanent refusal by the server.
+
+    `code` is the WebSocket close code (4000 + the HTTP analogue), `reason` the protocol's error
+    code, `message` the text with the remedy.
+    """
 
     def __init__(self, code: int, reason: str, message: str) -> None:
         super().__init__(f"{message} ({reason}, {code})" if reason else f"{message} ({code})")
@@ -15,11 +18,11 @@ class Refused(Exception):
 
 
 class Unreachable(ConnectionError):
-    """No server could be reached, or none came back in time."""
+    """Failure to reach a server, at first or again within the time limit."""
 
 
 class Broken(Exception):
-    """A connection that ended in a way that may pass; `retry_after_s` is the server's wish."""
+    """Temporary failure of a connection; `retry_after_s` is the delay that the server asked for."""
 
     def __init__(self, why: str, retry_after_s: float = 0.0) -> None:
         super().__init__(why)
@@ -28,4 +31,4 @@ class Broken(Exception):
 
 
 class NoServer(Broken):
-    """Nothing answers at the address: at first a mistake, later something that may pass."""
+    """No response at the address: permanent at the first attempt, temporary afterwards."""

@@ -1,4 +1,4 @@
-"""Events that wait for their reader, who may be slow or away."""
+"""Bounded queue of events for a reader that may be slow or absent."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ MAX_EVENTS = 10_000
 
 
 class EventQueue:
-    """A bounded queue that never makes the writer wait: the oldest events go, and are counted."""
+    """Bounded queue that never blocks the writer: it drops the oldest events and counts them."""
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
         self._dropped = 0
         self._ended = False
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def put(self, event: Event) -> None:
+        """Append `event`; drop the oldest one if the queue is full."""
         if len(self._events) >= MAX_EVENTS:
             self._events.popleft()
             self._dropped += 1
         self._events.append(event)
-        self._news.set()
+        self._changed.set()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """End the iteration after the events that are queued."""
         self._ended = True
-        self._news.set()
+        self._changed.set()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """All events until the end; `client.lagged` {dropped} stands where some are missing."""
+        """Yield all events until the end, and `client.lagged` {dropped} where some are missing."""
         while True:
             while self._events:
                 if self._dropped:
@@ -43,5 +44,5 @@ class EventQueue:
                 yield self._events.popleft()
             if self._ended:
                 return
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,4 +1,4 @@
-"""Listening to many streams: one subscription that outlives its connections."""
+"""Subscription to the events of many streams, across broken connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from client.remote.errors import Broken, NoServer, Refused, Unreachable
 from client.remote.event_queue import Event
 
 MAX_SINCE = 10_000
-"""Streams whose place is remembered for a reconnect."""
+"""Streams whose newest `seq` is kept for the next connection."""
 
 
 async def subscribe(
@@ -35,14 +35,16 @@ async def subscribe(
     tls: SSLContext | None = None,
     backoff: Backoff | None = None,
 ) -> AsyncIterator[Event]:
-    """Events of the streams that match, for ever: `async for event in subscribe(url)`.
+    """Yield the events of all matching streams: `async for event in subscribe(url)`.
 
-    `streams` and `events` are globs; `rate_hz` bounds the scores per second and channel. After a
-    break it yields `client.reconnecting` {why, delay_s}, subscribes again and gets what it missed.
-    Raises `Unreachable` when no server answers at first or none comes back, `Refused` for good.
+    `streams` and `events` are globs; `rate_hz` limits the scores per second and channel. After a
+    broken connection it yields `client.reconnecting` {why, delay_s}, subscribes again, and receives
+    the missed events that the server still holds. Ends when the server closes with code 1000.
+    Raises `Unreachable` if no server responds at first, or none within the back-off's limit, and
+    `Refused` if the server refuses permanently.
     """
     server = Endpoint(url, api_key, ca_file, tls)
-    wanted: Event = {
+    filters: Event = {
         "streams": list(streams),
         "tags": list(tags),
         "roles": list(roles),
@@ -50,26 +52,26 @@ async def subscribe(
         "labels": list(labels),
         "min_score": dict(min_score or {}),
     }
-    message: Event = {"type": "subscribe", "id": "s1", "filter": wanted, "snapshot": snapshot}
+    message: Event = {"type": "subscribe", "id": "s1", "filter": filters, "snapshot": snapshot}
     if rate_hz is not None:
         message["rate_hz"] = rate_hz
     retries = Retries(backoff or Backoff())
     now = asyncio.get_running_loop().time
     seen: dict[str, tuple[str, int]] = {}
-    ever = False
+    ever_subscribed = False
     while True:
-        begun, welcome, fault = now(), False, None
+        begun, subscribed, fault = now(), False, None
         broken: Broken
         try:
             async with await server.connect(SUBSCRIBE) as socket:
                 await socket.send(orjson.dumps({**message, "since": _since(seen)}).decode())
                 while True:
                     event = orjson.loads(await socket.recv())
-                    # With a `sub` it is a stream's own trouble.
+                    # An error with `sub` belongs to a stream, not to this connection.
                     if event.get("type") == "error" and event.get("fatal") and "sub" not in event:
                         fault = event
-                    welcome = welcome or event.get("type") == "subscribed"
-                    ever = ever or welcome
+                    subscribed = subscribed or event.get("type") == "subscribed"
+                    ever_subscribed = ever_subscribed or subscribed
                     _remember(seen, event)
                     yield event
         except ConnectionClosedOK as closed:
@@ -83,11 +85,11 @@ async def subscribe(
                 raise ending from None
             broken = ending
         except Broken as failure:
-            if isinstance(failure, NoServer) and not ever:
+            if isinstance(failure, NoServer) and not ever_subscribed:
                 raise Unreachable(failure.why) from None
             broken = failure
-        if welcome:
-            retries.worked(now() - begun)
+        if subscribed:
+            retries.succeeded(now() - begun)
         delay = retries.failed(broken, now())
         yield {"type": "client.reconnecting", "why": broken.why, "delay_s": delay}
         await asyncio.sleep(delay)
@@ -98,16 +100,16 @@ def _since(seen: dict[str, tuple[str, int]]) -> dict[str, int]:
 
 
 def _remember(seen: dict[str, tuple[str, int]], event: Event) -> None:
-    """Keep each stream's place: its session and the largest `seq` of that."""
+    """Store the session of the event's stream and the largest `seq` of that session."""
     stream_id, seq = event.get("stream_id"), event.get("seq")
     if not isinstance(stream_id, str) or not isinstance(seq, int):
         return
     session_id = str(event.get("session_id"))
-    before, last = seen.pop(stream_id, (session_id, -1))
+    previous, last = seen.pop(stream_id, (session_id, -1))
     if event["type"] == "session.closed":
         return
-    # Scores held back by the rate may come after events with larger numbers; a new session of the
-    # same stream begins again.
-    seen[stream_id] = (session_id, max(seq, last) if before == session_id else seq)
+    # A throttled score can arrive after events with larger numbers. A new session of the same
+    # stream starts again at 0.
+    seen[stream_id] = (session_id, max(seq, last) if previous == session_id else seq)
     if len(seen) > MAX_SINCE:
         del seen[next(iter(seen))]

@@ -1,1 +1,1 @@
-"""What the commands share on a terminal: options, dashboard, live refresh, events as text."""
+"""Terminal interface of the commands: options, dashboard, live refresh, events as text."""

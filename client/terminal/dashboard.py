@@ -1,4 +1,4 @@
-"""What the terminal shows of many streams: events in, a table out. Pure."""
+"""Terminal table of many streams: events in, table out. No clocks, no sockets."""
 
 from __future__ import annotations
 
@@ -28,46 +28,48 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 BAR = 12
 SPARK = 30
 SPARK_S = 2.0
-"""Each mark of the line stands for so many seconds: the whole line is the last minute."""
+"""Seconds per mark of a sparkline; a full sparkline covers the last minute."""
 WIDE = 140
-"""Narrower terminals get what matters most."""
+"""Columns; narrower terminals get fewer and shorter table columns."""
 NARROW_REST = 65
+"""Columns that everything but the sparkline takes on a narrow terminal."""
 KEEP_ENDED_S = 30.0
 MAX_STREAMS = 2_000
 
 
 def bar(share: float, width: int = BAR) -> str:
-    """A share in [0, 1] as a bar, to an eighth of a character."""
+    """Format a share in [0, 1] as a bar, to an eighth of a character."""
     eighths = round(min(max(share, 0.0), 1.0) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")).ljust(width)
 
 
 def block(share: float) -> str:
-    """A share in [0, 1] as one mark."""
+    """Format a share in [0, 1] as one mark."""
     return BLOCKS[min(7, max(0, int(share * 8)))]
 
 
 @dataclass(slots=True)
 class Side:
-    """One channel of a stream, as it is now. Times are the screen's own, in seconds."""
+    """State of one channel of a stream. Times are the caller's `now`, in seconds."""
 
     role: str
     scores: Mapping[str, float] = field(default_factory=dict)
     speaking: bool = False
     hints: tuple[str, ...] = ()
-    heard: float | None = None
+    updated: float | None = None
     count: int = 0
-    past: deque[tuple[float, Mapping[str, float]]] = field(default_factory=deque)
+    history: deque[tuple[float, Mapping[str, float]]] = field(default_factory=deque)
 
     @property
     def top(self) -> str | None:
+        """Label with the largest share."""
         return max(self.scores, key=self.scores.__getitem__) if self.scores else None
 
     def spark(self, now: float, label: str | None, width: int = SPARK) -> str:
-        """The last minute of one label, or of whichever was on top; gaps where nothing came."""
+        """Draw the last minute of `label`, or of the top label; blanks where no score came."""
         marks = [" "] * width
-        for at, scores in self.past:
+        for at, scores in self.history:
             place = width - 1 - int((now - at) // SPARK_S)
             if 0 <= place < width and scores:
                 marks[place] = block(scores.get(label, 0.0) if label else max(scores.values()))
@@ -76,7 +78,7 @@ class Side:
 
 @dataclass(slots=True)
 class Row:
-    """One stream."""
+    """State of one stream; `ended` is the time of `session.closed`."""
 
     state: str = "active"
     ended: float | None = None
@@ -84,8 +86,11 @@ class Row:
 
 
 class Dashboard:
-    """All streams that were heard of. `label` is what the sparklines follow (None: the top one),
-    `horizon` which rolling scores are shown; where a score has none, the window's are."""
+    """Table of all known streams.
+
+    `label` is the label of the sparklines (None: the top one), `horizon` the horizon of the rolling
+    scores. A score without that horizon is shown with the scores of its window.
+    """
 
     def __init__(self, label: str | None = None, horizon: str = "10s") -> None:
         self._label = label
@@ -93,8 +98,8 @@ class Dashboard:
         self.rows: dict[str, Row] = {}
         self.notes: deque[str] = deque(maxlen=3)
 
-    def hear(self, event: Event, now: float) -> None:
-        """Take one event of a producer's or a subscriber's connection; `now` in seconds."""
+    def handle(self, event: Event, now: float) -> None:
+        """Update the table with an event of a producer or a subscriber; `now` in seconds."""
         kind = str(event.get("type"))
         if kind == "snapshot":
             for stream in event["streams"]:
@@ -108,7 +113,7 @@ class Dashboard:
             if row.ended is not None and kind == "session.created":
                 row = self.rows[event["stream_id"]] = Row()
             self._update(row, kind, event, now)
-        self._tidy(now)
+        self._drop_old_rows(now)
 
     def _snapshot(self, stream: Event, now: float) -> None:
         row = self.rows.setdefault(stream["stream_id"], Row())
@@ -135,15 +140,15 @@ class Dashboard:
             side.speaking = kind == "speech.start"
         elif kind == "emotion.score":
             scores = event.get("rolling", {}).get(self._horizon) or event["scores"]
-            side.scores, side.heard, side.count = scores, now, side.count + 1
+            side.scores, side.updated, side.count = scores, now, side.count + 1
             side.hints = tuple(event.get("hints", ()))
-            side.past.append((now, scores))
-            while now - side.past[0][0] > SPARK * SPARK_S:
-                side.past.popleft()
+            side.history.append((now, scores))
+            while now - side.history[0][0] > SPARK * SPARK_S:
+                side.history.popleft()
 
-    def _tidy(self, now: float) -> None:
-        gone = [k for k, r in self.rows.items() if r.ended and now - r.ended > KEEP_ENDED_S]
-        for stream_id in gone:
+    def _drop_old_rows(self, now: float) -> None:
+        expired = [k for k, r in self.rows.items() if r.ended and now - r.ended > KEEP_ENDED_S]
+        for stream_id in expired:
             del self.rows[stream_id]
         while len(self.rows) > MAX_STREAMS:
             del self.rows[next(iter(self.rows))]
@@ -158,23 +163,23 @@ class Dashboard:
                 yield stream_id, row, row.sides[channel]
 
     def render(self, now: float, width: int = WIDE, height: int | None = None) -> RenderableType:
-        """The table as it is `now`, for a terminal of `width` columns and `height` lines."""
+        """Return the table at `now`, for a terminal of `width` columns and `height` lines."""
         labels, wide = self._labels(), width >= WIDE
         spark = SPARK if wide else min(SPARK, max(8, width - NARROW_REST))
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         table.add_column("stream", overflow="ellipsis", no_wrap=True, max_width=24 if wide else 14)
-        table.add_column("who", no_wrap=True, max_width=8)
+        table.add_column("role", no_wrap=True, max_width=8)
         table.add_column("", width=1)
         table.add_column(f"now ({self._horizon})", no_wrap=True)
         table.add_column(_marks(labels, {n: n for n in labels}, 2 if wide else 1), no_wrap=True)
-        table.add_column(f"{self._label or 'top'} lately", no_wrap=True, width=spark)
+        table.add_column(f"{self._label or 'top'}, 1 min", no_wrap=True, width=spark)
         if wide:
             table.add_column("age", justify="right", no_wrap=True)
             table.add_column("state", no_wrap=True)
             table.add_column("hints")
         sides = list(self._sides())
-        most = len(sides) if height is None else max(1, height - 3 - len(self.notes))
-        for stream_id, row, side in sides[:most]:
+        limit = len(sides) if height is None else max(1, height - 3 - len(self.notes))
+        for stream_id, row, side in sides[:limit]:
             marks = {name: block(share) * 2 for name, share in side.scores.items()}
             cells = [
                 Text(stream_id),
@@ -188,21 +193,21 @@ class Dashboard:
                 ),
             ]
             if wide:
-                age = "" if side.heard is None else f"{now - side.heard:.0f} s"
+                age = "" if side.updated is None else f"{now - side.updated:.0f} s"
                 hints = Text(" ".join(side.hints), "dim", no_wrap=True, overflow="ellipsis")
                 cells += [Text(age), Text(row.state), hints]
             table.add_row(*cells, style="dim" if row.ended else "")
         parts: list[RenderableType] = [table]
         if not sides:
             parts.append(Text("no streams yet", style="dim"))
-        if len(sides) > most:
-            parts.append(Text(f"… and {len(sides) - most} more", style="dim"))
+        if len(sides) > limit:
+            parts.append(Text(f"… and {len(sides) - limit} more", style="dim"))
         parts += [Text(note, "yellow", no_wrap=True, overflow="ellipsis") for note in self.notes]
         return Group(*parts)
 
 
 def _state(row: Row, side: Side) -> Text:
-    """Speaking or listening, paused, ended, in one mark."""
+    """Return one mark: speaking, silent, paused or ended."""
     if row.state != "active":
         return Text("‖", "yellow") if row.state == "paused" else Text("■", "dim")
     return Text("●", "green") if side.speaking else Text("·", "dim")
@@ -218,6 +223,6 @@ def _top(side: Side) -> Text:
 
 
 def _marks(labels: list[str], marks: Mapping[str, str], width: int) -> Text:
-    """One mark of each label, in its colour; the header has their beginnings."""
+    """Return one mark per label in its colour; the header shows the first letters."""
     texts = (Text(marks.get(n, "")[:width].ljust(width), COLOURS.get(n, "")) for n in labels)
     return Text(" " if width > 1 else "").join(texts)

@@ -1,4 +1,4 @@
-"""Keeping a terminal up to date."""
+"""Live refresh of a terminal."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ async def redrawing(
     render: Callable[[], RenderableType],
     *,
     every_s: float = 0.2,
-    whole: bool = False,
+    full_screen: bool = False,
 ) -> AsyncIterator[None]:
-    """Show what `render` gives, again and again, until left; nothing where there is no terminal.
+    """Show the result of `render` every `every_s` seconds while the block runs.
 
-    `whole` takes the whole terminal and gives it back as it was.
+    Shows nothing if the console is not a terminal. `full_screen` uses the whole terminal and
+    restores its content at the end.
     """
     if not console.is_terminal:
         yield
         return
-    with Live(render(), console=console, auto_refresh=False, screen=whole) as live:
+    with Live(render(), console=console, auto_refresh=False, screen=full_screen) as live:
 
         async def redraw() -> None:
             while True:

@@ -1,4 +1,4 @@
-"""What the command line clients share: connection options, and how failures are told."""
+"""Connection options, signals and exit statuses that all commands share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from client.audio.files import NotAudio
+from client.audio.errors import NotAudio
 from client.remote.endpoint import STREAM, Endpoint
 from client.remote.errors import Refused, Unreachable
 
@@ -23,7 +23,7 @@ _HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 
 
 class CommandError(Exception):
-    """The command cannot go on; the message says why and what to do."""
+    """Error that ends a command; the message names the problem and the remedy."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)
@@ -31,24 +31,24 @@ class CommandError(Exception):
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
-    """Options that say how to get into a server."""
+    """Add the options for the connection to a server."""
     group = parser.add_argument_group("connection")
     group.add_argument(
         "--api-key",
         default=os.environ.get("EMOTIDE_API_KEY"),
         metavar="KEY",
-        help="key of the server, or of a proxy in front of it (default: $EMOTIDE_API_KEY)",
+        help="key for the server, or for a proxy in front of it (default: $EMOTIDE_API_KEY)",
     )
     group.add_argument(
         "--ca-file",
         type=Path,
         metavar="PEM",
-        help="certificate of the authority behind a wss:// server",
+        help="certificate of the authority that signed a wss:// server's certificate",
     )
 
 
 def server_of(options: argparse.Namespace) -> Endpoint:
-    """The server that the options name. Raises `CommandError` for a wrong address or file."""
+    """Return the server in the options. Raises `CommandError` for an invalid address or file."""
     server = Endpoint(options.url, options.api_key, options.ca_file)
     if options.ca_file is not None and not options.ca_file.is_file():
         raise CommandError(f"{options.ca_file}: no such file", USAGE)
@@ -64,28 +64,29 @@ def is_url(text: str) -> bool:
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """Ctrl-C and SIGTERM ask to end; a second one is taken at its word."""
+    """Set `stop` at the first Ctrl-C, SIGTERM or SIGHUP; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     signals = [signal.SIGINT, signal.SIGTERM, *_HANGUP]
 
-    def asked() -> None:
+    def on_signal() -> None:
         stop.set()
         for number in signals:
             loop.remove_signal_handler(number)
 
-    with suppress(NotImplementedError):  # Windows knows only KeyboardInterrupt
+    with suppress(NotImplementedError):  # Windows: KeyboardInterrupt only
         for number in signals:
-            loop.add_signal_handler(number, asked)
+            loop.add_signal_handler(number, on_signal)
 
 
 def run(command: Coroutine[Any, Any, int]) -> int:
-    """Run a command to its exit status; failures become one line on stderr."""
+    """Run a command and return its exit status; print failures on stderr."""
     try:
         return asyncio.run(command)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output is gone, as with `| head`: nobody is left to be told.
+        # The reader of stdout has exited, as with `| head`. Redirect stdout, so that the flush at
+        # exit does not fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except CommandError as stop:
@@ -93,7 +94,7 @@ def run(command: Coroutine[Any, Any, int]) -> int:
     except NotAudio as error:
         status, text = USAGE, str(error)
     except Refused as refused:
-        status, text = FAILED, f"the server refuses: {refused}"
+        status, text = FAILED, f"refused by the server: {refused}"
     except Unreachable as error:
         status, text = FAILED, f"{error}\nstart a server with: .venv/bin/python server.py"
     print(text, file=sys.stderr)

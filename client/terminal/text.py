@@ -1,4 +1,4 @@
-"""Events as lines that people read."""
+"""Events as lines of text."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ Event = Mapping[str, Any]
 
 
 def clock(milliseconds: int) -> str:
-    """Time within a stream, as m:ss.s."""
+    """Format a time within a stream as m:ss.s."""
     tenths = milliseconds // 100
     return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
-def shares(scores: Mapping[str, float], most: int = 3) -> str:
-    """The largest shares, like "angry 62 %  neutral 30 %"."""
-    ranked = sorted(scores.items(), key=lambda item: -item[1])[:most]
+def shares(scores: Mapping[str, float], limit: int = 3) -> str:
+    """Format the `limit` largest shares, like "angry 62%  neutral 30%"."""
+    ranked = sorted(scores.items(), key=lambda item: -item[1])[:limit]
     return "  ".join(f"{label} {share:3.0%}" for label, share in ranked)
 
 
 def line(event: Event) -> str | None:
-    """One event in one line; None for what only programs want to know."""
+    """Format an event as one line; return None for events that are not shown."""
     kind = str(event.get("type"))
     side = f"{event.get('role', '')!s:<9}"
     match kind:
@@ -33,30 +33,30 @@ def line(event: Event) -> str | None:
         case "emotion.score" | "emotion.segment":
             text = shares(event["scores"]) or "not scored"
             hints = f"  ({', '.join(event['hints'])})" if event.get("hints") else ""
-            whole = "  = whole utterance" if kind == "emotion.segment" else ""
-            return f"{clock(event['audio_end_ms'])} {side} {text}{whole}{hints}"
+            segment = "  = whole utterance" if kind == "emotion.segment" else ""
+            return f"{clock(event['audio_end_ms'])} {side} {text}{segment}{hints}"
         case "stream.gap":
-            lost = f"{event['missing_ms'] / 1000:.1f} s of speech were not scored"
-            return f"{clock(event['audio_ms'])} {side} {lost}: {event['reason']}"
+            gap = f"{event['missing_ms'] / 1000:.1f} s of speech were not scored"
+            return f"{clock(event['audio_ms'])} {side} {gap}: {event['reason']}"
         case "alert":
             return f"alert {event.get('rule')} ({event.get('state')})"
         case "warning" | "error":
             return f"{kind}: {event.get('message')}"
         case "session.resumed":
-            return f"connected again; the server has {event['received_ms'] / 1000:.1f} s"
+            return f"reconnected; the server has received {event['received_ms'] / 1000:.1f} s"
         case "client.reconnecting":
-            return f"connection lost ({event['why']}), next try in {event['delay_s']:.1f} s"
+            return f"connection lost ({event['why']}); next attempt in {event['delay_s']:.1f} s"
         case "client.restarted":
-            return f"the old session is gone ({event['why']}): starting a new one"
+            return f"session lost ({event['why']}); a new one has started"
         case "client.lagged" | "lagged":
-            return f"{event['dropped']} events were dropped: this reader is too slow"
+            return f"{event['dropped']} events dropped: this reader is too slow"
         case "session.closed":
             return f"ended: {event['reason']}"
     return None
 
 
-def closing(event: Event) -> list[str]:
-    """What a call came to, side by side: the lines under `session.closed`."""
+def summary_lines(event: Event) -> list[str]:
+    """Format the totals of `session.closed` and one line for each channel."""
     totals = event["totals"]
     lines = [
         f"{totals['audio_ms'] / 1000:.1f} s of audio, {totals['speech_ms'] / 1000:.1f} s of speech,"

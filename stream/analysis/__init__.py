@@ -1,1 +1,1 @@
-"""One stream from PCM to windows and from frame logits to events. Pure and synchronous."""
+"""Analysis of one stream: PCM to windows, frame logits to events. Pure and synchronous."""

@@ -1,4 +1,4 @@
-"""One channel of a stream: audio at 16 kHz in, windows and events out. Pure and synchronous."""
+"""Analysis of one channel: audio at 16 kHz in, windows and events out. Pure and synchronous."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from stream.types import (
 )
 
 BLOCK = 16 * FRAME
-"""Audio goes through in blocks of at most this many samples, so the history stays small."""
+"""Samples processed at a time at most, so that the history stays small."""
 
 
 class ChannelPipeline:
-    """VAD → windows on the way in, frame scores → rolling on the way back.
+    """Audio → VAD → windows, and frame logits → rolling scores, of one channel.
 
-    Whoever drives it must tell what became of every window: `taken` when a backend starts on it,
-    then `scored` or `failed`; or `superseded` when a newer one replaced it before.
+    The caller must report the outcome of every window: `taken` when a backend starts on it, then
+    `scored` or `failed`; or `superseded` if a newer one replaced it before it was taken.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class ChannelPipeline:
         self._history = History(windows.longest + (vad.hangover + 1) * FRAME + BLOCK)
         self._windower = Windower(windows, channel, self._history, self._meter)
         self._partial = np.zeros(0, np.int16)
-        self._waiting: deque[tuple[Utterance, Quality]] = deque()
-        self._open = 0
-        self._settled = self._passed = 0
-        self._told = self._reached = 0
-        self._ended: Utterance | None = None
+        self._unsettled: deque[tuple[Utterance, Quality]] = deque()
+        self._open_windows = 0
+        self._settled = self._dropped_until = 0
+        self._emitted_until = self._scored_until = 0
+        self._last_ended: Utterance | None = None
         utterance = vad.max_utterance * FRAME / SAMPLE_RATE
         slack = 2 * windows.longest / SAMPLE_RATE
         hop, reach = model.frame_hop, max((*rolling.horizons, utterance))
         self._timeline = Timeline(len(model.labels), hop, reach + slack)
-        # A hundred times as wide as the labels, so no longer than one utterance needs.
+        # A row is a hundred times as wide as one of labels, so this holds one utterance only.
         self._embeddings = Timeline(model.dim, hop, utterance + slack) if embeddings else None
         self.utterances = 0
         self.speech = 0
@@ -84,7 +84,7 @@ class ChannelPipeline:
 
     @property
     def position(self) -> int:
-        """Samples received, whole frames and the rest."""
+        """Number of samples received, including an incomplete frame."""
         return self._history.end + len(self._partial)
 
     @property
@@ -92,16 +92,17 @@ class ChannelPipeline:
         return self._segmenter.speech is not None
 
     def feed(self, samples: Samples) -> Iterator[Window | Event]:
-        """Take float32[n]; yields what becomes due, in the order of time. Must be run to its end.
+        """Process float32[n]; yield windows and events in the order of time.
 
-        Lazy on purpose: the driver can say `taken` between two windows of one long chunk.
+        The iterator must be exhausted. It is lazy, so that the caller can report `taken` between
+        two windows of one long chunk.
         """
-        fresh = np.rint(np.clip(samples, -1, 32767 / 32768) * 32768).astype(np.int16)
-        pcm = np.concatenate([self._partial, fresh]) if len(self._partial) else fresh
-        whole = len(pcm) // FRAME * FRAME
-        self._partial = pcm[whole:]
-        for start in range(0, whole, BLOCK):
-            yield from self._block(pcm[start : min(start + BLOCK, whole)])
+        new = np.rint(np.clip(samples, -1, 32767 / 32768) * 32768).astype(np.int16)
+        pcm = np.concatenate([self._partial, new]) if len(self._partial) else new
+        end = len(pcm) // FRAME * FRAME
+        self._partial = pcm[end:]
+        for start in range(0, end, BLOCK):
+            yield from self._block(pcm[start : min(start + BLOCK, end)])
 
     def _block(self, pcm: NDArray[np.int16]) -> Iterator[Window | Event]:
         self._history.write(pcm)
@@ -122,17 +123,17 @@ class ChannelPipeline:
             if ended is not None:
                 yield from self._end(ended)
             elif voiced and speech is not None:
-                for window in self._windower.hear(speech):
-                    yield from self._offer(window)
+                for window in self._windower.extend(speech):
+                    yield from self._emit_window(window)
 
     def flush(self, trigger: Trigger = "flush") -> Iterator[Window | Event]:
-        """End the open utterance now, so that all speech heard so far gets its result."""
+        """End the open utterance now, so that all speech received so far gets its result."""
         ended = self._segmenter.end(trigger)
         if ended is not None:
             yield from self._end(ended)
 
     def skip(self, samples: int) -> Iterator[Window | Event]:
-        """Go `samples` further without audio: the open utterance ends, nothing spans the hole."""
+        """Advance by `samples` without audio; the open utterance ends before the hole."""
         yield from self.flush()
         target = self.position + samples
         pad = -len(self._partial) % FRAME
@@ -146,61 +147,63 @@ class ChannelPipeline:
         self._partial = np.zeros(target - aligned, np.int16)
 
     def _end(self, utterance: Utterance) -> Iterator[Window | Event]:
-        self._ended = utterance
+        self._last_ended = utterance
         self.utterances += 1
         self.speech += utterance.end - utterance.start
         yield SpeechEnd(
             self.channel, utterance.index, utterance.start, utterance.end, utterance.trigger
         )
         window = self._windower.close(utterance)
-        self._waiting.append((utterance, self._meter.quality()))
+        self._unsettled.append((utterance, self._meter.quality()))
         if window is not None:
-            yield from self._offer(window)
+            yield from self._emit_window(window)
         yield from self._segments()
 
-    def _offer(self, window: Window) -> Iterator[Window]:
-        """The window, unless what is new in it is no speech: then it counts as settled.
+    def _emit_window(self, window: Window) -> Iterator[Window]:
+        """Yield the window, or drop it if its new part is not speech.
 
-        It does so after the windows before it, whose utterances must be told first.
+        A dropped window settles only after all windows before it, because the segments of earlier
+        utterances come first.
         """
         if not self._meter.not_speech:
-            self._open += 1
+            self._open_windows += 1
             yield window
             return
         self._windower.drop(window)
-        self._passed = window.end
+        self._dropped_until = window.end
         self._settle(0)
 
     def _settle(self, end: int) -> None:
-        """Windows up to `end` are scored or lost; with none under way, so is what was passed by."""
-        self._settled = max(self._settled, end, 0 if self._open else self._passed)
+        """Mark speech up to `end` as settled, and dropped windows as well if none is open."""
+        dropped_until = 0 if self._open_windows else self._dropped_until
+        self._settled = max(self._settled, end, dropped_until)
 
     def taken(self, window: Window) -> None:
-        """A backend has the window; later windows need not cover its speech."""
+        """Note that a backend has taken the window: later windows need not cover its speech."""
         self._windower.taken(window)
 
     def superseded(self, old: Window, new: Window) -> list[Event]:
-        """`new` replaced the waiting `old`: what of its speech `new` is too short to cover."""
-        self._open -= 1
-        return self._lose(old, max(old.fresh, self._windower.handed), new.heard, "overload")
+        """Note that `new` replaced the waiting `old`; return a gap for speech not in `new`."""
+        self._open_windows -= 1
+        return self._gap(old, max(old.fresh, self._windower.taken_until), new.heard, "overload")
 
     def failed(self, window: Window, reason: GapReason) -> list[Event]:
-        """The window will never be scored; its unheard speech is lost."""
-        events = self._lose(window, max(window.fresh, self._settled), window.end, reason)
-        self._open -= 1
+        """Note that the window will not be scored; return the gap and the segments now due."""
+        events = self._gap(window, max(window.fresh, self._settled), window.end, reason)
+        self._open_windows -= 1
         self._settle(window.end)
         return events + list(self._segments())
 
     def scored(self, scores: FrameScores) -> list[Event]:
-        """Take float32[frames, labels] of one window into the timeline; the events this makes."""
+        """Add the output for one window to the timeline; return its score and the segments due."""
         window, logits = scores.window, scores.logits
         mask = speech_mask(window, len(logits), self._model.frame_hop)
         self._timeline.add(window, logits, mask)
         if self._embeddings is not None and scores.features is not None:
             self._embeddings.add(window, scores.features, mask)
-        self._open -= 1
+        self._open_windows -= 1
         self._settle(window.end)
-        now = self._named(logits[mask].mean(axis=0))
+        shares = self._by_label(logits[mask].mean(axis=0))
         score = Score(
             channel=self.channel,
             utterance=window.utterance,
@@ -208,25 +211,25 @@ class ChannelPipeline:
             end=window.end,
             trigger=window.trigger,
             speech_ratio=round(total(window.speech) / window.length, 3),
-            scores=now,
+            scores=shares,
             rolling=self._horizons(window.end),
             quality=window.quality,
-            hints=hints(window.quality, max(now.values())),
+            hints=hints(window.quality, max(shares.values())),
             frames=self._posteriors(scores, mask) if self._frames else None,
         )
         return [score, *self._segments()]
 
     def summary(self) -> dict[str, float]:
-        """Scores over everything scored since the stream began; empty if nothing was."""
-        mean, count = self._timeline.whole()
-        return self._named(mean) if count else {}
+        """Return the scores over all frames since the stream began; empty if none is scored."""
+        mean, count = self._timeline.overall()
+        return self._by_label(mean) if count else {}
 
     def frames(self) -> UtteranceFrames | None:
-        """The newest utterance of which something is scored, as far as that; None before any.
+        """Return the scored frames of the newest utterance that has any; None if none has.
 
         Where windows overlap, a frame is their mean, as in every score over a horizon.
         """
-        for utterance in (self._segmenter.speech, self._ended):
+        for utterance in (self._segmenter.speech, self._last_ended):
             if utterance is not None:
                 starts, logits = self._timeline.cells(utterance.start, utterance.end)
                 if len(starts):
@@ -235,17 +238,20 @@ class ChannelPipeline:
         return None
 
     def embedding(self) -> tuple[Features, int]:
-        """Mean features float32[dim] of everything scored, and of how many frames (0: none)."""
+        """Return the mean features float32[dim] of all scored frames, and their number.
+
+        With 0 frames the features have no meaning.
+        """
         if self._embeddings is None:
             return np.zeros(0, np.float32), 0
-        return self._embeddings.whole()
+        return self._embeddings.overall()
 
     def _segments(self) -> Iterator[Segment]:
-        while self._waiting and self._waiting[0][0].end <= max(self._settled, 0):
-            utterance, quality = self._waiting.popleft()
+        while self._unsettled and self._unsettled[0][0].end <= max(self._settled, 0):
+            utterance, quality = self._unsettled.popleft()
             mean, count = self._timeline.mean(utterance.start, utterance.end)
             cells = max(1, (utterance.end - utterance.start) // self._model.frame_hop)
-            scores = self._named(mean) if count else {}
+            scores = self._by_label(mean) if count else {}
             yield Segment(
                 channel=self.channel,
                 utterance=utterance.index,
@@ -260,7 +266,7 @@ class ChannelPipeline:
                 embedding=self._embedding(utterance),
             )
 
-    def _lose(self, window: Window, since: int, until: int, reason: GapReason) -> list[Event]:
+    def _gap(self, window: Window, since: int, until: int, reason: GapReason) -> list[Event]:
         lost = clip(window.speech, since, until)
         if not lost:
             return []
@@ -272,35 +278,36 @@ class ChannelPipeline:
             f"{seconds}s": self._timeline.mean(end - seconds * SAMPLE_RATE, end)
             for seconds in self._rolling.horizons
         }
-        means["call"] = self._timeline.whole()
-        return {name: self._named(mean) for name, (mean, count) in means.items() if count}
+        means["call"] = self._timeline.overall()
+        return {name: self._by_label(mean) for name, (mean, count) in means.items() if count}
 
     def _embedding(self, utterance: Utterance) -> Features | None:
-        """Mean features float32[dim] of the utterance's scored frames."""
+        """Return the mean features float32[dim] of the utterance's scored frames, or None."""
         if self._embeddings is None:
             return None
         mean, count = self._embeddings.mean(utterance.start, utterance.end)
         return mean if count else None
 
     def _posteriors(self, scores: FrameScores, mask: NDArray[np.bool_]) -> FramePosteriors:
-        """The frames that no window before had, so that frames of a stream join up.
+        """Return the frames that no earlier window had, so that a stream's frames are contiguous.
 
-        They begin with speech: what lies before it in a window is only what the model heard too.
+        They begin with speech: audio before it is only context for the model.
         """
         window, logits, features = scores.window, scores.logits, scores.features
         hop = self._model.frame_hop
-        first = max(0, (max(self._told, window.heard) - window.start) // hop)
-        fresh = max(first, (self._reached - window.start) // hop)
+        first = max(0, (max(self._emitted_until, window.heard) - window.start) // hop)
+        fresh = max(first, (self._scored_until - window.start) // hop)
         fresh += int(mask[fresh:].argmax()) if mask[fresh:].any() else len(mask[fresh:])
-        # A window lacks its own last frame. Without a pause since, it comes now.
+        # A window has no frame for its last 20 ms; the next window has it. It is emitted with that
+        # window, unless a pause lies between them.
         if not mask[first:fresh].all():
             first = fresh
-        self._reached = window.end
+        self._scored_until = window.end
         posteriors = softmax(logits[first:], self._model.temperature)
-        self._told = window.start + len(logits) * hop
-        kept = None if features is None else features[first:]
-        return FramePosteriors(window.start + first * hop, hop, posteriors, kept)
+        self._emitted_until = window.start + len(logits) * hop
+        new_features = None if features is None else features[first:]
+        return FramePosteriors(window.start + first * hop, hop, posteriors, new_features)
 
-    def _named(self, mean: Mean) -> dict[str, float]:
+    def _by_label(self, mean: Mean) -> dict[str, float]:
         shares = softmax(mean, self._model.temperature).tolist()
         return {label: round(p, 4) for label, p in zip(self._model.labels, shares, strict=True)}

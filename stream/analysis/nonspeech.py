@@ -1,9 +1,9 @@
-"""What tells tones, music, noise and cries from speech: how the pitch moves. Pure, no weights.
+"""Classifier of tones, music, noise and cries against speech by pitch movement. Pure, no weights.
 
-Grown-up speech is voiced about half of the time, its pitch lies between 80 and 350 Hz, and it
-glides: within 32 ms it moves by a third of a semitone or more. A note or a dialling tone stands
-still, noise has no pitch, and an infant's cry holds a high one. The limits below are measured in
-docs/performance.md.
+Adult speech has a pitch about half of the time, between 80 and 350 Hz, and the pitch glides: it
+moves by a third of a semitone or more within 32 ms. The pitch of a note or a dialling tone is
+constant, noise has no pitch, and an infant's cry holds a high one. The limits below are measured
+in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -20,59 +20,64 @@ from stream.types import SAMPLE_RATE, Samples, Sound
 Floats = NDArray[np.float32]
 
 RATE = SAMPLE_RATE // 2
-"""A telephone's rate is enough for pitch."""
+"""Sample rate of the pitch analysis in Hz; telephone rate is sufficient."""
 LENGTH = 512
 HOP = 384
-"""The pitch is looked for in 64 ms, every 48 ms."""
-SHORTEST, LONGEST = RATE // 800, RATE // 80
-"""Periods that are looked for, in samples: those of 800 Hz and of 80 Hz."""
+"""Samples of one frame (64 ms), and between the beginnings of two frames (48 ms)."""
+MIN_PERIOD, MAX_PERIOD = RATE // 800, RATE // 80
+"""Shortest and longest period of a pitch in samples: 800 Hz and 80 Hz."""
 LOWEST_BIN = 4
-"""Hum and rumble below 60 Hz say nothing."""
+"""First bin of the spectrum that counts; hum and rumble below 60 Hz are not informative."""
 
 LOUD = 1e-4
-"""Frames more than 40 dB below the loudest of their piece are left out."""
+"""Energy relative to the loudest frame of a piece from which a frame counts: -40 dB."""
 VOICED = 0.7
 """Autocorrelation from which a frame has a pitch."""
-STILL = 0.05
-"""A pitch that moves by less than this, in semitones from frame to frame, stands still."""
-PURE = 0.95
+STEADY_SEMITONES = 0.05
+"""Movement of the pitch in semitones between neighbouring frames, below which it is steady."""
+PURE_SHARE = 0.95
 PURE_BINS = 8
-"""A frame is one or two pure tones when this share of its energy lies in so few bins."""
+"""A frame is one or two pure tones if `PURE_BINS` bins hold more than this share of its energy."""
 HIGH_HZ = 360
-HELD = 8
-"""A cry holds a pitch above this for so many frames on end (0.4 s)."""
+HELD_FRAMES = 8
+"""A cry holds a pitch above `HIGH_HZ` for this number of consecutive frames (0.4 s)."""
 
 TONE_FRAMES = 5
-TONE = 0.7
-"""A tone is at least so long, pure and still in this share of it."""
-ENOUGH = 17
-"""Frames (0.8 s) without which nothing but a tone is told apart."""
+TONE_SHARE = 0.7
+"""A tone has at least this number of frames, and this share of them is pure and steady."""
+MIN_FRAMES = 17
+"""Frames (0.8 s) needed to classify anything but a tone."""
 MUSIC_PAIRS = 8
-MUSIC = 0.45
-"""In music this share of at least so many neighbours stands still; in speech a tenth does."""
-UNVOICED = 0.08
-"""Noise has a pitch in fewer frames than this."""
-CONSTANT_DB = 1.5
-"""Noise whose level spreads by less (standard deviation) stays as it is: a line, a fan."""
+MUSIC_SHARE = 0.45
+"""In music the pitch is steady in this share of at least `MUSIC_PAIRS` pairs of neighbouring
+frames; in speech it is in a tenth."""
+NOISE_VOICED_SHARE = 0.08
+"""Noise has a pitch in a smaller share of frames than this."""
+STEADY_DB = 1.5
+"""Noise is steady (a line, a fan) if the standard deviation of its level in dB is below this."""
 
 NOT_SCORED: frozenset[Sound] = frozenset({"tone", "hiss"})
-"""So clearly no speech that it is not asked for an emotion."""
+"""Sounds that are so clearly not speech that no emotion is computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SoundStats:
-    """Counts of frames: loud ones, with a pitch, purely tonal ones, and in held high pitches; of
-    neighbours that both have a pitch, and of those between which it stands still; sums of the
-    level in dB and of its square."""
+    """Statistics of a sound, which add up.
+
+    `frames` counts loud frames; `voiced` those with a pitch, `pure` those that are purely tonal.
+    `held` counts runs of `HELD_FRAMES` frames with a high pitch, `pairs` neighbours that both have
+    a pitch, `steady` the pairs between which it is steady. `level` and `level_square` are the sums
+    of the frames' levels in dB and of their squares.
+    """
 
     frames: int = 0
     voiced: int = 0
     pure: int = 0
     held: int = 0
     pairs: int = 0
-    still: int = 0
+    steady: int = 0
     level: float = 0.0
-    square: float = 0.0
+    level_square: float = 0.0
 
     def __add__(self, other: SoundStats) -> SoundStats:
         return SoundStats(
@@ -81,42 +86,42 @@ class SoundStats:
             self.pure + other.pure,
             self.held + other.held,
             self.pairs + other.pairs,
-            self.still + other.still,
+            self.steady + other.steady,
             self.level + other.level,
-            self.square + other.square,
+            self.level_square + other.level_square,
         )
 
     @property
     def sound(self) -> Sound | None:
-        """What it is if it is no ordinary speech; None too where that cannot be told."""
-        still = self.still >= TONE * (self.frames - 1)
-        if self.frames >= TONE_FRAMES and still and self.pure >= TONE * self.frames:
+        """Class of the sound, or None if it is ordinary speech or cannot be classified."""
+        steady = self.steady >= TONE_SHARE * (self.frames - 1)
+        if self.frames >= TONE_FRAMES and steady and self.pure >= TONE_SHARE * self.frames:
             return "tone"
-        if self.frames < ENOUGH:
+        if self.frames < MIN_FRAMES:
             return None
-        if self.voiced < UNVOICED * self.frames:
+        if self.voiced < NOISE_VOICED_SHARE * self.frames:
             mean = self.level / self.frames
-            spread = self.square / self.frames - mean**2
-            return "hiss" if spread < CONSTANT_DB**2 else "noise"
-        if self.pairs >= MUSIC_PAIRS and self.still >= MUSIC * self.pairs:
+            variance = self.level_square / self.frames - mean**2
+            return "hiss" if variance < STEADY_DB**2 else "noise"
+        if self.pairs >= MUSIC_PAIRS and self.steady >= MUSIC_SHARE * self.pairs:
             return "music"
         return "high_pitch" if self.held else None
 
 
-NOTHING = SoundStats()
+NO_SOUND = SoundStats()
 
 
 def measure(audio: Samples) -> SoundStats:
-    """Evidence in float32[n] at 16 kHz; none in less than 64 ms.
+    """Return the statistics of float32[n] at 16 kHz; `NO_SOUND` for less than 64 ms.
 
-    The pitch is the strongest peak of the autocorrelation, freed of the taper's own. Source:
+    The pitch is the strongest peak of the autocorrelation, divided by that of the taper. Source:
     P. Boersma, "Accurate short-term analysis of the fundamental frequency and the
     harmonics-to-noise ratio of a sampled sound", 1993.
     """
-    whole = len(audio) // 2 * 2
-    half = (audio[:whole:2] + audio[1:whole:2]) * np.float32(0.5)
+    even = len(audio) // 2 * 2
+    half = (audio[:even:2] + audio[1:even:2]) * np.float32(0.5)
     if len(half) < LENGTH:
-        return NOTHING
+        return NO_SOUND
     spectrum = np.fft.rfft(sliding_window_view(half, LENGTH)[::HOP] * _taper(), axis=1)
     power = np.asarray(spectrum.real**2 + spectrum.imag**2, np.float32)
     power[:, :LOWEST_BIN] = 0
@@ -124,36 +129,36 @@ def measure(audio: Samples) -> SoundStats:
     loud = energy > LOUD * energy.max()
     frames = int(np.count_nonzero(loud))
     if not frames:
-        return NOTHING
+        return NO_SOUND
     strength, period = _pitch(power, energy)
     voiced = loud & (strength > VOICED)
     both = voiced[1:] & voiced[:-1]
     moved = np.abs(np.log2(period[1:][both] / period[:-1][both])) * 12
-    still = int(np.count_nonzero(moved < STILL))
+    steady = int(np.count_nonzero(moved < STEADY_SEMITONES))
     pure = 0
-    if still >= TONE * (frames - 1):
+    if steady >= TONE_SHARE * (frames - 1):
         lines = np.partition(power, -PURE_BINS, axis=1)[:, -PURE_BINS:].sum(axis=1)
-        pure = int(np.count_nonzero(loud & (lines > PURE * energy)))
+        pure = int(np.count_nonzero(loud & (lines > PURE_SHARE * energy)))
     level = 10 * np.log10(energy[loud])
     return SoundStats(
         frames,
         int(np.count_nonzero(voiced)),
         pure,
-        _held(voiced & (period < RATE / HIGH_HZ)),
+        _held_runs(voiced & (period < RATE / HIGH_HZ)),
         int(np.count_nonzero(both)),
-        still,
+        steady,
         float(level.sum()),
         float(level @ level),
     )
 
 
 def _pitch(power: Floats, energy: Floats) -> tuple[Floats, Floats]:
-    """Of every frame the best autocorrelation and its period in samples, between samples.
+    """Return each frame's best autocorrelation and its period in (fractional) samples.
 
-    Of several peaks of nearly one height the first is taken: the others are its multiples.
+    Of several peaks of about the same height the first is used: the others are its multiples.
     """
-    correlation = np.fft.irfft(power, axis=1)[:, SHORTEST - 1 : LONGEST + 2]
-    # The mean of the spectrum, both halves, is what the autocorrelation starts at.
+    correlation = np.fft.irfft(power, axis=1)[:, MIN_PERIOD - 1 : MAX_PERIOD + 2]
+    # The autocorrelation at lag 0 is the mean of the spectrum over both halves.
     correlation *= (LENGTH / 2) / (np.maximum(energy, 1e-20)[:, None] * _bias())
     inner = correlation[:, 1:-1]
     peaks = (inner >= correlation[:, :-2]) & (inner > correlation[:, 2:])
@@ -162,18 +167,18 @@ def _pitch(power: Floats, energy: Floats) -> tuple[Floats, Floats]:
     at = (heights >= 0.9 * strength[:, None]).argmax(axis=1)
     rows = np.arange(len(power))
     before, peak, after = (correlation[rows, at + i] for i in range(3))
-    # A parabola through three points; where there is no peak, its top may lie anywhere.
+    # A parabola through three points. Without a peak its vertex may lie anywhere, hence the clip.
     curve = np.minimum(before - 2 * peak + after, -1e-6)
-    period = SHORTEST + at + np.clip((before - after) / (2 * curve), -0.5, 0.5)
+    period = MIN_PERIOD + at + np.clip((before - after) / (2 * curve), -0.5, 0.5)
     return strength, period
 
 
-def _held(high: NDArray[np.bool_]) -> int:
-    """Places at which `HELD` frames on end are high."""
-    if len(high) < HELD:
+def _held_runs(high: NDArray[np.bool_]) -> int:
+    """Return the number of positions at which `HELD_FRAMES` consecutive frames are high."""
+    if len(high) < HELD_FRAMES:
         return 0
-    run = np.convolve(high, np.ones(HELD, np.intp), "valid")
-    return int(np.count_nonzero(run == HELD))
+    run = np.convolve(high, np.ones(HELD_FRAMES, np.intp), "valid")
+    return int(np.count_nonzero(run == HELD_FRAMES))
 
 
 @cache
@@ -183,7 +188,7 @@ def _taper() -> Floats:
 
 @cache
 def _bias() -> Floats:
-    """The taper's own autocorrelation at the periods that are looked for."""
+    """Return the autocorrelation of the taper at the periods in question."""
     power = np.abs(np.fft.rfft(_taper())) ** 2
-    own = np.fft.irfft(power)[SHORTEST - 1 : LONGEST + 2]
-    return np.asarray(own / np.fft.irfft(power)[0], np.float32)
+    correlation = np.fft.irfft(power)[MIN_PERIOD - 1 : MAX_PERIOD + 2]
+    return np.asarray(correlation / np.fft.irfft(power)[0], np.float32)

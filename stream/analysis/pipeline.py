@@ -1,4 +1,4 @@
-"""The straight line of one stream: bytes → codec → resampling → one `ChannelPipeline` each."""
+"""Pipeline of one stream: bytes → codec → per channel a resampler and a `ChannelPipeline`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from stream.types import (
 )
 
 SLICE_S = 0.1
-"""Channels take turns at most this far apart, so their events come in the order of time."""
+"""Seconds of audio that each channel processes in turn, so that events are in order of time."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnalysisSettings:
-    """How a stream is analysed.
+    """Settings of the analysis of a stream.
 
-    `frames` adds per-frame posteriors to every score, `embeddings` their mean features to every
-    segment; both together add the features of the frames to every score as well.
+    `frames` adds per-frame posteriors to every score, `embeddings` the mean of the frames' features
+    to every segment. Both together also add the features of each frame to every score.
     """
 
     vad: VadSettings = field(default_factory=VadSettings)
@@ -41,10 +41,10 @@ class AnalysisSettings:
 
 
 class StreamPipeline:
-    """All analysed channels of one stream. Knows no sockets, no clocks and no model.
+    """All analysed channels of one stream. Uses no sockets, no clocks and no model.
 
-    `analysed` are the channel numbers to analyse; the others are dropped undecided and unheard.
-    `source_rate` in Hz is that of the recording, where it was resampled before it came here.
+    `analysed` lists the channel numbers to analyse; the audio of the others is dropped, without
+    VAD. `source_rate` is the rate of a recording in Hz, if it was resampled before `feed`.
     """
 
     def __init__(
@@ -73,56 +73,57 @@ class StreamPipeline:
             for c in analysed
         }
         self.received = 0
-        """Samples per channel taken from the producer so far, at the producer's rate."""
+        """Samples per channel received so far, at the producer's rate."""
 
     @property
     def position(self) -> int:
-        """Where the stream is, in samples at 16 kHz."""
+        """Position of the stream in samples at 16 kHz."""
         return self.received * SAMPLE_RATE // self._audio.sample_rate
 
     def feed(self, data: bytes) -> Iterator[Window | Event]:
-        """Take one chunk of the wire; yields windows and events. Must be run to its end.
+        """Process one chunk as sent by the producer; yield windows and events.
 
-        Any chunking of the same bytes gives the same windows. Raises `InvalidAudio` before the
-        first yield when the chunk cannot be decoded; time then goes on without it (`skip`).
+        The iterator must be exhausted. Any chunking of the same bytes gives the same windows. A
+        chunk that cannot be decoded becomes a hole: the iterator yields the events of `skip`, then
+        raises `InvalidAudio`.
         """
-        whole = self._decoder.whole(data)
+        count = self._decoder.count(data)
         try:
             samples = self._decoder.decode(data)
         except InvalidAudio:
-            yield from self.skip(whole)
+            yield from self.skip(count)
             raise
-        self.received += whole
+        self.received += count
         step = max(1, int(self._audio.sample_rate * SLICE_S))
-        for start in range(0, whole, step):
+        for start in range(0, count, step):
             for channel, pipeline in self.channels.items():
                 piece = samples[channel, start : start + step]
                 yield from pipeline.feed(self._resamplers[channel].push(piece))
 
     def skip(self, samples: int) -> Iterator[Window | Event]:
-        """Go `samples` (at the producer's rate) further without audio, exactly."""
+        """Advance by exactly `samples` (at the producer's rate) without audio."""
         self.received += samples
         for channel, pipeline in self.channels.items():
             yield from pipeline.feed(self._resamplers[channel].drain())
             yield from pipeline.skip(self.position - pipeline.position)
 
     def discard(self, data: bytes) -> Iterator[Window | Event]:
-        """Let the time of a chunk go by without hearing it; its bytes keep their alignment."""
+        """Advance by the length of a chunk without analysing it; sample alignment is kept."""
         yield from self.skip(self._decoder.discard(data))
 
     def flush(self) -> Iterator[Window | Event]:
-        """End open utterances, so that all speech heard so far gets its result."""
+        """End open utterances, so that all speech received so far gets its result."""
         for pipeline in self.channels.values():
             yield from pipeline.flush()
 
     def finish(self) -> Iterator[Window | Event]:
-        """The producer is done: give out what the resamplers hold, then end open utterances."""
+        """End the stream: flush the resamplers, then end open utterances."""
         for channel, pipeline in self.channels.items():
             yield from pipeline.feed(self._resamplers[channel].drain())
         yield from self.flush()
 
     def realign(self) -> None:
-        """The producer starts again at a sample boundary: forget a partial sample."""
+        """Drop the carry, because the producer restarts at a sample boundary."""
         self._decoder.drop_carry()
 
     def taken(self, window: Window) -> None:
@@ -139,7 +140,7 @@ class StreamPipeline:
 
     @property
     def lost(self) -> int:
-        """Speech that was reported as lost, in samples at 16 kHz over all channels."""
+        """Speech reported as lost, in samples at 16 kHz over all channels."""
         return sum(c.lost for c in self.channels.values())
 
 
@@ -147,13 +148,13 @@ Infer = Callable[[Window], FrameScores]
 
 
 def analyse(pipeline: StreamPipeline, chunks: Sequence[bytes], infer: Infer) -> list[Event]:
-    """Run a whole recording through a pipeline with a backend that is never late.
+    """Run all chunks through a pipeline and score each window at once; return the events.
 
-    What tests and recordings use: the same line as live, without sockets and queues.
+    For tests, benchmarks and training: the same analysis as live, without sockets and queues.
     """
     events: list[Event] = []
 
-    def take(items: Iterator[Window | Event]) -> None:
+    def process(items: Iterator[Window | Event]) -> None:
         for item in items:
             if isinstance(item, Window):
                 pipeline.taken(item)
@@ -162,6 +163,6 @@ def analyse(pipeline: StreamPipeline, chunks: Sequence[bytes], infer: Infer) -> 
                 events.append(item)
 
     for chunk in chunks:
-        take(pipeline.feed(chunk))
-    take(pipeline.finish())
+        process(pipeline.feed(chunk))
+    process(pipeline.finish())
     return events

@@ -1,4 +1,4 @@
-"""What the audio is like, and the hints that say when not to trust a score."""
+"""Audio quality of utterances, and hints: reasons to doubt a score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.analysis.nonspeech import ENOUGH, NOT_SCORED, NOTHING, measure
+from stream.analysis.nonspeech import MIN_FRAMES, NO_SOUND, NOT_SCORED, measure
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
 
 CLIPPED_LEVEL = 32_700
@@ -18,7 +18,7 @@ CLIPPED_LEVEL = 32_700
 
 NARROW_ABOVE_HZ = 4_100
 NARROW_SHARE = 1e-4
-"""A line is narrow when less than this share of its energy lies above `NARROW_ABOVE_HZ`."""
+"""Audio is narrowband if less than this share of its energy lies above `NARROW_ABOVE_HZ`."""
 
 SHORT_SPEECH_S = 1.0
 LOW_LEVEL_DBFS = -45.0
@@ -33,19 +33,22 @@ def _taper(length: int) -> Samples:
 
 
 def dbfs(power: float) -> float:
-    """Mean square of samples in [-1, 1] → dBFS of the RMS, never below -96."""
+    """Convert the mean square of samples in [-1, 1] to dBFS of the RMS, at least -96."""
     return max(-96.0, 10 * math.log10(power)) if power > 0 else -96.0
 
 
 def frame_power(frames: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Mean square float32[n] (full scale = 1) and clipped samples int[n] of int16[n, 320]."""
+    """Return the mean square and the number of clipped samples of each frame of int16[n, 320].
+
+    The mean square is float32[n] with full scale = 1, the number int[n].
+    """
     scaled = frames.astype(np.float32) * np.float32(1 / 32768)
     clipped = (np.abs(scaled) >= CLIPPED_LEVEL / 32768).sum(axis=1)
     return np.einsum("ij,ij->i", scaled, scaled) / np.float32(frames.shape[1]), clipped
 
 
 class QualityMeter:
-    """Follows one channel frame by frame; what it says is about the open utterance so far."""
+    """Meter of one channel's audio; `quality` is that of the open utterance so far."""
 
     def __init__(self, source_rate: int, only_speech: bool = True) -> None:
         self._only_speech = only_speech
@@ -55,13 +58,13 @@ class QualityMeter:
         self.begin()
 
     def begin(self) -> None:
-        """A new utterance: level, clipping and length start again; the noise floor stays."""
+        """Begin an utterance: reset level, clipping, length and sound; keep the noise floor."""
         self._power = 0.0
         self._clipped = self._frames = 0
-        self._evidence = self._newest = NOTHING
+        self._sound = self._newest = NO_SOUND
 
     def frame(self, power: float, clipped: int, speaking: bool) -> None:
-        """Take one frame; frames outside speech make the noise floor (3 s smoothing)."""
+        """Add one frame; frames outside speech update the noise floor (3 s smoothing)."""
         if speaking:
             self._power += power
             self._clipped += clipped
@@ -72,10 +75,10 @@ class QualityMeter:
             )
 
     def spectrum(self, audio: Samples) -> None:
-        """Look at the last second of a window for energy above the telephone band."""
+        """Measure the energy above the telephone band in the last second of a window."""
         if self._narrow_source:
             return
-        # Without the taper, what the cut leaks upwards looks like a wide band.
+        # Without the taper, spectral leakage from the cut edge would look like wideband audio.
         newest = audio[-SAMPLE_RATE:]
         energy = np.abs(np.fft.rfft(newest * _taper(len(newest)))) ** 2
         split = NARROW_ABOVE_HZ * len(newest) // SAMPLE_RATE
@@ -83,17 +86,17 @@ class QualityMeter:
         self._all = 0.8 * self._all + float(energy.sum())
 
     def sound(self, audio: Samples) -> None:
-        """Listen to what is new of the utterance: whether it is speech at all."""
+        """Classify the new audio of the utterance: speech or not."""
         if not self._only_speech:
             return
         piece = measure(audio)
-        self._evidence += piece
-        # What is too short to tell by itself is taken for what the utterance is.
-        self._newest = piece if piece.frames >= ENOUGH else self._evidence
+        self._sound += piece
+        # A piece too short to classify by itself counts as the same sound as its utterance.
+        self._newest = piece if piece.frames >= MIN_FRAMES else self._sound
 
     @property
     def not_speech(self) -> bool:
-        """Whether what was listened to last is so clearly no speech that it is not scored."""
+        """True if the newest audio is clearly not speech, so that it is not scored."""
         return self._newest.sound in NOT_SCORED
 
     def quality(self) -> Quality:
@@ -105,7 +108,7 @@ class QualityMeter:
             snr_db=self._snr(power),
             band=self._band(),
             speech_s=round(self._frames * FRAME / SAMPLE_RATE, 2),
-            sound=self._evidence.sound,
+            sound=self._sound.sound,
         )
 
     def _snr(self, power: float) -> float | None:
@@ -123,7 +126,7 @@ class QualityMeter:
 
 
 def hints(quality: Quality, top: float | None) -> tuple[str, ...]:
-    """Reasons to doubt a score of this quality whose best label has share `top`."""
+    """Return the reasons to doubt a score of this quality whose best label has share `top`."""
     doubts = {
         "short_speech": quality.speech_s < SHORT_SPEECH_S,
         "low_level": quality.rms_dbfs < LOW_LEVEL_DBFS,
@@ -140,11 +143,11 @@ def hints(quality: Quality, top: float | None) -> tuple[str, ...]:
 
 
 def gain_is_automatic(attrs: Mapping[str, Any]) -> bool:
-    """Whether a stream's attributes say that its level was regulated before it came here.
+    """Return whether a stream's attributes report automatic gain control in the producer.
 
-    `autoGainControl`, by itself or in `capture`, as browsers report it of a microphone (W3C Media
-    Capture and Streams, MediaTrackSettings).
+    That is `autoGainControl`, at the top level or in `capture`, as browsers report it for a
+    microphone (W3C Media Capture and Streams, MediaTrackSettings).
     """
     capture = attrs.get("capture")
-    told = capture if isinstance(capture, Mapping) else attrs
-    return told.get("autoGainControl") is True
+    settings = capture if isinstance(capture, Mapping) else attrs
+    return settings.get("autoGainControl") is True

@@ -1,4 +1,4 @@
-"""From frame logits to rolling scores: a timeline of cells and means over it."""
+"""Timeline of frame logits, and the means over it that become rolling scores."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Mean = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class RollingSettings:
-    """Horizons in seconds, each named `"10s"` on the wire; the whole call comes by itself."""
+    """Horizons in seconds, each named like `"10s"` on the wire; `"call"` is always added."""
 
     horizons: tuple[int, ...] = (10, 30)
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
-    """Posteriors over the last axis; float32 of the same shape."""
+    """Return posteriors over the last axis; float32 of the same shape."""
     scaled = logits / np.float32(temperature)
     e = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(e / e.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 
 def speech_mask(window: Window, frames: int, hop: int) -> NDArray[np.bool_]:
-    """Which of a window's frames lie in its speech, bool[frames].
+    """Return which of a window's frames lie in its speech, bool[frames].
 
-    A frame counts when its middle does. A window whose speech is shorter than a frame counts its
-    last one, so that every window says something.
+    A frame counts if its middle lies in speech. If none does, because the speech is shorter than a
+    frame, the last frame counts, so that every window has a score.
     """
     middle = window.start + np.arange(frames) * hop + hop // 2
     mask = np.zeros(frames, np.bool_)
@@ -42,12 +42,12 @@ def speech_mask(window: Window, frames: int, hop: int) -> NDArray[np.bool_]:
 
 
 class Timeline:
-    """Ring of frame cells of one channel: sums of logits and how many windows gave them.
+    """Ring of frame cells of one channel: the sum of logits per cell and the number of windows.
 
-    Made for logits, and true of every row per frame whose mean says something: features as well.
+    Overlapping windows average in their cells. Cells that leave the ring are added to running sums,
+    so the mean over the call costs one row of memory. `capacity_s` is in seconds.
 
-    Overlapping windows average in their cells. Cells that leave the ring go into running sums, so
-    the whole call stays known at the cost of one row. `capacity_s` is in seconds.
+    It serves for any row per frame whose mean is meaningful, so for features as well as logits.
     """
 
     def __init__(self, width: int, hop: int, capacity_s: float) -> None:
@@ -60,7 +60,7 @@ class Timeline:
         self._past_count = 0
 
     def add(self, window: Window, logits: Logits, mask: NDArray[np.bool_]) -> None:
-        """Put the masked frames of a scored window into their cells."""
+        """Add the frames of a scored window selected by `mask` to their cells."""
         first = window.start // self._hop
         self._advance(first + len(logits))
         cells = first + np.flatnonzero(mask)
@@ -70,15 +70,18 @@ class Timeline:
         self._counts[at] += 1
 
     def mean(self, start: int, end: int) -> tuple[Mean, int]:
-        """Mean logits of the scored cells in `[start, end)` and their number (0: no mean)."""
+        """Return the mean logits of the scored cells in `[start, end)` and their number.
+
+        With 0 cells the mean is zeros, without meaning.
+        """
         first = max(start // self._hop, self._head - len(self._counts), 0)
         last = min(-(-end // self._hop), self._head)
         return self._mean(np.arange(first, last) % len(self._counts))
 
     def cells(self, start: int, end: int) -> tuple[NDArray[np.intp], Mean]:
-        """The scored cells in `[start, end)` that the ring still holds.
+        """Return the scored cells in `[start, end)` that the ring still holds.
 
-        Their positions in samples, int[cells], and their mean logits, float32[cells, width].
+        These are their positions in samples, int[cells], and mean logits, float32[cells, width].
         """
         numbers = np.arange(
             max(start // self._hop, self._head - len(self._counts), 0),
@@ -89,14 +92,14 @@ class Timeline:
         at = at[scored]
         return numbers[scored] * self._hop, self._sums[at] / self._counts[at, None]
 
-    def whole(self) -> tuple[Mean, int]:
-        """Mean logits over everything scored since the stream began, and the number of cells."""
+    def overall(self) -> tuple[Mean, int]:
+        """Return the mean logits over all cells scored since the stream began, and their number."""
         recent, count = self._mean(np.arange(len(self._counts)))
-        together = self._past_count + count
-        if not together:
+        total = self._past_count + count
+        if not total:
             return recent, 0
-        mean = (self._past_sum + recent.astype(np.float64) * count) / together
-        return mean.astype(np.float32), together
+        mean = (self._past_sum + recent.astype(np.float64) * count) / total
+        return mean.astype(np.float32), total
 
     def _mean(self, at: NDArray[np.intp]) -> tuple[Mean, int]:
         counts = self._counts[at]
@@ -108,12 +111,12 @@ class Timeline:
         return np.asarray(weights @ self._sums[at] / n, dtype=np.float32), n
 
     def _advance(self, head: int) -> None:
-        """Make room up to cell `head`; what falls out of the ring joins the running sums."""
+        """Make room up to cell `head`; cells that leave the ring are added to the running sums."""
         cells = len(self._counts)
-        fresh = min(head - self._head, cells)
-        if fresh <= 0:
+        added = min(head - self._head, cells)
+        if added <= 0:
             return
-        at = np.arange(head - fresh, head) % cells
+        at = np.arange(head - added, head) % cells
         mean, count = self._mean(at)
         self._past_sum += mean.astype(np.float64) * count
         self._past_count += count

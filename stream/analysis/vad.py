@@ -1,4 +1,4 @@
-"""Where speech begins and ends: a frame detector and the state machine around it."""
+"""Voice activity detection: frame detectors, and the segmenter that forms utterances."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from stream.types import FRAME, SAMPLE_RATE, Trigger, Utterance
 
 
 class VoiceDetector(Protocol):
-    """Decides one frame at a time; holds the state of one channel."""
+    """Frame-by-frame detector of speech, with the state of one channel."""
 
     def is_speech(self, frame: bytes) -> bool:
-        """Whether 320 samples of little-endian int16 at 16 kHz carry a voice."""
+        """Return whether a frame contains speech: 320 samples, little-endian int16, 16 kHz."""
         ...
 
 
 class WebRtcDetector:
-    """Google's GMM detector out of WebRTC; `mode` 0 (lets most pass) to 3 (strictest)."""
+    """Google's GMM detector from WebRTC; `mode` is 0 (most permissive) to 3 (strictest)."""
 
     def __init__(self, mode: int = 2) -> None:
         self._vad = webrtcvad.Vad(mode)
@@ -36,15 +36,15 @@ DETECTORS: dict[str, Callable[[int], VoiceDetector]] = {
     "webrtcvad": WebRtcDetector,
     "silero": SileroDetector,
 }
-"""Detector name → its maker, given the configured mode. Add a detector here."""
+"""Detector name → factory that takes the configured mode. Add a detector here."""
 
 
 @dataclass(frozen=True, slots=True)
 class VadSettings:
-    """All counts are in frames of 20 ms; `min_dbfs` gates frames too faint to be speech.
+    """Settings of detector and segmenter; all counts are in frames of 20 ms.
 
-    With `only_speech`, what was taken for speech but is a tone or a steady noise is not scored, and
-    what sounds like music, noise or a cry gets a hint.
+    Frames below `min_dbfs` are never voiced. With `only_speech`, tones and steady noise that the
+    detector takes for speech are not scored; music, noise and cries are scored with a hint.
     """
 
     detector: str = "webrtcvad"
@@ -66,10 +66,10 @@ class State(Enum):
 
 
 class Segmenter:
-    """Turns frame decisions into utterances: pre-roll before, hangover after, a longest length.
+    """State machine from frame decisions to utterances, with pre-roll, hangover and length limit.
 
-    After every `step`, `speech` is the open utterance's span (its end is the last voiced frame:
-    the hangover is not speech), or None.
+    After every `step`, `speech` is the open utterance, or None. It ends with the last voiced frame:
+    the hangover is not speech.
     """
 
     def __init__(self, settings: VadSettings) -> None:
@@ -83,18 +83,18 @@ class Segmenter:
         self.speech: Utterance | None = None
 
     def step(self, voiced: bool) -> Utterance | None:
-        """Take the next frame's decision; returns the utterance that this frame ended, if any."""
+        """Process the decision on the next frame; return the utterance that it ended, if any."""
         start = self._position
         self._position = start + FRAME
         if self.speech is None:
-            self._listen(voiced)
+            self._detect_start(voiced)
             return None
         if voiced:
             self.state, self._silent = State.SPEAKING, 0
             self.speech = Utterance(self.speech.index, self.speech.start, self._position)
             if self._position - self.speech.start >= self._settings.max_utterance * FRAME:
                 ended = self.end("split")
-                # The speaker talks on: the next voiced frame opens the next utterance.
+                # The speech continues: the next voiced frame opens the next utterance.
                 self._recent.extend([True] * (self._settings.start_voiced - 1))
                 return ended
             return None
@@ -103,7 +103,7 @@ class Segmenter:
         return self.end("speech_end") if self._silent >= self._settings.hangover else None
 
     def end(self, trigger: Trigger) -> Utterance | None:
-        """Close the open utterance now; None when there is none."""
+        """Close the open utterance and return it; None if there is none."""
         open_ = self.speech
         self.speech, self.state, self._silent = None, State.QUIET, 0
         self._recent.clear()
@@ -113,15 +113,15 @@ class Segmenter:
         return Utterance(open_.index, open_.start, open_.end, trigger)
 
     def jump(self, position: int) -> None:
-        """Continue at `position` (a frame boundary) after audio that never came."""
+        """Continue at `position` (a frame boundary) after a hole in the audio."""
         self._position = self._last_end = position
         self._recent.clear()
 
-    def _listen(self, voiced: bool) -> None:
+    def _detect_start(self, voiced: bool) -> None:
         self._recent.append(voiced)
-        heard = sum(self._recent)
-        self.state = State.STARTING if heard else State.QUIET
-        if heard >= self._settings.start_voiced:
+        voiced_count = sum(self._recent)
+        self.state = State.STARTING if voiced_count else State.QUIET
+        if voiced_count >= self._settings.start_voiced:
             first = self._position - FRAME * (len(self._recent) - self._recent.index(True))
             begin = max(self._last_end, first - self._settings.pre_roll * FRAME)
             self.speech = Utterance(self._next_index, begin, self._position)

@@ -14,7 +14,10 @@ from stream.types import SAMPLE_RATE, Samples, Span, Trigger, Utterance, Window
 
 @dataclass(frozen=True, slots=True)
 class WindowSettings:
-    """Samples at 16 kHz; `lengths` ascend and are multiples of one VAD frame."""
+    """Window lengths and hop in samples at 16 kHz.
+
+    `lengths` ascend and are multiples of one VAD frame.
+    """
 
     lengths: tuple[int, ...] = (SAMPLE_RATE, 2 * SAMPLE_RATE, 3 * SAMPLE_RATE)
     hop: int = SAMPLE_RATE
@@ -25,7 +28,7 @@ class WindowSettings:
 
 
 class History:
-    """The newest audio of a channel: an int16 ring of fixed size, addressed by position."""
+    """Newest audio of a channel: an int16 ring of fixed size, addressed by position."""
 
     def __init__(self, capacity: int) -> None:
         self._ring = np.zeros(capacity, np.int16)
@@ -41,20 +44,20 @@ class History:
         self.end += len(samples)
 
     def jump(self, position: int) -> None:
-        """Go on at `position`; what lies before it is not audio that a window may hold."""
+        """Continue at `position`; windows must not contain the audio before it."""
         self.end = self.start = position
 
-    def real(self, start: int) -> int:
-        """Where the audio of a window from `start` on really begins."""
+    def real_start(self, start: int) -> int:
+        """Return the position at which the real audio of a window from `start` on begins."""
         return max(start, self.start, self.end - len(self._ring))
 
     def read(self, start: int, end: int) -> Samples:
-        """Float32 of `[start, end)`; audio before the first that is there is mirrored.
+        """Return float32 of `[start, end)`; audio before `real_start(start)` is mirrored.
 
-        A mirror keeps level and spectrum of the real audio, where zeros would change what a
-        layer-normed model hears; frames before `start` of the stream are never counted.
+        A mirror keeps the level and spectrum of the real audio; zeros would change the statistics
+        of a layer-normed model. Mirrored frames are never counted.
         """
-        first = self.real(start)
+        first = self.real_start(start)
         at, count = first % len(self._ring), end - first
         real = np.concatenate(
             [self._ring[at : at + count], self._ring[: max(0, at + count - len(self._ring))]]
@@ -65,10 +68,10 @@ class History:
 
 
 class Windower:
-    """Cuts a window when a hop of new speech has been heard, and at the end of an utterance.
+    """Cutter of windows: one after each hop of new speech, and one at the end of an utterance.
 
-    The elastic hop: a window that no backend has taken yet is followed by one that still covers
-    its speech, as long as that fits the longest length. The caller says what was `taken`.
+    The hop is elastic: while no backend has taken a window, the next window also covers its speech,
+    as far as the longest length permits. The caller reports each taken window by `taken`.
     """
 
     def __init__(
@@ -80,55 +83,57 @@ class Windower:
         self._meter = meter
         self._ended: deque[Span] = deque()
         self._dropped: deque[Span] = deque()
-        self._cut = self._since = 0
-        self.handed = 0
-        """Speech before this position was handed to a backend."""
+        self._newest_end = self._newest_start = 0
+        self.taken_until = 0
+        """End of the newest window that a backend has taken."""
 
-    def hear(self, speech: Utterance) -> Iterator[Window]:
-        """The window due now that the open utterance reaches to `speech.end`, if one is.
+    def extend(self, speech: Utterance) -> Iterator[Window]:
+        """Yield the windows that are due now that the open utterance ends at `speech.end`.
 
-        More than one when a pause that turned out to be within speech brings more than fits.
+        It is at most one, unless a pause that turned out to be part of the utterance adds more than
+        the longest window holds.
         """
-        since = max(self._cut, speech.start)
+        since = max(self._newest_end, speech.start)
         while speech.end - since >= self._settings.hop:
             end = min(speech.end, since + self._settings.longest)
             yield self._window(Utterance(speech.index, speech.start, end), "interval")
             since = end
 
     def close(self, utterance: Utterance) -> Window | None:
-        """The window over what the ended utterance still has unheard, if anything."""
+        """Return the window over the part of the ended utterance that no window covers, if any."""
         window = None
-        if utterance.end > max(self._cut, utterance.start):
+        if utterance.end > max(self._newest_end, utterance.start):
             window = self._window(utterance, utterance.trigger)
         self._ended.append((utterance.start, utterance.end))
         return window
 
     def taken(self, window: Window) -> None:
-        """A backend has `window` now: its speech need not be covered again."""
-        self.handed = max(self.handed, window.end)
+        """Note that a backend has taken `window`: later windows need not cover its speech."""
+        self.taken_until = max(self.taken_until, window.end)
 
     def drop(self, window: Window) -> None:
-        """What is new in `window`, the newest one, was no speech: no window shall cover it."""
-        self._dropped.append((self._since, window.end))
+        """Exclude the new part of `window`, the newest, from later windows: it is not speech."""
+        self._dropped.append((self._newest_start, window.end))
 
     def _window(self, speech: Utterance, trigger: Trigger) -> Window:
         end = speech.end
-        self._since = max(self._cut, speech.start)
+        self._newest_start = max(self._newest_end, speech.start)
         while self._ended and self._ended[0][1] <= end - self._settings.longest:
             self._ended.popleft()
         while self._dropped and self._dropped[0][1] <= end - self._settings.longest:
             self._dropped.popleft()
-        spans = without((*self._ended, (speech.start, end)), self._dropped)
-        fresh = next(max(start, self.handed) for start, stop in spans if stop > self.handed)
+        spans = subtract((*self._ended, (speech.start, end)), self._dropped)
+        taken = self.taken_until
+        fresh = next(max(start, taken) for start, stop in spans if stop > taken)
         context = min(fresh, speech.start)
         lengths = self._settings.lengths
         length = next((n for n in lengths if end - context <= n), lengths[-1])
         start = end - length
-        heard = self._history.real(start)
-        self._cut = end
+        heard = self._history.real_start(start)
+        self._newest_end = end
         audio = self._history.read(start, end)
         self._meter.spectrum(audio)
-        self._meter.sound(audio[self._since - end :])
+        self._meter.sound(audio[self._newest_start - end :])
         return Window(
             channel=self._channel,
             start=start,
@@ -143,13 +148,13 @@ class Windower:
 
 
 def clip(spans: tuple[Span, ...], start: int, end: int) -> tuple[Span, ...]:
-    """The parts of `spans` inside `[start, end)`; none where that is empty."""
+    """Return the parts of `spans` inside `[start, end)`; none if that range is empty."""
     inside = ((max(a, start), min(b, end)) for a, b in spans)
     return tuple(span for span in inside if span[0] < span[1])
 
 
-def without(spans: tuple[Span, ...], holes: Iterable[Span]) -> tuple[Span, ...]:
-    """The parts of `spans` that lie in none of `holes`."""
+def subtract(spans: tuple[Span, ...], holes: Iterable[Span]) -> tuple[Span, ...]:
+    """Return the parts of `spans` outside all `holes`."""
     for start, end in holes:
         pieces = (part for a, b in spans for part in ((a, min(b, start)), (max(a, end), b)))
         spans = tuple((a, b) for a, b in pieces if a < b)
@@ -157,5 +162,5 @@ def without(spans: tuple[Span, ...], holes: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def total(spans: tuple[Span, ...]) -> int:
-    """Samples in `spans`, which do not overlap."""
+    """Return the number of samples in `spans`, which must not overlap."""
     return sum(end - start for start, end in spans)

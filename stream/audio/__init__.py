@@ -1,1 +1,1 @@
-"""Audio in any encoding or file to PCM at 16 kHz."""
+"""Conversion of audio in any supported encoding or file format to PCM at 16 kHz."""

@@ -1,4 +1,4 @@
-"""Bytes of one encoding → float32 per channel. Pure; carries what a chunk splits."""
+"""Decoders from raw PCM bytes to float32 per channel. Pure; incomplete samples are carried over."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from stream.types import AudioFormat, Samples
 
 
 class InvalidAudio(ValueError):
-    """Audio that cannot be decoded to finite numbers."""
+    """Error for audio that does not decode to finite numbers."""
 
 
 def _mulaw_table() -> Samples:
-    """G.711 mu-law → float32 (ITU-T G.711, table 2a): value = sign · ((2m + 33)·2^e − 33) · 4."""
+    """Return float32[256], the value of each G.711 mu-law code (ITU-T G.711, table 2a).
+
+    value = sign · ((2m + 33)·2^e − 33) · 4
+    """
     code = ~np.arange(256, dtype=np.uint8)
     exponent = (code >> 4) & 0x07
     magnitude = (((code & 0x0F).astype(np.int32) << 3) + 0x84 << exponent) - 0x84
@@ -24,7 +27,10 @@ def _mulaw_table() -> Samples:
 
 
 def _alaw_table() -> Samples:
-    """G.711 A-law → float32 (ITU-T G.711, table 1a), even bits inverted on the wire."""
+    """Return float32[256], the value of each G.711 A-law code (ITU-T G.711, table 1a).
+
+    Even bits are inverted on the wire.
+    """
     code = np.arange(256, dtype=np.uint8) ^ 0x55
     exponent = ((code >> 4) & 0x07).astype(np.int32)
     mantissa = ((code & 0x0F).astype(np.int32) << 4) + 8
@@ -46,7 +52,7 @@ def _f32le(data: bytes) -> Samples:
     samples: Samples = np.frombuffer(data, "<f4")
     if not np.isfinite(samples).all():
         raise InvalidAudio(
-            "f32le audio holds NaN or infinite samples; send finite values in [-1, 1]"
+            "f32le audio contains NaN or infinite samples; send finite values in [-1, 1]"
         )
     return np.clip(samples, -1.0, 1.0).astype(np.float32)
 
@@ -65,11 +71,11 @@ CODECS: dict[str, Callable[[bytes], Samples]] = {
     "mulaw": _mulaw,
     "alaw": _alaw,
 }
-"""Encoding name → decoder of whole samples. Add a codec here and its width in `types`."""
+"""Encoding name → decoder of whole samples. To add a codec, also add its width in `types`."""
 
 
 class PcmDecoder:
-    """Decodes chunks that may end in the middle of a sample or between two channels."""
+    """Decoder of chunks that may end in the middle of a sample or between two channels."""
 
     def __init__(self, audio: AudioFormat) -> None:
         self._decode = CODECS[audio.encoding]
@@ -78,29 +84,29 @@ class PcmDecoder:
         self._carry = b""
 
     def decode(self, data: bytes) -> NDArray[np.float32]:
-        """Float32[channels, n] of the whole samples in what was carried plus `data`.
+        """Return the whole samples in the carry plus `data` as float32[channels, n].
 
-        Raises `InvalidAudio` for NaN or infinite samples; those bytes are consumed, so the next
-        chunk is aligned, and `whole(data)` tells beforehand how long they were.
+        Raises `InvalidAudio` for NaN or infinite samples. The bytes are consumed all the same, so
+        the next chunk is aligned; call `count(data)` beforehand for the length of the bad chunk.
         """
         if self._carry:
             data = self._carry + data
-        odd = len(data) % self._frame_bytes
-        self._carry = data[len(data) - odd :] if odd else b""
-        samples = self._decode(data[: len(data) - odd] if odd else data)
+        excess = len(data) % self._frame_bytes
+        self._carry = data[len(data) - excess :] if excess else b""
+        samples = self._decode(data[: len(data) - excess] if excess else data)
         return samples.reshape(-1, self._channels).T
 
     def discard(self, data: bytes) -> int:
-        """Pass over a chunk without decoding it; returns its whole samples per channel."""
-        whole = self.whole(data)
-        odd = (len(self._carry) + len(data)) % self._frame_bytes
-        self._carry = (self._carry + data[-self._frame_bytes :])[-odd:] if odd else b""
-        return whole
+        """Consume a chunk without decoding it; return its number of whole samples per channel."""
+        count = self.count(data)
+        excess = (len(self._carry) + len(data)) % self._frame_bytes
+        self._carry = (self._carry + data[-self._frame_bytes :])[-excess:] if excess else b""
+        return count
 
-    def whole(self, data: bytes) -> int:
-        """Samples per channel that `decode(data)` would yield now."""
+    def count(self, data: bytes) -> int:
+        """Return the number of samples per channel that `decode(data)` would return now."""
         return (len(self._carry) + len(data)) // self._frame_bytes
 
     def drop_carry(self) -> None:
-        """Forget a partial sample, when the producer starts again at a sample boundary."""
+        """Drop an incomplete sample, because the producer restarts at a sample boundary."""
         self._carry = b""

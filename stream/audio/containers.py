@@ -1,6 +1,6 @@
-"""What a container's bytes say without being decoded: its kind, whether it is protected or cut off.
+"""Checks on a container's bytes without decoding: format, copy protection, truncation.
 
-Pure but for reading; FFmpeg, which is behind `stream.audio.decode`, tells none of this.
+Reads the file but changes nothing. FFmpeg, which `stream.audio.decode` uses, reports none of this.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import struct
 from typing import BinaryIO
 
 HEAD = 65_536
-MOOV_MOST = 16 * 1024 * 1024
-"""An index of an MP4 beyond this is not searched for signs of protection."""
+"""Bytes inspected at the beginning of a file, and at the end of an Ogg."""
+
+MOOV_LIMIT = 16 * 1024 * 1024
+"""Bytes of an MP4 index that are searched for signs of protection; the rest is ignored."""
 
 MAGIC = {
     b"RIFF": "WAV",
@@ -22,7 +24,7 @@ MAGIC = {
     b"caff": "CAF",
     b"\x30\x26\xb2\x75": "WMA",
 }
-"""How files of known kinds begin; MP4 says `ftyp` four bytes later."""
+"""First bytes of known formats. MP4 is absent: its `ftyp` comes four bytes later."""
 
 ASF_ENCRYPTED = (
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
@@ -30,80 +32,91 @@ ASF_ENCRYPTED = (
 )
 """GUIDs of the Content Encryption objects (ASF specification, section 3.14 and 3.15)."""
 
-TELLING = ("flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "aiff", "caf", "w64")
-"""Containers whose headers know the length; others are guessed from the bit rate."""
+EXACT_LENGTH = ("flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "aiff", "caf", "w64")
+"""Containers whose header states the length; for others FFmpeg estimates it from the bit rate."""
 
 SLACK_S, SLACK = 0.5, 0.02
-"""A recording is truncated when it is shorter than its header says by more than this."""
+"""Seconds plus share of the stated length by which an intact recording may be shorter."""
 
 
 def kind_of(head: bytes) -> str | None:
-    """What a file that begins so claims to be; None for nothing that is known."""
+    """Return the name of the format that a file with this head claims, or None if unknown."""
     if head[4:8] == b"ftyp":
         return "MP4"
     return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
 
 
-def protected(file: BinaryIO, head: bytes) -> bool:
-    """Whether its sound is encrypted, as shops sell it (WMA and MP4)."""
+def is_protected(file: BinaryIO, head: bytes) -> bool:
+    """Return whether the audio is encrypted by copy protection (WMA and MP4)."""
     if head.startswith(b"\x30\x26\xb2\x75"):
         return any(mark in head for mark in ASF_ENCRYPTED)
     return head[4:8] == b"ftyp" and any(mark in _moov(file) for mark in (b"sinf", b"adrm"))
 
 
-def ends_early(
-    file: BinaryIO, head: bytes, container: str, heard_s: float, length_s: float | None
+def is_truncated(
+    file: BinaryIO, head: bytes, container: str, decoded_s: float, length_s: float | None
 ) -> bool:
-    """Whether less is there than the file says; `heard_s` were decoded, `length_s` are promised."""
+    """Return whether the file is shorter than it states.
+
+    `decoded_s` is the length of the decoded audio, `length_s` the length in the header, in seconds.
+    """
     if container == "wav":
-        return _wav_lacks(file)
+        return _is_wav_truncated(file)
     if container == "ogg":
-        return _ogg_lacks(file)
-    told = container in TELLING or (container == "mp3" and (b"Xing" in head or b"Info" in head))
-    return told and length_s is not None and heard_s < length_s * (1 - SLACK) - SLACK_S
+        return _is_ogg_truncated(file)
+    exact = container in EXACT_LENGTH or (
+        container == "mp3" and (b"Xing" in head or b"Info" in head)
+    )
+    return exact and length_s is not None and decoded_s < length_s * (1 - SLACK) - SLACK_S
 
 
 def _moov(file: BinaryIO) -> bytes:
-    """An MP4's index, as far as it is there (ISO 14496-12: boxes of size, name, contents)."""
+    """Return the index of an MP4, or b"" (ISO 14496-12: boxes of size, name, contents).
+
+    A truncated file yields the part of the index that it contains.
+    """
     at = 0
     for _ in range(1000):
         file.seek(at)
-        start = file.read(16)
-        if len(start) < 8:
+        header = file.read(16)
+        if len(header) < 8:
             break
-        size, name = struct.unpack(">I4s", start[:8])
-        if size == 1 and len(start) == 16:
-            size = struct.unpack(">Q", start[8:])[0]
+        size, name = struct.unpack(">I4s", header[:8])
+        if size == 1 and len(header) == 16:
+            size = struct.unpack(">Q", header[8:])[0]
         if name == b"moov":
             file.seek(at)
-            return file.read(min(size, MOOV_MOST) if size else MOOV_MOST)
+            return file.read(min(size, MOOV_LIMIT) if size else MOOV_LIMIT)
         if size < 8:
             break
         at += size
     return b""
 
 
-def _wav_lacks(file: BinaryIO) -> bool:
-    """Whether a WAV's data chunk promises more than there is (that of a live one may not)."""
-    whole = file.seek(0, 2)
+def _is_wav_truncated(file: BinaryIO) -> bool:
+    """Return whether a WAV's data chunk states more bytes than the file has.
+
+    Sizes of 0 and from 0x7FFFFFFF on are placeholders of live recorders and do not count.
+    """
+    file_size = file.seek(0, 2)
     at = 12
     for _ in range(1000):
         file.seek(at)
-        start = file.read(8)
-        if len(start) < 8:
+        header = file.read(8)
+        if len(header) < 8:
             return False
-        name, size = struct.unpack("<4sI", start)
+        name, size = struct.unpack("<4sI", header)
         at += 8
         if name == b"data":
-            return bool(0 < size < 0x7FFFFFFF and at + size > whole)
+            return bool(0 < size < 0x7FFFFFFF and at + size > file_size)
         at += size + size % 2
     return False
 
 
-def _ogg_lacks(file: BinaryIO) -> bool:
-    """Whether an Ogg's last page is not marked as the last (RFC 3533, section 6)."""
-    whole = file.seek(0, 2)
-    file.seek(max(0, whole - HEAD))
+def _is_ogg_truncated(file: BinaryIO) -> bool:
+    """Return whether an Ogg's last page lacks the end-of-stream flag (RFC 3533, section 6)."""
+    file_size = file.seek(0, 2)
+    file.seek(max(0, file_size - HEAD))
     tail = file.read(HEAD)
     at = tail.rfind(b"OggS")
     return at < 0 or len(tail) < at + 6 or not tail[at + 5] & 4

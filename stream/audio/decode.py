@@ -1,6 +1,6 @@
-"""Recordings → PCM: any container and codec that FFmpeg knows, piece by piece.
+"""Block-wise decoder from recordings to PCM, for any container and codec that FFmpeg supports.
 
-Files are hostile until decoded, so a server runs this in a process of its own: `decode_worker`.
+Files from clients are untrusted, so a server runs this in a separate process: `decode_worker`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.audio.containers import HEAD, ends_early, kind_of, protected
+from stream.audio.containers import HEAD, is_protected, is_truncated, kind_of
 from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE
 
 Pcm = NDArray[np.int16]
@@ -29,16 +29,18 @@ Code = Literal[
     "decode_timeout",
 ]
 
-STILLS = ("tty", "gif", "apng", "ico", "image2", "svg")
-"""What FFmpeg takes for video, but nobody else does."""
+IMAGE_FORMATS = ("tty", "gif", "apng", "ico", "image2", "svg")
+"""Formats of images and text that FFmpeg reports as video."""
 
-NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "webm", "asf": "wma"}
+CONTAINER_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "webm", "asf": "wma"}
+"""FFmpeg's format name → container name in results; other names are used as they are."""
 
 
 class Undecodable(Exception):
-    """A file without audio that can be had; `code` is the error's, the message says why.
+    """Error for a file that yields no audio.
 
-    `values` say what the message does beyond the code: a `reason` where there are several, figures.
+    `code` is the error code for the client. `values` holds the details of the message: figures, and
+    a `reason` for codes with several causes.
     """
 
     def __init__(self, code: Code, message: str, **values: str | float) -> None:
@@ -48,8 +50,8 @@ class Undecodable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """What a file is. Rate in Hz; `duration_s` is None where the header does not know it."""
+class AudioInfo:
+    """Format of a recording: rate in Hz; `duration_s` is None if the header does not state it."""
 
     container: str
     codec: str
@@ -60,15 +62,15 @@ class About:
 
     @property
     def rate(self) -> int:
-        """The rate at which it is taken: its own, inside what a live stream may have."""
+        """Rate in Hz at which it is decoded: its own, clamped to the limits of a live stream."""
         return min(MAX_RATE, max(MIN_RATE, self.sample_rate))
 
 
 class Source:
-    """One open file. Use it as a context manager. Raises `Undecodable` throughout.
+    """One open recording, a context manager. All methods raise `Undecodable`.
 
-    Only `file` is read: no name, so that contents decide, and no protocol, so that a playlist
-    reaches neither other files nor the network.
+    FFmpeg gets `file` only: no file name, so that the contents determine the format, and no
+    protocols, so that a playlist can open neither other files nor the network.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -76,16 +78,16 @@ class Source:
         self._head = file.read(HEAD)
         if not self._head:
             raise Undecodable("empty_file", "the file is empty: choose the recording again")
-        if protected(file, self._head):
+        if is_protected(file, self._head):
             raise Undecodable(
                 "protected",
-                "the file is protected (DRM): export it without protection, or record it anew",
+                "the file is protected (DRM): export it without protection, or record it again",
             )
-        self._container = _opened(file, self._head)
-        self._audio = self._first()
-        self.about = self._about()
+        self._container = _open(file, self._head)
+        self._audio = self._first_audio_stream()
+        self.info = self._describe()
         self.damaged = False
-        """Set while decoding, once something was missing or could not be decoded."""
+        """Set by `blocks` when a part of the file is missing or cannot be decoded."""
 
     def __enter__(self) -> Source:
         return self
@@ -94,31 +96,32 @@ class Source:
         self._container.close()
 
     def blocks(self, rate: int, channels: int) -> Iterator[Pcm]:
-        """PCM at `rate` Hz with 1 or 2 channels, from the beginning; other numbers are mixed.
+        """Yield PCM at `rate` Hz with 1 or 2 channels, from the beginning of the file.
 
-        What cannot be decoded is passed over and told by `damaged`.
+        Files with another number of channels are mixed. Parts that cannot be decoded are skipped
+        and set `damaged`.
         """
         layout = "stereo" if channels == 2 else "mono"
         self._rewind()
         resampler = None
-        heard, shape = 0.0, None
+        decoded_s, shape = 0.0, None
         for frame in self._frames():
-            heard += frame.samples / frame.sample_rate
+            decoded_s += frame.samples / frame.sample_rate
             if (frame.format.name, frame.layout.name, frame.sample_rate) != shape:
-                # Chained files change their shape in the middle.
-                yield from _pieces(resampler, None, channels)
+                # Chained files change their format in the middle.
+                yield from _resample(resampler, None, channels)
                 resampler = av.AudioResampler(format="s16", layout=layout, rate=rate)
                 shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-            yield from _pieces(resampler, frame, channels)
-        yield from _pieces(resampler, None, channels)
-        if not heard:
+            yield from _resample(resampler, frame, channels)
+        yield from _resample(resampler, None, channels)
+        if not decoded_s:
             raise Undecodable(
                 "broken_file",
-                "nothing in the file could be decoded: it is damaged",
+                "the file is damaged: no audio in it could be decoded; export it again",
                 reason="undecodable",
             )
         name = self._container.format.name
-        self.damaged |= ends_early(self._file, self._head, name, heard, self.about.duration_s)
+        self.damaged |= is_truncated(self._file, self._head, name, decoded_s, self.info.duration_s)
 
     def _frames(self) -> Iterator[Any]:
         packets = self._container.demux(self._audio)
@@ -139,30 +142,30 @@ class Source:
 
     def _rewind(self) -> None:
         self._container.close()
-        self._container = _opened(self._file, self._head)
-        self._audio = self._first()
+        self._container = _open(self._file, self._head)
+        self._audio = self._first_audio_stream()
 
-    def _first(self) -> Any:
+    def _first_audio_stream(self) -> Any:
         streams = self._container.streams
         if streams.audio:
             return streams.audio[0]
         name = self._container.format.name
-        still = name in STILLS or name.endswith("_pipe")
-        if streams.video and not still:
+        is_image = name in IMAGE_FORMATS or name.endswith("_pipe")
+        if streams.video and not is_image:
             raise Undecodable(
-                "no_audio_stream", "this video has no sound: choose one that has, or a recording"
+                "no_audio_stream", "the video has no audio track: choose a file with audio"
             )
         raise Undecodable(
-            "not_audio", "this is not a recording: choose a file with sound", reason="no_sound"
+            "not_audio", "the file is not a recording: choose a file with audio", reason="no_sound"
         )
 
-    def _about(self) -> About:
+    def _describe(self) -> AudioInfo:
         stream, name = self._audio, self._container.format.name
         context = stream.codec_context
         if context is None:
             raise Undecodable(
                 "broken_file",
-                "its sound is in a format that cannot be decoded: save it as WAV",
+                "the audio codec of the file is not supported: save it as WAV",
                 reason="no_decoder",
             )
         duration = None
@@ -172,10 +175,12 @@ class Source:
             duration = self._container.duration / av.time_base
         if not context.sample_rate or not context.channels:
             raise Undecodable(
-                "broken_file", "its header names no sample rate: save it as WAV", reason="no_rate"
+                "broken_file",
+                "the header of the file states no sample rate: save it as WAV",
+                reason="no_rate",
             )
-        return About(
-            container=NAMES.get(name, name),
+        return AudioInfo(
+            container=CONTAINER_NAMES.get(name, name),
             codec=context.name.removesuffix("float"),
             sample_rate=context.sample_rate,
             channels=context.channels,
@@ -184,60 +189,59 @@ class Source:
         )
 
 
-def taken_channels(about: About) -> int:
-    """How many channels a recording is analysed with: more than two are mixed into one."""
-    return about.channels if about.channels <= MAX_CHANNELS else 1
+def analysed_channels(info: AudioInfo) -> int:
+    """Return the number of channels to analyse; more than two are mixed into one."""
+    return info.channels if info.channels <= MAX_CHANNELS else 1
 
 
-def alike(blocks: Iterator[Pcm]) -> bool:
-    """Whether both channels carry the same sound: they differ by 40 dB less than they have.
+def identical_channels(blocks: Iterator[Pcm]) -> bool:
+    """Return whether the peak difference of both channels is 40 dB below the peak of each block.
 
-    Stops at the first block that says no.
+    Stops at the first block that is not. Differences of at most 2 (int16) are ignored.
     """
     for block in blocks:
-        wide = block.astype(np.int32)
-        apart, level = wide[:, 0] - wide[:, 1], np.abs(wide).max(initial=0)
-        if np.abs(apart).max(initial=0) > max(2, level // 100):
+        samples = block.astype(np.int32)
+        difference, peak = samples[:, 0] - samples[:, 1], np.abs(samples).max(initial=0)
+        if np.abs(difference).max(initial=0) > max(2, peak // 100):
             return False
     return True
 
 
-def why(error: Exception) -> str:
-    """FFmpeg's own words."""
+def _reason(error: Exception) -> str:
+    """Return FFmpeg's message without the error number."""
     return str(getattr(error, "strerror", None) or error)
 
 
-def _opened(file: BinaryIO, head: bytes) -> Any:
+def _open(file: BinaryIO, head: bytes) -> Any:
     file.seek(0)
     try:
         return av.open(
-            _Nameless(file), options={"protocol_whitelist": "none"}, metadata_errors="ignore"
+            _UnnamedFile(file), options={"protocol_whitelist": "none"}, metadata_errors="ignore"
         )
     except (av.FFmpegError, OSError, ValueError) as error:
         kind = kind_of(head)
         if kind is not None:
             raise Undecodable(
                 "broken_file",
-                f"the file begins as {kind} does, but is damaged or cut off",
+                f"the file has a {kind} header, but is damaged or truncated: export it again",
                 reason="cut_off",
                 kind=kind,
             ) from None
         raise Undecodable(
             "not_audio",
-            f"this is not a recording, whatever its name says ({why(error)}): choose a file with "
-            "sound",
+            f"the contents of the file are not audio ({_reason(error)}): choose a file with audio",
             reason="unknown",
         ) from None
 
 
-class _Nameless:
-    """A file whose name FFmpeg does not get to see."""
+class _UnnamedFile:
+    """File object that does not expose the file's name to FFmpeg."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
-def _pieces(resampler: Any, frame: Any, channels: int) -> Iterator[Pcm]:
+def _resample(resampler: Any, frame: Any, channels: int) -> Iterator[Pcm]:
     if resampler is not None:
         for piece in resampler.resample(frame):
             yield np.asarray(piece.to_ndarray(), np.int16).reshape(-1, channels)

@@ -1,4 +1,4 @@
-"""A recording's worker process, seen from the server: what it tells, and its end."""
+"""Parent side of the decoder process: start, messages and termination."""
 
 from __future__ import annotations
 
@@ -14,56 +14,68 @@ from pathlib import Path
 
 import numpy as np
 
-from stream.audio.decode import About, Undecodable
-from stream.audio.decode_worker import ABOUT, AUDIO, DONE, FAILED, HEADER, MOST, PROGRESS, Job
+from stream.audio.decode import AudioInfo, Undecodable
+from stream.audio.decode_worker import (
+    AUDIO,
+    DONE,
+    FAILED,
+    HEADER,
+    INFO,
+    MAX_PAYLOAD,
+    PROGRESS,
+    Job,
+)
 from stream.types import Samples
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a recording is, `alike` whether its two channels are one."""
+class ProbeResult:
+    """Format of a recording, and the number of channels to analyse.
 
-    about: About
+    `identical_channels` is set if two channels carry the same audio and are analysed as one.
+    """
+
+    info: AudioInfo
     channels: int
-    alike: bool
+    identical_channels: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Looking:
-    """How far the look at the channels has come."""
+class ProbeProgress:
+    """Progress of the comparison of both channels, 0 to 1."""
 
     share: float
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """All was decoded; `damaged` if some of it was missing."""
+    """End of the decoded audio; `damaged` if a part of the file was missing or undecodable."""
 
     damaged: bool
 
 
-Told = Found | Looking | Samples | Finished
+DecoderMessage = ProbeResult | ProbeProgress | Samples | Finished
 
 
 class Decoder:
-    """A worker process as an async iterator of what it tells; always `stop` it.
+    """Decoder process of one recording. Call `stop` in any case.
 
-    Raises `Undecodable`; `decode_timeout` when it tells nothing for `patience_s` seconds that
-    somebody waited for it.
+    Raises `Undecodable`, with code `decode_timeout` if the caller has waited `timeout_s` seconds
+    for a message.
     """
 
-    def __init__(self, path: Path, job: Job, patience_s: float) -> None:
+    def __init__(self, path: Path, job: Job, timeout_s: float) -> None:
         self._path = path
         self._job = job
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._process: asyncio.subprocess.Process | None = None
-        self._about: Found | None = None
+        self._probed: ProbeResult | None = None
 
     async def start(self) -> None:
-        keep = ("PATH", "LANG", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
-        env = {name: os.environ[name] for name in keep if name in os.environ}
+        passed_on = ("PATH", "LANG", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
+        env = {name: os.environ[name] for name in passed_on if name in os.environ}
         env |= {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         with self._path.open("rb") as file:
             self._process = await asyncio.create_subprocess_exec(
@@ -78,47 +90,49 @@ class Decoder:
                 env=env,
             )
 
-    async def told(self) -> AsyncIterator[Told]:
-        """What it tells, `Found` before the first audio, `Finished` last."""
+    async def messages(self) -> AsyncIterator[DecoderMessage]:
+        """Yield the messages of the process: `ProbeResult` before any audio, `Finished` last."""
         while True:
-            kind, payload = await self._message()
-            if kind == AUDIO and self._about is not None:
-                yield np.frombuffer(payload, "<i2").reshape(-1, self._about.channels)
+            kind, payload = await self._read_message()
+            if kind == AUDIO and self._probed is not None:
+                yield np.frombuffer(payload, "<i2").reshape(-1, self._probed.channels)
                 continue
-            said = json.loads(payload)
-            if kind == ABOUT:
-                self._about = Found(About(**said["about"]), said["channels"], said["alike"])
-                yield self._about
+            body = json.loads(payload)
+            if kind == INFO:
+                self._probed = ProbeResult(
+                    AudioInfo(**body["info"]), body["channels"], body["identical_channels"]
+                )
+                yield self._probed
             elif kind == PROGRESS:
-                yield Looking(said["share"])
+                yield ProbeProgress(body["share"])
             elif kind == FAILED:
-                raise Undecodable(said["code"], said["message"], **said["values"])
+                raise Undecodable(body["code"], body["message"], **body["values"])
             elif kind == DONE:
-                yield Finished(said["damaged"])
+                yield Finished(body["damaged"])
                 return
 
     async def stop(self) -> None:
-        """End it, whatever it does."""
+        """Kill the process and wait for its exit."""
         if self._process is None:
             return
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.kill()
-        # An end is only noticed once the pipe was read to its own.
+        # asyncio reports the exit of a process only after its pipe was read to the end.
         stdout = self._process.stdout
-        while stdout is not None and await stdout.read(MOST):
+        while stdout is not None and await stdout.read(MAX_PAYLOAD):
             pass
         await self._process.wait()
 
-    async def _message(self) -> tuple[bytes, bytes]:
+    async def _read_message(self) -> tuple[bytes, bytes]:
         assert self._process is not None
         assert self._process.stdout is not None
         stdout = self._process.stdout
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._timeout_s):
                 kind, size = HEADER.unpack(await stdout.readexactly(HEADER.size))
-                if size > MOST:
-                    raise _broke_off()
+                if size > MAX_PAYLOAD:
+                    raise _crashed()
                 return kind, await stdout.readexactly(size)
         except TimeoutError:
             raise _timeout() from None
@@ -126,18 +140,18 @@ class Decoder:
             status = await self._process.wait()
             if status == -getattr(signal, "SIGXCPU", 0):
                 raise _timeout() from None
-            raise _broke_off() from None
+            raise _crashed() from None
 
 
 def _timeout() -> Undecodable:
     return Undecodable(
-        "decode_timeout", "decoding took too long and was given up: save it as WAV and try again"
+        "decode_timeout", "decoding took too long: save the file as WAV and try again"
     )
 
 
-def _broke_off() -> Undecodable:
+def _crashed() -> Undecodable:
     return Undecodable(
         "broken_file",
-        "decoding it broke off: the file is damaged, or made to do harm",
+        "the decoder crashed: the file is damaged or malicious; save it as WAV",
         reason="broke_off",
     )

@@ -1,4 +1,4 @@
-"""Noise suppression of one channel at 16 kHz, piece by piece."""
+"""Streaming noise suppression of one channel at 16 kHz."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ import numpy as np
 from stream.types import SAMPLE_RATE, Samples
 
 PIECE = SAMPLE_RATE // 100
-"""WebRTC's suppressor takes 10 ms at a time."""
+"""Samples per call of WebRTC's suppressor: 10 ms."""
 
 LEVEL = 2
-"""Of 0 to 4; pauses become 12 dB fainter."""
+"""Suppression level, 0 to 4; level 2 lowers pauses by 12 dB."""
 
 DELAY = 96
-"""Samples by which its output lags its input."""
+"""Samples by which the suppressor's output lags its input."""
 
 
 def available() -> bool:
-    """Whether the library is there: it has wheels for Linux alone."""
+    """Return whether the library is installed; it has wheels for Linux only."""
     return find_spec("webrtc_noise_gain") is not None
 
 
 class Denoiser:
-    """Float32 in, as much of it out as is ready; times stay true, whatever the chunking."""
+    """Noise suppressor from float32 to float32. Positions are kept; any chunking is accepted."""
 
     def __init__(self) -> None:
         from webrtc_noise_gain import AudioProcessor
 
         self._suppress = AudioProcessor(0, LEVEL).Process10ms
         self._partial = np.zeros(0, np.int16)
-        self._taken = self._given = 0
+        self._received = self._returned = 0
         self._skip = DELAY
 
     def push(self, samples: Samples) -> Samples:
-        """What is ready after `samples`, shape [n]; may be empty."""
-        self._taken += len(samples)
-        return self._through(samples)
+        """Return the output that is ready after `samples`, shape [n]; may be empty."""
+        self._received += len(samples)
+        return self._process(samples)
 
     def drain(self) -> Samples:
-        """The rest, so that as many samples came out as went in; then no more may come."""
-        due = self._taken - self._given
-        return self._through(np.zeros(DELAY + PIECE, np.float32))[:due]
+        """Return the rest, so that output and input have equal length. Call nothing after it."""
+        due = self._received - self._returned
+        return self._process(np.zeros(DELAY + PIECE, np.float32))[:due]
 
-    def _through(self, samples: Samples) -> Samples:
-        fresh = np.rint(np.clip(samples, -1, 32767 / 32768) * 32768).astype("<i2")
-        pcm = np.concatenate([self._partial, fresh])
-        whole = len(pcm) // PIECE * PIECE
-        self._partial = pcm[whole:]
-        pieces = (pcm[at : at + PIECE].tobytes() for at in range(0, whole, PIECE))
+    def _process(self, samples: Samples) -> Samples:
+        new = np.rint(np.clip(samples, -1, 32767 / 32768) * 32768).astype("<i2")
+        pcm = np.concatenate([self._partial, new])
+        end = len(pcm) // PIECE * PIECE
+        self._partial = pcm[end:]
+        pieces = (pcm[at : at + PIECE].tobytes() for at in range(0, end, PIECE))
         clean = np.frombuffer(b"".join(self._suppress(p).audio for p in pieces), "<i2")
         skipped = min(self._skip, len(clean))
         self._skip -= skipped
         out = clean[skipped:].astype(np.float32) * np.float32(1 / 32768)
-        self._given += len(out)
+        self._returned += len(out)
         return out

@@ -1,4 +1,4 @@
-"""Streaming conversion of one channel to 16 kHz."""
+"""Streaming resampling of one channel to 16 kHz."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from stream.types import SAMPLE_RATE, Samples
 
 
 class Resampler:
-    """Float32 at `rate` Hz → float32 at 16 kHz; the same output for any chunking of the input.
+    """Resampler from float32 at `rate` Hz to float32 at 16 kHz.
 
-    Output lags the input, because libsoxr (quality "HQ", 20 bit) works in blocks: by at most
-    115 ms at 8 kHz, 40 ms from 22 kHz on. Positions do not: sample n out is at n / 16 000 s.
+    Any chunking of the input gives the same output. libsoxr (quality "HQ", 20 bit) works in blocks,
+    so output arrives late: by at most 115 ms at 8 kHz, 40 ms from 22 kHz on. Positions do not
+    shift: output sample n is at n / 16 000 s.
     """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._taken = 0
-        self._given = 0
+        self._received = 0
+        self._returned = 0
         self._stream = None if rate == SAMPLE_RATE else self._open()
 
     def _open(self) -> soxr.ResampleStream:
         return soxr.ResampleStream(self._rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
 
     def push(self, samples: Samples) -> Samples:
-        """What can be given out after `samples`, shape [n]; may be empty."""
+        """Return the output that is ready after `samples`, shape [n]; may be empty."""
         if self._stream is None:
             return samples
-        self._taken += len(samples)
+        self._received += len(samples)
         out: Samples = self._stream.resample_chunk(np.ascontiguousarray(samples))
-        self._given += len(out)
+        self._returned += len(out)
         return out
 
     def drain(self) -> Samples:
-        """The rest, so that output length is ⌊input length × 16 000 / rate⌋; then anew."""
+        """Return the rest and reset; total output length is ⌊input length × 16 000 / rate⌋."""
         if self._stream is None:
             return np.zeros(0, np.float32)
         rest: Samples = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
-        due = self._taken * SAMPLE_RATE // self._rate - self._given
+        due = self._received * SAMPLE_RATE // self._rate - self._returned
         rest = np.concatenate([rest, np.zeros(max(0, due - len(rest)), np.float32)])[: max(0, due)]
-        self._stream, self._taken, self._given = self._open(), 0, 0
+        self._stream, self._received, self._returned = self._open(), 0, 0
         return rest

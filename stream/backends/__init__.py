@@ -1,1 +1,1 @@
-"""Models: the interface, the embedded model, emotion2vec+, and the choice among them."""
+"""Models: the interface, the embedded model, emotion2vec+, and the registry that selects one."""

@@ -1,4 +1,4 @@
-"""The interface between the batcher and a model."""
+"""The interface between the scheduler and a model."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from stream.types import ModelInfo
 
 
 class Backend(Protocol):
-    """Frame-level emotion inference. Called from one thread only; holds no state of any stream."""
+    """Frame-level emotion inference. Called from one thread only; keeps no state of a stream."""
 
     @property
     def info(self) -> ModelInfo: ...
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits float32[batch, frames, labels] of windows float32[batch, samples] at 16 kHz.
+        """Return logits float32[batch, frames, labels] of float32[batch, samples] at 16 kHz.
 
         All rows have one length out of `info.lengths`. Rows never influence each other, and the
         mean of a row's frame logits is its utterance logits. Raises MemoryError if the device has
-        no memory for a batch of this size; the batcher then takes smaller ones.
+        no memory for a batch of this size; the scheduler then sends smaller ones.
         """
         ...
 
@@ -32,10 +32,10 @@ class Backend(Protocol):
 
 @runtime_checkable
 class Embedder(Backend, Protocol):
-    """A backend that also gives embeddings; its `info.dim` is above 0."""
+    """A backend that also returns embeddings; its `info.dim` is above 0."""
 
     def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What `infer` gives, and the features float32[batch, frames, dim] that it rests on."""
+        """Return the logits as `infer` does, and their features float32[batch, frames, dim]."""
         ...
 
 

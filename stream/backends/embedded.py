@@ -1,4 +1,4 @@
-"""The small model that comes with Emotide: ONNX on one CPU thread, no download, no GPU."""
+"""The small model that ships with Emotide: ONNX on one CPU thread, no download, no GPU."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from stream.types import ModelInfo
 SHIPPED = Path(__file__).parent / "models" / "embedded"
 
 BATCH_SIZES = (1,)
-"""On a CPU a batch is no cheaper per window and all its windows wait for the last of them."""
+"""On a CPU a batch is no cheaper per window, and all its windows wait for the last one."""
 
-EXPECTED: dict[str, type | tuple[type, ...]] = {
+REQUIRED: dict[str, type | tuple[type, ...]] = {
     "id": str,
     "revision": str,
     "labels": list,
@@ -32,11 +32,11 @@ EXPECTED: dict[str, type | tuple[type, ...]] = {
     "licence": str,
     "sha256": str,
 }
-"""What model.json must hold; it may hold more, such as training data and measured figures."""
+"""Required fields of model.json. It may have more, such as training data and figures."""
 
 
 class EmbeddedBackend:
-    """One ONNX session. Made by `load`, which checks that it is what model.json says."""
+    """An ONNX session. `load` creates it and checks it against model.json."""
 
     def __init__(self, session: Any, info: ModelInfo) -> None:
         self._session = session
@@ -47,17 +47,20 @@ class EmbeddedBackend:
         return self._info
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits float32[batch, frames, labels] of float32[batch, samples]; see `Backend`."""
+        """Return logits float32[batch, frames, labels] of float32[batch, samples] (`Backend`)."""
         return self._run(["logits"], batch)[0]
 
     def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`infer`, and the features float32[batch, frames, dim] that the logits rest on."""
+        """Return the logits as `infer` does, and their features float32[batch, frames, dim]."""
         logits, features = self._run(["logits", "features"], batch)
         return logits, features
 
     def _run(self, outputs: list[str], batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """One call a row: an 8-bit model scales a call's inputs by their range, so rows in one
-        call would change each other; and a batch is no cheaper here."""
+        """Run the session once per row.
+
+        An 8-bit model scales a call's inputs by their range, so rows in one call would change
+        each other; and a batch is no cheaper here.
+        """
         audio = np.ascontiguousarray(batch, np.float32)
         rows = [self._session.run(outputs, {"audio": row}) for row in np.split(audio, len(audio))]
         return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
@@ -67,10 +70,10 @@ class EmbeddedBackend:
 
 
 def load(directory: Path | None = None, threads: int = 1, why: str = "") -> Backend:
-    """Load model.onnx and model.json from `directory`, by default the model that is shipped.
+    """Load model.onnx and model.json from `directory`, by default the shipped model.
 
-    `threads` bounds the cores one batch may use. Raises ModelRefused, naming file and remedy,
-    where a file is missing, damaged or not what model.json says.
+    `threads` is the maximum number of cores for one batch. Raises ModelRefused, naming the file
+    and the remedy, if a file is missing, damaged or not as model.json describes it.
     """
     folder = directory or SHIPPED
     about = _read_json(folder / "model.json")
@@ -90,17 +93,17 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelRefused(f"{path} cannot be read ({error}): {_remedy(path)}") from error
     if not isinstance(about, dict):
         raise ModelRefused(f"{path} is not a JSON object: {_remedy(path)}")
-    for name, kind in EXPECTED.items():
-        if not isinstance(about.get(name), kind) or isinstance(about.get(name), bool):
+    for name, type_ in REQUIRED.items():
+        if not isinstance(about.get(name), type_) or isinstance(about.get(name), bool):
             raise ModelRefused(f'{path} lacks a valid "{name}": {_remedy(path)}')
     return about
 
 
 def _info(path: Path, about: dict[str, Any], why: str) -> ModelInfo:
-    wrong = [label for label in about["labels"] + about["missing_labels"] if label not in LABELS]
-    if wrong or len(set(about["labels"])) != len(about["labels"]) or not about["labels"]:
+    unknown = [label for label in about["labels"] + about["missing_labels"] if label not in LABELS]
+    if unknown or len(set(about["labels"])) != len(about["labels"]) or not about["labels"]:
         raise ModelRefused(
-            f"{path} has labels {about['labels']}: expected different ones out of "
+            f"{path} has labels {about['labels']}: expected distinct labels, each one of "
             f"{', '.join(LABELS)}"
         )
     lengths, hop = about["lengths"], about["frame_hop"]
@@ -113,12 +116,12 @@ def _info(path: Path, about: dict[str, Any], why: str) -> ModelInfo:
         raise ModelRefused(f"{path} has temperature {about['temperature']}: expected above 0")
     if type(about.get("dim", 0)) is not int or about.get("dim", 0) < 0:
         raise ModelRefused(
-            f"{path} has dim {about['dim']}: expected the size of the output features, or 0"
+            f"{path} has dim {about['dim']}: expected the size of the features, or 0"
         )
-    known = {f.name: about[f.name] for f in fields(ModelInfo) if f.name in about}
+    values = {f.name: about[f.name] for f in fields(ModelInfo) if f.name in about}
     for name in ("labels", "missing_labels", "lengths"):
-        known[name] = tuple(known[name])
-    return ModelInfo(**(known | {"batch_sizes": BATCH_SIZES, "device": "cpu", "why": why}))
+        values[name] = tuple(values[name])
+    return ModelInfo(**(values | {"batch_sizes": BATCH_SIZES, "device": "cpu", "why": why}))
 
 
 def _session(path: Path, sha256: str, threads: int) -> Any:
@@ -127,7 +130,7 @@ def _session(path: Path, sha256: str, threads: int) -> Any:
     except OSError as error:
         raise ModelRefused(f"{path} cannot be read ({error.strerror}): {_remedy(path)}") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise ModelRefused(f"{path} is not the file model.json names (sha256): {_remedy(path)}")
+        raise ModelRefused(f"{path} does not match the sha256 in model.json: {_remedy(path)}")
     try:
         import onnxruntime
     except ImportError as error:
@@ -137,19 +140,19 @@ def _session(path: Path, sha256: str, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Idle threads sleep: a server between two windows burns no CPU.
+    # Idle threads sleep, so the server uses no CPU between two windows.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The arena keeps the peak of every shape it ever saw; plain allocation costs no time here.
+    # The arena never frees the peak memory of a shape; plain allocation costs no time here.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a dozen types of its own
+    except Exception as error:  # onnxruntime raises about a dozen types of its own
         raise ModelRefused(f"{path} cannot be loaded ({error}): {_remedy(path)}") from error
 
 
 def _dry_run(path: Path, backend: EmbeddedBackend) -> None:
-    """Silence of every length, two rows: the frames and labels must be those promised."""
+    """Score two rows of silence of every length; refuse shapes other than those of model.json."""
     info = backend.info
     for length in info.lengths:
         expected = (2, length // info.frame_hop, len(info.labels))
@@ -161,19 +164,19 @@ def _dry_run(path: Path, backend: EmbeddedBackend) -> None:
             raise ModelRefused(f"{path} cannot score {length} samples ({error})") from error
         if logits.shape != expected or logits.dtype != np.float32:
             raise ModelRefused(
-                f"{path} answers {logits.dtype}{list(logits.shape)} to {length} samples, "
-                f"model.json promises float32{list(expected)}: export both again"
+                f"{path} returns {logits.dtype}{list(logits.shape)} for {length} samples, but "
+                f"model.json declares float32{list(expected)}: export both again"
             )
         if features.shape != (*expected[:2], info.dim):
             raise ModelRefused(
-                f"{path} answers features {list(features.shape)} to {length} samples, model.json "
-                f"promises {[*expected[:2], info.dim]}: export both again"
+                f"{path} returns features {list(features.shape)} for {length} samples, but "
+                f"model.json declares {[*expected[:2], info.dim]}: export both again"
             )
         if not np.isfinite(logits).all():
-            raise ModelRefused(f"{path} answers silence with NaN or infinity: export it again")
+            raise ModelRefused(f"{path} returns NaN or infinity for silence: export it again")
 
 
 def _remedy(path: Path) -> str:
     if path.parent == SHIPPED:
-        return "install Emotide again"
-    return "export the model again with training.export, or name another directory"
+        return "reinstall Emotide"
+    return "export the model again with training.export, or use another directory"

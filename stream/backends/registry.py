@@ -1,4 +1,4 @@
-"""Which model runs: a name, a directory, a plug-in, or what suits this machine."""
+"""Selection of the model: a name, a directory, a plug-in, or `auto` for this machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from stream.config import ModelConfig
 from stream.errors import ModelRefused
 
 BEST = "emotion2vec_plus_large"
-"""What `auto` takes where a CUDA device carries it."""
+"""The model that `auto` selects where a CUDA device can run it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the operator asked for. `why` explains the choice in a sentence, if one was made."""
+class ModelRequest:
+    """The operator's model settings. `why` explains the choice in a sentence if `auto` made one."""
 
     name: str
     device: str = "auto"
@@ -30,7 +30,7 @@ class Wanted:
     why: str = ""
 
 
-def choose(
+def load(
     name: str,
     device: str = "auto",
     offline: bool = False,
@@ -38,117 +38,139 @@ def choose(
     runtime: emotion2vec.Runtime = "auto",
     precision: emotion2vec.Precision = "float32",
 ) -> Backend:
-    """Load the model called `name`; `runtime` and `precision` are for emotion2vec alone.
+    """Load the model called `name`; `runtime` and `precision` are for emotion2vec only.
 
     `name` is a key of `BACKENDS`, a directory with model.json (embedded) or config.yaml
-    (emotion2vec), or a plug-in "module:attr": a callable that returns a Backend and is given those
-    of `device`, `offline` and `threads` that it names. Raises ModelRefused, naming the remedy.
+    (emotion2vec), or a plug-in "module:attr": a callable that returns a Backend and is passed
+    those of `device`, `offline` and `threads` that it has as parameters. Raises ModelRefused,
+    naming the remedy.
     """
-    wanted = Wanted(name, device, offline, threads, runtime, precision)
+    request = ModelRequest(name, device, offline, threads, runtime, precision)
     if name in BACKENDS:
-        return BACKENDS[name](wanted)
+        return BACKENDS[name](request)
     directory = Path(name).expanduser()
     if directory.is_dir():
-        return _directory(wanted, directory)
+        return _directory(request, directory)
     if ":" in name:
-        return _plug_in(wanted)
+        return _plug_in(request)
     raise ModelRefused(
-        f'model "{name}" is unknown and no directory: expected {", ".join(BACKENDS)}, a directory, '
-        'or a plug-in "module:attr"'
+        f'model "{name}" is neither a known name nor a directory: use {", ".join(BACKENDS)}, a '
+        'directory, or a plug-in "module:attr"'
     )
 
 
-def configured(model: ModelConfig) -> Backend:
-    """The model that a configuration names. Raises ModelRefused, naming the remedy."""
-    return choose(
+def load_configured(model: ModelConfig) -> Backend:
+    """Load the model of a configuration. Raises ModelRefused, naming the remedy."""
+    return load(
         model.name, model.device, model.offline, model.threads, model.runtime, model.precision
     )
 
 
-def _auto(wanted: Wanted) -> Backend:
-    """emotion2vec_plus_large where a CUDA device can run it, else the embedded model."""
-    obstacle = _obstacle(wanted)
+def describe(model: ModelConfig) -> str:
+    """Return which model a configuration selects on this machine, without loading it.
+
+    Raises ModelRefused if it is unknown or, offline, not on this machine.
+    """
+    name = model.name
+    if name == "auto":
+        obstacle = _obstacle(ModelRequest(name, model.device, model.offline))
+        name = BEST if obstacle is None else "embedded"
+        reason = "" if obstacle is None else f" ({BEST} cannot run: {obstacle})"
+        return f"auto selects {name}{reason}"
+    if name in emotion2vec.NAMES:
+        directory = emotion2vec.find_checkpoint(name)
+        if directory is None and model.offline:
+            raise ModelRefused(f"{name} is not on this machine and model.offline forbids downloads")
+        return f"{name}, " + (f"in {directory}" if directory else "downloaded at the first start")
+    if name not in BACKENDS and ":" not in name and not Path(name).expanduser().is_dir():
+        raise ModelRefused(f'model "{name}" is neither a known name nor a directory')
+    return name
+
+
+def _auto(request: ModelRequest) -> Backend:
+    """Load emotion2vec_plus_large if a CUDA device can run it, else the embedded model."""
+    obstacle = _obstacle(request)
     if obstacle is None:
-        best = replace(wanted, name=BEST, why=f"A CUDA device is present, so {BEST} runs on it.")
+        best = replace(request, name=BEST, why=f"A CUDA device is present, so {BEST} runs on it.")
         try:
             return _emotion2vec(best)
         except ModelRefused as refusal:
             obstacle = str(refusal)
-    return _embedded(replace(wanted, why=f"The embedded model runs, not {BEST}: {obstacle}."))
+    return _embedded(replace(request, why=f"The embedded model runs, not {BEST}: {obstacle}."))
 
 
-def _obstacle(wanted: Wanted) -> str | None:
-    """What keeps `BEST` from running here, cheapest question first: torch takes seconds to import.
+def _obstacle(request: ModelRequest) -> str | None:
+    """Return why `BEST` cannot run here, or None: the end of a sentence, with the remedy.
 
-    Reads as the end of a sentence and says what to do about it.
+    The cheapest checks come first, because importing torch takes seconds.
     """
-    if wanted.device == "cpu":
+    if request.device == "cpu":
         return 'it is too slow without a CUDA device and device is "cpu"; set device = "auto"'
-    absent = emotion2vec.missing_packages()
-    if absent:
+    missing = emotion2vec.missing_packages()
+    if missing:
         return (
-            f"{' and '.join(absent)} not installed; {emotion2vec.INSTALL} on a machine with a CUDA "
-            "device to use it"
+            f"{' and '.join(missing)} not installed; {emotion2vec.INSTALL} on a machine with a "
+            "CUDA device to use it"
         )
-    if wanted.offline and emotion2vec.find_checkpoint(BEST) is None:
+    if request.offline and emotion2vec.find_checkpoint(BEST) is None:
         return (
-            "its checkpoint is not on this machine and offline forbids to fetch it; start once "
+            "its checkpoint is not on this machine and offline forbids downloading it; start once "
             f"online, or put it into $EMOTIDE_MODEL_DIR/{BEST}"
         )
     import torch
 
     if not torch.cuda.is_available():
         return (
-            f'no CUDA device; on a machine with one {BEST} is used, here model = "{BEST}" runs '
-            "it on the CPU, slowly"
+            f'no CUDA device; with one, {BEST} is used; without one, model = "{BEST}" runs it on '
+            "the CPU, slowly"
         )
     return None
 
 
-def _embedded(wanted: Wanted, directory: Path | None = None) -> Backend:
+def _embedded(request: ModelRequest, directory: Path | None = None) -> Backend:
     from stream.backends import embedded
 
-    return embedded.load(directory, threads=wanted.threads, why=wanted.why)
+    return embedded.load(directory, threads=request.threads, why=request.why)
 
 
-def _emotion2vec(wanted: Wanted) -> Backend:
+def _emotion2vec(request: ModelRequest) -> Backend:
     return emotion2vec.load(
-        wanted.name,
-        wanted.device,
-        wanted.why,
-        wanted.offline,
-        threads=wanted.threads,
-        runtime=wanted.runtime,
-        precision=wanted.precision,
+        request.name,
+        request.device,
+        request.why,
+        request.offline,
+        threads=request.threads,
+        runtime=request.runtime,
+        precision=request.precision,
     )
 
 
-def _directory(wanted: Wanted, directory: Path) -> Backend:
+def _directory(request: ModelRequest, directory: Path) -> Backend:
     if (directory / "model.json").is_file():
-        return _embedded(wanted, directory)
+        return _embedded(request, directory)
     if (directory / "config.yaml").is_file():
-        return _emotion2vec(replace(wanted, name=str(directory)))
+        return _emotion2vec(replace(request, name=str(directory)))
     raise ModelRefused(
-        f"{directory} holds no model: expected model.json (an embedded model), or config.yaml with "
-        "tokens.txt and model.pt (an emotion2vec model)"
+        f"{directory} contains no model: expected model.json (an embedded model), or config.yaml "
+        "with tokens.txt and model.pt (an emotion2vec model)"
     )
 
 
-def _plug_in(wanted: Wanted) -> Backend:
-    module, _, attribute = wanted.name.partition(":")
+def _plug_in(request: ModelRequest) -> Backend:
+    module, _, attribute = request.name.partition(":")
     try:
-        make: Callable[..., Backend] = getattr(import_module(module), attribute)
+        factory: Callable[..., Backend] = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelRefused(
-            f'plug-in "{wanted.name}" cannot be imported ({error}): expected "module:attr" of a '
+            f'plug-in "{request.name}" cannot be imported ({error}): expected "module:attr" of a '
             "callable that returns a Backend"
         ) from error
-    offered = {"device": wanted.device, "offline": wanted.offline, "threads": wanted.threads}
-    named = inspect.signature(make).parameters
-    return make(**{key: value for key, value in offered.items() if key in named})
+    options = {"device": request.device, "offline": request.offline, "threads": request.threads}
+    parameters = inspect.signature(factory).parameters
+    return factory(**{key: value for key, value in options.items() if key in parameters})
 
 
-BACKENDS: dict[str, Callable[[Wanted], Backend]] = {
+BACKENDS: dict[str, Callable[[ModelRequest], Backend]] = {
     "auto": _auto,
     "embedded": _embedded,
     **dict.fromkeys(emotion2vec.NAMES, _emotion2vec),

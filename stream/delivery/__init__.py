@@ -1,1 +1,1 @@
-"""Live streams, subscriptions, and bounded queues towards subscribers and sinks."""
+"""Live streams, subscriptions, and bounded queues to subscribers and sinks."""

@@ -1,60 +1,139 @@
-"""Register of live streams; hands each event to its subscriptions and to the sinks."""
+"""Register of live streams, and delivery of their events to subscriptions and sinks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import time
+from collections.abc import Callable, Iterable
 
 from stream.delivery.live_stream import LiveStream
 from stream.delivery.sink import Sink
 from stream.delivery.subscription import Subscription
 from stream.protocol.events import EncodedEvent
 
+log = logging.getLogger(__name__)
+
+LOG_INTERVAL_S = 60.0
+"""Shortest time between two log records about one failing target."""
+
+
+def _ignore(_: str) -> None:
+    pass
+
 
 class Hub:
-    """The register of live streams; hands each event to the sinks and to its audience."""
+    """Register of live streams; delivers each event to matching subscriptions and to all sinks.
 
-    def __init__(self, sinks: Iterable[Sink] = ()) -> None:
+    Sinks and subscriptions are isolated: an exception that one of them raises is logged and
+    reported to `failed`, and the caller and all other targets continue. `failed` gets the class
+    name of the sink, or "subscription".
+    """
+
+    def __init__(self, sinks: Iterable[Sink] = (), failed: Callable[[str], None] = _ignore) -> None:
         self.streams: dict[str, LiveStream] = {}
         self._sinks = tuple(sinks)
         self._subscriptions: set[Subscription] = set()
-        self._audience: dict[LiveStream, list[Subscription]] = {}
+        self._matching: dict[LiveStream, list[Subscription]] = {}
+        self._failures = _Failures(failed)
 
     def opened(self, stream: LiveStream) -> None:
+        """Register a stream, match all subscriptions against it, and notify the sinks."""
         self.streams[stream.stream_id] = stream
-        self._audience[stream] = [s for s in self._subscriptions if s.matches(stream)]
+        self._matching[stream] = [s for s in self._subscriptions if self._matches(s, stream)]
         for sink in self._sinks:
-            sink.opened(stream)
+            try:
+                sink.opened(stream)
+            except Exception as error:
+                self._failures.sink(sink, "opened", error)
 
     def publish(self, stream: LiveStream, event: EncodedEvent) -> None:
-        for subscription in self._audience.get(stream, ()):
-            subscription.offer(event)
+        """Deliver an event to the stream's subscriptions and to the sinks."""
+        for subscription in self._matching.get(stream, ()):
+            try:
+                subscription.offer(event)
+            except Exception as error:
+                self._failures.subscription("offer", error)
         for sink in self._sinks:
-            sink.event(stream, event)
+            try:
+                sink.event(stream, event)
+            except Exception as error:
+                self._failures.sink(sink, "event", error)
 
     def changed(self, stream: LiveStream) -> None:
+        """Notify the sinks that the stream's state or tags changed."""
         for sink in self._sinks:
-            sink.changed(stream)
+            try:
+                sink.changed(stream)
+            except Exception as error:
+                self._failures.sink(sink, "changed", error)
 
     def closed(self, stream: LiveStream) -> None:
-        # A taken-over id already belongs to the stream that took it.
+        """Remove a stream that ended, and notify its subscriptions and the sinks."""
+        # After a takeover the id already belongs to the newer stream.
         if self.streams.get(stream.stream_id) is stream:
             del self.streams[stream.stream_id]
-        for subscription in self._audience.pop(stream, ()):
-            subscription.forget(stream)
+        for subscription in self._matching.pop(stream, ()):
+            try:
+                subscription.forget(stream)
+            except Exception as error:
+                self._failures.subscription("forget", error)
         for sink in self._sinks:
-            sink.closed(stream)
+            try:
+                sink.closed(stream)
+            except Exception as error:
+                self._failures.sink(sink, "closed", error)
 
     def subscribe(self, subscription: Subscription) -> list[LiveStream]:
-        """Begin to listen; returns the streams that match now."""
+        """Add a subscription; return the live streams that it matches."""
         self._subscriptions.add(subscription)
-        matched = [s for s in self._audience if subscription.matches(s)]
+        matched = [stream for stream in self._matching if self._matches(subscription, stream)]
         for stream in matched:
-            self._audience[stream].append(subscription)
+            self._matching[stream].append(subscription)
         return matched
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        subscription.close()
+        """Close and remove a subscription; removing it again has no effect."""
+        try:
+            subscription.close()
+        except Exception as error:
+            self._failures.subscription("close", error)
         self._subscriptions.discard(subscription)
-        for audience in self._audience.values():
-            if subscription in audience:
-                audience.remove(subscription)
+        for subscriptions in self._matching.values():
+            if subscription in subscriptions:
+                subscriptions.remove(subscription)
+
+    def _matches(self, subscription: Subscription, stream: LiveStream) -> bool:
+        try:
+            return subscription.matches(stream)
+        except Exception as error:
+            self._failures.subscription("matches", error)
+            return False
+
+
+class _Failures:
+    """Exceptions of sinks and subscriptions: every one is counted, few are logged.
+
+    A target's first exception is logged, later ones at most once per `LOG_INTERVAL_S`, so that a
+    sink that raises on every event cannot fill the log.
+    """
+
+    def __init__(self, count: Callable[[str], None]) -> None:
+        self._count = count
+        self._next_log: dict[str, float] = {}
+        self._since_log: dict[str, int] = {}
+
+    def sink(self, sink: Sink, call: str, error: Exception) -> None:
+        target = type(sink).__name__
+        self._report(target, "sink failed", {"sink": target, "call": call}, error)
+
+    def subscription(self, call: str, error: Exception) -> None:
+        self._report("subscription", "subscription failed", {"call": call}, error)
+
+    def _report(self, target: str, message: str, details: dict[str, str], error: Exception) -> None:
+        self._count(target)
+        failures = self._since_log[target] = self._since_log.get(target, 0) + 1
+        now = time.monotonic()
+        if now >= self._next_log.get(target, 0.0):
+            self._next_log[target] = now + LOG_INTERVAL_S
+            self._since_log[target] = 0
+            log.error(message, exc_info=error, extra={**details, "failures": failures})

@@ -1,4 +1,4 @@
-"""What everybody may know of a stream while it lives."""
+"""Public state of a live stream, and its replay buffer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from stream.types import Body, timestamp
 
 StreamState = Literal["active", "paused", "ended"]
 
-
-KEPT_BYTES = 262_144
-"""A minute of scores is some 60 kB."""
+MAX_REPLAY_BYTES = 262_144
+"""Size limit of a replay buffer; a minute of scores takes about 60 kB."""
 
 
 class BufferedEvent(NamedTuple):
-    """An event that somebody may have missed: only its bytes, a stream keeps a minute of them."""
+    """An event in a replay buffer; `since` is when it was added, in monotonic seconds.
+
+    Only the bytes are kept, because a stream holds a minute of events.
+    """
 
     seq: int
     type: str
@@ -29,11 +31,12 @@ class BufferedEvent(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class LiveStream:
-    """One stream's public face; the session updates it, subscribers and sinks read it.
+    """Public state of one stream. The session updates it; subscribers and sinks read it.
 
-    `roles` has one entry per channel, `analysed` the channels that are scored. `started` is Unix
-    time. `last` holds the newest `emotion.score` of each analysed channel, `recent` the last events
-    for whoever comes back. `frames` makes the frames of the newest utterance of each channel.
+    `roles` has one entry per channel, `analysed` lists the channels that are scored. `started` is
+    Unix time in seconds. `last` holds the newest `emotion.score` of each analysed channel, `recent`
+    is the replay buffer for producers and subscribers that return. `frames` returns the frames of
+    the newest utterance of each channel.
     """
 
     stream_id: str
@@ -50,27 +53,28 @@ class LiveStream:
     speaking: frozenset[int] = frozenset()
     last: dict[int, EncodedEvent] = field(default_factory=dict)
     recent: deque[BufferedEvent] = field(default_factory=deque)
-    _kept_bytes: int = 0
+    _replay_bytes: int = 0
 
-    def remember(self, event: EncodedEvent, most: int, keep_s: float) -> None:
-        """Keep an event for whoever comes back.
+    def remember(self, event: EncodedEvent, max_events: int, keep_s: float) -> None:
+        """Add an event to the replay buffer.
 
-        At most `most` are kept, in at most `KEPT_BYTES`, and none older than `keep_s` seconds.
+        The buffer keeps at most `max_events` events and `MAX_REPLAY_BYTES` bytes, but always the
+        newest event, and none older than `keep_s` seconds.
         """
         now = time.monotonic()
         self.recent.append(BufferedEvent(event.seq, event.type, event.data, now))
-        self._kept_bytes += len(event.data)
+        self._replay_bytes += len(event.data)
         while (
-            len(self.recent) > most
-            or (self._kept_bytes > KEPT_BYTES and len(self.recent) > 1)
+            len(self.recent) > max_events
+            or (self._replay_bytes > MAX_REPLAY_BYTES and len(self.recent) > 1)
             or self.recent[0].since < now - keep_s
         ):
-            self._kept_bytes -= len(self.recent.popleft().data)
+            self._replay_bytes -= len(self.recent.popleft().data)
         if event.type == SCORE:
             self.last[event.body["channel"]] = event
 
     def snapshot(self) -> dict[str, Any]:
-        """State and newest scores, as `/v1/streams` and `snapshot` show them."""
+        """Return state and newest scores, for `/v1/streams` and `snapshot` messages."""
         return {
             "stream_id": self.stream_id,
             "session_id": self.session_id,

@@ -1,4 +1,4 @@
-"""The way out of one WebSocket: a bounded queue, a writer of its own, a last word."""
+"""Bounded outbox of one WebSocket, its writer, and an orderly close."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from websockets.exceptions import ConnectionClosed
 
 from stream.delivery.queues import ConflatingQueue
 from stream.protocol.errors import ProtocolError
-from stream.protocol.parsing import VERSION
+from stream.protocol.version import VERSION
 from stream.telemetry.metrics import Metrics
 from stream.types import Body, timestamp
 
-GOODBYE_S = 5.0
-"""How long a peer may take to read what is left and to close."""
+CLOSE_TIMEOUT_S = 5.0
+"""Time for a peer to read the queued messages and to close."""
 
 
 class Outbox:
-    """Sends what is put into `queue`, one message after the other; a slow reader blocks only us.
+    """Bounded queue of messages to one connection, and its writer.
 
-    `run` it in a task. What the queue dropped is told as `lagged` before the next message.
+    `run`, in a task of its own, sends the messages of `queue` in order, so that a slow reader
+    blocks only that task. Before the next message it reports dropped ones as `lagged`.
     """
 
     def __init__(self, socket: ServerConnection, bound: int, metrics: Metrics) -> None:
@@ -32,12 +33,12 @@ class Outbox:
         self._metrics = metrics
         self.queue: ConflatingQueue[bytes] = ConflatingQueue(bound)
         self.sending_since: float | None = None
-        """When the message began that the peer has not taken yet (monotonic seconds)."""
+        """Start of the send that is in progress, in monotonic seconds; None between sends."""
 
-    def say(self, body: Body, key: Hashable | None = None) -> None:
-        """Queue a message that belongs to no stream and has no `seq`; never blocks.
+    def send(self, body: Body, key: Hashable | None = None) -> None:
+        """Queue a message that belongs to no stream and has no `seq`; never block.
 
-        With a `key` it takes the place of the one that waits under that key.
+        With a `key` the message replaces the one that waits under that key.
         """
         self.queue.put(_encode(body), key)
 
@@ -47,22 +48,22 @@ class Outbox:
             while True:
                 data = await self.queue.get()
                 if self.queue.dropped:
-                    lost, self.queue.dropped = self.queue.dropped, 0
-                    self._metrics.lost("ws", lost)
-                    await self._send(_encode({"type": "lagged", "dropped": lost}))
-                await self._send(data)
+                    dropped, self.queue.dropped = self.queue.dropped, 0
+                    self._metrics.dropped("ws", dropped)
+                    await self._write(_encode({"type": "lagged", "dropped": dropped}))
+                await self._write(data)
                 self._metrics.sent("ws")
 
-    async def goodbye(self, error: ProtocolError) -> None:
-        """Close with the error's code once the peer has read what is left, or without it."""
+    async def close(self, error: ProtocolError) -> None:
+        """Close with the error's code once the queue is sent; abort after `CLOSE_TIMEOUT_S`."""
         try:
-            async with asyncio.timeout(GOODBYE_S):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self.queue.emptied()
                 await self._socket.close(error.close_code, error.code)
         except TimeoutError:
             self._socket.transport.abort()
 
-    async def _send(self, data: bytes) -> None:
+    async def _write(self, data: bytes) -> None:
         self.sending_since = time.monotonic()
         await self._socket.send(data, text=True)
         self.sending_since = None

@@ -1,4 +1,4 @@
-"""Bounded waiting rooms for events: newest wins per key, the rest first in, first out."""
+"""Conflating queue and throttle: bounded, and the newest item per key replaces older ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class ConflatingQueue(Generic[T]):
-    """FIFO for one consumer. An item with a key replaces the one that waits under that key.
+    """FIFO queue for one consumer. An item with a key replaces the one that waits under that key.
 
-    At most `bound` items without a key wait; then the oldest of them is dropped and counted in
-    `dropped`. Items with keys are bounded by the number of keys. `put` never blocks.
+    At most `bound` items without a key wait; beyond that the oldest of them is dropped and counted
+    in `dropped`. Items with keys are bounded by the number of keys. `put` never blocks.
     """
 
     def __init__(self, bound: int) -> None:
@@ -30,6 +30,7 @@ class ConflatingQueue(Generic[T]):
         return len(self._items)
 
     def put(self, item: T, key: Hashable | None = None) -> None:
+        """Append an item, or replace the one that waits under `key` in its place."""
         if key is None:
             key = object()
             self._plain.append(key)
@@ -41,7 +42,7 @@ class ConflatingQueue(Generic[T]):
         self._emptied.clear()
 
     def pop(self) -> T:
-        """The item that waits longest. Raises `KeyError` when there is none."""
+        """Remove and return the oldest item. Raises `KeyError` if the queue is empty."""
         if not self._items:
             raise KeyError("the queue is empty")
         key = next(iter(self._items))
@@ -53,19 +54,19 @@ class ConflatingQueue(Generic[T]):
         return item
 
     async def get(self) -> T:
-        """Wait for an item and take it."""
+        """Wait for an item, then remove and return it."""
         while not self._items:
             self._filled.clear()
             await self._filled.wait()
         return self.pop()
 
     async def emptied(self) -> None:
-        """Wait until the consumer has taken everything."""
+        """Wait until the queue is empty."""
         await self._emptied.wait()
 
 
 class Throttle(Generic[T]):
-    """Lets one item per key pass every `period_s` seconds; of those in between, the newest."""
+    """Rate limiter: one item per key passes every `period_s` seconds; later ones conflate."""
 
     def __init__(self, period_s: float) -> None:
         self._period = period_s
@@ -73,7 +74,10 @@ class Throttle(Generic[T]):
         self._held: dict[Hashable, T] = {}
 
     def offer(self, key: Hashable, item: T, now: float) -> bool:
-        """Whether `item` may pass at `now` (monotonic seconds); else it is held."""
+        """Return whether `item` may pass at `now` (monotonic seconds); otherwise hold it.
+
+        The held item replaces an older one of the same key.
+        """
         if now < self._next.get(key, 0.0):
             self._held[key] = item
             return False
@@ -82,16 +86,16 @@ class Throttle(Generic[T]):
         return True
 
     def due(self, now: float) -> Iterator[tuple[Hashable, T]]:
-        """Take the held items whose time has come."""
+        """Remove and yield the held items that may pass at `now`, with their keys."""
         for key in [k for k in self._held if now >= self._next[k]]:
             self._next[key] = now + self._period
             yield key, self._held.pop(key)
 
     def next_due(self) -> float | None:
-        """When the next held item may pass, or None while nothing is held."""
+        """Return when the next held item may pass (monotonic seconds); None if none is held."""
         return min((self._next[key] for key in self._held), default=None)
 
     def forget(self, key: Hashable) -> None:
-        """Drop what is known of a key that will not come again."""
+        """Drop the state and the held item of a key that is no longer used."""
         self._next.pop(key, None)
         self._held.pop(key, None)

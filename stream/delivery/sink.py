@@ -1,4 +1,4 @@
-"""What the hub tells a sink."""
+"""Interface between the hub and its sinks."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from stream.protocol.events import EncodedEvent
 
 
 class Sink(Protocol):
-    """Takes the events of all streams. All calls but `run` and `stop` return at once."""
+    """A destination of the events of all streams. Only `run` and `stop` may wait.
+
+    The hub logs and counts exceptions of the other methods; they affect no stream.
+    """
 
     def opened(self, stream: LiveStream) -> None:
-        """A stream began."""
+        """Handle the start of a stream."""
         ...
 
     def event(self, stream: LiveStream, event: EncodedEvent) -> None:
-        """Something was told of a stream."""
+        """Handle one event of a stream."""
         ...
 
     def changed(self, stream: LiveStream) -> None:
-        """The stream's state or tags are others now."""
+        """Handle a change of the stream's state or tags."""
         ...
 
     def closed(self, stream: LiveStream) -> None:
-        """A stream ended; its state says so."""
+        """Handle the end of a stream; its state is "ended"."""
         ...
 
     async def run(self) -> None:
-        """Deliver until cancelled; outlives every failure of the other side."""
+        """Deliver until cancelled, despite any failure of the destination."""
         ...
 
     async def stop(self, timeout_s: float) -> None:
-        """Deliver what waits and say goodbye, within `timeout_s` seconds."""
+        """Deliver queued messages and disconnect, within `timeout_s` seconds."""
         ...

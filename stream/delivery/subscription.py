@@ -1,4 +1,4 @@
-"""One subscription: a compiled filter, and a throttle for scores."""
+"""Subscription: a compiled filter, and a throttle for scores."""
 
 from __future__ import annotations
 
@@ -21,95 +21,98 @@ def _globs(patterns: Sequence[str]) -> re.Pattern[str]:
 
 
 class Subscription:
-    """One filter of one subscriber, compiled once; puts what passes into the outbox.
+    """One filter of one subscriber, compiled once; matching events go to the outbox.
 
-    Scores conflate per stream and channel and are paced by `rate_hz`; everything else keeps its
-    place.
+    Scores conflate per stream and channel and are throttled to `rate_hz`. All other events keep
+    their order.
     """
 
     def __init__(
         self,
-        wanted: Subscribe,
+        request: Subscribe,
         outbox: ConflatingQueue[bytes],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.id = wanted.id
-        self._pacer: Throttle[EncodedEvent] = Throttle(
-            1 / wanted.rate_hz if wanted.rate_hz else 0.0
+        self.id = request.id
+        self._throttle: Throttle[EncodedEvent] = Throttle(
+            1 / request.rate_hz if request.rate_hz else 0.0
         )
-        self._filter: Filter = wanted.filter
+        self._filter: Filter = request.filter
         self._outbox = outbox
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes = 0.0
-        self._streams = _globs(wanted.filter.streams)
-        self._events = _globs(wanted.filter.events)
-        self._tags = frozenset(wanted.filter.tags)
+        self._timer_at = 0.0
+        self._streams = _globs(request.filter.streams)
+        self._events = _globs(request.filter.events)
+        self._tags = frozenset(request.filter.tags)
 
     def matches(self, stream: LiveStream) -> bool:
-        """Whether the stream as such is wanted (ids and tags; roles are looked at per event)."""
+        """Return whether the stream's id and tags match; roles are compared per event."""
         if not self._streams.match(stream.stream_id):
             return False
         return not self._tags or not self._tags.isdisjoint(stream.tags)
 
-    def wants(self, event: EncodedEvent) -> bool:
+    def accepts(self, event: EncodedEvent) -> bool:
+        """Return whether an event of a matching stream passes the filter."""
         body = event.body
         if not self._events.match(event.type):
             return False
         if self._filter.roles and "role" in body and body["role"] not in self._filter.roles:
             return False
-        least = self._filter.min_score
-        if least and "scores" in body:
-            return any(body["scores"].get(label, 0.0) >= share for label, share in least.items())
+        minimum = self._filter.min_score
+        if minimum and "scores" in body:
+            return any(body["scores"].get(label, 0.0) >= share for label, share in minimum.items())
         return True
 
     def offer(self, event: EncodedEvent) -> None:
-        if not self.wants(event):
+        """Queue an event if it passes the filter; the throttle may hold a score back."""
+        if not self.accepts(event):
             return
         if event.type != SCORE:
-            self._outbox.put(self._worded(event))
+            self._outbox.put(self._encode(event))
             return
         key = (self.id, event.body["stream_id"], event.body["channel"])
-        if self._pacer.offer(key, event, self._loop.time()):
-            self._outbox.put(self._worded(event), key)
+        if self._throttle.offer(key, event, self._loop.time()):
+            self._outbox.put(self._encode(event), key)
         else:
-            self._wait()
+            self._schedule()
 
     def _release(self) -> None:
-        """Pass on held scores whose time has come."""
+        """Queue the held scores that are due."""
         self._timer = None
-        for key, event in self._pacer.due(self._loop.time()):
-            self._outbox.put(self._worded(event), key)
-        self._wait()
+        for key, event in self._throttle.due(self._loop.time()):
+            self._outbox.put(self._encode(event), key)
+        self._schedule()
 
-    def _wait(self) -> None:
-        due = self._pacer.next_due()
-        if due is None or (self._timer is not None and self._wakes <= due):
+    def _schedule(self) -> None:
+        due = self._throttle.next_due()
+        if due is None or (self._timer is not None and self._timer_at <= due):
             return
         self.close()
-        self._wakes = due
+        self._timer_at = due
         self._timer = self._loop.call_at(due, self._release)
 
     def close(self) -> None:
-        """Nobody listens any more."""
+        """Cancel the timer, so that no held score is queued."""
         if self._timer is not None:
             self._timer.cancel()
 
     def replay(self, event: EncodedEvent) -> None:
-        """Tell an event of the past, if it is wanted; it takes its place in the queue."""
-        if self.wants(event):
-            self._outbox.put(self._worded(event))
+        """Queue a past event if it passes the filter; it does not conflate."""
+        if self.accepts(event):
+            self._outbox.put(self._encode(event))
 
     def forget(self, stream: LiveStream) -> None:
+        """Drop the throttle's state of a stream that ended."""
         for channel in stream.analysed:
-            self._pacer.forget((self.id, stream.stream_id, channel))
+            self._throttle.forget((self.id, stream.stream_id, channel))
 
-    def _worded(self, event: EncodedEvent) -> bytes:
+    def _encode(self, event: EncodedEvent) -> bytes:
         if not self._filter.labels or "scores" not in event.body:
             return event.tagged(self.id)
-        return orjson.dumps({**self._labelled(event.body), "sub": self.id})
+        return orjson.dumps({**self._with_labels(event.body), "sub": self.id})
 
-    def _labelled(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _with_labels(self, body: Mapping[str, Any]) -> dict[str, Any]:
         labels = self._filter.labels or body["scores"].keys()
         rolling = {
             name: {k: v for k, v in shares.items() if k in labels}
@@ -119,6 +122,6 @@ class Subscription:
         return {**body, "scores": scores, "rolling": rolling}
 
     def snapshot(self, stream: LiveStream) -> dict[str, Any]:
-        """The stream's snapshot, with only the scores that the filter wants."""
-        last = [event for _, event in sorted(stream.last.items()) if self.wants(event)]
-        return {**stream.snapshot(), "last": [self._labelled(event.body) for event in last]}
+        """Return the stream's snapshot, with only the scores that pass the filter."""
+        last = [event for _, event in sorted(stream.last.items()) if self.accepts(event)]
+        return {**stream.snapshot(), "last": [self._with_labels(event.body) for event in last]}

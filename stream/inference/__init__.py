@@ -1,1 +1,1 @@
-"""Windows of all streams to logits: slots, scheduler, and the calls of a model."""
+"""Windows of all streams to logits: slots, the scheduler, and the calls of a model."""

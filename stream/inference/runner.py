@@ -1,4 +1,4 @@
-"""A backend and what surrounds every call of it: shapes it knows, rows that fail, its health."""
+"""Calls of one backend: known shapes, warm-up, isolation of failing rows, health check."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from stream.types import Features, Logits, to_ms
 
 log = logging.getLogger(__name__)
 
-FILLED = 0.8
-"""A batch is rounded up to a size that is at least this full; else it takes fewer windows."""
+MIN_FILL = 0.8
+"""Share of a batch size that real rows must fill; else the batch takes fewer windows."""
 
 Result = tuple[Logits, Features | None]
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """How far a start is: `done` of `shapes`, `shape` is next; 0 of 0 while the model loads."""
+    """Progress of a warm-up: `done` of `shapes`, `shape` is next; 0 of 0 while the model loads."""
 
     shape: str = ""
     done: int = 0
@@ -35,33 +35,33 @@ class WarmUp:
 
 
 class BackendRunner:
-    """Calls one backend, in batches of at most `most` rows. For one thread; knows no streams."""
+    """Calls one backend in batches of at most `max_batch` rows. Use from one thread."""
 
-    def __init__(self, backend: Backend, most: int) -> None:
+    def __init__(self, backend: Backend, max_batch: int) -> None:
         self._backend = backend
         self.info = backend.info
-        self.sizes = [n for n in self.info.batch_sizes if n <= most] or [1]
+        self.sizes = [n for n in self.info.batch_sizes if n <= max_batch] or [1]
 
     def check(self, lengths: Sequence[int]) -> None:
-        """Raises `ConfigError` for windows that the backend does not take, in samples."""
-        offered = self.info.lengths
-        if any(length not in offered for length in lengths):
+        """Raise `ConfigError` if the backend does not support `lengths`, in samples."""
+        supported = self.info.lengths
+        if any(length not in supported for length in lengths):
             raise ConfigError(
-                f"windows.lengths_ms: {self.info.id} takes windows of "
-                f"{', '.join(str(to_ms(n)) for n in offered)} ms"
+                f"windows.lengths_ms: {self.info.id} supports only windows of "
+                f"{', '.join(str(to_ms(n)) for n in supported)} ms"
             )
         if self.info.dim and not isinstance(self._backend, Embedder):
             raise ConfigError(
-                f"model.name: {self.info.id} says that its embeddings have {self.info.dim} "
-                "values, but has no method embed"
+                f"model.name: {self.info.id} declares embeddings of {self.info.dim} values, but "
+                "has no method embed"
             )
 
     def warm_up(self, lengths: Sequence[int]) -> Iterator[WarmUp]:
         """Run every (length, batch size) once; yield each shape before it is run.
 
-        The largest shapes run first, so that memory is claimed once. A batch size that does not
-        fit the device's memory is not used. Raises `RuntimeError` for logits of a wrong shape or
-        not finite, and MemoryError if a single window does not fit.
+        The largest shapes run first, so that memory is allocated once. A batch size that does not
+        fit into the device's memory is not used. Raises `RuntimeError` for logits of a wrong shape
+        or not finite, and MemoryError if a single window does not fit.
         """
         shapes = [(n, size) for n in sorted(lengths)[::-1] for size in self.sizes[::-1]]
         noise = np.random.default_rng(1).standard_normal(max(lengths)).astype(np.float32) * 0.05
@@ -80,16 +80,16 @@ class BackendRunner:
             expected = (size, logits.shape[1], len(self.info.labels)) if logits.ndim == 3 else ()
             if logits.shape != expected or not np.isfinite(logits).all():
                 raise RuntimeError(
-                    f"model {self.info.id} gave logits {logits.shape} for {size} windows of "
+                    f"model {self.info.id} returned logits {logits.shape} for {size} windows of "
                     f"{length} samples; expected finite [windows, frames, labels]"
                 )
         yield WarmUp("", len(shapes), len(shapes))
 
     def fitting(self, waiting: int) -> int:
-        """How many of the `waiting` rows go into the next batch."""
+        """Return how many of the `waiting` rows go into the next batch."""
         up = next((n for n in self.sizes if n >= waiting), self.sizes[-1])
         down = max((n for n in self.sizes if n <= waiting), default=waiting)
-        return waiting if waiting >= FILLED * up else down
+        return waiting if waiting >= MIN_FILL * up else down
 
     def infer(self, audio: Sequence[NDArray[np.float32]], embed: bool) -> list[Result | None]:
         """Return logits per row, with features if `embed`; None for a row that fails alone.
@@ -102,10 +102,15 @@ class BackendRunner:
             self._limit(len(audio))
         except Exception:
             log.exception("batch failed", extra={"size": len(audio)})
-        return self._halves(audio, embed)
+        return self._score_halves(audio, embed)
 
-    def _halves(self, audio: Sequence[NDArray[np.float32]], embed: bool) -> list[Result | None]:
-        """Score both halves of a batch that failed; halve again what fails. Logs nothing more."""
+    def _score_halves(
+        self, audio: Sequence[NDArray[np.float32]], embed: bool
+    ) -> list[Result | None]:
+        """Score both halves of a batch that failed; halve a half that fails again.
+
+        Logs no further errors: the batch has been logged.
+        """
         if len(audio) == 1:
             return [None]
         results: list[Result | None] = []
@@ -117,9 +122,9 @@ class BackendRunner:
             except MemoryError:
                 self._limit(len(half))
             except Exception:
-                log.debug("half a batch failed", extra={"size": len(half)}, exc_info=True)
-            # Outside the handler: an error's traceback holds what the failed call allocated.
-            results += self._halves(half, embed) if scored is None else scored
+                log.debug("half batch failed", extra={"size": len(half)}, exc_info=True)
+            # Outside the handler: an error's traceback keeps the failed call's memory allocated.
+            results += self._score_halves(half, embed) if scored is None else scored
         return results
 
     def _limit(self, size: int) -> None:
@@ -131,8 +136,8 @@ class BackendRunner:
                 "out of memory: batches limited", extra={"failed": size, "max_batch": smaller[-1]}
             )
 
-    def well(self) -> bool:
-        """Whether the model answers to noise that it answered to when it warmed up."""
+    def healthy(self) -> bool:
+        """Return whether the model scores the noise that it scored in the warm-up."""
         return self.infer([self._noise], embed=False)[0] is not None
 
     def close(self) -> None:
@@ -145,16 +150,16 @@ class BackendRunner:
         features: Sequence[Features | None] = [None] * rows
         if embed and isinstance(self._backend, Embedder):
             logits, embedded = self._backend.embed(batch)
-            self._expect("features", embedded, (size, logits.shape[1], self.info.dim))
+            self._check_shape("features", embedded, (size, logits.shape[1], self.info.dim))
             features = list(embedded[:rows])
         else:
             logits = self._backend.infer(batch)
-        self._expect("logits", logits, (size, logits.shape[1], len(self.info.labels)))
-        found = zip(logits[:rows], features, strict=True)
-        return [(row, its) if np.isfinite(row).all() else None for row, its in found]
+        self._check_shape("logits", logits, (size, logits.shape[1], len(self.info.labels)))
+        results = zip(logits[:rows], features, strict=True)
+        return [result if np.isfinite(result[0]).all() else None for result in results]
 
     def _batch(self, audio: Sequence[NDArray[np.float32]], size: int) -> NDArray[np.float32]:
-        """Stack `audio` into float32[size, samples], its first row repeated to fill it up."""
+        """Stack `audio` into float32[size, samples]; repeat its first row to fill the batch."""
         shape = (size, len(audio[0]))
         if isinstance(self._backend, Staging):
             batch = self._backend.staging(*shape)
@@ -165,6 +170,10 @@ class BackendRunner:
         batch[len(audio) :] = audio[0]
         return batch
 
-    def _expect(self, name: str, got: NDArray[np.float32], shape: tuple[int, int, int]) -> None:
-        if got.shape != shape:
-            raise RuntimeError(f"{self.info.id} gave {name} {got.shape}, not {shape}")
+    def _check_shape(
+        self, name: str, array: NDArray[np.float32], shape: tuple[int, int, int]
+    ) -> None:
+        if array.shape != shape:
+            raise RuntimeError(
+                f"model {self.info.id} returned {name} {array.shape}; expected {shape}"
+            )

@@ -1,4 +1,4 @@
-"""A stream's pipeline and its places in the batcher, brought together."""
+"""The connection between a stream's pipeline and its slots in the scheduler."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from stream.inference.scheduler import Scheduler
 from stream.telemetry.metrics import Metrics
 from stream.types import Event, FrameScores, GapReason, Window
 
-Tell = Callable[[Event, float | None], None]
-"""Takes an event and, for scores, the seconds since its window was due."""
+Emit = Callable[[Event, float | None], None]
+"""Receives an event and, for scores, the seconds since its window was due."""
 
 
 class StreamScorer:
-    """Drives windows into the batcher and results back into the pipeline; tells every event."""
+    """Passes windows to the scheduler and results to the pipeline; emits every event."""
 
     def __init__(
         self,
@@ -24,107 +24,108 @@ class StreamScorer:
         scheduler: Scheduler,
         metrics: Metrics,
         adapter: str,
-        tell: Tell,
+        emit: Emit,
     ) -> None:
         self._pipeline = pipeline
         self._metrics = metrics
         self._adapter = adapter
-        self._tell = tell
-        self._hurried = False
+        self._emit = emit
+        self._skip_waiting = False
         self._open: list[Window] = []
+        """Windows that were offered and are neither scored nor lost, oldest first."""
         self._slots = {c: scheduler.slot(self, pipeline.embeddings) for c in pipeline.channels}
 
     @property
     def processed(self) -> int:
-        """Up to where all speech was scored or told as lost, in samples at 16 kHz."""
+        """The position, in samples at 16 kHz, up to which all speech was scored or lost."""
         return min((w.fresh for w in self._open), default=self._pipeline.position)
 
-    async def drive(self, items: Iterator[Window | Event], patience: float) -> None:
+    async def drive(self, items: Iterator[Window | Event], deadline: float) -> None:
         """Run a pipeline's output to its end.
 
-        Until `patience` (monotonic seconds), a window waits for the one before it to be taken;
-        after that it replaces it, because a reader must not wait for the model.
+        Until `deadline` (monotonic seconds), a window waits until the one before it is taken.
+        After that it replaces it, because reading a connection must not wait for the model.
         """
         for item in items:
             if not isinstance(item, Window):
-                self._tell(item, None)
+                self._emit(item, None)
                 continue
             slot = self._slots[item.channel]
-            early = patience - time.monotonic()
-            if early > 0 and not self._hurried:
-                await slot.free(early)
+            remaining = deadline - time.monotonic()
+            if remaining > 0 and not self._skip_waiting:
+                await slot.wait_free(remaining)
             replaced = slot.offer(item)
             self._open.append(item)
             if replaced is not None:
                 self._open.remove(replaced)
                 self._metrics.window("superseded")
-                self._tell_all(self._pipeline.superseded(replaced, item))
+                self._emit_all(self._pipeline.superseded(replaced, item))
 
     async def exhaust(self, items: Iterator[Window | Event]) -> None:
-        """Run a recording's output to its end: every window has its turn, none is replaced.
+        """Run a recording's output to its end; every window is scored, none is replaced.
 
-        The next is cut only once the one before it was taken, as it is in a call that is heard
-        while it is spoken; so both get the same windows.
+        The next window is cut only after the one before it was taken, as in a live stream, so a
+        recording and a live stream get the same windows.
         """
         for item in items:
             if not isinstance(item, Window):
-                self._tell(item, None)
+                self._emit(item, None)
                 continue
             slot = self._slots[item.channel]
             slot.offer(item)
             self._open.append(item)
-            await slot.free(math.inf)
+            await slot.wait_free(math.inf)
 
-    def hurry(self, hurried: bool = True) -> None:
-        """While hurried, nobody waits for a turn: somebody else needs the stream now."""
-        self._hurried = hurried
-        if hurried:
+    def skip_waiting(self, skip: bool = True) -> None:
+        """Make `drive` replace pending windows at once, without waiting until they are taken."""
+        self._skip_waiting = skip
+        if skip:
             for slot in self._slots.values():
-                slot.hurry()
+                slot.skip_waiting()
 
     async def settle(self, deadline: float) -> None:
-        """Wait until everything offered has been told, at most until `deadline` (monotonic)."""
+        """Wait until every window offered is scored or lost, or until `deadline` (monotonic)."""
         for slot in self._slots.values():
-            await slot.idle(max(0.0, deadline - time.monotonic()))
+            await slot.wait_idle(max(0.0, deadline - time.monotonic()))
 
     def withdraw(self) -> None:
-        """Forget what waits or is being scored; it is not told."""
+        """Drop all windows that wait or are being scored, without an event."""
         for slot in self._slots.values():
             slot.withdraw()
         self._open.clear()
 
     def forget(self) -> None:
-        """Let go of session and slots at the end.
+        """Drop the references to the session and the slots, at the end of a stream.
 
-        In a circle they would keep their audio until the collector looks at everything, which is
-        some hundred sessions later.
+        In a reference cycle they would keep their audio until a full garbage collection, which
+        comes some hundred sessions later.
         """
-        self._tell = lambda event, waited_s: None
+        self._emit = lambda event, waited_s: None
         self._slots.clear()
 
-    def give_up(self) -> None:
-        """Tell what was not scored in time as lost."""
+    def fail_pending(self) -> None:
+        """Report every window that was not scored in time as lost (`inference_timeout`)."""
         late = list(self._open)
         self.withdraw()
         for window in late:
             self._metrics.window("inference_timeout")
-            self._tell_all(self._pipeline.failed(window, "inference_timeout"))
+            self._emit_all(self._pipeline.failed(window, "inference_timeout"))
 
-    # -- the batcher's listener --------------------------------------------------------------
+    # -- callbacks of the scheduler, see `slot.Listener` -------------------------------------
 
-    def taken(self, window: Window) -> None:
+    def window_taken(self, window: Window) -> None:
         self._pipeline.taken(window)
 
-    def scored(self, scores: FrameScores, waited_s: float) -> None:
+    def window_scored(self, scores: FrameScores, waited_s: float) -> None:
         self._open.remove(scores.window)
         self._metrics.scored(self._adapter, waited_s)
-        self._tell_all(self._pipeline.scored(scores), waited_s)
+        self._emit_all(self._pipeline.scored(scores), waited_s)
 
-    def failed(self, window: Window, reason: GapReason) -> None:
+    def window_failed(self, window: Window, reason: GapReason) -> None:
         self._open.remove(window)
         self._metrics.window(reason)
-        self._tell_all(self._pipeline.failed(window, reason))
+        self._emit_all(self._pipeline.failed(window, reason))
 
-    def _tell_all(self, events: Iterable[Event], waited_s: float | None = None) -> None:
+    def _emit_all(self, events: Iterable[Event], waited_s: float | None = None) -> None:
         for event in events:
-            self._tell(event, waited_s)
+            self._emit(event, waited_s)

@@ -1,1 +1,1 @@
-"""Producers' protocols as calls of a session."""
+"""Protocols of producers, translated to calls of a session."""

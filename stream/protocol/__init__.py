@@ -1,1 +1,1 @@
-"""The protocol `emotide.v1`: messages, events and errors, without sockets."""
+"""The protocol `emotide.v1`: messages, events and errors; no sockets."""

@@ -1,4 +1,4 @@
-"""How `emotide.v1` says no: error codes, close codes and the error itself."""
+"""Errors of `emotide.v1`: error codes, WebSocket close codes, and `ProtocolError`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLOSE_CODES: Mapping[str, int] = {
     "rate_limited": 4429,
     "quota_exceeded": 4429,
 }
-"""Error code → WebSocket close code: 4000 + its HTTP analogue, or one of RFC 6455's own."""
+"""WebSocket close code by error code: 4000 + the HTTP analogue, or a code of RFC 6455."""
 
 RETRYABLE = {
     "draining",
@@ -38,13 +38,15 @@ RETRYABLE = {
     "quota_exceeded",
     "disk_full",
 }
+"""Error codes after which the same request may succeed later."""
 
 
 class ProtocolError(Exception):
-    """A peer's message or wish that is refused; `param` names the field, `message` the remedy.
+    """A refused message or request of a client.
 
-    `values` are what the message says in figures and codes, so that a page can say it in its own
-    language.
+    `message` names the problem and the remedy, `param` the field. `values` holds the numbers and
+    names that the message contains, so that a page can translate it. `fatal` errors end the
+    connection.
     """
 
     def __init__(
@@ -59,20 +61,21 @@ class ProtocolError(Exception):
     ) -> None:
         super().__init__(message)
         self.code = code
-        self.message = _short(message, 300)
-        self.param = None if param is None else _short(param, 64)
+        self.message = _shorten(message, 300)
+        self.param = None if param is None else _shorten(param, 64)
         self.fatal = fatal
         self.retry_after_s = retry_after_s
         self.values = values or {}
         self.file_id: str | None = None
-        """The recording it is about, on /v1/files."""
+        """The recording that the error is about; only on /v1/files."""
 
     @property
     def close_code(self) -> int:
+        """WebSocket close code; 4400 for error codes without one of their own."""
         return CLOSE_CODES.get(self.code, 4400)
 
     def body(self) -> dict[str, Any]:
-        """The `error` event's own fields; absent where they say nothing."""
+        """Return the fields of the `error` event besides the common ones; empty ones are absent."""
         body: dict[str, Any] = {
             "type": "error",
             "code": self.code,
@@ -91,6 +94,6 @@ class ProtocolError(Exception):
         return body
 
 
-def _short(text: str, most: int) -> str:
-    """What a client sent may be quoted, but never at length."""
-    return text if len(text) <= most else text[: most - 3] + "..."
+def _shorten(text: str, limit: int) -> str:
+    """Cut `text` to `limit` characters, because messages quote text that clients sent."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."

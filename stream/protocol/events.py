@@ -1,4 +1,4 @@
-"""Server messages of `emotide.v1`: what a pipeline tells, as JSON bodies. Pure."""
+"""Events of `emotide.v1`: analysis events as JSON bodies, and their encoding. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from stream.labels import activation, top
-from stream.protocol.parsing import VERSION
+from stream.protocol.version import VERSION
 from stream.types import (
     Body,
     Event,
@@ -33,39 +33,39 @@ SEGMENT = "emotion.segment"
 
 @dataclass(frozen=True, slots=True)
 class EventEncoder:
-    """How one stream's events are worded: its channels' roles, its model, the labels asked for."""
+    """Encoder of one stream's events: roles of its channels, its model, the requested labels."""
 
     roles: Sequence[str]
     model: ModelInfo
     labels: frozenset[str] = frozenset()
 
     def body(self, event: Event, latency_ms: int | None = None) -> Body:
-        """The fields of `event` besides the common ones; positions become milliseconds."""
-        head: Body = {"channel": event.channel, "role": self.roles[event.channel]}
-        said: Body
+        """Return the fields of `event` besides the common ones; positions become milliseconds."""
+        common: Body = {"channel": event.channel, "role": self.roles[event.channel]}
+        fields: Body
         match event:
             case SpeechStart():
-                said = {"utterance": event.utterance, "audio_ms": to_ms(event.at)}
-                return {"type": "speech.start", **head, **said}
+                fields = {"utterance": event.utterance, "audio_ms": to_ms(event.at)}
+                return {"type": "speech.start", **common, **fields}
             case SpeechEnd():
-                said = {
+                fields = {
                     "utterance": event.utterance,
                     "audio_ms": to_ms(event.at),
                     "audio_start_ms": to_ms(max(0, event.start)),
                     "trigger": event.trigger,
                 }
-                return {"type": "speech.end", **head, **said}
+                return {"type": "speech.end", **common, **fields}
             case Gap():
-                said = {
+                fields = {
                     "audio_ms": to_ms(event.start),
                     "audio_end_ms": to_ms(event.end),
                     "missing_ms": to_ms(event.speech),
                     "reason": event.reason,
                 }
-                return {"type": "stream.gap", **head, **said}
+                return {"type": "stream.gap", **common, **fields}
             case Score():
                 body = {
-                    **head,
+                    **common,
                     **self._emotion(event),
                     "speech_ratio": event.speech_ratio,
                 }
@@ -77,18 +77,18 @@ class EventEncoder:
                         "posteriors": event.frames.posteriors.astype(float).round(4).tolist(),
                     }
                     if event.frames.features is not None:
-                        body["frames"]["embeddings"] = packed(event.frames.features)
+                        body["frames"]["embeddings"] = pack(event.frames.features)
                 if latency_ms is not None:
                     body["latency_ms"] = latency_ms
                 return {"type": SCORE, **body}
             case Segment():
-                said = {"covered": event.covered}
+                fields = {"covered": event.covered}
                 if event.embedding is not None:
-                    said["embedding"] = packed(event.embedding)
-                return {"type": SEGMENT, **head, **self._emotion(event), **said}
+                    fields["embedding"] = pack(event.embedding)
+                return {"type": SEGMENT, **common, **self._emotion(event), **fields}
 
     def utterance(self, channel: int, frames: UtteranceFrames) -> Body:
-        """A channel's newest utterance frame by frame, as `/v1/streams/{id}/frames` shows it."""
+        """Return a channel's newest utterance frame by frame, for `/v1/streams/{id}/frames`."""
         return {
             "channel": channel,
             "role": self.roles[channel],
@@ -99,8 +99,8 @@ class EventEncoder:
             "posteriors": frames.posteriors.astype(float).round(4).tolist(),
         }
 
-    def named(self, scores: Mapping[str, float]) -> Mapping[str, float]:
-        """The labels asked for, or all."""
+    def selected(self, scores: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the scores of the requested labels; of all labels if none were requested."""
         if not self.labels:
             return scores
         return {label: share for label, share in scores.items() if label in self.labels}
@@ -111,8 +111,8 @@ class EventEncoder:
             "utterance": event.utterance,
             "audio_start_ms": to_ms(max(0, event.start)),
             "audio_end_ms": to_ms(event.end),
-            "scores": self.named(event.scores),
-            "rolling": {name: self.named(scores) for name, scores in event.rolling.items()},
+            "scores": self.selected(event.scores),
+            "rolling": {name: self.selected(scores) for name, scores in event.rolling.items()},
             "top": top(event.scores),
             "activation": activation(event.scores),
             "quality": asdict(event.quality),
@@ -121,14 +121,17 @@ class EventEncoder:
         }
 
 
-def packed(array: NDArray[np.float32]) -> Body:
-    """An array as little-endian float16 in base64, with its shape: a fifth of it as numbers."""
+def pack(array: NDArray[np.float32]) -> Body:
+    """Encode an array as little-endian float16 in base64, with its shape.
+
+    It takes a fifth of the space of JSON numbers.
+    """
     data = base64.b64encode(array.astype("<f2").tobytes()).decode("ascii")
     return {"dtype": "float16", "shape": list(array.shape), "data": data}
 
 
 def model_body(model: ModelInfo) -> Body:
-    """What users are told of a model."""
+    """Return the public description of a model."""
     return {
         "id": model.id,
         "revision": model.revision,
@@ -143,9 +146,9 @@ def model_body(model: ModelInfo) -> Body:
 
 @dataclass(frozen=True, slots=True)
 class EncodedEvent:
-    """One event of one stream, encoded once for everybody who gets it.
+    """One event of one stream, encoded once for all receivers.
 
-    `data` is the JSON object; `body` the same as a dict, for who looks inside.
+    `data` is the JSON object, `body` the same as a dict, for filters and sinks.
     """
 
     seq: int
@@ -157,13 +160,13 @@ class EncodedEvent:
         return str(self.body["type"])
 
     def tagged(self, sub: str) -> bytes:
-        """The same object with the subscription's id, without encoding it again."""
+        """Return `data` with the subscription's id added, without encoding it again."""
         return self.data[:-1] + b',"sub":' + orjson.dumps(sub) + b"}"
 
 
 def encode(body: Body, seq: int, session_id: str, stream_id: str, now: float) -> EncodedEvent:
-    """Add the common fields and encode."""
-    whole = {
+    """Add the common fields and encode. `now` is Unix time in seconds."""
+    full_body = {
         "type": body["type"],
         "v": VERSION,
         "seq": seq,
@@ -172,5 +175,6 @@ def encode(body: Body, seq: int, session_id: str, stream_id: str, now: float) ->
         "ts": timestamp(now),
         **body,
     }
-    # orjson leaves its buffer at several times the length; what is kept is copied to size.
-    return EncodedEvent(seq, whole, bytes(memoryview(orjson.dumps(whole))))
+    # orjson returns a buffer of several times the length. Events stay in replay buffers, so they
+    # are copied to size.
+    return EncodedEvent(seq, full_body, bytes(memoryview(orjson.dumps(full_body))))

@@ -1,4 +1,4 @@
-"""What clients may say in `emotide.v1`: every message and all that can be configured."""
+"""Client messages of `emotide.v1`, and everything that clients can configure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from stream.fields import Role
 from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE, SAMPLE_RATE, AudioFormat, Encoding
 
 MAX_ATTRS, MAX_ATTRS_BYTES = 64, 8_192
+"""Limits of a stream's `attrs`: entries, and bytes of JSON."""
 STREAM_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
 TAG = r"^[A-Za-z0-9_.:-]{1,64}$"
 
 
 def checked_attrs(attrs: dict[str, Any]) -> dict[str, Any]:
-    """Attributes as they are. They travel in events and stay with the stream, so they are small.
+    """Return `attrs` unchanged if they are within the limits.
 
-    Raises `ValueError` for those that are too many, too large, or no plain JSON.
+    They are sent in events and stored with the stream, so they must be small. Raises `ValueError`
+    for attributes that are too many, too large, or not plain JSON.
     """
     try:
         size = len(orjson.dumps(attrs))
@@ -35,13 +37,13 @@ Attrs = Annotated[dict[str, Any], AfterValidator(checked_attrs)]
 
 
 class _Strict(BaseModel):
-    """Configuration: an unknown key is refused by name."""
+    """Base of configuration objects: an unknown key is refused by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _Message(BaseModel):
-    """A message: unknown fields are tolerated, so that newer clients work."""
+    """Base of messages: unknown fields are ignored, so that newer clients work."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -50,7 +52,7 @@ Tag = Annotated[str, Field(pattern=TAG)]
 
 
 class Audio(_Strict):
-    """What the producer will send."""
+    """Audio format of a stream, and the role of each channel."""
 
     encoding: Encoding = "linear16"
     sample_rate: Annotated[int, Field(ge=MIN_RATE, le=MAX_RATE)] = SAMPLE_RATE
@@ -59,7 +61,7 @@ class Audio(_Strict):
 
 
 class Analysis(_Strict):
-    """How it is to be analysed; what is left out is the server's default."""
+    """Analysis settings of a stream; a missing field takes the server's default."""
 
     interval_ms: Annotated[int, Field(ge=250, le=10_000)] | None = None
     window_ms: Annotated[int, Field(ge=1_000, le=10_000)] | None = None
@@ -73,7 +75,7 @@ class Analysis(_Strict):
 
 
 class Consent(_Strict):
-    """On what basis the speaker is analysed, and whether the speaker was told."""
+    """Basis on which the speaker is analysed, and whether the speaker was informed."""
 
     basis: Annotated[str, Field(max_length=64)] = ""
     disclosed: bool = False
@@ -81,11 +83,13 @@ class Consent(_Strict):
 
 
 class Publish(_Strict):
+    """Sinks that get the stream's events."""
+
     mqtt: bool = True
 
 
 class SessionConfig(_Strict):
-    """All that a producer may configure, by `session.update` or in the URL's query."""
+    """Configuration of a session, by `session.update` or in the URL's query."""
 
     audio: Audio = Audio()
     analysis: Analysis = Analysis()
@@ -141,7 +145,7 @@ Names = Annotated[tuple[Glob, ...], Field(max_length=64)]
 
 
 class Filter(_Strict):
-    """What a subscriber wants to hear; globs in `streams` and `events`, all of it by default."""
+    """Selection of events by a subscriber: globs in `streams` and `events`; by default all."""
 
     streams: Globs = ("*",)
     tags: Names = ()
@@ -172,11 +176,11 @@ class ListSubscriptions(_Message):
 
 
 Language = Annotated[str, Field(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$", max_length=35)]
-"""A language tag (RFC 5646), or nothing."""
+"""Language tag (RFC 5646), or an empty string."""
 
 
 class FileOptions(_Strict):
-    """How a recording is to be analysed."""
+    """Options of a recording's analysis."""
 
     granularity: Literal["utterance", "frame"] = "utterance"
     embedding: bool = False

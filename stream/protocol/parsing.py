@@ -1,4 +1,4 @@
-"""The wire `emotide.v1` without sockets: text and queries → messages, or a refusal."""
+"""Parsing of `emotide.v1`: text messages and URL queries become messages or `ProtocolError`s."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FilesMessage, ProducerMessage, SessionConfig, SubscriberMessage
 from stream.types import SAMPLE_RATE, Encoding
 
-VERSION = 1
-SUBPROTOCOL = "emotide.v1"
-
 Query = Mapping[str, Sequence[str]]
+"""Query parameters of a URL, as `urllib.parse.parse_qs` returns them."""
 
 
 _PRODUCER: TypeAdapter[ProducerMessage] = TypeAdapter(ProducerMessage)
@@ -25,17 +23,23 @@ _FILES: TypeAdapter[FilesMessage] = TypeAdapter(FilesMessage)
 
 
 def parse_producer(text: str) -> ProducerMessage:
-    """A producer's TEXT message. Raises `ProtocolError`; other services' words are understood."""
+    """Parse a producer's TEXT message. Raises `ProtocolError`.
+
+    Control messages of Vosk, FunASR and Deepgram are accepted.
+    """
     return _parse(_PRODUCER, _translate(_load(text)))
 
 
 def parse_subscriber(text: str) -> SubscriberMessage:
-    """A subscriber's TEXT message. Raises `ProtocolError`."""
+    """Parse a subscriber's TEXT message. Raises `ProtocolError`."""
     return _parse(_SUBSCRIBER, _load(text))
 
 
 def parse_files(text: str) -> FilesMessage:
-    """What is said on /v1/files. Raises `ProtocolError`, never fatal: other files go on."""
+    """Parse a TEXT message on /v1/files.
+
+    Raises `ProtocolError`, never fatal, so that other recordings are not affected.
+    """
     try:
         return _parse(_FILES, _load(text))
     except ProtocolError as error:
@@ -44,12 +48,12 @@ def parse_files(text: str) -> FilesMessage:
 
 
 def parse_query(query: Query) -> SessionConfig | None:
-    """The session that a URL's query describes (as of `urllib.parse.parse_qs`).
+    """Return the session that a URL's query describes.
 
-    None when it has no `sample_rate`: then a `session.update` has to come. Raises `ProtocolError`
-    for values that do not fit and for keys that mean nothing here.
+    None without `sample_rate`: then a `session.update` must follow. Raises `ProtocolError` for
+    invalid values and for unknown keys.
     """
-    config = _configured(_wishes(query))
+    config = _validate(_nested(query))
     return config if "sample_rate" in query else None
 
 
@@ -57,32 +61,35 @@ _FLAG = TypeAdapter(bool)
 
 
 def parse_flag(query: Query, key: str) -> bool:
-    """A yes or no in a URL's query; no when it is not there. Raises `ProtocolError`."""
+    """Return a boolean query parameter; False if it is missing. Raises `ProtocolError`."""
     try:
         return _FLAG.validate_python(query.get(key, ["false"])[-1])
     except ValidationError:
-        raise ProtocolError("config_invalid", f"{key}: say true or false", param=key) from None
+        raise ProtocolError("config_invalid", f"{key}: must be true or false", param=key) from None
 
 
 def overlay(query: Query, update: SessionConfig) -> SessionConfig:
-    """What `session.update` says, and what the URL's query said of the rest."""
-    said = update.model_dump(exclude_unset=True)
-    wishes = _wishes(query)
-    for key, value in said.items():
+    """Return the configuration of `session.update`, completed from the URL's query.
+
+    Raises `ProtocolError`.
+    """
+    fields = _nested(query)
+    for key, value in update.model_dump(exclude_unset=True).items():
         deep = isinstance(value, dict) and key != "attrs"
-        wishes[key] = {**wishes.get(key, {}), **value} if deep else value
-    return _configured(wishes)
+        fields[key] = {**fields.get(key, {}), **value} if deep else value
+    return _validate(fields)
 
 
-def _configured(wishes: dict[str, Any]) -> SessionConfig:
+def _validate(fields: dict[str, Any]) -> SessionConfig:
     try:
-        return SessionConfig.model_validate(wishes)
+        return SessionConfig.model_validate(fields)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise _protocol_error(error) from None
 
 
-def _wishes(query: Query) -> dict[str, Any]:
-    known = {"resume", "last_seq", "takeover"}
+def _nested(query: Query) -> dict[str, Any]:
+    """Return the query as the fields of a `SessionConfig`. Raises `ProtocolError`."""
+    handled_elsewhere = {"resume", "last_seq", "takeover"}
     audio: dict[str, Any] = {}
     analysis: dict[str, Any] = {}
     session: dict[str, Any] = {"audio": audio, "analysis": analysis}
@@ -102,7 +109,7 @@ def _wishes(query: Query) -> dict[str, Any]:
             session["tags"] = list(values)
         elif key == "disclosed":
             session["consent"] = {"disclosed": value}
-        elif key not in known:
+        elif key not in handled_elsewhere:
             raise ProtocolError("config_invalid", f"unknown query parameter {key!r}", param=key)
     return session
 
@@ -125,11 +132,11 @@ def _load(text: str) -> dict[str, Any]:
 
 
 ALIASES = {"KeepAlive": "keepalive", "Finalize": "input.flush", "CloseStream": "session.close"}
-"""Deepgram's control words."""
+"""Deepgram's message types, and the types of `emotide.v1` that they stand for."""
 
 
 def _translate(message: dict[str, Any]) -> dict[str, Any]:
-    """Vosk's, FunASR's and Deepgram's control messages in our words."""
+    """Translate control messages of Vosk, FunASR and Deepgram to `emotide.v1`."""
     if "type" in message:
         kind = message["type"]
         return {"type": ALIASES[kind]} if isinstance(kind, str) and kind in ALIASES else message
@@ -150,11 +157,11 @@ def _parse(adapter: TypeAdapter[_M], message: dict[str, Any]) -> _M:
     try:
         return adapter.validate_python(message)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise _protocol_error(error) from None
 
 
-def _refusal(error: ValidationError) -> ProtocolError:
-    """The first thing wrong with a message, in one line that names the field."""
+def _protocol_error(error: ValidationError) -> ProtocolError:
+    """Return the first problem of a message as one line that names the field."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     if path and path[0] in _TYPES:
@@ -163,20 +170,23 @@ def _refusal(error: ValidationError) -> ProtocolError:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         if kind == "union_tag_not_found":
             return ProtocolError(
-                "invalid_message", "the message has no type", param="type", fatal=False
+                "invalid_message",
+                "the message has no type; every message needs the field type",
+                param="type",
+                fatal=False,
             )
         tag, expected = first["ctx"]["tag"], first["ctx"]["expected_tags"]
-        text = f"unknown message type {str(tag)[:64]!r}; this endpoint knows {expected}"
+        text = f"unknown message type {str(tag)[:64]!r}; this endpoint accepts {expected}"
         return ProtocolError("unknown_message", text, param="type", fatal=False)
-    shown = _shown(first["input"])
+    quoted = _quote(first["input"])
     if path[-1:] == ["encoding"]:
         return ProtocolError(
             "unsupported_encoding",
-            f"{param}: {shown} is not one of {', '.join(get_args(Encoding))}",
+            f"{param}: {quoted} is not one of {', '.join(get_args(Encoding))}",
             param=param,
         )
     reason = "is not a known key" if kind == "extra_forbidden" else first["msg"]
-    text = f"{param}: {reason}" + ("" if kind == "extra_forbidden" else f" (got {shown})")
+    text = f"{param}: {reason}" + ("" if kind == "extra_forbidden" else f" (got {quoted})")
     configures = error.title == "SessionConfig" or path[:1] in (
         ["session"],
         ["filter"],
@@ -186,7 +196,7 @@ def _refusal(error: ValidationError) -> ProtocolError:
     return ProtocolError(code, text, param=param, fatal=configures)
 
 
-def _shown(value: Any) -> str:
+def _quote(value: Any) -> str:
     try:
         return re.sub(r"\s+", " ", repr(value))[:64]
     except RecursionError:

@@ -1,10 +1,10 @@
-"""One recording from its bytes on disk to its result: decode, analyse as if live, write."""
+"""Analysis of one recording: decode the file, score it like a live stream, write the result."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,13 @@ import numpy as np
 from stream.admission import Admission, admit_recording
 from stream.analysis.pipeline import StreamPipeline
 from stream.audio.decode import Undecodable
-from stream.audio.decode_process import Decoder, Finished, Found, Looking
+from stream.audio.decode_process import (
+    Decoder,
+    DecoderMessage,
+    Finished,
+    ProbeProgress,
+    ProbeResult,
+)
 from stream.audio.decode_worker import Job
 from stream.config import Config
 from stream.inference.scheduler import Scheduler
@@ -25,7 +31,7 @@ from stream.protocol.events import EventEncoder
 from stream.protocol.messages import FileOptions
 from stream.recordings.disk import DiskExecutor
 from stream.recordings.log import LogEntry, opening, truncated
-from stream.recordings.result import ChannelResult, FileInfo, Findings, document
+from stream.recordings.result import ChannelResult, FileInfo, ResultBuilder
 from stream.recordings.writer import ResultWriter
 from stream.telemetry.metrics import Metrics
 from stream.types import SAMPLE_RATE, AudioFormat, Body, Event, Features, ModelInfo, Samples, Score
@@ -37,7 +43,10 @@ Stage = Literal["upload", "decode", "analysis", "write"]
 
 @dataclass(slots=True)
 class Progress:
-    """How far a recording is. `share` of its stage, `audio_ms` analysed so far."""
+    """Progress of a recording: its stage, the share of it that is done, the audio analysed.
+
+    `since` is the start of the stage (monotonic seconds).
+    """
 
     stage: Stage = "upload"
     share: float = 0.0
@@ -45,9 +54,11 @@ class Progress:
     since: float = 0.0
 
     def enter(self, stage: Stage) -> None:
+        """Start a stage."""
         self.stage, self.share, self.since = stage, 0.0, time.monotonic()
 
     def body(self) -> Body:
+        """Return the fields of `file.progress`."""
         body: Body = {"stage": self.stage, "share": round(self.share, 3)}
         if self.stage in ("analysis", "write"):
             body["audio_ms"] = self.audio_ms
@@ -58,22 +69,23 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Observers:
-    """Who hears of a recording while it is analysed: what was done, events, changes of stage.
+class Observer:
+    """Callbacks of an analysis: log entries, events, changes of stage.
 
-    `breath` is awaited now and then, so that a slow listener slows the analysis and not more.
+    `throttle` is awaited after each piece of audio, so that a slow reader slows the analysis and
+    nothing else.
     """
 
-    note: Callable[[LogEntry], None]
+    log: Callable[[LogEntry], None]
     event: Callable[[Body], None]
     stage: Callable[[], None]
     throttle: Callable[[], Any]
 
 
 class RecordingAnalysis:
-    """The analysis of one file; `run` once. `folder` takes the files of the result.
+    """Analysis of one file; `run` once.
 
-    The pipeline, its settings and its model are those of live streams, and so are its results.
+    The pipeline, its settings and the model are those of live streams, so the scores are the same.
     """
 
     def __init__(
@@ -84,7 +96,7 @@ class RecordingAnalysis:
         scheduler: Scheduler,
         metrics: Metrics,
         disk: DiskExecutor,
-        observers: Observers,
+        observer: Observer,
         progress: Progress,
     ) -> None:
         self._config = config
@@ -93,19 +105,19 @@ class RecordingAnalysis:
         self._scheduler = scheduler
         self._metrics = metrics
         self._disk = disk
-        self._tell = observers
+        self._observer = observer
         self._progress = progress
-        self._findings = Findings()
+        self._result = ResultBuilder(options, model)
         self._frames: list[Score] = []
         self._encoder: EventEncoder | None = None
 
     async def run(self, path: Path, name: str, folder: Path) -> tuple[Body, list[str]]:
-        """The result without its frames, and the names of the files.
+        """Write the result into `folder`; return it without its frames, and the names of its files.
 
-        Raises `ProtocolError` (never fatal) for what is wrong with the file or its options, and
-        `OSError` for what is wrong with the disk.
+        Raises `ProtocolError` (never fatal) for faults of the file or its options, and `OSError`
+        for faults of the disk.
         """
-        began, created = time.monotonic(), time.time()
+        started, created = time.monotonic(), time.time()
         digest, size = await self._disk.run(_sha256, path)
         self._enter("decode")
         files = self._config.files
@@ -116,69 +128,67 @@ class RecordingAnalysis:
         scoring: StreamScorer | None = None
         try:
             await decoder.start()
-            told = decoder.told()
-            found = await self._found(told)
-            decoded_s = time.monotonic() - began
-            admitted = admit_recording(self._config, self._options, self._model, found.channels)
-            for note in opening(found, admitted, self._options):
-                self._tell.note(note)
-            pipeline = self._pipeline(found, admitted)
-            scoring = StreamScorer(pipeline, self._scheduler, self._metrics, ADAPTER, self._heard)
+            messages = decoder.messages()
+            probe = await self._receive_probe(messages)
+            decoded_s = time.monotonic() - started
+            grant = admit_recording(self._config, self._options, self._model, probe.channels)
+            for entry in opening(probe, grant, self._options):
+                self._observer.log(entry)
+            pipeline = self._pipeline(probe, grant)
+            scoring = StreamScorer(
+                pipeline, self._scheduler, self._metrics, ADAPTER, self._on_event
+            )
             dim = self._model.dim if self._options.embedding and self._by_frame else 0
             output = await self._disk.run(
-                ResultWriter, folder, found.channels, self._model.labels, dim
+                ResultWriter, folder, probe.channels, self._model.labels, dim
             )
             self._enter("analysis")
-            length = found.about.duration_s
+            length = probe.info.duration_s
             damaged = False
-            async for piece in told:
-                if isinstance(piece, Finished):
-                    damaged = piece.damaged
-                elif isinstance(piece, np.ndarray):
-                    await self._feed(piece, pipeline, scoring, output)
+            async for message in messages:
+                if isinstance(message, Finished):
+                    damaged = message.damaged
+                elif isinstance(message, np.ndarray):
+                    await self._feed(message, pipeline, scoring, output)
                     position = pipeline.position / SAMPLE_RATE
                     self._progress.audio_ms = round(position * 1000)
                     if length is not None:
                         self._progress.share = min(1.0, position / length)
             await scoring.exhaust(pipeline.finish())
             await scoring.settle(time.monotonic() + self._config.model.exit_after_hang_s)
-            scoring.give_up()
+            scoring.fail_pending()
             await self._write_frames(output)
             if damaged:
-                self._tell.note(truncated())
+                self._observer.log(truncated())
             self._enter("write")
             duration = pipeline.position / SAMPLE_RATE
-            analysed = time.monotonic()
+            total_s = time.monotonic() - started
             channels = [
-                ChannelResult(number, admitted.roles[number], channel.speech, channel.summary())
+                ChannelResult(number, grant.roles[number], channel.speech, channel.summary())
                 for number, channel in pipeline.channels.items()
             ]
-            took = analysed - began
-            result = document(
+            result = self._result.build(
                 FileInfo(name, size, digest),
-                found.about,
-                duration,
-                created,
-                self._options,
-                self._model,
+                probe.info,
                 channels,
-                self._findings,
-                damaged,
-                {
+                duration_s=duration,
+                created=created,
+                truncated=damaged,
+                timings={
                     "decode_s": decoded_s,
-                    "analysis_s": took - decoded_s,
-                    "total_s": took,
-                    "speed": duration / took,
+                    "analysis_s": total_s - decoded_s,
+                    "total_s": total_s,
+                    "speed": duration / total_s,
                 },
             )
-            whole = _mean([channel.embedding() for channel in pipeline.channels.values()])
-            wanted = self._options.embedding
+            embedding = _mean([channel.embedding() for channel in pipeline.channels.values()])
+            with_embeddings = self._options.embedding
             names = await self._disk.run(
                 output.finish,
                 result,
                 self._by_frame,
-                whole if wanted else None,
-                self._findings.embeddings() if wanted else None,
+                embedding if with_embeddings else None,
+                self._result.embeddings() if with_embeddings else None,
             )
         except Undecodable as error:
             raise ProtocolError(error.code, str(error), fatal=False, values=error.values) from None
@@ -198,50 +208,48 @@ class RecordingAnalysis:
 
     def _enter(self, stage: Stage) -> None:
         self._progress.enter(stage)
-        self._tell.stage()
+        self._observer.stage()
 
-    async def _found(self, told: Any) -> Found:
-        async for item in told:
-            if isinstance(item, Found):
-                return item
-            if isinstance(item, Looking):
-                self._progress.share = item.share
-        raise Undecodable("broken_file", "the decoder said nothing")
+    async def _receive_probe(self, messages: AsyncIterator[DecoderMessage]) -> ProbeResult:
+        async for message in messages:
+            if isinstance(message, ProbeResult):
+                return message
+            if isinstance(message, ProbeProgress):
+                self._progress.share = message.share
+        raise Undecodable("broken_file", "the decoder ended without a message")
 
-    def _pipeline(self, found: Found, admitted: Admission) -> StreamPipeline:
-        audio = AudioFormat("linear16", SAMPLE_RATE, found.channels)
-        self._encoder = EventEncoder(admitted.roles, self._model)
-        return StreamPipeline(
-            audio, admitted.analysed, self._model, admitted.settings, found.about.rate
-        )
+    def _pipeline(self, probe: ProbeResult, grant: Admission) -> StreamPipeline:
+        audio = AudioFormat("linear16", SAMPLE_RATE, probe.channels)
+        self._encoder = EventEncoder(grant.roles, self._model)
+        return StreamPipeline(audio, grant.analysed, self._model, grant.settings, probe.info.rate)
 
     async def _feed(
         self, pcm: Samples, pipeline: StreamPipeline, scoring: StreamScorer, output: ResultWriter
     ) -> None:
         data = pcm.tobytes()
-        await self._disk.run(output.audio, data)
+        await self._disk.run(output.write_audio, data)
         await scoring.exhaust(pipeline.feed(data))
         await self._write_frames(output)
-        await self._tell.throttle()
+        await self._observer.throttle()
 
     async def _write_frames(self, output: ResultWriter) -> None:
         while self._frames:
             score = self._frames.pop(0)
             if score.frames is not None:
-                await self._disk.run(output.frames, score.channel, score.frames)
+                await self._disk.run(output.write_frames, score.channel, score.frames)
 
-    def _heard(self, event: Event, waited_s: float | None) -> None:
-        self._findings.take(event)
+    def _on_event(self, event: Event, waited_s: float | None) -> None:
+        self._result.add(event)
         if isinstance(event, Score):
             self._frames.append(event)
-            shown = event.frames if self._by_frame else None
-            if shown is not None:
-                shown = replace(shown, features=None)
-            event = replace(event, frames=shown)
+            frames = event.frames if self._by_frame else None
+            if frames is not None:
+                frames = replace(frames, features=None)
+            event = replace(event, frames=frames)
         if self._encoder is not None:
             body = self._encoder.body(event, None if waited_s is None else round(waited_s * 1000))
             body.pop("embedding", None)
-            self._tell.event(body)
+            self._observer.event(body)
 
 
 def _sha256(path: Path) -> tuple[str, int]:
@@ -251,9 +259,12 @@ def _sha256(path: Path) -> tuple[str, int]:
 
 
 def _mean(parts: list[tuple[Features, int]]) -> Features | None:
-    """The mean over all channels' frames; None when there are none."""
+    """Return the mean over the frames of all channels, float32[dim]; None without frames.
+
+    `parts` has the mean and the number of frames of each channel.
+    """
     count = sum(n for _, n in parts)
     if not count:
         return None
-    whole = np.sum([mean.astype(np.float64) * n for mean, n in parts], axis=0) / count
-    return np.asarray(whole, np.float32)
+    mean_of_all = np.sum([mean.astype(np.float64) * n for mean, n in parts], axis=0) / count
+    return np.asarray(mean_of_all, np.float32)

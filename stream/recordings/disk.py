@@ -1,4 +1,4 @@
-"""The one thread that touches the disk, so that the event loop never waits for it."""
+"""Executor for disk access in one thread, so that the event loop never waits for the disk."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from stream.protocol.errors import ProtocolError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DiskExecutor:
-    """Runs blocking calls one after the other, in the order in which they were asked for."""
+    """Runs blocking calls one after the other, in the order of submission."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "emotide-disk")
 
-    async def run(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `what` returns, or raises."""
-        call = self._thread.submit(what, *args, **kwargs)
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `function` in the thread; return its result or raise its exception."""
+        call = self._thread.submit(function, *args, **kwargs)
         return await asyncio.wrap_future(call)
 
     def close(self) -> None:
-        """Take no more; what was asked for is done before the process ends."""
+        """Accept no more calls; those submitted are done before the process exits."""
         self._thread.shutdown(wait=False)
 
 
-def disk_trouble(error: OSError) -> ProtocolError:
-    """What a client is told when a result cannot be written."""
-    if error.errno in FULL:
+def disk_error(error: OSError) -> ProtocolError:
+    """Return the error for a client whose result cannot be written."""
+    if error.errno in DISK_FULL:
         return ProtocolError(
             "disk_full",
-            "the server's disk is full: try again later, or tell its operator",
+            "the server's disk is full: try again later, or contact its operator",
             fatal=False,
             retry_after_s=60.0,
         )
     return ProtocolError(
-        "internal_error", "the result could not be written: tell the operator", fatal=False
+        "internal_error", "the result could not be written: contact the operator", fatal=False
     )

@@ -1,4 +1,4 @@
-"""One recording from its last byte to its result: its turn, the analysis, what is kept."""
+"""Job of one recording: from the complete upload through queue and analysis to its result."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from stream.config import Config
 from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
 from stream.recordings import messages
-from stream.recordings.analysis import Observers, Progress, RecordingAnalysis
-from stream.recordings.disk import DiskExecutor, disk_trouble
+from stream.recordings.analysis import Observer, Progress, RecordingAnalysis
+from stream.recordings.disk import DiskExecutor, disk_error
 from stream.recordings.job_queue import JobQueue
 from stream.recordings.log import LogEntry, queued
 from stream.recordings.store import ResultStore
@@ -26,12 +26,13 @@ from stream.types import Body, ModelInfo
 log = logging.getLogger(__name__)
 
 TICK_S = 0.4
-"""Progress is told at least twice a second, and how many are ahead whenever that changes."""
+"""Interval in seconds of progress messages, which are sent at least twice a second, and of checks
+of the position in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingServices:
-    """What all connections on /v1/files share."""
+    """Services that all connections on /v1/files share."""
 
     config: Config
     model: ModelInfo
@@ -40,15 +41,15 @@ class RecordingServices:
     audit: AuditLog
     store: ResultStore
     disk: DiskExecutor
-    turns: JobQueue
+    queue: JobQueue
 
 
 class RecordingJob:
     """The analysis of one upload; `run` once.
 
-    `say` takes what is told on the way, `stage` is called when the stage changes, and `breath` is
-    awaited now and then, so that a slow reader slows the analysis and nothing else. The result is
-    `owner`'s, the name of a key; "" where there are none.
+    `send` receives the messages of the analysis. `stage` is called when the stage changes.
+    `throttle` is awaited between pieces of audio, so that a slow client slows only its own
+    analysis. `owner` is the name of the key to which the result belongs; "" without keys.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class RecordingJob:
         upload: Upload,
         progress: Progress,
         owner: str,
-        say: Callable[[Body], None],
+        send: Callable[[Body], None],
         stage: Callable[[], None],
         throttle: Callable[[], Awaitable[None]],
     ) -> None:
@@ -65,17 +66,20 @@ class RecordingJob:
         self._upload = upload
         self._progress = progress
         self._owner = owner
-        self._say = say
+        self._send = send
         self._stage = stage
         self._throttle = throttle
 
     async def run(self) -> Body:
-        """The body of `file.done`. Raises `ProtocolError`, never fatal, that names the file."""
-        upload, ticket = self._upload, self._services.turns.enter()
+        """Run to the end and return the body of `file.done`.
+
+        Raises `ProtocolError`, never fatal, with the file's id.
+        """
+        upload, ticket = self._upload, self._services.queue.join()
         outcome = "failed"
         try:
             await upload.close()
-            await self._turn(ticket)
+            await self._wait(ticket)
             body = await self._analyse()
             outcome = "done"
             return body
@@ -83,57 +87,57 @@ class RecordingJob:
             outcome = "cancelled"
             raise
         except ProtocolError as error:
-            raise upload.about(error) from None
+            raise upload.tag(error) from None
         except OSError as error:
-            log.error("a result cannot be written", extra={"reason": str(error)})
-            raise upload.about(disk_trouble(error)) from None
+            log.error("result not written", extra={"reason": str(error)})
+            raise upload.tag(disk_error(error)) from None
         except Exception:
-            log.exception("a recording failed", extra={"file_id": upload.id})
-            fault = ProtocolError("internal_error", "something went wrong here", fatal=False)
-            raise upload.about(fault) from None
+            log.exception("recording failed", extra={"file_id": upload.id})
+            fault = ProtocolError("internal_error", "internal server error; try again", fatal=False)
+            raise upload.tag(fault) from None
         finally:
-            self._services.turns.leave(ticket)
+            self._services.queue.leave(ticket)
             log.info("recording ended", extra={"file_id": upload.id, "outcome": outcome})
 
-    async def _turn(self, ticket: asyncio.Future[None]) -> None:
-        told = 0
+    async def _wait(self, ticket: asyncio.Future[None]) -> None:
+        last_sent = 0
         while not ticket.done():
-            ahead = self._services.turns.ahead(ticket)
-            if ahead != told:
-                told = ahead
-                self._note(queued(ahead))
+            position = self._services.queue.position(ticket)
+            if position != last_sent:
+                last_sent = position
+                self._log(queued(position))
             await asyncio.wait({ticket}, timeout=TICK_S)
 
     async def _analyse(self) -> Body:
         services, upload = self._services, self._upload
-        recorded = RecordingAnalysis(
+        analysis = RecordingAnalysis(
             services.config,
             upload.begin.options,
             services.model,
             services.scheduler,
             services.metrics,
             services.disk,
-            Observers(
-                note=self._note,
-                event=lambda body: self._say({**body, "file_id": upload.id}),
+            Observer(
+                log=self._log,
+                event=lambda body: self._send({**body, "file_id": upload.id}),
                 stage=self._stage,
                 throttle=self._throttle,
             ),
             self._progress,
         )
         began = time.monotonic()
-        result, names = await recorded.run(upload.path, upload.begin.name, upload.draft.folder)
+        result, names = await analysis.run(upload.path, upload.begin.name, upload.pending.folder)
         await services.disk.run(upload.path.unlink)
-        sizes = await services.disk.run(_sizes, upload.draft.folder, names)
+        sizes = await services.disk.run(_sizes, upload.pending.folder, names)
         title = messages.title(upload.begin.name)
-        kept = await services.disk.run(
-            services.store.publish, upload.draft, names, title, self._owner
+        stored = await services.disk.run(
+            services.store.publish, upload.pending, names, title, self._owner
         )
         services.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
-        return messages.done(upload.id, result, kept, sizes)
+        return messages.done(upload.id, result, stored, sizes)
 
-    def _note(self, note: LogEntry) -> None:
-        self._say(messages.logged(self._upload.id, note))
+    def _log(self, entry: LogEntry) -> None:
+        self._send(messages.logged(self._upload.id, entry))
 
 
 def _sizes(folder: Path, names: Sequence[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Whose turn it is: at most so many at a time, first come, first served."""
+"""Queue of recordings that wait for analysis."""
 
 from __future__ import annotations
 
@@ -6,32 +6,35 @@ import asyncio
 
 
 class JobQueue:
-    """At most `most` tickets are good at a time. For use on one event loop."""
+    """FIFO semaphore that reports positions; at most `limit` tickets are granted at a time.
 
-    def __init__(self, most: int) -> None:
-        self._free = most
+    For use on one event loop.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
         self._waiting: list[asyncio.Future[None]] = []
 
-    def ahead(self, ticket: asyncio.Future[None]) -> int:
-        """How many go before this one; 0 once it is its turn."""
+    def position(self, ticket: asyncio.Future[None]) -> int:
+        """Return the position of a ticket in the queue, from 1; 0 once it is granted."""
         return self._waiting.index(ticket) + 1 if ticket in self._waiting else 0
 
-    def enter(self) -> asyncio.Future[None]:
-        """A ticket that is done when it is its turn; give it back with `leave`, always."""
+    def join(self) -> asyncio.Future[None]:
+        """Return a ticket that is done once it is granted; always give it back with `leave`."""
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(ticket)
-        self._admit()
+        self._grant()
         return ticket
 
     def leave(self, ticket: asyncio.Future[None]) -> None:
-        """Give a ticket back, whether its turn had come or not."""
+        """Give back a ticket, whether or not it was granted."""
         if ticket in self._waiting:
             self._waiting.remove(ticket)
         elif ticket.done():
             self._free += 1
-        self._admit()
+        self._grant()
 
-    def _admit(self) -> None:
+    def _grant(self) -> None:
         while self._free and self._waiting:
             self._free -= 1
             self._waiting.pop(0).set_result(None)

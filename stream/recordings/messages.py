@@ -1,4 +1,4 @@
-"""What the server says on /v1/files, as bodies without a socket. Pure."""
+"""Bodies of the server's messages on /v1/files. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from stream.recordings.store import StoredResult
 from stream.types import Body, ModelInfo, timestamp
 
 FORMATS = ("WAV", "MP3", "M4A", "FLAC", "OGG", "Opus", "WebM", "AIFF", "WMA", "AMR", "MP4", "MOV")
-"""What people have; every other format that FFmpeg decodes is as welcome."""
+"""Common formats, for display; every other format that FFmpeg decodes is accepted too."""
 
 
 def ready(config: Config, model: ModelInfo) -> Body:
-    """The greeting: what this server takes and offers."""
+    """Return the body of `files.ready`: limits, model, formats."""
     files, limits = config.files, config.limits
     return {
         "type": "files.ready",
@@ -35,39 +35,39 @@ def ready(config: Config, model: ModelInfo) -> Body:
     }
 
 
-def progress(file_id: str, now: Progress) -> Body:
-    """How far a recording is."""
-    return {"type": "file.progress", "file_id": file_id, **now.body()}
+def progress(file_id: str, state: Progress) -> Body:
+    """Return the body of `file.progress`."""
+    return {"type": "file.progress", "file_id": file_id, **state.body()}
 
 
-def logged(file_id: str, note: LogEntry) -> Body:
-    """A line of a recording's log."""
+def logged(file_id: str, entry: LogEntry) -> Body:
+    """Return the body of `file.log`."""
     body: Body = {
         "type": "file.log",
         "file_id": file_id,
-        "level": note.level,
-        "message": note.message,
-        "code": note.code,
+        "level": entry.level,
+        "message": entry.message,
+        "code": entry.code,
     }
-    return {**body, "values": dict(note.values)} if note.values else body
+    return {**body, "values": dict(entry.values)} if entry.values else body
 
 
-def done(file_id: str, result: Body, kept: StoredResult, sizes: Sequence[int]) -> Body:
-    """A result and where its files are; `sizes` are their bytes, in the order of their names."""
+def done(file_id: str, result: Body, stored: StoredResult, sizes: Sequence[int]) -> Body:
+    """Return the body of `file.done`; `sizes` are bytes, in the order of `stored.names`."""
     return {
         "type": "file.done",
         "file_id": file_id,
         "result": result,
         "files": [
-            {"name": name, "bytes": size, "url": f"/v1/results/{kept.id}/{name}"}
-            for name, size in zip(kept.names, sizes, strict=True)
+            {"name": name, "bytes": size, "url": f"/v1/results/{stored.id}/{name}"}
+            for name, size in zip(stored.names, sizes, strict=True)
         ],
-        "expires": timestamp(kept.expires),
+        "expires": timestamp(stored.expires),
     }
 
 
 def title(name: str) -> str:
-    """What downloads of a file called `name` are named after: letters, digits and - alone."""
+    """Return the base name of downloads for a file called `name`: letters, digits, _ and -."""
     last = re.split(r"[/\\]", name)[-1]
     stem = last.rpartition(".")[0] or last
     return re.sub(r"[^\w-]+", "-", stem).strip("-")[:80] or "recording"

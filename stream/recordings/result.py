@@ -1,13 +1,13 @@
-"""What a recording came to: `emotide.result.v1`. Pure; docs/results.md describes it."""
+"""Result of a recording, `emotide.result.v1`; described in docs/results.md. Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from stream.analysis.quality import LOW_CONFIDENCE
-from stream.audio.decode import About
+from stream.audio.decode import AudioInfo
 from stream.labels import activation, top
 from stream.protocol.events import model_body
 from stream.protocol.messages import FileOptions
@@ -17,21 +17,21 @@ SCHEMA = "emotide.result.v1"
 NOTICE = "Scores are indicators of how a voice sounds, not verdicts about a person."
 
 SHORT_S = 1.0
-"""Less speech than this is too short for a verdict."""
+"""Speech below which a result is marked `too_short`."""
 
 LONG_S = 120.0
-"""Moods change: one verdict for more speech than this says little."""
+"""Speech above which one verdict means little, because emotions change."""
 
 RECORDING_HINTS = ("low_level", "clipped", "noisy", "narrowband", "music", "tone", "high_pitch")
-"""Hints of utterances that are the recording's, if they hold for most of its speech."""
+"""Hints of utterances that apply to the recording if they hold for most of its speech."""
 
 MEASURED = {"emotide-embedded": ("de", "en", "pl"), "emotion2vec": ("zh", "en", "de")}
-"""Languages that a model was measured on, by how its id begins."""
+"""Languages that a model was evaluated on, by the prefix of its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """The file as it came. `sha256` is of its bytes, in hexadecimal digits."""
+    """The uploaded file. `size` is in bytes, `sha256` hexadecimal."""
 
     name: str
     size: int
@@ -40,7 +40,7 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class ChannelResult:
-    """One analysed channel; `scores` is over all of its speech."""
+    """One analysed channel. `speech` is in samples at 16 kHz; `scores` cover all of it."""
 
     channel: int
     role: str
@@ -48,125 +48,116 @@ class ChannelResult:
     scores: Mapping[str, float]
 
 
-@dataclass(slots=True)
-class Findings:
-    """Utterances and gaps of one recording as they are found, by channel."""
+class ResultBuilder:
+    """Collects the utterances and gaps of one recording and builds its result."""
 
-    segments: dict[int, list[Segment]] = field(default_factory=lambda: defaultdict(list))
-    gaps: dict[int, list[Gap]] = field(default_factory=lambda: defaultdict(list))
+    def __init__(self, options: FileOptions, model: ModelInfo) -> None:
+        self._options = options
+        self._model = model
+        self._segments: dict[int, list[Segment]] = defaultdict(list)
+        self._gaps: dict[int, list[Gap]] = defaultdict(list)
 
-    def take(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
+        """Collect a segment or gap; ignore other events."""
         if isinstance(event, Segment):
-            self.segments[event.channel].append(event)
+            self._segments[event.channel].append(event)
         elif isinstance(event, Gap):
-            self.gaps[event.channel].append(event)
+            self._gaps[event.channel].append(event)
 
     def embeddings(self) -> list[Features]:
-        """One float32[dim] for every utterance that has one, in the order of result.json."""
+        """Return one float32[dim] per utterance that has one, in the order of result.json."""
         return [
             segment.embedding
-            for channel in sorted(self.segments)
-            for segment in self.segments[channel]
+            for channel in sorted(self._segments)
+            for segment in self._segments[channel]
             if segment.embedding is not None
         ]
 
+    def hints(self, channels: Sequence[ChannelResult], *, truncated: bool) -> list[str]:
+        """Return the reasons to doubt the verdict over the whole recording."""
+        speech_s = sum(channel.speech for channel in channels) / SAMPLE_RATE
+        segments = [segment for group in self._segments.values() for segment in group]
+        total = sum(s.end - s.start for s in segments)
+        best = [max(channel.scores.values()) for channel in channels if channel.scores]
+        language = self._options.language.lower().partition("-")[0]
+        known = measured_languages(self._model)
+
+        def mostly(hint: str) -> bool:
+            return 2 * sum(s.end - s.start for s in segments if hint in s.hints) > total
+
+        doubts = {
+            "no_speech": not speech_s,
+            "too_short": 0 < speech_s < SHORT_S,
+            "too_long_for_one_verdict": max((c.speech for c in channels), default=0)
+            > LONG_S * SAMPLE_RATE,
+            **{hint: mostly(hint) for hint in RECORDING_HINTS},
+            "low_confidence": bool(best) and min(best) < LOW_CONFIDENCE,
+            "truncated": truncated,
+            "language": bool(self._options.language and known and language not in known),
+        }
+        return [name for name, doubtful in doubts.items() if doubtful]
+
+    def build(
+        self,
+        file: FileInfo,
+        info: AudioInfo,
+        channels: Sequence[ChannelResult],
+        *,
+        duration_s: float,
+        created: float,
+        truncated: bool,
+        timings: Mapping[str, float],
+    ) -> Body:
+        """Return result.json without its `frames`. `created` is Unix time in seconds."""
+        return {
+            "schema": SCHEMA,
+            "file": {
+                "name": file.name,
+                "bytes": file.size,
+                "sha256": file.sha256,
+                "container": info.container,
+                "codec": info.codec,
+                "sample_rate": info.sample_rate,
+                "channels": info.channels,
+                "duration_s": round(duration_s, 3),
+            },
+            "created": timestamp(created),
+            "options": {**self._options.model_dump(mode="json", exclude={"disclosed"})},
+            "model": {
+                key: value
+                for key, value in model_body(self._model).items()
+                if key in ("id", "revision", "labels", "missing_labels", "licence", "embedding_dim")
+            },
+            "hints": self.hints(channels, truncated=truncated),
+            "channels": [self._channel(channel) for channel in channels],
+            "timings": {name: round(value, 2) for name, value in timings.items()},
+            "notice": NOTICE,
+        }
+
+    def _channel(self, channel: ChannelResult) -> Body:
+        return {
+            "channel": channel.channel,
+            "role": channel.role,
+            "speech_s": seconds(channel.speech),
+            "scores": dict(channel.scores),
+            "top": top(channel.scores),
+            "activation": activation(channel.scores),
+            "utterances": [_utterance(s) for s in self._segments.get(channel.channel, ())],
+            "gaps": [
+                {
+                    "start_s": seconds(gap.start),
+                    "end_s": seconds(gap.end),
+                    "missing_s": seconds(gap.speech),
+                    "reason": gap.reason,
+                }
+                for gap in self._gaps.get(channel.channel, ())
+            ],
+        }
+
 
 def measured_languages(model: ModelInfo) -> tuple[str, ...]:
-    """Languages the model was measured on; none where that is not known."""
-    return next((known for name, known in MEASURED.items() if model.id.startswith(name)), ())
-
-
-def recording_hints(
-    channels: Sequence[ChannelResult],
-    findings: Findings,
-    *,
-    truncated: bool,
-    language: str,
-    model: ModelInfo,
-) -> list[str]:
-    """Reasons to doubt the verdict over the whole recording."""
-    spoken = sum(channel.speech for channel in channels) / SAMPLE_RATE
-    segments = [segment for found in findings.segments.values() for segment in found]
-    heard = sum(s.end - s.start for s in segments)
-    best = [max(channel.scores.values()) for channel in channels if channel.scores]
-    known = measured_languages(model)
-
-    def mostly(hint: str) -> bool:
-        return 2 * sum(s.end - s.start for s in segments if hint in s.hints) > heard
-
-    doubts = {
-        "no_speech": not spoken,
-        "too_short": 0 < spoken < SHORT_S,
-        "too_long_for_one_verdict": max((c.speech for c in channels), default=0)
-        > LONG_S * SAMPLE_RATE,
-        **{hint: mostly(hint) for hint in RECORDING_HINTS},
-        "low_confidence": bool(best) and min(best) < LOW_CONFIDENCE,
-        "truncated": truncated,
-        "language": bool(language and known and language.lower().partition("-")[0] not in known),
-    }
-    return [name for name, doubtful in doubts.items() if doubtful]
-
-
-def document(
-    file: FileInfo,
-    about: About,
-    duration_s: float,
-    created: float,
-    options: FileOptions,
-    model: ModelInfo,
-    channels: Sequence[ChannelResult],
-    findings: Findings,
-    truncated: bool,
-    timings: Mapping[str, float],
-) -> Body:
-    """result.json without its `frames`."""
-    return {
-        "schema": SCHEMA,
-        "file": {
-            "name": file.name,
-            "bytes": file.size,
-            "sha256": file.sha256,
-            "container": about.container,
-            "codec": about.codec,
-            "sample_rate": about.sample_rate,
-            "channels": about.channels,
-            "duration_s": round(duration_s, 3),
-        },
-        "created": timestamp(created),
-        "options": {**options.model_dump(mode="json", exclude={"disclosed"})},
-        "model": {
-            key: value
-            for key, value in model_body(model).items()
-            if key in ("id", "revision", "labels", "missing_labels", "licence", "embedding_dim")
-        },
-        "hints": recording_hints(
-            channels, findings, truncated=truncated, language=options.language, model=model
-        ),
-        "channels": [_channel(channel, findings) for channel in channels],
-        "timings": {name: round(value, 2) for name, value in timings.items()},
-        "notice": NOTICE,
-    }
-
-
-def _channel(channel: ChannelResult, findings: Findings) -> Body:
-    return {
-        "channel": channel.channel,
-        "role": channel.role,
-        "speech_s": seconds(channel.speech),
-        "scores": dict(channel.scores),
-        "top": top(channel.scores),
-        "activation": activation(channel.scores),
-        "utterances": [_utterance(s) for s in findings.segments.get(channel.channel, ())],
-        "gaps": [
-            {
-                "start_s": seconds(gap.start),
-                "end_s": seconds(gap.end),
-                "missing_s": seconds(gap.speech),
-                "reason": gap.reason,
-            }
-            for gap in findings.gaps.get(channel.channel, ())
-        ],
-    }
+    """Return the languages that the model was evaluated on; empty if unknown."""
+    return next((codes for prefix, codes in MEASURED.items() if model.id.startswith(prefix)), ())
 
 
 def _utterance(segment: Segment) -> Body:
@@ -184,10 +175,10 @@ def _utterance(segment: Segment) -> Body:
 
 
 def seconds(position: int) -> float:
-    """Samples at 16 kHz → seconds, to the millisecond."""
+    """Convert samples at 16 kHz to seconds, rounded to milliseconds."""
     return round(position / SAMPLE_RATE, 3)
 
 
 def csv_head(labels: Iterable[str]) -> str:
-    """The first line of frames.csv."""
+    """Return the header line of frames.csv."""
     return ",".join(("channel", "start_s", *labels)) + "\n"

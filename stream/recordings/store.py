@@ -1,4 +1,4 @@
-"""Where results lie: folders that are unique, ids that nobody guesses, an end to every one."""
+"""Store of results: unique folders, unguessable ids, expiry."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from typing import IO, Any
 
 import orjson
 
-from stream.recordings.writer import NAMES, new_folder
+from stream.result_files import NAMES, new_folder
 
 log = logging.getLogger(__name__)
 
 MARKER = ".emotide"
-"""A file in every folder that is ours to delete: locked while it is written, then its record."""
+"""File in each folder that the store may delete: locked while pending, then the result's record."""
 
 ID = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """A finished result. `title` is what its downloads are named after.
+    """A complete result. `title` is the base name of its downloads, `expires` Unix time.
 
-    `owner` is the name of the key that sent the recording; "" where no key was wanted.
+    `owner` is the name of the key that sent the recording; "" if no key was required.
     """
 
     id: str
@@ -43,28 +43,28 @@ class StoredResult:
 
 @dataclass(slots=True)
 class PendingResult:
-    """A folder that is being written; its lock says so to other processes."""
+    """A folder that is being written. Its lock keeps other processes from deleting it."""
 
     folder: Path
     lock: IO[bytes] = field(repr=False)
 
 
 class ResultStore:
-    """The results of one folder, which several processes may share. Blocking, but small."""
+    """Results in one folder, which several processes may share. Its methods block for disk I/O."""
 
     def __init__(self, root: Path, keep_s: float) -> None:
         self._root = root
         self._keep_s = keep_s
-        self._kept: dict[str, StoredResult] = {}
+        self._results: dict[str, StoredResult] = {}
 
     def begin(self) -> PendingResult:
-        """A folder for one result. Raises `OSError`."""
+        """Create the folder of a result. Raises `OSError`."""
         folder = new_folder(self._root, time.time())
         try:
             unmarked = folder / (MARKER + ".new")
             lock = unmarked.open("w+b")
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # Locked before it has its name: nobody takes it for a leftover.
+            # Locked before it gets its name, so that no process takes it for an abandoned one.
             unmarked.rename(folder / MARKER)
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
@@ -72,48 +72,53 @@ class ResultStore:
         return PendingResult(folder, lock)
 
     def publish(
-        self, draft: PendingResult, names: list[str], title: str, owner: str = ""
+        self, pending: PendingResult, names: list[str], title: str, owner: str = ""
     ) -> StoredResult:
-        """The result is whole: give it an id, an owner and an end. Raises `OSError`."""
+        """Give a complete result an id, an owner and an expiry. Raises `OSError`."""
         expires = time.time() + self._keep_s
-        kept = StoredResult(
-            secrets.token_urlsafe(24), draft.folder, title, expires, tuple(names), owner
+        result = StoredResult(
+            secrets.token_urlsafe(24), pending.folder, title, expires, tuple(names), owner
         )
         record = {
-            name: getattr(kept, name) for name in ("id", "expires", "title", "names", "owner")
+            name: getattr(result, name) for name in ("id", "expires", "title", "names", "owner")
         }
-        draft.lock.write(orjson.dumps(record))
-        draft.lock.close()
-        self._kept[kept.id] = kept
-        return kept
+        pending.lock.write(orjson.dumps(record))
+        pending.lock.close()
+        self._results[result.id] = result
+        return result
 
-    def discard(self, draft: PendingResult) -> None:
-        """Remove a folder that will not become a result, even if it was one for a moment."""
-        self._kept = {i: kept for i, kept in self._kept.items() if kept.folder != draft.folder}
-        shutil.rmtree(draft.folder, ignore_errors=True)
+    def discard(self, pending: PendingResult) -> None:
+        """Remove the folder of a cancelled recording, even if it was already published."""
+        self._results = {
+            key: result for key, result in self._results.items() if result.folder != pending.folder
+        }
+        shutil.rmtree(pending.folder, ignore_errors=True)
         with suppress(OSError):
-            draft.lock.close()
+            pending.lock.close()
 
     def find(self, result_id: str, name: str) -> tuple[StoredResult, Path] | None:
-        """A file of a result that has not expired; only names that were published are files."""
-        kept = self._kept.get(result_id)
-        if kept is None or name not in kept.names or kept.expires <= time.time():
+        """Return a result and the path of its file `name`; None if unknown or expired.
+
+        Only published names are found.
+        """
+        result = self._results.get(result_id)
+        if result is None or name not in result.names or result.expires <= time.time():
             return None
-        return kept, kept.folder / name
+        return result, result.folder / name
 
     def sweep(self) -> None:
-        """Delete what is over, and what a process left half-written; take up what still holds."""
+        """Delete expired and abandoned results; re-register valid ones of earlier processes."""
         now = time.time()
-        for kept in [kept for kept in self._kept.values() if kept.expires <= now]:
-            del self._kept[kept.id]
+        for result in [result for result in self._results.values() if result.expires <= now]:
+            del self._results[result.id]
         with suppress(FileNotFoundError):
             for entry in list(os.scandir(self._root)):
                 if entry.name.startswith("outputs_") and entry.is_dir(follow_symlinks=False):
-                    self._look_after(Path(entry.path), now)
+                    self._sweep_folder(Path(entry.path), now)
 
-    def _look_after(self, folder: Path, now: float) -> None:
+    def _sweep_folder(self, folder: Path, now: float) -> None:
         try:
-            # Ours alone: a folder without the marker is somebody else's.
+            # A folder without the marker was not created by the store, so it is not deleted.
             marker = os.fdopen(os.open(folder / MARKER, os.O_RDWR | os.O_NOFOLLOW), "rb")
         except OSError:
             return
@@ -121,13 +126,13 @@ class ResultStore:
             try:
                 fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                return  # being written
+                return  # pending
             record = _record(marker.read())
             if record is None or record["expires"] <= now:
                 shutil.rmtree(folder, ignore_errors=True)
-                log.info("a result was deleted", extra={"folder": folder.name})
-            elif record["id"] not in self._kept:
-                self._kept[record["id"]] = StoredResult(
+                log.info("result deleted", extra={"folder": folder.name})
+            elif record["id"] not in self._results:
+                self._results[record["id"]] = StoredResult(
                     record["id"],
                     folder,
                     record["title"],
@@ -138,12 +143,10 @@ class ResultStore:
 
 
 def _record(content: bytes) -> dict[str, Any] | None:
-    """A marker's record; None for one that is not whole."""
+    """Parse the record of a marker; None if it is incomplete or invalid."""
     try:
         record = orjson.loads(content)
-        # Results had no owner before 2026-11-27: whoever has the address has the right.
-        record.setdefault("owner", "")
-        whole = (
+        valid = (
             ID.fullmatch(record["id"]) is not None
             and isinstance(record["expires"], float)
             and isinstance(record["title"], str)
@@ -152,4 +155,4 @@ def _record(content: bytes) -> dict[str, Any] | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return record if whole else None
+    return record if valid else None

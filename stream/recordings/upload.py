@@ -1,4 +1,4 @@
-"""A file that is coming in: its place on disk, and whether it is what was announced."""
+"""Upload of one recording: its file on disk, and the check of its announced size."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from stream.recordings.writer import UPLOAD
 
 
 class Upload:
-    """One file on its way to the disk; made by `Upload.open`. Errors name the file."""
+    """One file on its way to the disk; create it with `Upload.open`. Its errors have its id."""
 
     def __init__(
         self,
         begin: FileBegin,
         disk: DiskExecutor,
         store: ResultStore,
-        draft: PendingResult,
+        pending: PendingResult,
         file: BinaryIO,
     ) -> None:
         self.id = "file_" + secrets.token_hex(12)
         self.begin = begin
-        self.draft = draft
+        self.pending = pending
         self.received = 0
         self._disk = disk
         self._store = store
@@ -37,7 +37,10 @@ class Upload:
     async def open(
         cls, begin: FileBegin, max_mb: float, disk: DiskExecutor, store: ResultStore
     ) -> Upload:
-        """Make room for an announced file. Raises `ProtocolError` for its size, and `OSError`."""
+        """Create the file of an announced upload.
+
+        Raises `ProtocolError` for a size that is 0 or too large, and `OSError`.
+        """
         if not begin.size:
             raise ProtocolError(
                 "empty_file",
@@ -48,57 +51,58 @@ class Upload:
         if begin.size > max_mb * 1e6:
             raise ProtocolError(
                 "file_too_large",
-                f"the file has {begin.size / 1e6:.1f} MB, this server takes {max_mb:g} MB: "
-                "compress or cut it (files.max_mb)",
+                f"the file has {begin.size / 1e6:.1f} MB, the maximum is {max_mb:g} MB "
+                "(files.max_mb): compress or cut it",
                 param="size",
                 fatal=False,
                 values={"mb": round(begin.size / 1e6, 1), "most_mb": max_mb},
             )
-        draft = await disk.run(store.begin)
+        pending = await disk.run(store.begin)
         try:
-            file = await disk.run((draft.folder / UPLOAD).open, "wb")
+            file = await disk.run((pending.folder / UPLOAD).open, "wb")
         except OSError:
-            await disk.run(store.discard, draft)
+            await disk.run(store.discard, pending)
             raise
-        return cls(begin, disk, store, draft, file)
+        return cls(begin, disk, store, pending, file)
 
     @property
     def path(self) -> Path:
-        return self.draft.folder / UPLOAD
+        """The uploaded file."""
+        return self.pending.folder / UPLOAD
 
     @property
     def share(self) -> float:
-        """How much of it is here."""
+        """The share of the announced bytes that was received, 0 to 1."""
         return self.received / self.begin.size
 
-    async def take(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """Write the next bytes. Raises `ProtocolError` for too many, and `OSError`."""
         self.received += len(data)
         if self.received > self.begin.size:
-            raise self._mismatch(f"more came than the {self.begin.size} bytes announced")
+            raise self._mismatch(f"received more than the {self.begin.size} bytes announced")
         await self._disk.run(self._file.write, data)
 
-    def complete(self) -> None:
-        """No more comes. Raises `ProtocolError` if something is missing."""
+    def check_complete(self) -> None:
+        """Raise `ProtocolError` if fewer bytes were received than announced."""
         if self.received != self.begin.size:
-            raise self._mismatch(f"{self.begin.size} bytes were announced, {self.received} came")
+            raise self._mismatch(f"announced {self.begin.size} bytes, received {self.received}")
 
     async def close(self) -> None:
-        """Let what came reach the disk. Raises `OSError`."""
+        """Close the file. Raises `OSError`, also if buffered bytes cannot be written."""
         await self._disk.run(self._file.close)
 
     async def drop(self) -> None:
-        """Remove what there is of it."""
+        """Remove the file and its folder."""
         with suppress(OSError):
             await self.close()
-        await self._disk.run(self._store.discard, self.draft)
+        await self._disk.run(self._store.discard, self.pending)
 
-    def about(self, error: ProtocolError) -> ProtocolError:
-        """The same error, which now says whose it is."""
+    def tag(self, error: ProtocolError) -> ProtocolError:
+        """Set the `file_id` of an error; return the error."""
         error.file_id = self.id
         return error
 
-    def _mismatch(self, what: str) -> ProtocolError:
-        return self.about(
-            ProtocolError("invalid_message", f"size: {what}", param="size", fatal=False)
+    def _mismatch(self, reason: str) -> ProtocolError:
+        return self.tag(
+            ProtocolError("invalid_message", f"size: {reason}", param="size", fatal=False)
         )

@@ -1,13 +1,12 @@
-"""The files of one result, written as they come. Blocking: for the writer thread alone."""
+"""Writer of the files of one result. Blocking; for use in the disk thread only."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
 import wave
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,38 +15,19 @@ import orjson
 from numpy.typing import NDArray
 
 from stream.recordings.result import csv_head, seconds
+from stream.result_files import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES
 from stream.types import SAMPLE_RATE, Body, Features, FramePosteriors
-
-RESULT, FRAMES, EMBEDDING = "result.json", "frames.csv", "embedding.npy"
-UTTERANCES, AUDIO = "embeddings_utterances.npy", "processed_audio.wav"
-NAMES = (RESULT, FRAMES, EMBEDDING, UTTERANCES, AUDIO)
-"""All that a result may consist of, in the order in which it is offered."""
 
 UPLOAD = ".upload"
 ROWS = 4096
-"""Frames that are held at a time when frames.csv becomes part of result.json."""
-
-
-def new_folder(root: Path, now: float) -> Path:
-    """Make `outputs_YYYYMMDD_HHMMSS`, with a number behind it where others were first.
-
-    Local time, because people look for it. Raises `OSError`.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    name = time.strftime("outputs_%Y%m%d_%H%M%S", time.localtime(now))
-    for number in range(1, 100_000):
-        folder = root / (name if number == 1 else f"{name}_{number}")
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-            return folder
-    raise FileExistsError(f"{root}: too many folders of one second")
+"""Number of frames in memory at a time when they are copied into result.json."""
 
 
 class ResultWriter:
-    """One result being written into `folder`; memory does not grow with the recording.
+    """Writes one result into `folder`; its memory does not grow with the recording.
 
-    `dim` is the size of a frame's embedding when those of frames are wanted, else 0. Every method
-    may raise `OSError`, then the folder is to be removed.
+    `dim` is the size of a frame's embedding if embeddings of frames are requested, else 0. Every
+    method may raise `OSError`; the caller has to remove the folder then.
     """
 
     def __init__(self, folder: Path, channels: int, labels: Sequence[str], dim: int = 0) -> None:
@@ -57,20 +37,20 @@ class ResultWriter:
         self._hop = 0
         self._rows = 0
         self._open = ExitStack()
-        keep = self._open.enter_context
-        self._wav: wave.Wave_write = keep(wave.Wave_write(keep((folder / AUDIO).open("wb"))))
+        enter = self._open.enter_context
+        self._wav: wave.Wave_write = enter(wave.Wave_write(enter((folder / AUDIO).open("wb"))))
         self._wav.setparams((channels, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
-        self._csv = keep((folder / FRAMES).open("w", encoding="ascii", newline=""))
+        self._csv = enter((folder / FRAMES).open("w", encoding="ascii", newline=""))
         self._csv.write(csv_head(labels))
         self._raw: dict[int, BinaryIO] = {}
-        self._features = keep((folder / ".features").open("wb")) if dim else None
+        self._features = enter((folder / ".features").open("wb")) if dim else None
 
-    def audio(self, pcm: bytes) -> None:
-        """More of what the model hears: linear16 at 16 kHz."""
+    def write_audio(self, pcm: bytes) -> None:
+        """Append audio as the model receives it: linear16 at 16 kHz."""
         self._wav.writeframesraw(pcm)
 
-    def frames(self, channel: int, frames: FramePosteriors) -> None:
-        """Frames of one channel, in the order in which they were scored."""
+    def write_frames(self, channel: int, frames: FramePosteriors) -> None:
+        """Append frames of one channel, in the order in which they were scored."""
         self._hop = frames.hop
         starts = [
             seconds(max(0, frames.start + n * frames.hop)) for n in range(len(frames.posteriors))
@@ -94,26 +74,26 @@ class ResultWriter:
         self,
         result: Body,
         frames: bool,
-        whole: Features | None = None,
+        embedding: Features | None = None,
         utterances: Sequence[Features] | None = None,
     ) -> list[str]:
-        """Write what is left and close; the names of the files.
+        """Write the remaining files and close; return the names of all files.
 
-        `frames` puts them into result.json. `whole` is the recording's embedding; with a `dim`,
-        embedding.npy holds those of the frames instead.
+        `frames` includes the frames in result.json. `embedding` is that of the whole recording;
+        with a `dim`, embedding.npy holds those of the frames instead.
         """
         if self._features is not None:
             self._features.close()
             self._assemble(self._folder / EMBEDDING, (self._rows, self._dim))
-        elif whole is not None:
-            np.save(self._folder / EMBEDDING, np.asarray(whole, "<f4"))
+        elif embedding is not None:
+            np.save(self._folder / EMBEDDING, np.asarray(embedding, "<f4"))
         if utterances is not None:
-            width = len(whole) if whole is not None else self._dim
+            width = len(embedding) if embedding is not None else self._dim
             rows = np.stack(utterances) if utterances else np.zeros((0, width))
             np.save(self._folder / UTTERANCES, rows.astype("<f4"))
         with (self._folder / RESULT).open("wb") as file:
             if frames:
-                # The same object with one more field, without holding an hour of frames.
+                # Insert the field into the encoded object, to avoid an hour of frames in memory.
                 file.write(orjson.dumps(result, option=orjson.OPT_INDENT_2)[:-2])
                 file.writelines(self._frames_field())
                 file.write(b"\n}")
@@ -128,11 +108,11 @@ class ResultWriter:
         return [name for name in NAMES if (self._folder / name).is_file()]
 
     def close(self) -> None:
-        """Let go of all files. Raises `OSError` when what they held could not be written."""
+        """Close all files. Raises `OSError` if buffered data cannot be written."""
         self._open.close()
 
     def _assemble(self, path: Path, shape: tuple[int, int]) -> None:
-        """An .npy of float32 rows that lie in a file already."""
+        """Write an .npy file from the float32 rows in the file .features."""
         with path.open("wb") as file, (self._folder / ".features").open("rb") as rows:
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
@@ -157,7 +137,7 @@ class ResultWriter:
 
 
 def _array(parts: Iterator[list[Any]]) -> Iterator[bytes]:
-    """One JSON array of all that the parts hold."""
+    """Yield one JSON array with the items of all parts."""
     yield b"["
     first = True
     for part in parts:

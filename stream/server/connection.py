@@ -1,4 +1,4 @@
-"""One connection of the port, before it is known what it wants."""
+"""Connection with a time limit for its request."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 
 REQUEST_S = 10.0
-"""How long a connection may take to say what it wants."""
+"""Time for a connection to send its HTTP request."""
 
 
 class RequestConnection(ServerConnection):
-    """A server's connection whose answer may take longer than its request may.
+    """Server connection that limits the time for the request, but not for the response.
 
-    `key_name` is whose key opened it; "" where none was wanted.
+    `key_name` is the name of the key that it was admitted with; "" if none was required.
     """
 
     key_name = ""
@@ -28,6 +28,6 @@ class RequestConnection(ServerConnection):
                 )
             await super().handshake(*args, **kwargs)
         except asyncio.CancelledError:
-            # The server ends, and closes only connections that have asked for something.
+            # On shutdown, websockets closes only connections that have sent a request.
             self.transport.abort()
             raise

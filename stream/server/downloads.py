@@ -1,4 +1,4 @@
-"""Results over HTTP, of any length: sent in pieces, with ranges, a bounded number at a time."""
+"""Downloads of results over HTTP: sent in pieces, with ranges, with a limit on their number."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from stream.server.responses import refuse, respond
 RESULTS = "/v1/results/"
 PIECE = 256 * 1024
 STALL_S = 30.0
-"""A reader that takes no piece for this long is let go."""
+"""A download whose client accepts no data for this many seconds is closed."""
 
-KINDS = {".npy": "application/octet-stream", ".csv": "text/csv; charset=utf-8", ".wav": "audio/wav"}
+TYPES = {".npy": "application/octet-stream", ".csv": "text/csv; charset=utf-8", ".wav": "audio/wav"}
 
 
 @dataclass
 class Sent(Response):
-    """A response that is on its way already; only the end of the connection is left to do."""
+    """Response that was already written to the transport; `websockets` only closes after it."""
 
     def serialize(self) -> bytes:
         return b""
 
 
 class BadRange(ValueError):
-    """A range that the file does not have."""
+    """Range outside the file."""
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """The half-open range that a Range header asks for; None for the whole (RFC 9110, 14.2).
+    """Parse a Range header into a half-open range; None for the whole file (RFC 9110, 14.2).
 
-    Of several ranges none is served, which is allowed. Raises `BadRange`.
+    A request for several ranges gets the whole file, which is allowed. Raises `BadRange`.
     """
     match = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", header or "")
     if match is None or match[0].strip().endswith("=-"):
@@ -61,57 +61,59 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
 class Downloads:
     """Answers GET and HEAD of `/v1/results/{id}/{name}`."""
 
-    def __init__(self, store: ResultStore, most: int) -> None:
+    def __init__(self, store: ResultStore, limit: int) -> None:
         self._store = store
-        self._most = most
-        self._now = 0
+        self._limit = limit
+        self._active = 0
 
     async def answer(self, socket: ServerConnection, request: Request, key_name: str) -> Response:
-        """The response to who holds the key of that name; long ones are sent when this returns.
+        """Return the response to a request with the key of that name.
 
-        What another key sent is not there for this one.
+        A long file has been sent when this returns. Results of other keys are 404.
         """
         if request.method not in ("GET", "HEAD"):
-            response = refuse(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are offered here")
+            response = refuse(HTTPStatus.METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD")
             response.headers["Allow"] = "GET, HEAD"
             return response
         path = unquote(request.path.partition("?")[0]).removeprefix(RESULTS)
         result_id, _, name = path.partition("/")
-        found = self._store.find(result_id, name)
-        if found is None or found[0].owner not in ("", key_name):
-            return refuse(HTTPStatus.NOT_FOUND, "no such result (any more)")
-        if self._now >= self._most:
+        stored = self._store.find(result_id, name)
+        if stored is None or stored[0].owner not in ("", key_name):
+            return refuse(HTTPStatus.NOT_FOUND, "unknown or expired result")
+        if self._active >= self._limit:
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded: files.max_downloads", 2)
-        self._now += 1
+        self._active += 1
         try:
-            return await self._serve(socket, request, *found)
+            return await self._serve(socket, request, *stored)
         finally:
-            self._now -= 1
+            self._active -= 1
 
     async def _serve(
-        self, socket: ServerConnection, request: Request, kept: StoredResult, path: Path
+        self, socket: ServerConnection, request: Request, result: StoredResult, path: Path
     ) -> Response:
         try:
             file = await asyncio.to_thread(path.open, "rb")
         except OSError:
-            return refuse(HTTPStatus.NOT_FOUND, "no such result (any more)")
+            return refuse(HTTPStatus.NOT_FOUND, "unknown or expired result")
         with file:
             size = os.fstat(file.fileno()).st_size
             try:
                 part = byte_range(request.headers.get("Range"), size)
             except BadRange:
-                response = refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "no such range")
+                response = refuse(
+                    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "range outside the file"
+                )
                 response.headers["Content-Range"] = f"bytes */{size}"
                 return response
             start, end = part or (0, size)
             status = HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT
-            response = respond(status, b"", _kind(path.name))
+            response = respond(status, b"", _media_type(path.name))
             headers = response.headers
             del headers["Content-Length"]
             headers["Content-Length"] = str(end - start)
             headers["Accept-Ranges"] = "bytes"
             headers["Cache-Control"] = "private, no-store"
-            headers["Content-Disposition"] = disposition(kept.title, path.name)
+            headers["Content-Disposition"] = disposition(result.title, path.name)
             if part is not None:
                 headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
             if request.method == "HEAD":
@@ -125,7 +127,7 @@ class Downloads:
 async def _stream(
     socket: ServerConnection, response: Response, file: BinaryIO, start: int, end: int
 ) -> Response:
-    """Send head and body piece by piece, no faster than they are read."""
+    """Send headers and body piece by piece, no faster than the client reads them."""
     sent = Sent(response.status_code, response.reason_phrase, response.headers)
     transport = socket.transport
     transport.write(response.serialize())
@@ -136,7 +138,7 @@ async def _stream(
                 return sent
             piece = await asyncio.to_thread(_read, file, at, min(PIECE, end - at))
             if not piece:
-                break  # it became shorter: the length was promised, so the connection must break
+                break  # the file became shorter than Content-Length, so abort below
             transport.write(piece)
             at += len(piece)
             async with asyncio.timeout(STALL_S):
@@ -149,15 +151,15 @@ async def _stream(
 
 
 def disposition(title: str, name: str) -> str:
-    """A download's file name: what it is of, then what it is; in ASCII, and as it is (RFC 6266)."""
-    whole = f"{title}_{name}"
-    plain = whole.encode("ascii", "replace").decode().replace("?", "_")
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(whole, safe='')}"
+    """Return a Content-Disposition header: `title_name`, in ASCII and in UTF-8 (RFC 6266)."""
+    filename = f"{title}_{name}"
+    plain = filename.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
-def _kind(name: str) -> str:
-    found = KINDS.get(Path(name).suffix) or mimetypes.guess_type(name)[0]
-    return found or "application/octet-stream"
+def _media_type(name: str) -> str:
+    known = TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0]
+    return known or "application/octet-stream"
 
 
 def _read(file: BinaryIO, start: int, size: int) -> bytes:

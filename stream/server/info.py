@@ -1,26 +1,20 @@
-"""What a server says of itself: `/v1/info`, and the version."""
+"""Server information: the body of `/v1/info`."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
+from stream import __version__
 from stream.config import Config
 from stream.protocol.events import model_body
-from stream.protocol.parsing import SUBPROTOCOL
+from stream.protocol.version import SUBPROTOCOL
 from stream.recordings.result import NOTICE
 from stream.types import Body, ModelInfo
 
-try:
-    VERSION = version("emotide")
-except PackageNotFoundError:
-    VERSION = "0"
-
 
 def info(config: Config, model: ModelInfo | None, *, login: bool) -> Body:
-    """The body of `/v1/info`; without a `model` while it is loading."""
+    """Return the body of `/v1/info`; `model` is None while it is loading."""
     return {
         "name": "emotide",
-        "version": VERSION,
+        "version": __version__,
         "node": config.server.name,
         "protocol": SUBPROTOCOL,
         "model": model_body(model) if model else None,

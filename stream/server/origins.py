@@ -1,4 +1,4 @@
-"""Host names and browser origins that may call this server."""
+"""Checks of the Host and Origin headers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def known_host(host: str, allowed: tuple[str, ...], local: bool) -> bool:
-    """Whether a request may call this server `host`.
+    """Return whether a request with this Host header is served.
 
-    A `local` server is reached by any name that somebody points at this machine (DNS rebinding),
-    so there it answers only to names that nobody else can own, and to those of `allowed` origins.
+    Any DNS name can be pointed at a `local` server (DNS rebinding), so it serves only the names in
+    `LOCAL_NAMES`, which no attacker can own, and the hosts of the `allowed` origins.
     """
     try:
-        ours = urlsplit(f"//{host}").hostname in LOCAL_NAMES
-        return not local or ours or any(urlsplit(origin).netloc == host for origin in allowed)
+        loopback = urlsplit(f"//{host}").hostname in LOCAL_NAMES
+        return not local or loopback or any(urlsplit(origin).netloc == host for origin in allowed)
     except ValueError:
         return False
 
 
 def same_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a browser at `origin` may connect to us at `host`: our own page, or one allowed."""
+    """Return whether a page of `origin` may connect to `host`: the same origin, or allowed."""
     try:
         return origin in allowed or urlsplit(origin).netloc == host
     except ValueError:

@@ -1,4 +1,4 @@
-"""The front door: which requests are upgraded, which are answered, which are turned away."""
+"""Request routing: each request is upgraded, answered or refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stream.server.connection import RequestConnection
 from stream.server.downloads import RESULTS, Downloads
 from stream.server.origins import known_host, same_origin
 from stream.server.pages import Pages
-from stream.server.responses import answer, refuse, unauthorized
+from stream.server.responses import refuse, respond_json, unauthorized
 from stream.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -31,58 +31,58 @@ FILES = "/v1/files"
 TOKEN = "/v1/token"
 STREAMS = "/v1/streams"
 
-Busy = Callable[[str, Query], tuple[str, int] | None]
-"""Why an upgrade of this path cannot be had now, and in how many seconds to ask again; or None."""
+CapacityCheck = Callable[[str, Query], tuple[str, int] | None]
+"""Returns (reason, retry-after seconds) if a path accepts no connection now, else None."""
 
 
 class Router:
-    """Decides on every request before it is upgraded. No `downloads`: none are offered."""
+    """Decides on every request before it is upgraded. Without `downloads`, /v1/files is 404."""
 
     def __init__(
         self,
         config: ServerConfig,
-        door: Authenticator,
+        authenticator: Authenticator,
         pages: Pages,
         downloads: Downloads | None,
         metrics: Metrics,
-        busy: Busy,
+        capacity: CapacityCheck,
     ) -> None:
         self._config = config
-        self._door = door
+        self._authenticator = authenticator
         self._pages = pages
         self._downloads = downloads
         self._metrics = metrics
-        self._busy = busy
-        self._sockets = {PRODUCE, SUBSCRIBE} | ({FILES} if downloads is not None else set())
+        self._capacity = capacity
+        self._websocket_paths = {PRODUCE, SUBSCRIBE} | ({FILES} if downloads is not None else set())
 
     def route(
         self, socket: ServerConnection, request: Request
     ) -> Response | Awaitable[Response] | None:
-        """Answer plain requests; let upgrades through that may come in. None: upgrade."""
+        """Return the response to a request, or None to upgrade it to a WebSocket."""
         try:
             url = urlsplit(request.path)
         except ValueError:
-            return refuse(HTTPStatus.BAD_REQUEST, "the request's path is no path")
+            return refuse(HTTPStatus.BAD_REQUEST, "malformed request path")
         host = request.headers.get("Host", "")
-        if not known_host(host, self._config.origins, local(self._config)):
+        if not known_host(host, self._config.origins, is_local(self._config)):
             return refuse(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                "this server is not known by that name: add its origin to server.origins",
+                "unknown host name: add its origin to server.origins",
             )
         if url.path == TOKEN:
             return self._token(request)
-        scope = opened_by(url.path)
+        scope = scope_of(url.path)
         try:
             key_name = self._key_name(scope, request) if scope else ""
         except AuthenticationError as refusal:
-            log.warning("refused at the door", extra={"path": kind(url.path), "why": str(refusal)})
+            log.warning("request refused", extra={"path": redacted(url.path), "why": str(refusal)})
             self._metrics.refused("unauthorized")
             return unauthorized(str(refusal))
         if url.path.startswith(RESULTS) and self._downloads is not None:
             return self._downloads.answer(socket, request, key_name)
         assert isinstance(socket, RequestConnection)
         socket.key_name = key_name
-        if url.path not in self._sockets:
+        if url.path not in self._websocket_paths:
             return self._pages.answer(request)
         response = self._admit(url.path, parse_qs(url.query), request)
         if response is not None and request.method == "HEAD":
@@ -97,27 +97,34 @@ class Router:
         if origin is not None and not same_origin(origin, host, self._config.origins):
             log.warning("origin refused", extra={"origin": origin[:200]})
             return refuse(HTTPStatus.FORBIDDEN, f"origin_forbidden: add {origin} to server.origins")
-        busy = self._busy(path, query)
-        return None if busy is None else refuse(HTTPStatus.SERVICE_UNAVAILABLE, *busy)
+        full = self._capacity(path, query)
+        return None if full is None else refuse(HTTPStatus.SERVICE_UNAVAILABLE, *full)
 
     def _key_name(self, scope: Scope, request: Request) -> str:
-        """Whose key opens it; "" where none is wanted. Raises `AuthenticationError`."""
-        # A header may come twice, which a plain lookup does not take.
+        """Return the name of the request's key; "" if none is required.
+
+        Raises `AuthenticationError`.
+        """
+        # A header may be repeated; a plain lookup raises an error then.
         offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(",")
         authorization = " ".join(request.headers.get_all("Authorization"))
-        key = self._door.admit(scope, authorization, [part.strip() for part in offered])
+        key = self._authenticator.admit(scope, authorization, [part.strip() for part in offered])
         return key.name if key is not None else ""
 
     def _token(self, request: Request) -> Response:
-        """A browser's key for a ticket, which opens one WebSocket."""
+        """Exchange a key for a ticket, with which a browser opens one WebSocket."""
         if request.method != "POST":
-            return refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"{TOKEN} takes POST")
-        key = self._door.key(" ".join(request.headers.get_all("Authorization")))
-        if self._door.open or key is None:
-            why = "this server wants no key" if self._door.open else "unauthorized: no such key"
-            return unauthorized(why)
-        body = {"ticket": self._door.ticket(key), "expires_s": TICKET_S, "scopes": [*key.scopes]}
-        return answer(HTTPStatus.OK, body)
+            return refuse(
+                HTTPStatus.METHOD_NOT_ALLOWED, f"method not allowed; {TOKEN} requires POST"
+            )
+        authenticator = self._authenticator
+        key = authenticator.key(" ".join(request.headers.get_all("Authorization")))
+        if authenticator.open:
+            return unauthorized("this server requires no key; connect without a ticket")
+        if key is None:
+            return unauthorized("unauthorized: unknown key; check the Authorization header")
+        body = {"ticket": authenticator.ticket(key), "expires_s": TICKET_S, "scopes": [*key.scopes]}
+        return respond_json(HTTPStatus.OK, body)
 
 
 SCOPES: Mapping[str, Scope] = {
@@ -129,25 +136,25 @@ SCOPES: Mapping[str, Scope] = {
 }
 
 
-def opened_by(path: str) -> Scope | None:
-    """What a key must open for `path`; None where all who reach the port may go."""
+def scope_of(path: str) -> Scope | None:
+    """Return the scope that a key needs for `path`; None for public paths."""
     if path.startswith(RESULTS):
         return SCOPES[FILES]
     return SCOPES[STREAMS] if path.startswith(STREAMS + "/") else SCOPES.get(path)
 
 
-def kind(path: str) -> str:
-    """A path for the log: the address of a result is half a key, and does not belong there."""
+def redacted(path: str) -> str:
+    """Return the path for the log, without the id of a result: it is half of the credentials."""
     return RESULTS if path.startswith(RESULTS) else path
 
 
-def local(config: ServerConfig) -> bool:
-    """Whether only this machine can reach the port."""
+def is_local(config: ServerConfig) -> bool:
+    """Return whether the port is reachable from this machine only."""
     return config.host in ("127.0.0.1", "::1", "localhost")
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """The server's certificate, if there is one. Raises `ConfigError`."""
+    """Load the TLS certificate of the server; None without one. Raises `ConfigError`."""
     if cert is None:
         if key is not None:
             raise ConfigError("server.tls_key: needs server.tls_cert as well")

@@ -1,4 +1,4 @@
-"""A subscriber on /v1/subscribe: filters in, events of many streams out."""
+"""Handler of /v1/subscribe: filters in, events of many streams out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from stream.config import LimitsConfig
 from stream.delivery.hub import Hub
-from stream.delivery.outbox import GOODBYE_S, Outbox
+from stream.delivery.outbox import CLOSE_TIMEOUT_S, Outbox
 from stream.delivery.subscription import Subscription
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import EncodedEvent
@@ -24,12 +24,14 @@ from stream.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 MAX_SUBSCRIPTIONS = 32
-PATIENCE = 10
+MAX_MISTAKES = 10
+"""Number of invalid messages after which the connection is closed."""
+
 PING_S = 20.0
 
 
 class Subscriber:
-    """One WebSocket of a subscriber; its outbox is bounded and its slowness is its own."""
+    """WebSocket connection of one subscriber. Its bounded outbox isolates a slow reader."""
 
     def __init__(
         self,
@@ -49,7 +51,7 @@ class Subscriber:
 
     async def run(self) -> None:
         """Serve the connection until it ends."""
-        tasks = [asyncio.create_task(self._out.run()), asyncio.create_task(self._alive())]
+        tasks = [asyncio.create_task(self._out.run()), asyncio.create_task(self._keepalive())]
         self._metrics.subscribers.inc()
         mistakes = 0
         try:
@@ -58,26 +60,27 @@ class Subscriber:
                     if isinstance(text, bytes):
                         raise ProtocolError(
                             "invalid_message",
-                            "subscribers send JSON text; audio belongs on /v1/stream",
+                            "subscribers send JSON text only; send audio to /v1/stream",
                             fatal=False,
                         )
                     if len(text) > self._limits.max_message_bytes:
                         raise ProtocolError(
                             "message_too_large",
-                            f"send at most {self._limits.max_message_bytes} bytes at once",
+                            "message too large; send at most "
+                            f"{self._limits.max_message_bytes} bytes at once",
                         )
-                    self._act(text)
+                    self._handle(text)
                 except ProtocolError as error:
                     mistakes += 1
                     self._metrics.refused(error.code)
-                    error.fatal = mistakes >= PATIENCE or error.code == "message_too_large"
-                    self._out.say(error.body())
+                    error.fatal = mistakes >= MAX_MISTAKES or error.code == "message_too_large"
+                    self._out.send(error.body())
                     if error.fatal:
-                        await self._out.goodbye(error)
+                        await self._out.close(error)
         except ConnectionClosed:
             pass
         except Exception:
-            log.exception("a subscriber failed")
+            log.exception("subscriber failed")
             raise
         finally:
             self._metrics.subscribers.dec()
@@ -86,12 +89,12 @@ class Subscriber:
             for subscription in self._subscriptions.values():
                 self._hub.unsubscribe(subscription)
 
-    async def leave(self, error: ProtocolError) -> None:
-        """Tell the reason and close."""
-        self._out.say(error.body())
-        await self._out.goodbye(error)
+    async def close(self, error: ProtocolError) -> None:
+        """Send the error and close."""
+        self._out.send(error.body())
+        await self._out.close(error)
 
-    def _act(self, text: str) -> None:
+    def _handle(self, text: str) -> None:
         message = parse_subscriber(text)
         match message:
             case Subscribe():
@@ -100,52 +103,56 @@ class Subscriber:
                 subscription = self._subscriptions.pop(message.id, None)
                 if subscription is None:
                     raise ProtocolError(
-                        "invalid_message", f"id: no subscription {message.id!r}", param="id"
+                        "invalid_message", f"id: unknown subscription {message.id!r}", param="id"
                     )
                 self._hub.unsubscribe(subscription)
-                self._out.say({"type": "unsubscribed", "id": message.id})
+                self._out.send({"type": "unsubscribed", "id": message.id})
             case ListSubscriptions():
-                self._out.say({"type": "subscriptions", "ids": sorted(self._subscriptions)})
+                self._out.send({"type": "subscriptions", "ids": sorted(self._subscriptions)})
 
-    def _subscribe(self, wanted: Subscribe) -> None:
+    def _subscribe(self, request: Subscribe) -> None:
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
             raise ProtocolError(
-                "quota_exceeded", f"a connection has at most {MAX_SUBSCRIPTIONS} subscriptions"
+                "quota_exceeded",
+                f"at most {MAX_SUBSCRIPTIONS} subscriptions per connection; unsubscribe one first",
             )
-        if wanted.id in self._subscriptions:
+        if request.id in self._subscriptions:
             raise ProtocolError(
-                "invalid_message", f"id: {wanted.id!r} is in use here; unsubscribe it", param="id"
+                "invalid_message",
+                f"id: {request.id!r} is already in use; unsubscribe it or choose another id",
+                param="id",
             )
-        subscription = Subscription(wanted, self._out.queue, asyncio.get_running_loop())
+        subscription = Subscription(request, self._out.queue, asyncio.get_running_loop())
         matched = self._hub.subscribe(subscription)
-        self._subscriptions[wanted.id] = subscription
+        self._subscriptions[request.id] = subscription
         peer = self._socket.remote_address
         self._audit.record(
             "subscribe",
             peer=peer[0] if peer else None,
-            streams=masked(wanted.filter.streams),
-            filter=wanted.filter.model_dump(exclude={"streams"}),
+            streams=masked(request.filter.streams),
+            filter=request.filter.model_dump(exclude={"streams"}),
             matched=len(matched),
         )
-        self._out.say({"type": "subscribed", "id": wanted.id, "matched": len(matched)})
-        if wanted.snapshot:
+        self._out.send({"type": "subscribed", "id": request.id, "matched": len(matched)})
+        if request.snapshot:
             streams = [subscription.snapshot(stream) for stream in matched]
-            self._out.say({"type": "snapshot", "sub": wanted.id, "streams": streams})
+            self._out.send({"type": "snapshot", "sub": request.id, "streams": streams})
         missed = [
-            kept
+            event
             for stream in matched
-            if stream.stream_id in wanted.since
-            for kept in stream.recent
-            if kept.seq > wanted.since[stream.stream_id] and kept.type != "audio.ack"
+            if stream.stream_id in request.since
+            for event in stream.recent
+            if event.seq > request.since[stream.stream_id] and event.type != "audio.ack"
         ]
-        # The past must not push the present out of the queue; what does not fit is told as lagged.
-        too_many = max(0, len(missed) - self._limits.subscriber_queue // 2)
-        self._out.queue.dropped += too_many
-        for kept in missed[too_many:]:
-            subscription.replay(EncodedEvent(kept.seq, orjson.loads(kept.data), kept.data))
+        # A replay may fill half of the outbox, so that it does not displace new events. The rest is
+        # reported as lagged.
+        excess = max(0, len(missed) - self._limits.subscriber_queue // 2)
+        self._out.queue.dropped += excess
+        for event in missed[excess:]:
+            subscription.replay(EncodedEvent(event.seq, orjson.loads(event.data), event.data))
 
-    async def _alive(self) -> None:
-        """Ping, and close a peer that does not answer or does not read."""
+    async def _keepalive(self) -> None:
+        """Ping the client; close the connection if it does not answer or does not read."""
         since_ping = 0.0
         while True:
             await asyncio.sleep(1.0)
@@ -153,7 +160,9 @@ class Subscriber:
             slow = blocked is not None and time.monotonic() - blocked > self._limits.slow_consumer_s
             if slow:
                 try:
-                    await asyncio.wait_for(self._socket.close(4408, "slow_consumer"), GOODBYE_S)
+                    await asyncio.wait_for(
+                        self._socket.close(4408, "slow_consumer"), CLOSE_TIMEOUT_S
+                    )
                 except TimeoutError:
                     self._socket.transport.abort()
                 return

@@ -1,4 +1,4 @@
-"""Recordings on /v1/files: upload, analysis as it goes, results to fetch, cancel at any time."""
+"""Handler of /v1/files: uploads, progress and events of the analysis, results, cancellation."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from stream.protocol.messages import FileBegin, FileCancel, FileEnd, KeepAlive
 from stream.protocol.parsing import parse_files
 from stream.recordings import messages
 from stream.recordings.analysis import Progress
-from stream.recordings.disk import disk_trouble
+from stream.recordings.disk import disk_error
 from stream.recordings.job import TICK_S, RecordingJob, RecordingServices
 from stream.recordings.upload import Upload
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10
+MAX_MISTAKES = 10
+"""Number of invalid messages after which the connection is closed."""
 
-CROWDED = 200
-"""With this many events unread, the analysis waits for its reader."""
+HIGH_WATER = 200
+"""Number of unread events above which the analysis waits for the client."""
 
 OUTBOX = 5_000
 
 
 class UploadHandler:
-    """One WebSocket on /v1/files. It may bring many recordings, one after the other.
+    """WebSocket connection of one client on /v1/files, for many recordings one after the other.
 
-    `owner` is the name of the key that opened it, and whose the results are; "" without keys.
+    `owner` is the name of the connection's key, to which the results belong; "" without keys.
     """
 
     def __init__(
@@ -48,66 +49,66 @@ class UploadHandler:
         self._progress = Progress()
         self._job: asyncio.Task[None] | None = None
         self._skipping = False
-        """After a refusal, what still comes of that file is passed over."""
+        """Set after a refusal: the rest of that file is discarded."""
         self._mistakes = 0
-        self._heard = time.monotonic()
-        self._leaving = False
+        self._last_received = time.monotonic()
+        self._closing = False
 
     async def run(self) -> None:
-        """Serve the connection until it ends; what is unfinished then is cancelled and removed."""
+        """Serve the connection until it ends; then cancel and remove an unfinished recording."""
         tasks = [
             asyncio.create_task(self._out.run(), name="files-writer"),
             asyncio.create_task(self._watch(), name="files-clock"),
         ]
         try:
-            self._out.say(messages.ready(self._services.config, self._services.model))
+            self._out.send(messages.ready(self._services.config, self._services.model))
             async for message in self._socket:
-                self._heard = time.monotonic()
+                self._last_received = time.monotonic()
                 try:
-                    await self._take(message)
+                    await self._handle(message)
                 except ProtocolError as error:
                     self._refuse(error)
                     if error.fatal:
-                        await self._out.goodbye(error)
+                        await self._out.close(error)
                         break
         except ConnectionClosed:
             pass
         except Exception:
-            log.exception("a connection for recordings failed")
-            await self.leave(ProtocolError("internal_error", "something went wrong here"))
+            log.exception("upload connection failed")
+            await self.close(ProtocolError("internal_error", "internal server error; try again"))
         finally:
             for task in tasks:
                 task.cancel()
             await self._stop_job()
             await self._drop_upload()
 
-    async def leave(self, error: ProtocolError) -> None:
-        """Tell the reason and close; the recording in hand is given up."""
-        if self._leaving:
+    async def close(self, error: ProtocolError) -> None:
+        """Drop the current recording, send the error and close."""
+        if self._closing:
             return
-        self._leaving = True
+        self._closing = True
         await self._stop_job()
-        # Now, because a server that goes does not wait for the connection's own end.
+        # Not left to the end of `run`, because a server that shuts down does not wait for it.
         await self._drop_upload()
         error.fatal = True
-        self._out.say(error.body())
-        await self._out.goodbye(error)
+        self._out.send(error.body())
+        await self._out.close(error)
 
-    # -- what is said to us --------------------------------------------------------------------
+    # -- input from the client -----------------------------------------------------------------
 
-    async def _take(self, message: str | bytes) -> None:
-        most = self._services.config.limits.max_message_bytes
-        if len(message) > most:
+    async def _handle(self, message: str | bytes) -> None:
+        limit = self._services.config.limits.max_message_bytes
+        if len(message) > limit:
             raise ProtocolError(
-                "message_too_large", f"a message had {len(message)} bytes; send at most {most}"
+                "message_too_large", f"a message had {len(message)} bytes; send at most {limit}"
             )
         if isinstance(message, bytes):
-            await self._bytes(message)
+            await self._receive(message)
             return
-        said = parse_files(message)
-        match said:
+        control = parse_files(message)
+        match control:
             case FileBegin():
-                await self._begin(said)
+                await self._begin(control)
             case FileEnd():
                 await self._end()
             case FileCancel():
@@ -120,12 +121,12 @@ class UploadHandler:
         if self._upload is not None or self._job is not None:
             raise ProtocolError(
                 "invalid_message",
-                "a recording is in hand: wait for file.done, or send file.cancel first",
+                "a recording is in progress: wait for file.done, or send file.cancel first",
                 param="type",
                 fatal=False,
             )
         self._skipping = True
-        # Refused before it is sent; roles are held against the file's channels once it is decoded.
+        # Refuse it before it is sent. Its roles are compared with its channels after decoding.
         channels = max(1, len(begin.options.roles))
         admit_recording(services.config, begin.options, services.model, channels)
         try:
@@ -133,11 +134,11 @@ class UploadHandler:
                 begin, services.config.files.max_mb, services.disk, services.store
             )
         except OSError as error:
-            raise self._trouble(error) from None
+            raise self._disk_error(error) from None
         self._upload, self._skipping = upload, False
         self._progress = Progress(since=time.monotonic())
         services.metrics.file_began()
-        log.info("recording began", extra={"file_id": upload.id, "bytes": begin.size})
+        log.info("recording started", extra={"file_id": upload.id, "bytes": begin.size})
         services.audit.record(
             "file.start",
             file_id=upload.id,
@@ -145,61 +146,61 @@ class UploadHandler:
             roles=begin.options.roles,
             disclosed=begin.options.disclosed,
         )
-        self._out.say({"type": "file.accepted", "file_id": upload.id, "name": begin.name})
-        self._tell_progress()
+        self._out.send({"type": "file.accepted", "file_id": upload.id, "name": begin.name})
+        self._send_progress()
 
-    async def _bytes(self, data: bytes) -> None:
-        self._only_before_the_end("bytes came after file.end")
+    async def _receive(self, data: bytes) -> None:
+        self._require_incomplete("bytes received after file.end")
         upload = self._upload
         if upload is None:
             if self._skipping:
                 return
             raise ProtocolError(
-                "invalid_message", "bytes came before file.begin", param="type", fatal=False
+                "invalid_message", "bytes received before file.begin", param="type", fatal=False
             )
         try:
-            await upload.take(data)
+            await upload.write(data)
         except ProtocolError as error:
             await self._drop_upload(error.code)
             raise
         except OSError as error:
-            told = self._trouble(error)
-            await self._drop_upload(told.code)
-            raise upload.about(told) from None
+            failure = self._disk_error(error)
+            await self._drop_upload(failure.code)
+            raise upload.tag(failure) from None
         self._progress.share = upload.share
 
     async def _end(self) -> None:
-        self._only_before_the_end("file.end came twice")
+        self._require_incomplete("file.end received twice")
         upload = self._upload
         if upload is None:
             if self._skipping:
                 self._skipping = False
                 return
             raise ProtocolError(
-                "invalid_message", "file.end came before file.begin", param="type", fatal=False
+                "invalid_message", "file.end received before file.begin", param="type", fatal=False
             )
         try:
-            upload.complete()
+            upload.check_complete()
         except ProtocolError as error:
             await self._drop_upload(error.code)
             raise
         self._job = asyncio.create_task(self._analyse(upload), name=f"job[{upload.id}]")
 
-    def _only_before_the_end(self, fault: str) -> None:
-        """Raises `ProtocolError` once the recording is whole: its job has the file now."""
+    def _require_incomplete(self, message: str) -> None:
+        """Raise `ProtocolError` if the upload is complete, because its job uses the file now."""
         if self._job is not None:
-            raise ProtocolError("invalid_message", fault, param="type", fatal=False)
+            raise ProtocolError("invalid_message", message, param="type", fatal=False)
 
     async def _cancel(self) -> None:
         upload = self._upload
         self._skipping = False
         if upload is None:
-            # It was over already, which the client could not know yet.
+            # The recording has ended; the client may not have received that yet.
             return
         await self._stop_job()
         if self._upload is upload:
             await self._drop_upload("cancelled")
-            self._out.say({"type": "file.cancelled", "file_id": upload.id})
+            self._out.send({"type": "file.cancelled", "file_id": upload.id})
 
     # -- the recording -------------------------------------------------------------------------
 
@@ -209,8 +210,8 @@ class UploadHandler:
             upload,
             self._progress,
             self._owner,
-            self._out.say,
-            self._tell_progress,
+            self._out.send,
+            self._send_progress,
             self._throttle,
         )
         try:
@@ -221,10 +222,10 @@ class UploadHandler:
             self._refuse(error, mistake=False)
             return
         self._progress.share = 1.0
-        self._tell_progress()
+        self._send_progress()
         self._upload = self._job = None
         self._services.metrics.file_ended("done")
-        self._out.say(done)
+        self._out.send(done)
 
     async def _stop_job(self) -> None:
         job, self._job = self._job, None
@@ -234,7 +235,7 @@ class UploadHandler:
                 await job
 
     async def _drop_upload(self, outcome: str = "cancelled") -> None:
-        """Forget the file in hand and remove what there is of it."""
+        """Remove the current upload and its files."""
         upload, self._upload = self._upload, None
         if upload is None:
             return
@@ -242,55 +243,54 @@ class UploadHandler:
         self._services.metrics.file_ended(outcome)
         await upload.drop()
 
-    # -- what we say ---------------------------------------------------------------------------
+    # -- output to the client ------------------------------------------------------------------
 
-    def _tell_progress(self) -> None:
+    def _send_progress(self) -> None:
         if self._upload is None:
             return
         body = messages.progress(self._upload.id, self._progress)
-        # Of each stage only the newest waits for a slow reader.
-        self._out.say(body, (self._upload.id, body["stage"]))
+        # A key per stage: in the outbox only the newest progress of each stage is kept.
+        self._out.send(body, (self._upload.id, body["stage"]))
 
-    def _trouble(self, error: OSError) -> ProtocolError:
-        told = disk_trouble(error)
-        log.error("a result cannot be written", extra={"reason": str(error)})
-        return told
+    def _disk_error(self, error: OSError) -> ProtocolError:
+        log.error("result not written", extra={"reason": str(error)})
+        return disk_error(error)
 
     def _refuse(self, error: ProtocolError, mistake: bool = True) -> None:
-        """Tell an error. Mistakes of the client are counted, a recording that fails is none."""
+        """Send an error; count a mistake of the client, but not a recording that fails."""
         if mistake and error.code in ("invalid_message", "unknown_message"):
             self._mistakes += 1
-            error.fatal |= self._mistakes >= PATIENCE
+            error.fatal |= self._mistakes >= MAX_MISTAKES
         error.fatal |= error.code == "message_too_large"
         self._services.metrics.refused(error.code)
-        self._out.say(error.body())
+        self._out.send(error.body())
 
     async def _throttle(self) -> None:
-        """Let others have their turn, and a slow reader catch up."""
+        """Yield to other tasks, and wait for a slow client."""
         await asyncio.sleep(0)
-        if len(self._out.queue) > CROWDED:
+        if len(self._out.queue) > HIGH_WATER:
             await self._out.queue.emptied()
 
     async def _watch(self) -> None:
-        """Tell progress while there is something in hand; end connections that only sit there."""
+        """Send progress of the current recording; close an idle or slow connection."""
         limit = self._services.config.limits.idle_timeout_s
-        unread: float | None = None
+        slow_since: float | None = None
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            self._tell_progress()
-            if len(self._out.queue) <= CROWDED:
-                unread = None
-            elif unread is None:
-                unread = now
-            elif now - unread > self._services.config.limits.slow_consumer_s:
+            self._send_progress()
+            if len(self._out.queue) <= HIGH_WATER:
+                slow_since = None
+            elif slow_since is None:
+                slow_since = now
+            elif now - slow_since > self._services.config.limits.slow_consumer_s:
                 self._socket.transport.abort()
                 return
-            if self._job is None and now - self._heard > limit and not self._leaving:
+            if self._job is None and now - self._last_received > limit and not self._closing:
                 error = ProtocolError(
                     "idle_timeout",
-                    f"nothing came for {limit:g} s; send keepalive between recordings",
+                    f"no message for {limit:g} s; send keepalive between recordings",
                 )
                 self._services.metrics.refused(error.code)
-                await self.leave(error)
+                await self.close(error)
                 return

@@ -1,1 +1,1 @@
-"""The life of live streams: open, reattach, expire, drain."""
+"""Live sessions: open, reattach, expire, drain."""

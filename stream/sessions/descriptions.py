@@ -1,4 +1,4 @@
-"""What a session says of itself: what is offered, what is in force, what it came to. Pure."""
+"""Bodies of session events: default and effective settings, acknowledgements, totals. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from stream.types import Body, ModelInfo, to_ms
 
 @dataclass(slots=True)
 class Totals:
-    """What a stream came to."""
+    """Number of scores and segments of a stream."""
 
     scores: int = 0
     segments: int = 0
 
 
-def offered(config: Config, model: ModelInfo) -> Body:
-    """What holds for a producer that says nothing of it."""
+def default_session(config: Config, model: ModelInfo) -> Body:
+    """Return the default audio and analysis settings."""
     return {
         "audio": SessionConfig().audio.model_dump(mode="json"),
         "analysis": {
@@ -34,8 +34,8 @@ def offered(config: Config, model: ModelInfo) -> Body:
     }
 
 
-def bounds(limits: LimitsConfig) -> Body:
-    """What a producer has to keep to."""
+def producer_limits(limits: LimitsConfig) -> Body:
+    """Return the limits that a producer has to observe."""
     return {
         "max_message_bytes": limits.max_message_bytes,
         "max_frame_ms": limits.max_frame_ms,
@@ -45,8 +45,11 @@ def bounds(limits: LimitsConfig) -> Body:
     }
 
 
-def acknowledged(pipeline: StreamPipeline, processed: int) -> Body:
-    """How far audio was received, and up to where (in samples at 16 kHz) it was scored or lost."""
+def audio_ack(pipeline: StreamPipeline, processed: int) -> Body:
+    """Return the body of `audio.ack`.
+
+    `processed` is the position, in samples at 16 kHz, up to which all speech was scored or lost.
+    """
     return {
         "type": "audio.ack",
         "received_ms": to_ms(pipeline.position),
@@ -56,42 +59,45 @@ def acknowledged(pipeline: StreamPipeline, processed: int) -> Body:
     }
 
 
-def in_force(
+def effective_session(
     config: Config,
-    wanted: SessionConfig,
-    admitted: Admission,
+    request: SessionConfig,
+    grant: Admission,
     model: ModelInfo,
     encoder: EventEncoder,
 ) -> Body:
-    """A session as it was granted."""
-    windows = admitted.settings.windows
+    """Return the settings of a session as they were granted."""
+    windows = grant.settings.windows
     return {
-        "audio": {**wanted.audio.model_dump(mode="json"), "roles": list(admitted.roles)},
+        "audio": {**request.audio.model_dump(mode="json"), "roles": list(grant.roles)},
         "analysis": {
             "interval_ms": to_ms(windows.hop),
             "window_ms": to_ms(windows.longest),
-            "labels": [*encoder.named(dict.fromkeys(model.labels, 0.0))],
-            "analyse_channels": list(admitted.analysed),
-            "frames": wanted.analysis.frames,
-            "embeddings": wanted.analysis.embeddings,
+            "labels": [*encoder.selected(dict.fromkeys(model.labels, 0.0))],
+            "analyse_channels": list(grant.analysed),
+            "frames": request.analysis.frames,
+            "embeddings": request.analysis.embeddings,
             "horizons_s": list(config.rolling.horizons_s),
             "model": model_body(model),
         },
-        "tags": list(wanted.tags),
-        "consent": wanted.consent.model_dump(mode="json", exclude={"ref"}),
-        "publish": wanted.publish.model_dump(mode="json"),
-        "results": wanted.results,
+        "tags": list(request.tags),
+        "consent": request.consent.model_dump(mode="json", exclude={"ref"}),
+        "publish": request.publish.model_dump(mode="json"),
+        "results": request.results,
     }
 
 
-def closing(
+def session_closed(
     reason: str,
     pipeline: StreamPipeline,
     totals: Totals,
     roles: Sequence[str],
     encoder: EventEncoder,
 ) -> Body:
-    """The end of a session: totals, and a summary per channel, empty after an objection."""
+    """Return the body of `session.closed`: totals, and a summary per analysed channel.
+
+    After an objection the summary has no scores.
+    """
     summary: list[Body] = []
     for number, channel in pipeline.channels.items():
         scores = {} if reason == "objected" else channel.summary()
@@ -99,7 +105,7 @@ def closing(
             {
                 "channel": number,
                 "role": roles[number],
-                "scores": encoder.named(scores),
+                "scores": encoder.selected(scores),
                 "top": top(scores),
                 "activation": activation(scores),
                 "speech_ms": to_ms(channel.speech),

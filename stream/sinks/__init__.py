@@ -1,1 +1,1 @@
-"""Destinations of events besides WebSockets."""
+"""Destinations of events besides WebSockets: MQTT."""

@@ -1,4 +1,4 @@
-"""One connection to an MQTT broker; the only module that knows `aiomqtt`."""
+"""One connection to an MQTT broker; the only module that imports `aiomqtt`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from stream.config import MqttConfig
 from stream.sinks.mqtt_topics import Message
 
 CONNECT_S = 5.0
-"""How long a broker may take to accept the connection, and as long again for its CONNACK."""
+"""Timeout of the TCP connection, and again of the broker's CONNACK, in seconds."""
 ANSWER_S = 10.0
-"""How long it may take to answer a publication."""
+"""Timeout of the broker's answer to a publication, in seconds."""
 KEEPALIVE_S = 15
 
 IN_FLIGHT: Final = 8
-"""Publications that wait for their answer at once; below every broker's Receive Maximum."""
+"""Publications that may wait for an answer at once; below every broker's Receive Maximum."""
 
 _UNSPECIFIED = 0x80
 _UNSUPPORTED_VERSION = 0x84
-_PASSING = {0x88, 0x89}  # server unavailable, server busy
+_TEMPORARY = {0x88, 0x89}  # server unavailable, server busy
 _REMEDIES = {
     0x85: "give each node its own server.node",
     0x86: "check mqtt.username and mqtt.password",
@@ -35,15 +35,15 @@ _REMEDIES = {
     0x95: "raise the broker's maximum packet size",
     0x9F: "raise the broker's connection rate limit",
 }
-"""What helps against a CONNACK's reason code (MQTT 5.0, 3.2.2.2)."""
+"""Remedy by reason code of the CONNACK (MQTT 5.0, 3.2.2.2)."""
 
 
-class BrokerGone(Exception):
-    """There is no working connection to the broker; it may come back."""
+class BrokerUnavailable(Exception):
+    """No working connection to the broker; a later attempt may succeed."""
 
 
-class BrokerRefused(BrokerGone):
-    """The broker answered and does not want us; the message names reason and remedy."""
+class BrokerRefused(BrokerUnavailable):
+    """Refusal of the connection by the broker; the message names the reason and the remedy."""
 
     def __init__(self, code: int, reason: str) -> None:
         remedy = _REMEDIES.get(code, "see the broker's log")
@@ -52,7 +52,10 @@ class BrokerRefused(BrokerGone):
 
 
 class MqttConnection:
-    """A connection whose CONNACK said yes. Ends by `close`, or by `abort`: then the will speaks."""
+    """An accepted connection.
+
+    `close` disconnects cleanly; after `abort` the broker publishes the will.
+    """
 
     def __init__(self, client: aiomqtt.Client, version: aiomqtt.ProtocolVersion) -> None:
         self._client = client
@@ -60,45 +63,46 @@ class MqttConnection:
 
     @property
     def expires(self) -> bool:
-        """Whether the broker knows message expiry, that is, MQTT 5."""
+        """True if the broker supports message expiry, that is, MQTT 5."""
         return self._version is aiomqtt.ProtocolVersion.V5
 
     @property
     def protocol(self) -> str:
+        """Name and version of the protocol in use."""
         return "MQTT 5" if self.expires else "MQTT 3.1.1"
 
     async def publish(self, message: Message) -> None:
-        """Send; with QoS 1 wait for the answer. Raises `BrokerGone`."""
+        """Publish; with QoS 1 wait for the answer. Raises `BrokerUnavailable`."""
         properties = _properties(message, PacketTypes.PUBLISH) if self.expires else None
         try:
             await self._client.publish(
                 message.topic, message.payload, message.qos, message.retain, properties
             )
         except aiomqtt.MqttError as error:
-            raise BrokerGone(_said(error)) from None
+            raise BrokerUnavailable(_reason(error)) from None
 
-    async def lost(self) -> None:
-        """Wait until the connection is no more. Raises `BrokerGone`."""
+    async def wait_lost(self) -> None:
+        """Wait until the connection is lost, then raise `BrokerUnavailable`."""
         try:
             async for _ in self._client.messages:
-                pass  # subscribed to nothing
+                pass  # without a subscription no message arrives
         except aiomqtt.MqttError as error:
-            raise BrokerGone(_said(error.__cause__ or error)) from None
+            raise BrokerUnavailable(_reason(error.__cause__ or error)) from None
 
     async def close(self) -> None:
-        """Disconnect in good order: the broker drops the will (MQTT 5.0, 3.14.4)."""
+        """Disconnect cleanly, so that the broker discards the will (MQTT 5.0, 3.14.4)."""
         with contextlib.suppress(aiomqtt.MqttError):
             await self._client.__aexit__(None, None, None)
 
     def abort(self) -> None:
-        """Drop the connection without a word; does nothing to a closed one."""
+        """Drop the connection without a DISCONNECT; has no effect on a closed one."""
         _drop(self._client)
 
 
 async def connect(config: MqttConfig, identifier: str, will: Message) -> MqttConnection:
-    """Connect by MQTT 5, or by 3.1.1 when the broker refuses that.
+    """Connect with MQTT 5, or with 3.1.1 if the broker does not support it.
 
-    Raises `BrokerGone`, and `BrokerRefused` when the broker said no.
+    Raises `BrokerUnavailable`, or its subclass `BrokerRefused` if the broker answered and refused.
     """
     try:
         return await _open(config, identifier, will, aiomqtt.ProtocolVersion.V5)
@@ -112,7 +116,8 @@ async def _open(
     config: MqttConfig, identifier: str, will: Message, version: aiomqtt.ProtocolVersion
 ) -> MqttConnection:
     v5 = version is aiomqtt.ProtocolVersion.V5
-    # A new client each time: paho would send what an old one had in flight, and so do we.
+    # A new client for each connection: an old one would resend its messages in flight, and the
+    # publisher resends them as well.
     client = aiomqtt.Client(
         config.host,
         config.port,
@@ -140,7 +145,7 @@ async def _open(
         await asyncio.shield(entering)
     except asyncio.CancelledError:
         # The TCP connection is made in a thread that cannot be interrupted and would leave an
-        # open socket behind; the task appears with the socket, and nothing says when.
+        # open socket behind. `_misc_task` appears with the socket, and no event reports that.
         while not entering.done() and client._misc_task is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         entering.cancel()
@@ -148,38 +153,38 @@ async def _open(
         _drop(client)
         raise
     except (OSError, ValueError) as error:
-        # A name that cannot be one (IDNA), a certificate that is none: not aiomqtt's errors.
+        # Invalid host names (IDNA) and certificates do not raise aiomqtt's errors.
         _drop(client)
-        raise BrokerGone(_said(error)) from None
+        raise BrokerUnavailable(_reason(error)) from None
     except aiomqtt.MqttError as error:
         _drop(client)
         code = getattr(error, "rc", None)
-        if isinstance(code, ReasonCode) and code.value not in _PASSING:
+        if isinstance(code, ReasonCode) and code.value not in _TEMPORARY:
             raise BrokerRefused(code.value, str(code)) from None
-        raise BrokerGone(_said(error)) from None
+        raise BrokerUnavailable(_reason(error)) from None
     except BaseException:
         _drop(client)
         raise
     if disconnected.done():
-        # Lost right after its CONNACK: aiomqtt has forgotten that by now and would wait for ever.
+        # Lost right after its CONNACK: aiomqtt does not report that later and would wait for ever.
         _drop(client)
-        raise BrokerGone(_said(disconnected.exception()))
+        raise BrokerUnavailable(_reason(disconnected.exception()))
     client.timeout = ANSWER_S
     return MqttConnection(client, version)
 
 
 def _drop(client: aiomqtt.Client) -> None:
-    # aiomqtt leaves socket and keep-alive task behind when a handshake fails or a farewell goes
-    # unanswered, and has no call to end them.
+    # aiomqtt leaves the socket and the keep-alive task open when a handshake fails or a DISCONNECT
+    # gets no answer, and has no call to end them.
     client._client._sock_close()
     if client._disconnected.done() and not client._disconnected.cancelled():
         client._disconnected.exception()
 
 
-def _said(error: BaseException | None) -> str:
+def _reason(error: BaseException | None) -> str:
     code = getattr(error, "rc", None)
     if isinstance(code, ReasonCode):
-        # Unspecified is also what a socket that just closed is called.
+        # paho reports a closed socket as an unspecified error, too.
         return "connection closed" if code.value == _UNSPECIFIED else str(code)
     return str(error) or type(error).__name__
 

@@ -1,4 +1,4 @@
-"""Messages to a broker that may be slow, away, or forget everything."""
+"""Delivery to a broker that may be slow, unreachable, or lose its retained messages."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from stream.config import MqttConfig
 from stream.delivery.queues import ConflatingQueue
 from stream.sinks.mqtt_connection import (
     IN_FLIGHT,
-    BrokerGone,
     BrokerRefused,
+    BrokerUnavailable,
     MqttConnection,
     connect,
 )
-from stream.sinks.mqtt_retained import Dated, Retained
+from stream.sinks.mqtt_retained import ExpiringMessage, Retained
 from stream.sinks.mqtt_topics import Message
 
 RETRY_S, RETRY_MAX_S = 0.2, 30.0
+"""First and longest delay between two attempts to connect, in seconds."""
 STABLE_S = 10.0
-"""A connection that held this long is no reason to wait before the next."""
+"""After a connection that lasted this many seconds the delay starts again at `RETRY_S`."""
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,11 @@ def _ignore(_: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MqttObserver:
-    """What metrics want to know: True at every connect and False at every loss, and counts.
+    """Callbacks for metrics.
 
-    `dropped` were pushed out of the outbox or too old, `failed` had no answer and are sent again.
+    `connected` gets True at every connect and False at every loss, the others get numbers of
+    messages: `dropped` were pushed out of the outbox or expired, `failed` got no answer and are
+    sent again.
     """
 
     connected: Callable[[bool], None] = _ignore
@@ -49,11 +52,12 @@ class MqttObserver:
 
 
 class Publisher:
-    """Says everything to one broker, at once for who calls, in `run` for the broker.
+    """Queues messages without blocking; `run` delivers them to one broker.
 
-    What is posted waits in a queue of `mqtt.outbox` places and is sent until it is answered; what
-    is to be retained waits as the newest per topic and is told again after every connect. `births`
-    are the messages each connection begins with, `will` its last one when it breaks.
+    A posted message waits in a queue of `mqtt.outbox` places and is sent until it is answered. Of
+    the messages to retain, the newest per topic waits, and it is sent again after every connect.
+    `births` returns the first messages of a connection; the broker publishes `will` when the
+    connection breaks.
     """
 
     def __init__(
@@ -65,16 +69,17 @@ class Publisher:
         observer: MqttObserver,
     ) -> None:
         self._config = config
+        self._broker = f"{config.host}:{config.port}"
         self._identifier = identifier
         self._will = will
         self._births = births
         self._observer = observer
         self._retained = Retained()
-        # A topic to bring up to date, a message to send once, or None: nothing comes after.
-        self._outbox: ConflatingQueue[str | Dated | None] = ConflatingQueue(config.outbox)
-        self._first: deque[str | Dated] = deque()
-        self._in_flight: dict[int, Dated] = {}
-        self._link: MqttConnection | None = None
+        # Items are topics to update, messages to send once, and None as the end marker.
+        self._outbox: ConflatingQueue[str | ExpiringMessage | None] = ConflatingQueue(config.outbox)
+        self._backlog: deque[str | ExpiringMessage] = deque()
+        self._in_flight: dict[int, ExpiringMessage] = {}
+        self._connection: MqttConnection | None = None
         self._up_since = math.inf
         self._broker_expires = True
         self._running = False
@@ -83,43 +88,43 @@ class Publisher:
 
     @property
     def waiting(self) -> int:
-        """What is not yet with the broker: messages, and topics to bring up to date."""
-        return len(self._first) + len(self._outbox) + len(self._in_flight)
+        """Number of messages and topic updates not yet delivered to the broker."""
+        return len(self._backlog) + len(self._outbox) + len(self._in_flight)
 
     def post(self, message: Message) -> None:
-        """Send once, in order; of too many that wait the oldest is dropped."""
+        """Queue a message to be sent once, in order; a full queue drops its oldest message."""
         before = self._outbox.dropped
-        self._outbox.put(Dated.at(message, time.monotonic()))
+        self._outbox.put(ExpiringMessage.at(message, time.monotonic()))
         if self._outbox.dropped > before:
             self._observer.dropped(self._outbox.dropped - before)
 
     def retain(self, message: Message) -> None:
-        """Let the broker retain this under its topic."""
-        self._retained.want(message, time.monotonic())
-        self._look_at(message.topic)
+        """Let the broker retain a message under its topic."""
+        self._retained.set(message, time.monotonic())
+        self._update(message.topic)
 
     def clear(self, topic: str) -> None:
         """Let the broker retain nothing under `topic`."""
-        self._retained.unwant(topic)
-        self._look_at(topic)
+        self._retained.clear(topic)
+        self._update(topic)
 
     def expire(self) -> None:
-        """Forget what is out of date; delete it where the broker does not by itself."""
+        """Drop expired messages; delete those that the broker does not delete by itself."""
         for topic in self._retained.expire(time.monotonic(), self._broker_expires):
-            self._look_at(topic)
+            self._update(topic)
 
     def retained(self) -> list[str]:
-        """The topics under which something is retained."""
+        """Return the topics under which a message is retained."""
         return self._retained.topics()
 
-    def _look_at(self, topic: str) -> None:
-        # While the broker is away nothing is queued here: connecting looks at every topic anyway,
-        # and the queue would grow with every topic that comes and goes meanwhile.
-        if self._link is not None:
+    def _update(self, topic: str) -> None:
+        # Without a connection nothing is queued: a new connection updates all topics anyway, and
+        # the queue would grow with every topic that is used meanwhile.
+        if self._connection is not None:
             self._outbox.put(topic, key=topic)
 
     async def run(self) -> None:
-        """Deliver until cancelled or stopped; outlives every failure of the broker."""
+        """Deliver until cancelled or stopped, despite any failure of the broker."""
         self._running = True
         try:
             await self._stay_connected()
@@ -128,9 +133,10 @@ class Publisher:
             self._finished.set()
 
     async def stop(self, timeout_s: float) -> None:
-        """End `run` once all that waits is said and the broker was told goodbye.
+        """Deliver all queued messages, disconnect, and end `run`.
 
-        A broker that is away gets one more chance. Returns after `timeout_s` in any case.
+        Without a connection there is one more attempt to connect. Returns after `timeout_s`
+        seconds in any case.
         """
         if not self._running:
             return
@@ -139,112 +145,120 @@ class Publisher:
         try:
             await asyncio.wait_for(self._finished.wait(), timeout_s)
         except TimeoutError:
-            log.warning("MQTT: gave up after %g s with %d undelivered", timeout_s, self.waiting)
+            log.warning(
+                "MQTT stop timed out",
+                extra={"timeout_s": timeout_s, "undelivered": self.waiting},
+            )
 
     async def _stay_connected(self) -> None:
-        delay, said = RETRY_S, ""
+        delay, last_reason = RETRY_S, ""
         while True:
             problem: BaseException | None = None
             self._up_since = math.inf
             try:
                 await self._session()
-            except* BrokerGone as group:
-                problem = _first(group)
+            except* BrokerUnavailable as group:
+                problem = _first_error(group)
             if problem is None or self._stopping.is_set():
                 return
             was_up = self._up_since < math.inf
             if isinstance(problem, BrokerRefused):
-                delay, what = RETRY_MAX_S, "refused us"
+                delay, message = RETRY_MAX_S, "MQTT connection refused"
             else:
-                what = "was lost" if was_up else "is not reachable"
+                message = "MQTT connection lost" if was_up else "MQTT broker unreachable"
                 if time.monotonic() - self._up_since > STABLE_S:
                     delay = RETRY_S
-            # Once per outage and reason; the rest is for who looks for it.
-            known = str(problem) == said and not was_up
+            reason = str(problem)
+            # One warning per outage and reason; repetitions are logged at debug level.
+            repeated = reason == last_reason and not was_up
             log.log(
-                logging.DEBUG if known else logging.WARNING,
-                "MQTT: %s:%d %s: %s; trying again",
-                self._config.host,
-                self._config.port,
-                what,
-                problem,
+                logging.DEBUG if repeated else logging.WARNING,
+                message,
+                extra={"broker": self._broker, "reason": reason},
             )
-            said = str(problem)
+            last_reason = reason
             try:
                 await asyncio.wait_for(self._stopping.wait(), delay * random.uniform(0.5, 1.0))
             except TimeoutError:
                 delay = min(delay * 2, RETRY_MAX_S)
 
     async def _session(self) -> None:
-        """One connection, until it is lost (`BrokerGone`) or all is said after `stop`."""
-        link = await connect(self._config, self._identifier, self._will)
+        """Deliver over one connection until it is lost or, after `stop`, the queue is empty.
+
+        Raises `BrokerUnavailable`.
+        """
+        connection = await connect(self._config, self._identifier, self._will)
         try:
-            self._begin(link)
-            await self._deliver(link)
-            await link.close()
+            self._begin(connection)
+            await self._deliver(connection)
+            await connection.close()
         finally:
-            self._link = None
-            link.abort()
+            self._connection = None
+            connection.abort()
             self._observer.connected(False)
             self._observer.failed(len(self._in_flight))
 
-    def _begin(self, link: MqttConnection) -> None:
-        """Births first, then all that is retained, then what the last link left unanswered."""
+    def _begin(self, connection: MqttConnection) -> None:
+        """Queue the births, then all retained messages, then unanswered and unsent ones."""
         births = self._births()
         for message in births:
-            self._retained.want(message, time.monotonic())
+            self._retained.set(message, time.monotonic())
         topics = [message.topic for message in births] + self._retained.reconnected()
-        left = [item for item in self._first if isinstance(item, Dated)]
-        self._first = deque([*topics, *self._in_flight.values(), *left])
+        unsent = [item for item in self._backlog if isinstance(item, ExpiringMessage)]
+        self._backlog = deque([*topics, *self._in_flight.values(), *unsent])
         self._in_flight.clear()
-        self._link = link
+        self._connection = connection
         self._up_since = time.monotonic()
-        self._broker_expires = link.expires
+        self._broker_expires = connection.expires
         self._observer.connected(True)
-        log.info("MQTT: %s:%d by %s", self._config.host, self._config.port, link.protocol)
+        log.info("MQTT connected", extra={"broker": self._broker, "protocol": connection.protocol})
 
-    async def _deliver(self, link: MqttConnection) -> None:
-        free = asyncio.Semaphore(IN_FLIGHT)
+    async def _deliver(self, connection: MqttConnection) -> None:
+        slots = asyncio.Semaphore(IN_FLIGHT)
         async with asyncio.TaskGroup() as group:
-            watch = group.create_task(link.lost(), name="mqtt-watch")
+            watch = group.create_task(connection.wait_lost(), name="mqtt-watch")
             while True:
-                await free.acquire()
-                item = self._first.popleft() if self._first else await self._outbox.get()
+                await slots.acquire()
+                item = self._backlog.popleft() if self._backlog else await self._outbox.get()
                 if item is None:
                     break
                 message = self._message(item)
                 if message is None:
-                    free.release()
+                    slots.release()
                     continue
-                if isinstance(item, Dated):
+                if isinstance(item, ExpiringMessage):
                     self._in_flight[id(item)] = item
-                group.create_task(self._send(link, item, message, free), name="mqtt-publish")
+                group.create_task(self._send(connection, item, message, slots), name="mqtt-publish")
             for _ in range(IN_FLIGHT - 1):
-                await free.acquire()
+                await slots.acquire()
             watch.cancel()
 
-    def _message(self, item: str | Dated) -> Message | None:
+    def _message(self, item: str | ExpiringMessage) -> Message | None:
         now = time.monotonic()
         if isinstance(item, str):
             return self._retained.next(item, now)
-        message = item.left(now)
+        message = item.remaining(now)
         if message is None:
             self._observer.dropped(1)
         return message
 
     async def _send(
-        self, link: MqttConnection, item: str | Dated, message: Message, free: asyncio.Semaphore
+        self,
+        connection: MqttConnection,
+        item: str | ExpiringMessage,
+        message: Message,
+        slots: asyncio.Semaphore,
     ) -> None:
-        await link.publish(message)
+        await connection.publish(message)
         self._observer.sent(1)
-        if isinstance(item, Dated):
+        if isinstance(item, ExpiringMessage):
             del self._in_flight[id(item)]
         elif not message.payload:
             self._retained.deleted(item)
-        free.release()
+        slots.release()
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,4 +1,4 @@
-"""What a broker should retain for us, and what it does as far as we know. Pure."""
+"""Messages that a broker should retain, and those that were sent to it. No I/O."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from stream.sinks.mqtt_topics import Message, deletion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Dated:
-    """A message and when it is out of date, in monotonic seconds."""
+class ExpiringMessage:
+    """A message and the time at which it expires, in monotonic seconds."""
 
     message: Message
     deadline: float
 
     @classmethod
-    def at(cls, message: Message, now: float) -> Dated:
+    def at(cls, message: Message, now: float) -> ExpiringMessage:
+        """Return `message` with a deadline that counts from `now`; infinity without expiry."""
         return cls(message, math.inf if message.expiry_s is None else now + message.expiry_s)
 
-    def left(self, now: float) -> Message | None:
-        """The message with the life that is left to it; None when there is none."""
+    def remaining(self, now: float) -> Message | None:
+        """Return the message with its remaining expiry in whole seconds; None if it expired."""
         if self.message.expiry_s is None:
             return self.message
         seconds = math.ceil(self.deadline - now)
@@ -28,56 +29,62 @@ class Dated:
 
 
 class Retained:
-    """One message per topic: the one that is wanted, and the one the broker was sent.
+    """Two messages per topic: the desired one, and the one last sent to the broker.
 
-    Bounded by the topics in use, however long the broker is away. `now` is monotonic seconds.
+    Bounded by the number of topics in use, also while the broker is away. `now` is monotonic
+    seconds.
     """
 
     def __init__(self) -> None:
-        self._wanted: dict[str, Dated] = {}
-        # None: the broker may hold anything under that topic.
-        self._sent: dict[str, Dated | None] = {}
+        self._desired: dict[str, ExpiringMessage] = {}
+        # None: the message that the broker retains under that topic is unknown.
+        self._sent: dict[str, ExpiringMessage | None] = {}
 
-    def want(self, message: Message, now: float) -> None:
-        self._wanted[message.topic] = Dated.at(message, now)
+    def set(self, message: Message, now: float) -> None:
+        """Let `message` be retained under its topic."""
+        self._desired[message.topic] = ExpiringMessage.at(message, now)
 
-    def unwant(self, topic: str) -> None:
-        self._wanted.pop(topic, None)
+    def clear(self, topic: str) -> None:
+        """Let nothing be retained under `topic`."""
+        self._desired.pop(topic, None)
 
     def topics(self) -> list[str]:
-        """Those wanted now."""
-        return list(self._wanted)
+        """Return the topics under which a message should be retained."""
+        return list(self._desired)
 
     def reconnected(self) -> list[str]:
-        """Trust nothing sent before; returns the topics to look at again."""
+        """Assume nothing about what the broker retains; return the topics to update."""
         self._sent = dict.fromkeys(self._sent)
-        return list(self._wanted | self._sent)
+        return list(self._desired | self._sent)
 
     def expire(self, now: float, broker_expires: bool) -> list[str]:
-        """Want no more what is out of date; returns the topics whose deletion is left to us."""
-        old = [topic for topic, dated in self._wanted.items() if dated.deadline <= now]
-        for topic in old:
-            del self._wanted[topic]
+        """Drop expired messages; return the topics that the broker does not delete by itself."""
+        expired = [topic for topic, item in self._desired.items() if item.deadline <= now]
+        for topic in expired:
+            del self._desired[topic]
             if broker_expires:
                 self._sent.pop(topic, None)
-        return [] if broker_expires else old
+        return [] if broker_expires else expired
 
     def next(self, topic: str, now: float) -> Message | None:
-        """What is to be sent next about `topic`; None when the broker has what it should."""
-        wanted = self._wanted.get(topic)
-        if wanted is None:
+        """Return the message to send for `topic`; None if the broker is up to date.
+
+        The message counts as sent.
+        """
+        desired = self._desired.get(topic)
+        if desired is None:
             if topic not in self._sent:
                 return None
             self._sent[topic] = None
             return deletion(topic)
-        if self._sent.get(topic) is wanted:
+        if self._sent.get(topic) is desired:
             return None
-        message = wanted.left(now)
+        message = desired.remaining(now)
         if message is not None:
-            self._sent[topic] = wanted
+            self._sent[topic] = desired
         return message
 
     def deleted(self, topic: str) -> None:
-        """The broker confirmed a deletion."""
+        """Record the broker's confirmation of a deletion."""
         if self._sent.get(topic) is None:
             self._sent.pop(topic, None)

@@ -1,4 +1,4 @@
-"""What MQTT subscribers read: topic names, flat payloads and how they are kept. Pure."""
+"""MQTT topics: names, flat payloads, QoS, retention and expiry. No I/O."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from stream.types import timestamp
 Fields = Mapping[str, Any]
 
 VERSION = 1
+"""`v` of every payload."""
 SCORE_EXPIRY_S = 30
 STATS_EXPIRY_S = 120
 SUMMARY_EXPIRY_S = 120
@@ -29,9 +30,9 @@ STATE_EXPIRY_S = 86_400
 class Message:
     """One publication.
 
-    `expiry_s`: seconds after which the broker forgets it, None for never (MQTT 5.0, 3.3.2.3.3);
-    `schema` names the payload's shape. An empty retained payload deletes what the topic retains
-    (3.3.1.3).
+    `expiry_s`: seconds after which the broker deletes it, None for never (MQTT 5.0, 3.3.2.3.3).
+    `schema` names the payload's structure. An empty retained payload deletes the retained message
+    of the topic (3.3.1.3).
     """
 
     topic: str
@@ -44,14 +45,14 @@ class Message:
 
 
 def deletion(topic: str) -> Message:
-    """What makes a broker forget the retained message of `topic`."""
+    """Return the message that deletes the retained message of `topic`."""
     return Message(topic, b"", 1, True, None, "", "")
 
 
 def level(text: str) -> str:
-    """`text` as one topic level of `[A-Za-z0-9_.-]`, the rest as %XX of its UTF-8; injective.
+    """Return `text` as one topic level of `[A-Za-z0-9_.-]`, the rest as %XX of its UTF-8.
 
-    Wildcards and separators (MQTT 5.0, 4.7.1) thus never reach a topic.
+    The mapping is injective. Wildcards and separators (MQTT 5.0, 4.7.1) never reach a topic.
     """
     return quote(text, safe="", errors="surrogatepass").replace("~", "%7E") or "%"
 
@@ -59,14 +60,15 @@ def level(text: str) -> str:
 class StreamNames:
     """Stream ids as topic levels: readable without a key, a keyed hash with one.
 
-    A hash says the same of one id for as long as the key stays, and nothing to who lacks it.
+    With the same key an id has the same hash; without the key it cannot be recovered.
     """
 
     def __init__(self, key: bytes | None) -> None:
-        # Hashed itself, because blake2b takes at most 64 bytes of key.
+        # The key is hashed first, because blake2b accepts at most 64 bytes.
         self._key = None if key is None else blake2b(key).digest()
 
     def of(self, stream_id: str) -> str:
+        """Return the topic level of a stream id."""
         if self._key is None:
             return level(stream_id)
         raw = stream_id.encode(errors="surrogatepass")
@@ -74,7 +76,7 @@ class StreamNames:
 
 
 def role_levels(roles: Sequence[str]) -> tuple[str, ...]:
-    """One distinct topic level per channel: `speaker`, `speaker-1`, ..."""
+    """Return one distinct topic level per channel: `speaker`, `speaker-1`, ..."""
     return tuple(
         level(role) + (f"-{before}" if (before := roles[:channel].count(role)) else "")
         for channel, role in enumerate(roles)
@@ -82,7 +84,7 @@ def role_levels(roles: Sequence[str]) -> tuple[str, ...]:
 
 
 COMMON = frozenset(("type", "v", "seq", "session_id", "stream_id", "ts", "channel", "role"))
-"""Fields of an event that MQTT words otherwise, or must not tell."""
+"""Fields of an event that payloads rename or must not contain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +96,23 @@ class Topics:
     names: StreamNames
 
     def status(self, online: bool) -> Message:
-        """Birth, will and farewell of the node."""
+        """Build the status of the node: its birth, its will, and its last message."""
         payload = b"online" if online else b"offline"
         topic = self.of_node("status")
         return Message(topic, payload, 1, True, None, "emotide.status.v1", "text/plain")
 
     def info(self, body: Fields) -> Message:
-        """What the node is: version, model, limits."""
-        return _message(self.of_node("info"), {**self._about(), **body}, "info", 1, True, None)
+        """Build the description of the node: version, model, limits."""
+        fields = {**self._node_fields(), **body}
+        return _message(self.of_node("info"), fields, "info", 1, True, None)
 
     def stats(self, body: Fields, now: float) -> Message:
-        """How the node fares."""
-        fields = {**self._about(), "t": _ms(now), **body}
+        """Build the statistics of the node."""
+        fields = {**self._node_fields(), "t": _ms(now), **body}
         return _message(self.of_node("stats"), fields, "stats", 0, True, STATS_EXPIRY_S)
 
     def state(self, stream: LiveStream, now: float) -> Message:
-        """Whether a stream lives, and what it is."""
+        """Build the description of a stream, with its state."""
         roles = role_levels(stream.roles)
         fields = {
             "v": VERSION,
@@ -125,11 +128,11 @@ class Topics:
         return _message(self.state_topic(stream), fields, "state", 1, True, STATE_EXPIRY_S)
 
     def score(self, stream: LiveStream, body: Fields) -> Message:
-        """The newest window's scores, a number per label."""
+        """Build the scores of the newest window, one number per label."""
         fields = {
-            # Labels first: whatever a model calls them, they hide no field of ours.
+            # Labels come first, so that no label of a model overwrites another field.
             **body["scores"],
-            **self._head(stream, body),
+            **self._stream_fields(stream, body),
             **_top(body["scores"]),
             **_activation(body),
             "speech_ratio": body["speech_ratio"],
@@ -139,14 +142,14 @@ class Topics:
         return _message(topic, fields, "score", 0, True, SCORE_EXPIRY_S)
 
     def segment(self, stream: LiveStream, body: Fields) -> Message:
-        """The final scores of an utterance."""
-        told = ("utterance", "trigger", "audio_start_ms", "audio_end_ms", "covered", "final")
+        """Build the final scores of an utterance."""
+        copied = ("utterance", "trigger", "audio_start_ms", "audio_end_ms", "covered", "final")
         fields = {
             **body["scores"],
-            **self._head(stream, body),
+            **self._stream_fields(stream, body),
             **_top(body["scores"]),
             **_activation(body),
-            **{name: body[name] for name in told if name in body},
+            **{name: body[name] for name in copied if name in body},
             **body["quality"],
             "hints": body["hints"],
         }
@@ -154,21 +157,21 @@ class Topics:
         return _message(topic, fields, "segment", 1, False, EVENT_EXPIRY_S)
 
     def alert(self, stream: LiveStream, body: Fields) -> Message:
-        """An alert as it is told, without the ids."""
+        """Build an alert with all its fields but the ids."""
         fields = {
             **{name: value for name, value in body.items() if name not in COMMON},
-            **self._head(stream, body),
+            **self._stream_fields(stream, body),
         }
         topic = self._channel(stream, body, "alert")
         return _message(topic, fields, "alert", 1, False, EVENT_EXPIRY_S)
 
     def change(self, kind: str, before: Fields | None, after: Fields) -> Message:
-        """One step in the life of an utterance: new, update or end."""
+        """Build one change of an utterance. `kind`: new, update or end."""
         fields = {"v": VERSION, "type": kind, "before": before, "after": after}
         return _message(f"{self.prefix}/events", fields, "event", 1, False, EVENT_EXPIRY_S)
 
     def summary(self, tag: str, streams: Iterable[LiveStream], now: float) -> Message:
-        """The mood of all streams with a tag; names none of them.
+        """Build the mean scores of all streams with a tag, without their names.
 
         Channels without a score younger than `SCORE_EXPIRY_S` do not count.
         """
@@ -185,7 +188,7 @@ class Topics:
             means[label] = sum(shares) / len(shares)
         fields = {
             **means,
-            **self._about(),
+            **self._node_fields(),
             "t": _ms(now),
             "group": level(tag),
             "streams": len(members),
@@ -196,20 +199,22 @@ class Topics:
         return _message(topic, fields, "summary", 0, True, SUMMARY_EXPIRY_S)
 
     def of_node(self, leaf: str) -> str:
+        """Return a topic of the node."""
         return f"{self.prefix}/node/{level(self.node)}/{leaf}"
 
     def state_topic(self, stream: LiveStream) -> str:
+        """Return the topic under which the state of a stream is retained."""
         return f"{self._stream(stream)}/state"
 
     def score_topics(self, stream: LiveStream) -> list[str]:
-        """Where the newest scores of a stream are retained."""
+        """Return the topics under which the newest scores of a stream are retained."""
         roles = role_levels(stream.roles)
         return [f"{self._stream(stream)}/{roles[channel]}/score" for channel in stream.analysed]
 
-    def _about(self) -> dict[str, Any]:
+    def _node_fields(self) -> dict[str, Any]:
         return {"v": VERSION, "node": self.node}
 
-    def _head(self, stream: LiveStream, body: Fields) -> dict[str, Any]:
+    def _stream_fields(self, stream: LiveStream, body: Fields) -> dict[str, Any]:
         return {
             "v": VERSION,
             "t": _ms(_seconds(body["ts"])),
@@ -225,7 +230,7 @@ class Topics:
 
 
 class Utterances:
-    """The open utterances of one stream, as the before and after of `Topics.change`."""
+    """Open utterances of one stream, and their changes as arguments of `Topics.change`."""
 
     def __init__(self, stream: LiveStream, names: StreamNames) -> None:
         self._stream = stream
@@ -233,18 +238,18 @@ class Utterances:
         self._open: dict[tuple[int, int], dict[str, Any]] = {}
 
     def step(self, body: Fields) -> tuple[str, Fields | None, Fields] | None:
-        """What `body` changes of its utterance: type, before, after; None for nothing."""
-        kind = body["type"]
-        if kind not in ("speech.start", "emotion.score", "emotion.segment"):
+        """Return the change that an event makes: kind, before, after; None if it makes none."""
+        event_type = body["type"]
+        if event_type not in ("speech.start", "emotion.score", "emotion.segment"):
             return None
         key = (body["channel"], body["utterance"])
         before = self._open.get(key)
-        if kind == "speech.start":
+        if event_type == "speech.start":
             after = self._record(body, body["audio_ms"])
             self._open[key] = after
             return "new", None, after
-        if kind == "emotion.score":
-            # Scores may follow the segment when the stream ends in a hurry.
+        if event_type == "emotion.score":
+            # Scores may follow the segment if the stream ends before they are ready.
             label = _top(body["scores"])
             if before is None or before["top"] == label.get("top"):
                 return None
@@ -262,10 +267,10 @@ class Utterances:
         return "end", before, after
 
     def close(self) -> list[tuple[str, Fields | None, Fields]]:
-        """The ends of those that no segment ended."""
-        left = [("end", before, before) for before in self._open.values()]
+        """End the utterances that no segment ended; return their changes."""
+        ends = [("end", before, before) for before in self._open.values()]
         self._open.clear()
-        return list(left)
+        return list(ends)
 
     def _record(self, body: Fields, start_ms: int) -> dict[str, Any]:
         return {
@@ -284,7 +289,7 @@ def _role(stream: LiveStream, body: Fields) -> str:
 
 
 def _activation(body: Fields) -> Fields:
-    """Left out rather than null: a dashboard keeps its last number."""
+    """Return the activation; omit it instead of null, so that dashboards keep the last number."""
     value = body.get("activation")
     return {} if value is None else {"activation": value}
 

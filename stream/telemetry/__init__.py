@@ -1,1 +1,1 @@
-"""Metrics, logs, the audit log, and the progress of a start."""
+"""Metrics, logs, the audit log, and progress of startup."""

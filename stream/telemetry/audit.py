@@ -1,4 +1,4 @@
-"""Who analysed and who listened, as JSON lines. Never audio, never scores."""
+"""Audit log: JSON lines of who analysed and who subscribed, without audio and scores."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ log = logging.getLogger(__name__)
 
 
 class AuditLog:
-    """Appends records from one writer thread, so that a slow disk never delays a stream.
+    """Log file with one writer thread, so that a slow disk never delays a stream.
 
-    A disk that is full or gone is told once in the log and never stops analysis. Raises
-    `ConfigError` when the file cannot be opened at the start.
+    Records are lost if the disk fails or the queue is full. That is logged once until a record is
+    written again, and it never stops the analysis. Raises `ConfigError` if the file cannot be
+    created.
     """
 
     def __init__(self, path: Path | None, bound: int = 10_000) -> None:
@@ -43,18 +44,18 @@ class AuditLog:
         )
         self._thread.start()
 
-    def record(self, what: str, **details: Any) -> None:
-        """Note something that happened now."""
+    def record(self, event: str, **details: Any) -> None:
+        """Queue a record with the current time; never block."""
         if self._thread is None:
             return
-        line = orjson.dumps({"ts": timestamp(time.time()), "event": what, **details}) + b"\n"
+        line = orjson.dumps({"ts": timestamp(time.time()), "event": event, **details}) + b"\n"
         try:
             self._records.put_nowait(line)
         except Full:
-            self._complain("the queue is full")
+            self._report_failure("the queue is full")
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Write what waits and end."""
+        """Write the queued records and stop the thread, within `timeout_s` seconds."""
         if self._thread is not None:
             with suppress(Full):
                 self._records.put(None, timeout=timeout_s / 2)
@@ -67,15 +68,15 @@ class AuditLog:
                     file.write(line)
                 self._failing = False
             except OSError as error:
-                self._complain(str(error))
+                self._report_failure(str(error))
 
-    def _complain(self, reason: str) -> None:
+    def _report_failure(self, reason: str) -> None:
         if not self._failing:
             self._failing = True
-            log.error("audit log: records are lost", extra={"reason": reason})
+            log.error("audit records lost", extra={"reason": reason})
 
 
 def masked(patterns: Sequence[str]) -> list[str]:
-    """Globs as the log may hold them: ids may be telephone numbers, so only "*" is kept."""
+    """Hash globs for the log: ids may be telephone numbers, so only "*" stays readable."""
     digest = (hashlib.blake2b(p.encode(), digest_size=8).hexdigest() for p in patterns)
     return [p if p == "*" else f"hash:{d}" for p, d in zip(patterns, digest, strict=True)]

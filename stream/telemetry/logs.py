@@ -1,4 +1,4 @@
-"""Log lines: text for people on a terminal, JSON for machines."""
+"""Log formats: text for terminals, JSON lines for machines."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import orjson
 from stream.config import LogConfig
 from stream.types import timestamp
 
-_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key, value in vars(record).items() if key not in _OWN}
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ts, level, logger, event, then what the call added."""
+    """One JSON object per line: ts, level, logger, event, then the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -35,24 +35,27 @@ class JsonFormatter(logging.Formatter):
         try:
             return orjson.dumps(line, default=str).decode()
         except TypeError:
-            # What orjson is too strict for (huge integers, odd keys) is worth a line all the same.
+            # orjson refuses huge integers and non-text keys; such records must not be lost.
             return json.dumps(line, default=str, skipkeys=True)
 
 
 class TextFormatter(logging.Formatter):
-    """The same for eyes."""
+    """The same record as one line of text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        added = " ".join(f"{key}={value}" for key, value in _extra(record).items())
+        fields = " ".join(f"{key}={value}" for key, value in _extra(record).items())
         line = f"{timestamp(record.created)[11:23]} {record.levelname.lower():7} "
-        line += f"{record.getMessage()} {added}".rstrip()
+        line += f"{record.getMessage()} {fields}".rstrip()
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
 
 
 def configure(config: LogConfig) -> None:
-    """Send all logs to stderr. The sockets' own chatter is kept down: peers come and go."""
+    """Send all logs to stderr.
+
+    Records of `websockets` are suppressed, because connections that break are normal.
+    """
     handler = logging.StreamHandler(sys.stderr)
     as_text = config.format == "text" or (config.format == "auto" and sys.stderr.isatty())
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())

@@ -1,4 +1,4 @@
-"""What a start says of itself while the model loads and warms up."""
+"""Progress of startup, while the model loads and warms up."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 log = logging.getLogger(__name__)
 
-LINE_EVERY_S = 5.0
+LOG_INTERVAL_S = 5.0
+"""Seconds between two log lines."""
 
 
 class StartProgress:
-    """A bar on a terminal, a log line now and then elsewhere. Used as a context manager.
+    """Context manager that shows progress: a bar on a terminal, log lines elsewhere.
 
-    While the model loads there is a line and no bar: a hub's client draws its own if it downloads.
+    While the model loads there is a log line and no bar, because a hub's client draws its own bar
+    for a download.
     """
 
     def __init__(self, model: str, terminal: bool | None = None) -> None:
         self._model = model
         self._bar: Progress | None = None
         self._terminal = sys.stderr.isatty() if terminal is None else terminal
-        self._line_at = 0.0
+        self._next_log = 0.0
 
     def __enter__(self) -> StartProgress:
         log.info("loading the model", extra={"model": self._model})
-        self._line_at = time.monotonic() + LINE_EVERY_S
+        self._next_log = time.monotonic() + LOG_INTERVAL_S
         return self
 
     def __exit__(
@@ -42,13 +44,16 @@ class StartProgress:
             self._bar.stop()
 
     def update(self, shape: str, done: int, shapes: int) -> None:
-        """`done` of `shapes` are warmed up, `shape` is next; 0 of 0 while the model loads."""
+        """Show that `done` of `shapes` are warmed up and `shape` is next.
+
+        `shapes` is 0 while the model loads.
+        """
         if self._terminal and shapes:
             self._draw(shape, done, shapes)
-        elif time.monotonic() >= self._line_at:
-            self._line_at = time.monotonic() + LINE_EVERY_S
-            doing = {"shape": shape, "done": f"{done}/{shapes}"} if shapes else {}
-            log.info("warming up" if shapes else "still loading the model", extra=doing)
+        elif time.monotonic() >= self._next_log:
+            self._next_log = time.monotonic() + LOG_INTERVAL_S
+            details = {"shape": shape, "done": f"{done}/{shapes}"} if shapes else {}
+            log.info("warming up" if shapes else "still loading the model", extra=details)
 
     def _draw(self, shape: str, done: int, shapes: int) -> None:
         if self._bar is None:

@@ -1,4 +1,4 @@
-"""One channel against every schedule of a slow backend: nothing heard is lost in silence."""
+"""Analysis of one channel under all schedules of a slow backend: all speech is accounted for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.support.signals import (
 
 S = SAMPLE_RATE
 SHORT = WindowSettings((S // 2, S, 3 * S // 2), hop=S // 4)
-"""Small windows, so that hypothesis finds overload within seconds of audio."""
+"""Small windows, so that Hypothesis finds overload within seconds of audio."""
 VAD = VadSettings("loud", hangover=10, pre_roll=5, max_utterance=200, only_speech=False)
 
 
@@ -67,12 +67,12 @@ def channel(
 
 @dataclass
 class Slot:
-    """The batcher's place for one channel, without threads: the newest window replaces the one
-    that waits, one is in flight. Keeps what became of every window."""
+    """Slot of one channel in a scheduler without threads: at most one window waits and one is in
+    flight; a newer window replaces the waiting one. Records the outcome of every window."""
 
     pipeline: ChannelPipeline
     waiting: Window | None = None
-    flying: Window | None = None
+    in_flight: Window | None = None
     events: list[Event] = field(default_factory=list)
     cut: list[Window] = field(default_factory=list)
     taken: list[Window] = field(default_factory=list)
@@ -91,39 +91,39 @@ class Slot:
                     self.take()
                     self.settle()
             else:
-                self.told([item])
+                self.record([item])
 
     def _offer(self, window: Window) -> None:
         self.cut.append(window)
         self.real_from[id(window)] = self.holes[-1]
         old, self.waiting = self.waiting, window
         if old is not None:
-            self.told(self.pipeline.superseded(old, window))
+            self.record(self.pipeline.superseded(old, window))
 
     def take(self) -> None:
-        if self.waiting is not None and self.flying is None:
-            self.flying, self.waiting = self.waiting, None
-            self.taken.append(self.flying)
-            self.pipeline.taken(self.flying)
+        if self.waiting is not None and self.in_flight is None:
+            self.in_flight, self.waiting = self.waiting, None
+            self.taken.append(self.in_flight)
+            self.pipeline.taken(self.in_flight)
 
     def settle(self, fault: GapReason | None = None) -> None:
-        window, self.flying = self.flying, None
+        window, self.in_flight = self.in_flight, None
         if window is None:
             return
         if fault is not None:
-            self.told(self.pipeline.failed(window, fault))
+            self.record(self.pipeline.failed(window, fault))
             return
         logits = self.backend.score(window)
         self.scored.append((window, logits.logits))
-        self.told(self.pipeline.scored(logits))
+        self.record(self.pipeline.scored(logits))
 
     def finish(self) -> None:
         self.run(self.pipeline.flush())
-        while self.waiting or self.flying:
+        while self.waiting or self.in_flight:
             self.take()
             self.settle()
 
-    def told(self, events: Sequence[Event]) -> None:
+    def record(self, events: Sequence[Event]) -> None:
         self.events += events
         for event in events:
             if isinstance(event, Gap):
@@ -132,18 +132,18 @@ class Slot:
     def of(self, kind: type) -> list:
         return [event for event in self.events if isinstance(event, kind)]
 
-    def heard(self, windows: Sequence[Window], count: int) -> NDArray[np.bool_]:
-        """The frames of real audio in these windows: mirrored ones cover nothing."""
+    def covered(self, windows: Sequence[Window], count: int) -> NDArray[np.bool_]:
+        """Return the frames that these windows cover with real audio; mirrored audio does not."""
         spans = [(max(w.start, self.real_from[id(w)]), w.end) for w in windows]
         return frames_of(spans, count)
 
 
-def check_books(slot: Slot) -> None:
-    """Speech, windows and gaps must balance to the frame."""
+def check_accounting(slot: Slot) -> None:
+    """Check that every frame of speech is either scored or reported lost, and not twice."""
     count = slot.pipeline.position // FRAME + 1
-    spoken = [(e.start, e.at) for e in slot.of(SpeechEnd)]
-    speech = frames_of(spoken, count)
-    assert speech.sum() * FRAME == sum(b - a for a, b in spoken), "utterances overlap"
+    utterances = [(e.start, e.at) for e in slot.of(SpeechEnd)]
+    speech = frames_of(utterances, count)
+    assert speech.sum() * FRAME == sum(b - a for a, b in utterances), "utterances overlap"
 
     reported = np.zeros(count, int)
     for gap in slot.of(Gap):
@@ -156,16 +156,16 @@ def check_books(slot: Slot) -> None:
     lost = reported.astype(bool)
     assert lost.sum() * FRAME == slot.pipeline.lost
 
-    covered = slot.heard([w for w, _ in slot.scored], count)
+    covered = slot.covered([w for w, _ in slot.scored], count)
     missing = np.flatnonzero(speech & ~covered & ~lost)
     assert not missing.size, f"frames {missing.tolist()} were neither scored nor reported lost"
 
-    taken = slot.heard(slot.taken, count)
+    taken = slot.covered(slot.taken, count)
     for gap, before in slot.scored_before:
         span = frames_of([(gap.start, gap.end)], count) & speech
-        rival = taken if gap.reason == "overload" else slot.heard(before, count)
-        both = np.flatnonzero(span & rival)
-        assert not both.size, f"a gap ({gap.reason}) names covered frames {both.tolist()}"
+        excluded = taken if gap.reason == "overload" else slot.covered(before, count)
+        both = np.flatnonzero(span & excluded)
+        assert not both.size, f"a gap ({gap.reason}) has covered frames {both.tolist()}"
 
     ended = slot.of(SpeechEnd)
     segments = slot.of(Segment)
@@ -177,13 +177,13 @@ def check_books(slot: Slot) -> None:
     assert len(slot.of(Score)) == len(slot.scored)
 
 
-def check_windows(slot: Slot, settings_: WindowSettings, heard: NDArray[np.int16]) -> None:
+def check_windows(slot: Slot, settings_: WindowSettings, fed: NDArray[np.int16]) -> None:
     for window in slot.cut:
         assert window.length in settings_.lengths
         assert window.start % FRAME == 0
         real = max(window.start, slot.real_from[id(window)])
         audio = window.audio[real - window.start :] * 32768
-        assert np.array_equal(audio, heard[real : window.end])
+        assert np.array_equal(audio, fed[real : window.end])
         assert window.start <= window.fresh < window.end
         for start, end in window.speech:
             assert real == window.heard <= start < end <= window.end
@@ -202,14 +202,14 @@ actions = st.lists(
 def play(
     slot: Slot, frames: Sequence[bool], sizes: Sequence[int], acts: Sequence[str]
 ) -> NDArray[np.int16]:
-    """Feed `frames` in chunks; after each chunk the backend, or the producer, does something."""
+    """Feed `frames` in chunks with one action of `acts` after each; return the audio as int16."""
     audio = loudness(frames)
-    at = turn = 0
+    at = index = 0
     while at < len(audio):
-        size = sizes[turn % len(sizes)]
+        size = sizes[index % len(sizes)]
         slot.run(slot.pipeline.feed(audio[at : at + size]))
         at += size
-        match acts[turn % len(acts)]:
+        match acts[index % len(acts)]:
             case "take":
                 slot.take()
             case "score":
@@ -221,7 +221,7 @@ def play(
                 slot.settle("inference_timeout")
             case "flush":
                 slot.run(slot.pipeline.flush())
-        turn += 1
+        index += 1
     return int16(audio)
 
 
@@ -234,15 +234,15 @@ def play(
     ),
 )
 @settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow])
-def test_all_speech_is_scored_or_reported_lost_whatever_the_backend_does(
+def test_all_speech_is_scored_or_reported_lost_under_any_schedule(
     runs, sizes, acts, windows
 ) -> None:
     frames = [voiced for voiced, times in runs for _ in range(times)]
     slot = Slot(channel(windows=windows))
-    heard = play(slot, frames, sizes, acts)
+    fed = play(slot, frames, sizes, acts)
     slot.finish()
-    check_windows(slot, windows, heard)
-    check_books(slot)
+    check_windows(slot, windows, fed)
+    check_accounting(slot)
 
 
 @given(
@@ -253,12 +253,12 @@ def test_all_speech_is_scored_or_reported_lost_whatever_the_backend_does(
 )
 @example(runs=[(True, 49), (False, 29), (True, 60)], hop=50, longest=50, hangover=30)
 @settings(deadline=None, max_examples=120)
-def test_a_backend_that_is_never_late_hears_all_speech_with_any_settings(
+def test_with_a_fast_backend_all_speech_is_scored_with_any_settings(
     runs, hop, longest, hangover
 ) -> None:
-    """A pause inside an utterance moves the next window on, by up to the hangover: a window of one
-    hop no longer reaches back to the one before. The speech between them was heard, is counted in
-    the utterance, and nobody is told that no window had it."""
+    """A pause inside an utterance delays the next window by up to the hangover, so that a window as
+    long as one hop did not reach back to the window before it. The speech between the two counted
+    as part of the utterance, but no window covered it and no gap was reported."""
     windows = WindowSettings((longest * FRAME,), min(hop, longest) * FRAME)
     vad = VadSettings("loud", hangover=hangover, pre_roll=5, max_utterance=200, only_speech=False)
     slot = Slot(channel(vad, windows))
@@ -266,7 +266,7 @@ def test_a_backend_that_is_never_late_hears_all_speech_with_any_settings(
     slot.run(slot.pipeline.feed(audio), prompt=True)
     slot.finish()
     check_windows(slot, windows, int16(audio))
-    check_books(slot)
+    check_accounting(slot)
 
 
 @given(
@@ -279,8 +279,8 @@ def test_a_backend_that_is_never_late_hears_all_speech_with_any_settings(
     prompt=st.booleans(),
 )
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
-def test_the_books_balance_across_holes_in_the_audio(parts, acts, prompt) -> None:
-    """See `test_speech_before_a_hole_is_not_scored_on_audio_that_was_mirrored`."""
+def test_all_speech_is_accounted_for_across_holes_in_the_audio(parts, acts, prompt) -> None:
+    """See `test_speech_before_a_hole_is_not_scored_on_mirrored_audio`."""
     slot = Slot(channel())
     for runs, skipped in parts:
         frames = [voiced for voiced, times in runs[:5] for _ in range(times)]
@@ -294,14 +294,15 @@ def test_the_books_balance_across_holes_in_the_audio(parts, acts, prompt) -> Non
         if slot.pipeline._history.start:
             slot.holes.append(slot.pipeline._history.start)
     slot.finish()
-    check_books(slot)
+    check_accounting(slot)
 
 
-# -- told one by one ---------------------------------------------------------------------------
+# -- single cases ------------------------------------------------------------------------------
 
 
 def speak(slot: Slot, text: str) -> None:
-    """`x` is 100 ms of voice, `.` of none; `t` takes, `s` scores, `f` fails, `!` flushes."""
+    """Run a script: `x` is 100 ms of speech, `.` 100 ms of silence; `t` takes the waiting window,
+    `s` scores the one in flight, `f` fails it, `!` flushes."""
     for c in text.replace(" ", ""):
         match c:
             case "x" | ".":
@@ -321,21 +322,21 @@ CALM = VadSettings("loud", only_speech=False)
 
 
 @pytest.mark.parametrize("second", [1, 2, 4, 9])
-def test_one_hop_that_was_skipped_is_covered_and_makes_no_gap(second: int) -> None:
-    """The window that replaces a waiting one reaches back beyond it, so nothing is lost. The range
-    of what was lost then ends before it starts: it told a gap of minus one second of speech, with
-    every replaced window of an utterance longer than the longest window."""
+def test_a_single_superseded_window_is_covered_and_makes_no_gap(second: int) -> None:
+    """The window that replaces a waiting one reaches back beyond it, so no speech is lost, and the
+    range of lost speech ends before it starts. It was once reported as a gap of minus one second,
+    for every superseded window of an utterance longer than the longest window."""
     slot = Slot(channel(CALM, STANDARD))
     speak(slot, ("x" * 10 + "ts") * (second - 1) + "x" * 10 + "t" + "x" * 20 + "s t s")
     assert [w.end // S for w in slot.cut] == list(range(1, second + 3))
     assert [w.end // S for w in slot.taken] == [*range(1, second + 1), second + 2]
     assert slot.of(Gap) == []
     slot.finish()
-    check_books(slot)
+    check_accounting(slot)
     assert slot.pipeline.lost == 0
 
 
-def test_a_long_overload_widens_the_hop_first_and_then_says_what_was_dropped() -> None:
+def test_a_long_overload_first_widens_the_hop_and_then_reports_gaps() -> None:
     slot = Slot(channel(CALM, STANDARD))
     speak(slot, "x" * 10 + "t" + "x" * 60)
     assert slot.of(Gap) == [
@@ -343,12 +344,12 @@ def test_a_long_overload_widens_the_hop_first_and_then_says_what_was_dropped() -
         for n in (1, 2, 3)  # windows to 5, 6 and 7 s reach back to 2, 3 and 4 s
     ]
     slot.finish()
-    check_books(slot)
+    check_accounting(slot)
     (segment,) = slot.of(Segment)
     assert segment.covered == pytest.approx(4 / 7, abs=0.03)
 
 
-def test_when_a_window_fails_only_the_speech_that_nobody_else_had_is_lost() -> None:
+def test_a_failed_window_loses_only_speech_that_no_other_window_scored() -> None:
     slot = Slot(channel(CALM, STANDARD))
     speak(slot, "x" * 10 + "ts" + "x" * 10 + "tf")
     assert slot.of(Gap) == [Gap(0, S, 2 * S, S, "inference_failed")]
@@ -362,23 +363,23 @@ def test_an_utterance_whose_windows_all_fail_still_gets_its_segment_without_scor
     assert (segment.scores, segment.rolling, segment.covered) == ({}, {}, 0.0)
     assert segment.hints == ()
     assert slot.pipeline.summary() == {}
-    check_books(slot)
+    check_accounting(slot)
 
 
-def test_segments_come_in_order_though_the_first_utterance_was_never_scored() -> None:
+def test_segments_are_in_order_even_if_the_first_utterance_is_never_scored() -> None:
     slot = Slot(channel(CALM, STANDARD))
     speak(slot, "xxxxx....... xxxxx....... xxxxx.......")
     assert slot.of(Segment) == []
     speak(slot, "ts")
     assert [s.utterance for s in slot.of(Segment)] == [0, 1, 2]
-    check_books(slot)
+    check_accounting(slot)
 
 
-def test_speech_before_a_hole_is_not_scored_on_audio_that_was_mirrored() -> None:
-    """A hole of 0.5 s (a paused microphone, a chunk with NaN). The window after it holds only
-    audio from after it, the rest of its length is mirrored. It still listed the speech from before
-    the hole as its own: scores of a mirror image entered the timeline there, and speech that no
-    model ever heard counted as covered instead of being reported."""
+def test_speech_before_a_hole_is_not_scored_on_mirrored_audio() -> None:
+    """A hole of 0.5 s (a paused microphone, a chunk with NaN). The window after it holds only audio
+    from after the hole, and the rest of its length is mirrored. It once listed the speech before
+    the hole as well: scores of mirrored audio entered the timeline there, and speech that no model
+    received counted as covered instead of being reported."""
     slot = Slot(channel(CALM, STANDARD))
     speak(slot, "x" * 8)
     slot.run(slot.pipeline.skip(S // 2))
@@ -388,10 +389,10 @@ def test_speech_before_a_hole_is_not_scored_on_audio_that_was_mirrored() -> None
     last = slot.cut[-1]
     assert last.start < hole < last.end
     assert [speech for speech in last.speech if speech[0] < hole] == []
-    check_books(slot)
+    check_accounting(slot)
 
 
-def test_nothing_spans_a_hole() -> None:
+def test_no_utterance_spans_a_hole() -> None:
     slot = Slot(channel(CALM, STANDARD))
     speak(slot, "x" * 8)
     slot.run(slot.pipeline.skip(S))
@@ -413,22 +414,22 @@ def test_any_number_of_samples_can_be_skipped(samples: int, before: int) -> None
     assert pipeline.position == before + samples + S // 2
 
 
-def test_audio_after_a_hole_lies_where_it_was_said() -> None:
+def test_speech_after_a_hole_has_its_true_position() -> None:
     slot = Slot(channel(CALM, STANDARD))
     speak(slot, ".")
     slot.run(slot.pipeline.skip(3 * S + 123))
     slot.run(slot.pipeline.feed(loudness([False] * 20 + [True] * 60)))
-    spoken = slot.pipeline.position - 60 * FRAME
+    first_voiced = slot.pipeline.position - 60 * FRAME
     (start,) = slot.of(SpeechStart)
-    assert 0 <= spoken - 15 * FRAME - start.at < FRAME
+    assert 0 <= first_voiced - 15 * FRAME - start.at < FRAME
 
 
-def test_a_flush_gives_a_result_at_once_and_speech_goes_on() -> None:
+def test_a_flush_gives_a_result_at_once_and_speech_continues() -> None:
     slot = Slot(channel(CALM, STANDARD))
     speak(slot, "xxxx ! ts xxxxxxxx ! ts")
     assert [s.trigger for s in slot.of(Segment)] == ["flush", "flush"]
     assert slot.pipeline.speech == 12 * S // 10
-    check_books(slot)
+    check_accounting(slot)
     speak(slot, "!!")
     assert len(slot.of(SpeechEnd)) == 2
 
@@ -440,7 +441,7 @@ def test_mirrored_audio_before_the_stream_is_never_counted() -> None:
     assert window.start == -S // 2
     count = frame_count(S)
     logits = np.full((count, 9), -50.0, np.float32)
-    logits[:25, 0] = 50.0  # what a model thinks of the mirror
+    logits[:25, 0] = 50.0  # logits of the mirrored audio
     logits[25:, 1] = 50.0
     (score, segment) = slot.pipeline.scored(FrameScores(window, logits))
     assert isinstance(score, Score)
@@ -449,8 +450,8 @@ def test_mirrored_audio_before_the_stream_is_never_counted() -> None:
         assert scores["disgusted"] == 1.0
 
 
-def test_a_single_window_s_score_is_its_utterance_s_score() -> None:
-    """The exactness promise: mean of frame logits, then softmax, wherever it is computed."""
+def test_the_score_of_a_single_window_is_that_of_its_utterance() -> None:
+    """Scores are exact: the mean of frame logits, then softmax, wherever they are computed."""
     slot = Slot(channel(CALM, STANDARD))
     speak(slot, "...... xxxxxx .......")
     (window,) = slot.cut
@@ -468,7 +469,7 @@ def test_a_single_window_s_score_is_its_utterance_s_score() -> None:
     assert slot.pipeline.summary() == segment.scores
 
 
-def test_an_utterance_s_score_is_the_mean_over_all_windows_that_heard_it() -> None:
+def test_the_score_of_an_utterance_is_the_mean_over_all_windows_that_cover_it() -> None:
     slot = Slot(channel(CALM, STANDARD))
     for c in ".." + "x" * 52 + ".......":
         speak(slot, c + "ts")
@@ -485,9 +486,9 @@ def test_an_utterance_s_score_is_the_mean_over_all_windows_that_heard_it() -> No
     assert list(segment.scores.values()) == pytest.approx(expected, abs=2e-4)
 
 
-def test_frames_of_consecutive_scores_join_up() -> None:
-    """With `frames` a client draws one curve: a frame missing at every seam tears it (a window of
-    n hops has n − 1 frames, so the last 20 ms of each were in no score at all)."""
+def test_frames_of_consecutive_scores_are_contiguous() -> None:
+    """With `frames` a client draws one curve, which a missing frame interrupts. A window of n frame
+    hops has n − 1 frames, so the last 20 ms of each window were once in no score at all."""
     slot = Slot(channel(CALM, STANDARD, frames=True))
     for c in "x" * 60:
         speak(slot, c + "ts")
@@ -498,26 +499,26 @@ def test_frames_of_consecutive_scores_join_up() -> None:
         assert after.posteriors.sum(axis=1) == pytest.approx(1, abs=1e-4)
 
 
-def test_frames_are_those_of_the_speech() -> None:
-    """A window reaches back into the pause before a short utterance, or over it; its frames there
-    were written to frames.csv and drawn as speech, up to 0.8 s before anybody spoke."""
+def test_frames_cover_only_speech() -> None:
+    """A window reaches back into the pause before a short utterance, or beyond it. Its frames there
+    were once written to frames.csv and drawn as speech, up to 0.8 s before the speech began."""
     slot = Slot(channel(CALM, STANDARD, frames=True, embeddings=True))
     for c in "......" + "xxxxxx.........." + "xxx......." * 2 + "x" * 34 + "..........":
         speak(slot, c + "ts")
     utterances = slot.of(Segment)
     assert len(utterances) == 4
-    told = []
+    positions = []
     for frames in (score.frames for score in slot.of(Score)):
         assert len(frames.posteriors) == len(frames.features)
-        told += [frames.start + n * frames.hop for n in range(len(frames.posteriors))]
+        positions += [frames.start + n * frames.hop for n in range(len(frames.posteriors))]
     # The last 20 ms of a window have no frame; within an utterance the next window has it.
     ends = [(each.start, each.end - FRAME) for each in utterances]
-    assert told == [at for start, end in ends for at in range(start, end, FRAME)]
+    assert positions == [at for start, end in ends for at in range(start, end, FRAME)]
 
 
-def test_an_embedding_is_the_mean_over_the_utterance_s_speech_frames() -> None:
-    """Of the cells that were scored, each averaged over the windows that heard it: what
-    emotion2vec's users get of a whole recording, but without the pauses."""
+def test_an_embedding_is_the_mean_over_the_speech_frames_of_the_utterance() -> None:
+    """It is the mean over the scored cells, each averaged over the windows that cover it. Users of
+    emotion2vec get the same for a whole recording, but with the pauses."""
     slot = Slot(channel(CALM, STANDARD, frames=True, embeddings=True))
     speak(slot, "xxxxxxxxxxxts" * 4 + "." * 10 + "xxxxxxxts")
     slot.finish()
@@ -540,36 +541,36 @@ def test_an_embedding_is_the_mean_over_the_utterance_s_speech_frames() -> None:
         assert score.frames.features.shape == (len(score.frames.posteriors), 3)
 
 
-def test_without_being_asked_nothing_is_embedded() -> None:
+def test_embeddings_are_computed_only_on_request() -> None:
     slot = Slot(channel(CALM, STANDARD, frames=True))
     speak(slot, "xxxxxxxts")
     slot.finish()
     assert [segment.embedding for segment in slot.of(Segment)] == [None]
 
 
-def test_faint_noise_is_never_speech_whatever_the_detector_says() -> None:
-    class Yes:
+def test_faint_noise_is_never_speech_even_if_the_detector_accepts_it() -> None:
+    class AlwaysSpeech:
         def is_speech(self, frame: bytes) -> bool:
             return True
 
-    DETECTORS["yes"] = lambda mode: Yes()
+    DETECTORS["always"] = lambda mode: AlwaysSpeech()
     try:
-        slot = Slot(channel(VadSettings("yes", min_dbfs=-60), STANDARD))
+        slot = Slot(channel(VadSettings("always", min_dbfs=-60), STANDARD))
         slot.run(slot.pipeline.feed(noise(5, -63)))
         assert slot.events == []
         slot.run(slot.pipeline.feed(noise(1, -57)))
         assert len(slot.of(SpeechStart)) == 1
     finally:
-        del DETECTORS["yes"]
+        del DETECTORS["always"]
 
 
-def test_the_memory_of_an_hour_of_silence_is_that_of_a_minute() -> None:
+def test_memory_does_not_grow_over_an_hour_of_silence() -> None:
     pipeline = channel(VadSettings(), STANDARD)
 
     def size() -> int:
         own = [*vars(pipeline).values(), *vars(pipeline._history).values()]
         arrays = sum(v.nbytes for v in own if isinstance(v, np.ndarray))
-        return arrays + len(pipeline._waiting) + len(pipeline._windower._ended)
+        return arrays + len(pipeline._unsettled) + len(pipeline._windower._ended)
 
     minute = silence(60)
     assert list(pipeline.feed(minute)) == []

@@ -1,4 +1,4 @@
-"""Bytes in, windows and events out: the same for any way the bytes are cut."""
+"""Pipeline of a stream: bytes in, windows and events out, identical for any chunking."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from stream.types import (
 from tests.support.signals import (
     LoudDetector,
     ToneBackend,
+    as_tuples,
     at_rate,
     chunks,
     clip_audio,
@@ -38,7 +39,6 @@ from tests.support.signals import (
     linear16,
     model,
     noise,
-    plain,
     silence,
 )
 
@@ -57,7 +57,7 @@ def pipeline(
 
 @functools.cache
 def wire(audio: AudioFormat) -> bytes:
-    """Two people talking, as `audio` says."""
+    """Return real speech, encoded as `audio`; with two channels both have speech."""
     if audio == MONO:
         return linear16(conversation(2))
     if audio == STUDIO:
@@ -67,30 +67,30 @@ def wire(audio: AudioFormat) -> bytes:
     return np.stack(both, axis=1).tobytes()
 
 
-def told(audio: AudioFormat, pieces: Iterable[bytes]) -> dict[int, list[object]]:
-    """Windows and events of every channel, as values, with a backend that is never late."""
+def results(audio: AudioFormat, pieces: Iterable[bytes]) -> dict[int, list[object]]:
+    """Return windows and events of every channel as tuples; each window is scored at once."""
     line = pipeline(audio, range(audio.channels), frames=True)
-    got: dict[int, list[object]] = {c: [] for c in range(audio.channels)}
+    items: dict[int, list[object]] = {c: [] for c in range(audio.channels)}
 
-    def drive(items: Iterator[Window | Event]) -> None:
-        for item in items:
-            got[item.channel].append(plain(item))
+    def process(new_items: Iterator[Window | Event]) -> None:
+        for item in new_items:
+            items[item.channel].append(as_tuples(item))
             if isinstance(item, Window):
                 line.taken(item)
-                got[item.channel] += map(plain, line.scored(BACKEND.score(item)))
+                items[item.channel] += map(as_tuples, line.scored(BACKEND.score(item)))
 
     for piece in pieces:
-        drive(line.feed(piece))
-    drive(line.finish())
-    return got
+        process(line.feed(piece))
+    process(line.finish())
+    return items
 
 
 @functools.cache
 def reference(audio: AudioFormat) -> dict[int, list[object]]:
-    return told(audio, chunks(wire(audio), [audio.bytes_per_second // 50]))
+    return results(audio, chunks(wire(audio), [audio.bytes_per_second // 50]))
 
 
-def test_the_reference_holds_speech_of_every_channel() -> None:
+def test_the_reference_has_speech_in_every_channel() -> None:
     for audio in (MONO, PHONE, STUDIO):
         for items in reference(audio).values():
             kinds = [item[0] for item in items]
@@ -109,16 +109,16 @@ def test_the_reference_holds_speech_of_every_channel() -> None:
 @example(sizes=[10**9])
 @example(sizes=[1, 1, 1, 2999])
 @settings(deadline=None, max_examples=12)
-def test_any_cut_of_the_bytes_gives_identical_windows_and_scores(audio, sizes) -> None:
-    assert told(audio, chunks(wire(audio), sizes)) == reference(audio)
+def test_any_chunking_gives_identical_windows_and_scores(audio, sizes) -> None:
+    assert results(audio, chunks(wire(audio), sizes)) == reference(audio)
 
 
-def test_even_one_byte_at_a_time() -> None:
+def test_chunks_of_one_byte_give_identical_windows_and_scores() -> None:
     data = wire(MONO)[: 6 * S]
-    assert told(MONO, chunks(data, [1])) == told(MONO, [data])
+    assert results(MONO, chunks(data, [1])) == results(MONO, [data])
 
 
-def test_events_come_in_the_order_of_time_though_the_channels_take_turns() -> None:
+def test_events_of_both_channels_are_in_the_order_of_time() -> None:
     line = pipeline(PHONE, (0, 1))
     events = analyse(line, [wire(PHONE)], BACKEND.score)
     ends = [event.at for event in events if isinstance(event, SpeechEnd)]
@@ -126,28 +126,28 @@ def test_events_come_in_the_order_of_time_though_the_channels_take_turns() -> No
     assert all(later > earlier - S // 5 for earlier, later in pairwise(ends))
 
 
-def test_a_channel_that_is_not_analysed_is_never_decided_on() -> None:
+def test_a_channel_that_is_not_analysed_has_no_events() -> None:
     data = wire(PHONE)
     only = analyse(pipeline(PHONE, (1,)), [data], BACKEND.score)
     both = analyse(pipeline(PHONE, (0, 1)), [data], BACKEND.score)
-    assert plain(only) == plain([event for event in both if event.channel == 1])
+    assert as_tuples(only) == as_tuples([event for event in both if event.channel == 1])
     assert pipeline(PHONE, (1,)).channels.keys() == {1}
 
 
-def test_what_one_channel_says_never_changes_the_other() -> None:
+def test_the_audio_of_one_channel_never_changes_the_results_of_the_other() -> None:
     left = int16(at_rate(conversation(2), 8_000))
     quiet = np.zeros_like(left)
     loud = int16(at_rate(noise(len(left) / 8_000, -6)[: 2 * len(left)], 8_000))[: len(left)]
-    results = []
+    of_left = []
     for right in (quiet, loud):
         data = np.stack([encode_mulaw(left), encode_mulaw(right)], axis=1).tobytes()
         events = analyse(pipeline(PHONE, (0, 1)), [data], BACKEND.score)
-        results.append([event for event in events if event.channel == 0])
-    assert plain(results[0]) == plain(results[1])
+        of_left.append([event for event in events if event.channel == 0])
+    assert as_tuples(of_left[0]) == as_tuples(of_left[1])
 
 
 @pytest.mark.parametrize("clip", clips()[:4], ids=lambda path: path.stem)
-def test_a_recording_is_found_as_speech_and_scored(clip) -> None:
+def test_a_recording_of_speech_is_detected_and_scored(clip) -> None:
     audio = np.concatenate([silence(1), clip_audio(clip), silence(1.5)])
     line = pipeline()
     events = analyse(line, chunks(linear16(audio), [640]), BACKEND.score)
@@ -163,7 +163,7 @@ def test_a_recording_is_found_as_speech_and_scored(clip) -> None:
     assert line.lost == 0
 
 
-def test_the_temperature_of_the_model_flattens_every_score() -> None:
+def test_a_higher_temperature_flattens_every_score() -> None:
     tops = []
     for temperature in (1.0, 4.0):
         info = model(temperature=temperature)
@@ -177,13 +177,13 @@ def test_the_temperature_of_the_model_flattens_every_score() -> None:
 # -- time --------------------------------------------------------------------------------------
 
 
-def exact(received: int, rate: int) -> int:
+def exact_position(received: int, rate: int) -> int:
     return received * S // rate
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000])
-def test_an_hour_with_holes_does_not_drift_by_a_sample(rate: int) -> None:
-    """Rounding once per hole would add up: 11 025 Hz has no whole ratio to 16 kHz."""
+def test_positions_do_not_drift_over_an_hour_with_holes(rate: int) -> None:
+    """Rounding once per hole would add up: the ratio of 11 025 Hz to 16 kHz is not an integer."""
     line = pipeline(AudioFormat("linear16", rate, 1))
     rng = np.random.default_rng(rate)
     second, received = bytes(2 * rate), 0
@@ -197,17 +197,17 @@ def test_an_hour_with_holes_does_not_drift_by_a_sample(rate: int) -> None:
         list(line.skip(skipped))
         received += odd + skipped
         assert line.received == received
-        assert line.position == line.channels[0].position == exact(received, rate)
+        assert line.position == line.channels[0].position == exact_position(received, rate)
     assert received > 3500 * rate
     list(line.finish())
-    assert abs(line.channels[0].position - exact(received, rate)) <= 1
+    assert abs(line.channels[0].position - exact_position(received, rate)) <= 1
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 44_100])
-def test_speech_after_many_holes_lies_where_it_was_said(rate: int, monkeypatch) -> None:
+def test_speech_after_many_holes_has_its_true_position(rate: int, monkeypatch) -> None:
     monkeypatch.setitem(DETECTORS, "loud", LoudDetector)
-    chosen = AnalysisSettings(vad=VadSettings("loud"))
-    line = StreamPipeline(AudioFormat("linear16", rate, 1), (0,), BACKEND.info, chosen)
+    analysis = AnalysisSettings(vad=VadSettings("loud"))
+    line = StreamPipeline(AudioFormat("linear16", rate, 1), (0,), BACKEND.info, analysis)
     for n in range(50):
         list(line.feed(bytes(2 * (100 + 37 * n))))
         list(line.skip(5 * rate + 11 * n))
@@ -226,20 +226,20 @@ def test_speech_after_many_holes_lies_where_it_was_said(rate: int, monkeypatch) 
 )
 @example(rate=44_100, parts=[(2, 1)])
 @settings(deadline=None, max_examples=80)
-def test_holes_of_any_length_keep_time_exact(rate, parts) -> None:
-    """One NaN sample in a chunk of one at 44.1 kHz: the drained resampler had rounded up, the
-    position rounds down, and the way to go was minus one sample."""
+def test_positions_are_exact_after_holes_of_any_length(rate, parts) -> None:
+    """A chunk with a single NaN sample at 44.1 kHz once made the pipeline skip -1 samples: the
+    drained resampler had rounded up, while the position rounds down."""
     line = pipeline(AudioFormat("linear16", rate, 1))
     received = 0
     for fed, skipped in parts:
         list(line.feed(bytes(2 * fed)))
         list(line.skip(skipped))
         received += fed + skipped
-        assert line.position == exact(received, rate)
+        assert line.position == exact_position(received, rate)
         assert abs(line.channels[0].position - line.position) <= 1
 
 
-def test_position_counts_whole_samples_at_once() -> None:
+def test_position_counts_whole_samples_only() -> None:
     line = pipeline(AudioFormat("linear16", 8_000, 2), (0, 1))
     list(line.feed(bytes(4 * 80 + 3)))
     assert (line.received, line.position) == (80, 160)
@@ -247,31 +247,31 @@ def test_position_counts_whole_samples_at_once() -> None:
     assert (line.received, line.position) == (81, 162)
 
 
-# -- broken audio ------------------------------------------------------------------------------
+# -- invalid audio -----------------------------------------------------------------------------
 
 
-def broken(data: bytes) -> bytes:
+def with_nan(data: bytes) -> bytes:
     return data[:40] + np.array([np.nan], "<f4").tobytes() + data[44:]
 
 
-def test_audio_that_is_no_number_is_refused_and_time_goes_on_exactly() -> None:
+def test_a_chunk_with_nan_is_refused_and_the_position_advances_exactly() -> None:
     audio = AudioFormat("f32le", S, 1)
     line = pipeline(audio)
     chunk = noise(0.1, -80).astype("<f4").tobytes()
     list(line.feed(chunk))
     with pytest.raises(InvalidAudio):
-        list(line.feed(broken(chunk)))
+        list(line.feed(with_nan(chunk)))
     assert line.position == line.channels[0].position == 2 * S // 10
     list(line.feed(chunk))
     assert line.position == 3 * S // 10
 
 
-def test_audio_that_is_no_number_poisons_nothing_after_it() -> None:
-    """Through the resampler's memory one NaN would turn all later audio into NaN."""
+def test_a_chunk_with_nan_does_not_affect_later_audio() -> None:
+    """One NaN in the memory of the resampler would turn all later audio into NaN."""
     audio = STUDIO
     line = pipeline(audio)
     with pytest.raises(InvalidAudio):
-        list(line.feed(broken(bytes(4 * 4410))))
+        list(line.feed(with_nan(bytes(4 * 4410))))
     events: list[Event] = []
     for item in [*line.feed(wire(STUDIO)), *line.finish()]:
         if isinstance(item, Window):
@@ -283,18 +283,18 @@ def test_audio_that_is_no_number_poisons_nothing_after_it() -> None:
     assert all(np.isfinite(list(score.scores.values())).all() for score in scores)
 
 
-def test_speech_before_broken_audio_gets_its_result() -> None:
+def test_speech_before_a_chunk_with_nan_gets_its_result() -> None:
     line = pipeline(AudioFormat("f32le", S, 1))
     data = clip_audio(clips()[0])[: 7 * S // 10].astype("<f4").tobytes()
     list(line.feed(data))
     kinds: list[type] = []
     with pytest.raises(InvalidAudio):
-        kinds.extend(map(type, line.feed(broken(data))))
+        kinds.extend(map(type, line.feed(with_nan(data))))
     assert SpeechEnd in kinds
     assert Window in kinds
 
 
-def test_a_producer_that_starts_again_is_aligned() -> None:
+def test_after_realign_a_chunk_starts_at_a_sample_boundary() -> None:
     line = pipeline()
     list(line.feed(b"\x01"))
     line.realign()
@@ -306,7 +306,7 @@ def test_a_producer_that_starts_again_is_aligned() -> None:
 
 
 @pytest.mark.parametrize("audio", [MONO, PHONE, STUDIO], ids=["mono", "phone", "studio"])
-def test_finish_flushes_speech_that_the_recording_cuts_off(audio: AudioFormat) -> None:
+def test_finish_flushes_an_utterance_cut_off_by_the_end_of_the_stream(audio: AudioFormat) -> None:
     data = wire(audio)
     cut = (len(data) // 4) // audio.bytes_per_frame * audio.bytes_per_frame
     line = pipeline(audio)
@@ -319,7 +319,7 @@ def test_finish_flushes_speech_that_the_recording_cuts_off(audio: AudioFormat) -
     assert not line.channels[0].speaking
 
 
-def test_flush_gives_a_result_for_all_speech_heard_so_far() -> None:
+def test_flush_ends_the_utterance_and_cuts_its_last_window() -> None:
     line = pipeline()
     list(line.feed(linear16(clip_audio(clips()[0])[: S // 2])))
     kinds = [type(item) for item in line.flush()]
@@ -327,7 +327,7 @@ def test_flush_gives_a_result_for_all_speech_heard_so_far() -> None:
     assert list(line.flush()) == []
 
 
-def test_nothing_at_all_gives_nothing() -> None:
+def test_a_stream_without_audio_has_no_events() -> None:
     line = pipeline(STUDIO)
     assert analyse(line, [], BACKEND.score) == []
     assert analyse(line, [b""], BACKEND.score) == []
@@ -335,7 +335,7 @@ def test_nothing_at_all_gives_nothing() -> None:
     assert line.channels[0].summary() == {}
 
 
-def test_windows_and_gaps_of_one_channel_are_kept_from_the_other() -> None:
+def test_windows_and_gaps_of_one_channel_do_not_affect_the_other() -> None:
     line = pipeline(PHONE, (0, 1))
     windows = [item for item in line.feed(wire(PHONE)) if isinstance(item, Window)]
     second = next(window for window in windows if window.channel == 1)

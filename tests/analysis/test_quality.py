@@ -1,4 +1,4 @@
-"""Numbers that say how far a score can be trusted, on sounds whose numbers are known."""
+"""Audio quality and hints, measured on sounds of known level, SNR and bandwidth."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_level_is_the_rms_in_dbfs(level: float) -> None:
     assert metered(sine(1, 440, level)).quality().rms_dbfs == pytest.approx(level, abs=0.2)
 
 
-def test_full_scale_is_zero_and_nothing_is_minus_96() -> None:
+def test_full_scale_is_0_dbfs_and_silence_is_minus_96() -> None:
     assert dbfs(1.0) == 0.0
     assert dbfs(0.0) == dbfs(1e-30) == -96.0
     assert metered(silence(1)).quality().rms_dbfs == -96.0
@@ -53,7 +53,7 @@ def test_samples_at_full_scale_count_as_clipped() -> None:
     pcm[0, :5] = [32767, -32768, 32700, -32700, 32699]
     assert frame_power(pcm)[1].tolist() == [4]
     assert metered(sine(1, 440, -20)).quality().clipped == 0
-    # An overdriven sine is at full scale for 1 − 2·asin(1/4)/π of the time.
+    # A sine overdriven by a factor of 4 is at full scale for 1 − 2·asin(1/4)/π of the time.
     overdriven = np.clip(sine(1, 441, -3) * 4, -1, 1)
     assert metered(overdriven).quality().clipped == pytest.approx(0.84, abs=0.02)
 
@@ -67,7 +67,7 @@ def test_the_snr_compares_speech_with_the_pauses(snr: float) -> None:
     assert metered(speech, meter=meter).quality().snr_db == pytest.approx(snr, abs=0.7)
 
 
-def test_the_snr_is_unknown_until_a_pause_and_speech_were_heard() -> None:
+def test_the_snr_is_unknown_until_there_was_a_pause_and_speech() -> None:
     assert metered(sine(1, 440)).quality().snr_db is None
     assert metered(noise(1, -50), voiced=False).quality().snr_db is None
 
@@ -77,14 +77,14 @@ def test_the_snr_against_digital_silence_is_high_but_finite() -> None:
     assert metered(sine(1, 440, -10), meter=meter).quality().snr_db == 60.0
 
 
-def test_the_noise_floor_follows_a_change_within_some_seconds() -> None:
+def test_the_noise_floor_adapts_within_9_s() -> None:
     meter = metered(noise(5, -70), voiced=False)
     metered(noise(9, -40), voiced=False, meter=meter)
     meter.begin()
     assert metered(sine(1, 300, -20), meter=meter).quality().snr_db == pytest.approx(20, abs=1)
 
 
-def test_a_new_utterance_starts_from_zero_and_keeps_the_noise_floor() -> None:
+def test_begin_resets_the_utterance_and_keeps_the_noise_floor() -> None:
     meter = metered(noise(2, -50), voiced=False)
     metered(np.clip(sine(1, 441, -3) * 4, -1, 1), meter=meter)
     meter.begin()
@@ -93,12 +93,12 @@ def test_a_new_utterance_starts_from_zero_and_keeps_the_noise_floor() -> None:
     assert metered(sine(1, 300, -20), meter=meter).quality().snr_db == pytest.approx(30, abs=1)
 
 
-def test_an_8_khz_source_is_narrow_whatever_it_sounds_like() -> None:
+def test_an_8_khz_source_is_always_narrow() -> None:
     assert band(noise(1), rate=8_000) == "narrow"
     assert QualityMeter(8_000).quality().band == "narrow"
 
 
-def test_the_band_is_unknown_before_anything_was_heard() -> None:
+def test_the_band_is_unknown_before_any_sound() -> None:
     assert QualityMeter(SAMPLE_RATE).quality().band is None
     assert band(silence(1)) is None
 
@@ -108,11 +108,11 @@ def test_white_noise_is_wide() -> None:
 
 
 CUTS = range(SAMPLE_RATE, 26_000, 400)
-"""Where windows of a clip end: they are cut in the middle of vowels as often as in pauses."""
+"""Ends of windows in a clip: they cut vowels in the middle as often as they lie in pauses."""
 
 
 def telephone(audio: Samples) -> Samples:
-    """Through an 8 kHz line and back."""
+    """Resample to 8 kHz and back, as a telephone line does."""
     audio = audio[: len(audio) // 4 * 4]
     return at_rate(at_rate(audio, 8_000), SAMPLE_RATE, 8_000)
 
@@ -125,27 +125,27 @@ def test_speech_is_wide_wherever_a_window_is_cut(clip) -> None:
 
 @pytest.mark.parametrize("clip", clips(), ids=lambda path: path.stem)
 def test_speech_through_a_telephone_is_narrow_wherever_a_window_is_cut(clip) -> None:
-    """Calls reach us at 16 kHz out of softphones and bridges though a telephone line took the
-    upper half: only the spectrum tells. A window is cut in the middle of a vowel, and a spectrum
-    without a taper spreads that edge over all frequencies: the line sounds wide when it is not."""
+    """Softphones and bridges deliver calls at 16 kHz even if a telephone line removed the upper
+    half of the band; only the spectrum shows it. A window may cut a vowel in the middle. Without a
+    taper that edge spreads over all frequencies, and a narrow line was taken for a wide one."""
     audio = telephone(clip_audio(clip))
     bands = [band(audio[:end]) for end in CUTS if end <= len(audio)]
     assert bands == ["narrow"] * len(bands)
 
 
 def test_a_short_window_of_a_telephone_is_narrow_too() -> None:
-    """The taper has to be as long as the window: half of one leaves an edge at the end."""
+    """The taper has to be as long as the window: half of a taper leaves an edge at the end."""
     audio = telephone(clip_audio(clips()[0]))
     bands = [band(audio[end - SAMPLE_RATE // 2 : end]) for end in CUTS if end <= len(audio)]
     assert bands == ["narrow"] * len(bands)
 
 
 @pytest.mark.parametrize("hz", [300, 997.3, 3000.5])
-def test_a_low_tone_is_narrow_though_the_window_cuts_its_period(hz: float) -> None:
+def test_a_low_tone_is_narrow_even_if_the_window_cuts_a_period(hz: float) -> None:
     assert band(sine(1, hz)) == "narrow"
 
 
-def test_speech_on_a_wide_line_is_wide_again_after_a_narrow_start() -> None:
+def test_the_band_becomes_wide_again_after_a_narrow_start() -> None:
     meter = QualityMeter(SAMPLE_RATE)
     meter.spectrum(sine(3, 440))
     for _ in range(3):
@@ -155,13 +155,13 @@ def test_speech_on_a_wide_line_is_wide_again_after_a_narrow_start() -> None:
 
 @given(blocks=st.lists(st.integers(1, 16), min_size=1, max_size=8), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=60)
-def test_a_frame_has_the_same_power_in_a_block_of_any_size(blocks, seed) -> None:
-    """Blocks depend on how the audio is cut, results must not: a sum in another order would."""
+def test_frame_power_does_not_depend_on_the_block_size(blocks, seed) -> None:
+    """Block sizes depend on the chunking, results must not. A sum in another order would differ."""
     pcm = int16(noise(sum(blocks) * FRAME / SAMPLE_RATE, -20, seed)).reshape(-1, FRAME)
-    whole = frame_power(pcm)[0]
+    at_once = frame_power(pcm)[0]
     at = np.cumsum([0, *blocks])
     pieces = [frame_power(pcm[a:b])[0] for a, b in pairwise(at)]
-    assert np.concatenate(pieces).tobytes() == whole.tobytes()
+    assert np.concatenate(pieces).tobytes() == at_once.tobytes()
 
 
 GOOD = Quality(rms_dbfs=-20.0, clipped=0.0, snr_db=30.0, band="wide", speech_s=3.0)
@@ -192,7 +192,7 @@ GOOD = Quality(rms_dbfs=-20.0, clipped=0.0, snr_db=30.0, band="wide", speech_s=3
         ),
     ],
 )
-def test_hints_name_every_reason_to_doubt(change, top, expected) -> None:
+def test_hints_list_every_reason_to_doubt_a_score(change, top, expected) -> None:
     quality = Quality(**{name: getattr(GOOD, name) for name in GOOD.__slots__} | change)
     assert hints(quality, top) == expected
 
@@ -209,7 +209,5 @@ def test_hints_name_every_reason_to_doubt(change, top, expected) -> None:
         ({}, False),
     ],
 )
-def test_automatic_gain_is_known_by_what_the_producer_says(
-    attrs: dict[str, Any], automatic: bool
-) -> None:
+def test_automatic_gain_is_read_from_the_attributes(attrs: dict[str, Any], automatic: bool) -> None:
     assert gain_is_automatic(attrs) is automatic

@@ -1,4 +1,4 @@
-"""Silero VAD behind the same protocol: real weights, a state per stream, absent packages."""
+"""Silero VAD as a voice detector: real weights, one state per stream, missing packages."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from stream.errors import ConfigError
 from stream.types import FRAME, AudioFormat, Samples, Segment
 from tests.support.signals import (
     ToneBackend,
+    as_tuples,
     chunks,
     clip_audio,
     clips,
     conversation,
     linear16,
     noise,
-    plain,
     silence,
     sine,
 )
@@ -36,73 +36,73 @@ def decisions(detector: SileroDetector, audio: Samples) -> list[bool]:
 
 
 @pytest.fixture
-def forgotten() -> Iterator[None]:
-    """Nobody has loaded the network yet, and nobody after this test has either."""
+def empty_session_cache() -> Iterator[None]:
+    """Process that has not loaded the network; the cache is cleared again after the test."""
     silero._session.cache_clear()
     yield
     silero._session.cache_clear()
 
 
-def test_speech_is_heard_and_silence_noise_and_tones_are_not() -> None:
-    heard = [np.mean(decisions(SileroDetector(), clip_audio(path))) for path in clips()[:5]]
-    assert min(heard) > 0.5
+def test_speech_is_voiced_and_silence_noise_and_tones_are_not() -> None:
+    voiced = [np.mean(decisions(SileroDetector(), clip_audio(path))) for path in clips()[:5]]
+    assert min(voiced) > 0.5
     for quiet in (silence(2), noise(2, -30), sine(2, 440)):
         assert np.mean(decisions(SileroDetector(), quiet)) < 0.05
 
 
-def test_a_higher_mode_lets_less_pass() -> None:
+def test_a_higher_mode_is_stricter() -> None:
     audio = conversation(3)
-    passed = [sum(decisions(SileroDetector(mode), audio)) for mode in range(4)]
-    assert passed == sorted(passed, reverse=True)
-    assert passed[0] > passed[3]
+    voiced = [sum(decisions(SileroDetector(mode), audio)) for mode in range(4)]
+    assert voiced == sorted(voiced, reverse=True)
+    assert voiced[0] > voiced[3]
 
 
-def test_streams_share_the_weights_and_nothing_else() -> None:
+def test_streams_share_the_weights_and_no_state() -> None:
     audio = conversation(2)
     alone = decisions(SileroDetector(), audio)
     one, other = SileroDetector(), SileroDetector()
-    between = noise(len(audio) / 16_000, -10)
-    data, disturbing = linear16(audio), linear16(between)
-    together = []
+    data, other_data = linear16(audio), linear16(noise(len(audio) / 16_000, -10))
+    interleaved = []
     for i in range(0, len(data) - 2 * FRAME + 1, 2 * FRAME):
-        together.append(one.is_speech(data[i : i + 2 * FRAME]))
-        other.is_speech(disturbing[i : i + 2 * FRAME])
-    assert together == alone
+        interleaved.append(one.is_speech(data[i : i + 2 * FRAME]))
+        other.is_speech(other_data[i : i + 2 * FRAME])
+    assert interleaved == alone
     assert one._run.__self__ is other._run.__self__
 
 
 @pytest.mark.parametrize("sizes", [(320,), (2, 4000, 6), (99_998,)])
-def test_the_chunks_do_not_matter(sizes: tuple[int, ...]) -> None:
+def test_any_chunking_gives_the_same_events(sizes: tuple[int, ...]) -> None:
     backend = ToneBackend()
 
     def run(sizes: tuple[int, ...]) -> list[object]:
         settings = AnalysisSettings(vad=VadSettings("silero"))
-        line = StreamPipeline(AudioFormat(), (0,), backend.info, settings)
-        return list(analyse(line, list(chunks(linear16(conversation(2)), sizes)), backend.score))
+        pipeline = StreamPipeline(AudioFormat(), (0,), backend.info, settings)
+        data = linear16(conversation(2))
+        return list(analyse(pipeline, list(chunks(data, sizes)), backend.score))
 
-    assert plain(run(sizes)) == plain(run((3200,)))
+    assert as_tuples(run(sizes)) == as_tuples(run((3200,)))
     assert sum(isinstance(event, Segment) for event in run((3200,))) == 2
 
 
-def test_it_can_be_configured() -> None:
+def test_the_detector_can_be_configured() -> None:
     config = load(overrides={"vad.detector": "silero", "vad.mode": "1"}, environ={})
     assert analysis_settings(config).vad.detector == "silero"
     assert isinstance(DETECTORS["silero"](1), SileroDetector)
 
 
-@pytest.mark.usefixtures("forgotten")
-def test_without_its_package_the_start_is_refused_with_the_remedy(
+@pytest.mark.usefixtures("empty_session_cache")
+def test_without_the_package_the_start_fails_and_names_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Found out at the first call instead, it would have ended a customer's session."""
-    monkeypatch.setattr(silero, "PACKAGE", "silero_vad_that_nobody_installed")
+    """If it were detected at the first stream instead, it would end a customer's session."""
+    monkeypatch.setattr(silero, "PACKAGE", "silero_vad_that_is_not_installed")
     with pytest.raises(ConfigError, match=r"pip install '\.\[silero\]'"):
         check_detector(load(overrides={"vad.detector": "silero"}, environ={}).vad)
     check_detector(load(environ={}).vad)
 
 
-@pytest.mark.usefixtures("forgotten")
-def test_a_damaged_network_is_refused_by_its_path(
+@pytest.mark.usefixtures("empty_session_cache")
+def test_a_damaged_network_is_refused_with_its_path(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
     from importlib.machinery import ModuleSpec

@@ -1,4 +1,4 @@
-"""The timeline against a reference that keeps everything."""
+"""Timeline, compared with a reference that keeps all logits; softmax and activation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUALITY = Quality(-20.0, 0.0, None, None, 1.0)
 
 
 def window(start: int, length: int, speech: tuple[Span, ...] | None = None) -> Window:
-    """Start and length in frames of 20 ms; speech everywhere unless told."""
+    """Return a window; start and length are in frames of 20 ms. By default all of it is speech."""
     spans = ((start * FRAME, (start + length) * FRAME),) if speech is None else speech
     audio = np.zeros(length * FRAME, np.float32)
     return Window(
@@ -27,7 +27,7 @@ def window(start: int, length: int, speech: tuple[Span, ...] | None = None) -> W
 
 
 class Reference:
-    """Every logit ever given to every cell, in lists."""
+    """All logits ever added to each cell, in lists."""
 
     def __init__(self) -> None:
         self.cells: dict[int, list[np.ndarray]] = defaultdict(list)
@@ -51,8 +51,8 @@ steps = st.lists(
 
 @given(steps=steps, seed=st.integers(0, 2**31), capacity=st.integers(130, 220))
 @settings(deadline=None, max_examples=60)
-def test_means_are_those_of_a_reference_that_forgets_nothing(steps, seed, capacity) -> None:
-    """Windows overlap, skip and wrap the ring many times; the first reach before the stream."""
+def test_means_equal_those_of_a_reference_that_keeps_all_logits(steps, seed, capacity) -> None:
+    """Windows overlap, skip and wrap the ring many times; the first begin before the stream."""
     rng = np.random.default_rng(seed)
     timeline, reference = Timeline(4, FRAME, capacity * FRAME / SAMPLE_RATE), Reference()
     end = 5
@@ -73,14 +73,14 @@ def test_means_are_those_of_a_reference_that_forgets_nothing(steps, seed, capaci
             assert n == m
             if expected is not None:
                 assert mean == pytest.approx(expected, abs=1e-4)
-        mean, n = timeline.whole()
+        mean, n = timeline.overall()
         expected, m = reference.mean(0, 10**9)
         assert n == m
         if expected is not None:
             assert mean == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_cell_that_many_windows_scored_weighs_as_one() -> None:
+def test_a_cell_that_many_windows_scored_has_the_weight_of_one() -> None:
     timeline = Timeline(1, FRAME, 10)
     for value in (0.0, 2.0, 4.0):
         timeline.add(window(0, 50), np.full((49, 1), value, np.float32), np.ones(49, bool))
@@ -90,14 +90,14 @@ def test_a_cell_that_many_windows_scored_weighs_as_one() -> None:
     assert mean[0] == pytest.approx((2.0 + 10.0) / 2)
 
 
-def test_nothing_scored_has_no_mean() -> None:
+def test_without_scored_cells_there_is_no_mean() -> None:
     timeline = Timeline(3, FRAME, 10)
-    assert timeline.mean(0, 10**6)[1] == timeline.whole()[1] == 0
+    assert timeline.mean(0, 10**6)[1] == timeline.overall()[1] == 0
     timeline.add(window(0, 50), np.ones((49, 3), np.float32), np.zeros(49, bool))
-    assert timeline.mean(0, 10**6)[1] == timeline.whole()[1] == 0
+    assert timeline.mean(0, 10**6)[1] == timeline.overall()[1] == 0
 
 
-def test_an_hour_of_speech_takes_no_more_memory_and_its_mean_stays_exact() -> None:
+def test_memory_is_constant_and_the_mean_exact_over_an_hour_of_speech() -> None:
     timeline = Timeline(2, FRAME, 36)
     size = sum(v.nbytes for v in vars(timeline).values() if isinstance(v, np.ndarray))
     total = np.zeros(2)
@@ -105,7 +105,7 @@ def test_an_hour_of_speech_takes_no_more_memory_and_its_mean_stays_exact() -> No
         value = np.array([n % 7, -n % 11], np.float32)
         total += value
         timeline.add(window(50 * n, 51), np.tile(value, (50, 1)), np.ones(50, bool))
-    mean, count = timeline.whole()
+    mean, count = timeline.overall()
     assert count == 3599 * 50
     assert mean == pytest.approx(total / 3599, rel=1e-5)
     after = sum(v.nbytes for v in vars(timeline).values() if isinstance(v, np.ndarray))
@@ -117,7 +117,7 @@ def test_an_hour_of_speech_takes_no_more_memory_and_its_mean_stays_exact() -> No
     st.integers(-90, 60),
 )
 @settings(deadline=None, max_examples=100)
-def test_a_frame_counts_when_its_middle_is_speech(pairs, start) -> None:
+def test_a_frame_counts_if_its_middle_is_speech(pairs, start) -> None:
     spans = tuple((a * FRAME, (a + n) * FRAME) for a, n in pairs)
     mask = speech_mask(window(start, 100, spans), 99, FRAME)
     for n, counted in enumerate(mask):
@@ -130,7 +130,7 @@ def test_a_frame_counts_when_its_middle_is_speech(pairs, start) -> None:
 
 @given(st.lists(st.floats(-80, 80, width=32), min_size=2, max_size=9), st.floats(0.25, 4))
 @settings(deadline=None, max_examples=80)
-def test_softmax_shares_add_up_and_temperature_divides(logits, temperature) -> None:
+def test_softmax_adds_up_to_one_and_divides_by_the_temperature(logits, temperature) -> None:
     values = np.array(logits, np.float32)
     shares = softmax(values, temperature)
     assert shares.dtype == np.float32
@@ -139,7 +139,7 @@ def test_softmax_shares_add_up_and_temperature_divides(logits, temperature) -> N
     assert shares == pytest.approx(exact / exact.sum(), abs=1e-5)
 
 
-def test_a_higher_temperature_makes_flatter_shares() -> None:
+def test_a_higher_temperature_gives_flatter_posteriors() -> None:
     logits = np.array([2.0, 0.0, -1.0], np.float32)
     tops = [softmax(logits, t)[0] for t in (0.5, 1.0, 2.0, 8.0)]
     assert tops == sorted(tops, reverse=True)
@@ -156,12 +156,12 @@ def test_a_higher_temperature_makes_flatter_shares() -> None:
         ({}, None),
     ],
 )
-def test_activation_is_the_excited_share_of_what_is_excited_or_calm(scores, expected) -> None:
+def test_activation_is_the_share_of_excited_in_excited_and_calm(scores, expected) -> None:
     assert activation(scores) == expected
 
 
-def test_the_cells_of_a_stretch_are_its_scored_frames() -> None:
-    """What the detail of a stream draws: whatever the ring still holds, and no frame unscored."""
+def test_the_cells_of_a_range_are_its_scored_frames() -> None:
+    """The detail view of a stream draws them: all that the ring still holds, no unscored frame."""
     timeline = Timeline(1, FRAME, 2)
     mask = np.ones(49, bool)
     mask[10:20] = False
@@ -172,5 +172,5 @@ def test_the_cells_of_a_stretch_are_its_scored_frames() -> None:
     assert logits[:, 0].tolist() == [4, 2.5, 6, 7, 8, 9, 20, 21]
     timeline.add(window(100, 50), np.ones((49, 1), np.float32), np.ones(49, bool))
     starts, _ = timeline.cells(0, 10**6)
-    assert starts[0] == 100 * FRAME, "what left the ring is gone"
+    assert starts[0] == 100 * FRAME, "cells that left the ring must not be returned"
     assert len(timeline.cells(10**6, 10**7)[0]) == 0

@@ -1,4 +1,4 @@
-"""Where speech begins and ends, frame by frame."""
+"""Voice activity detection: beginning and end of utterances, frame by frame."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PLAIN = VadSettings(start_voiced=3, start_of=5, pre_roll=2, hangover=4, max_utte
 
 
 def script(text: str) -> list[bool]:
-    """`x` is a voiced frame, anything else is not."""
+    """Parse decisions: `x` is a voiced frame, `.` an unvoiced one; blanks are ignored."""
     return [c == "x" for c in text.replace(" ", "")]
 
 
 def run(segmenter: Segmenter, decisions: Iterable[bool]) -> list[tuple[int, int, str]]:
-    """The utterances that ended, in frames."""
+    """Feed all decisions; return the utterances that ended, in frames."""
     ended = [segmenter.step(voiced) for voiced in decisions]
     return [in_frames(utterance) for utterance in ended if utterance is not None]
 
@@ -40,34 +40,34 @@ def in_frames(utterance: Utterance) -> tuple[int, int, str]:
         ("..........", []),
         ("x.x.......", []),
         ("xx...xx...", []),
-        # 3 of 5 voiced; 2 frames of pre-roll, 4 of hangover that are no speech
+        # 3 of 5 voiced; 2 frames of pre-roll, 4 of hangover, which are not speech
         ("....xxx....", [(2, 7, "speech_end")]),
         ("....x.x.x....", [(2, 9, "speech_end")]),
         ("....x..xx....", [(2, 9, "speech_end")]),
         ("....x...xx....", []),
-        # pre-roll stops at the stream's start
+        # the pre-roll stops at the start of the stream
         ("xxx....", [(0, 3, "speech_end")]),
         (".xxx....", [(0, 4, "speech_end")]),
-        # a pause shorter than the hangover does not part, and counts as speech
+        # a pause shorter than the hangover does not end the utterance, and counts as speech
         ("....xxx...x....", [(2, 11, "speech_end")]),
         ("....xxx....x....", [(2, 7, "speech_end")]),
-        # pre-roll stops at the end of the utterance before: 7 + hangover 4 = 11
+        # the pre-roll stops at the end of the previous utterance: 7 + hangover 4 = 11
         ("....xxx....xxx....", [(2, 7, "speech_end"), (9, 14, "speech_end")]),
     ],
 )
-def test_speech_is_found_with_its_pre_roll_and_without_its_hangover(frames, expected) -> None:
+def test_an_utterance_includes_its_pre_roll_and_not_its_hangover(frames, expected) -> None:
     assert run(Segmenter(PLAIN), script(frames)) == expected
 
 
-def test_pre_roll_never_reaches_into_the_utterance_before() -> None:
+def test_pre_roll_never_reaches_into_the_previous_utterance() -> None:
     settings_ = replace(PLAIN, pre_roll=15, hangover=2)
     got = run(Segmenter(settings_), script("xxx.. xxx.."))
     assert got == [(0, 3, "speech_end"), (3, 8, "speech_end")]
 
 
 @pytest.mark.parametrize("start", [(1, 1), (1, 5), (3, 3), (3, 5), (5, 5)])
-def test_an_utterance_that_grows_too_long_is_split_without_a_seam(start) -> None:
-    """The speaker talks on through the split: not one frame may be lost, doubled or re-detected."""
+def test_an_utterance_that_is_too_long_is_split_without_losing_a_frame(start) -> None:
+    """Speech continues through the split: no frame may be lost, counted twice or re-detected."""
     voiced, of = start
     segmenter = Segmenter(VadSettings(start_voiced=voiced, start_of=of, max_utterance=40))
     ended = run(segmenter, [True] * 100)
@@ -102,7 +102,7 @@ def test_a_short_pause_right_after_a_split_loses_nothing() -> None:
         ("..xxx....", State.QUIET, None),
     ],
 )
-def test_a_flush_ends_what_is_open_in_every_state(frames, state, ended) -> None:
+def test_a_flush_ends_the_open_utterance_in_every_state(frames, state, ended) -> None:
     segmenter = Segmenter(PLAIN)
     run(segmenter, script(frames))
     assert segmenter.state is state
@@ -113,7 +113,7 @@ def test_a_flush_ends_what_is_open_in_every_state(frames, state, ended) -> None:
     assert segmenter.end("flush") is None
 
 
-def test_speech_goes_on_seamlessly_after_a_flush() -> None:
+def test_speech_continues_without_a_missing_frame_after_a_flush() -> None:
     segmenter = Segmenter(PLAIN)
     run(segmenter, script("..xxxxx"))
     segmenter.end("flush")
@@ -124,7 +124,7 @@ def test_pre_roll_never_reaches_into_a_hole() -> None:
     segmenter = Segmenter(replace(PLAIN, pre_roll=15))
     run(segmenter, script("....xx"))
     segmenter.jump(1000 * FRAME)
-    assert run(segmenter, script("..x.")) == []  # the two from before the hole are forgotten
+    assert run(segmenter, script("..x.")) == []  # the two from before the hole do not count
     assert run(segmenter, script("xx....")) == [(1000, 1006, "speech_end")]
 
 
@@ -142,7 +142,7 @@ def test_utterances_are_numbered_without_holes() -> None:
     pre_roll=st.integers(0, 12),
 )
 @settings(deadline=None, max_examples=150)
-def test_whatever_is_heard_utterances_are_in_order_apart_and_never_empty(
+def test_utterances_are_in_order_disjoint_and_never_empty(
     decisions, flushes, start_voiced, hangover, pre_roll
 ) -> None:
     longest = 50
@@ -166,16 +166,16 @@ def test_whatever_is_heard_utterances_are_in_order_apart_and_never_empty(
         assert frames[utterance.end // FRAME - 1]
         last = utterance.end
     # Three or more voiced frames in a row are never missed, unless a flush interrupts them.
-    heard = np.zeros(len(frames) + 1, bool)
+    covered = np.zeros(len(frames) + 1, bool)
     for utterance in ended:
-        heard[utterance.start // FRAME : utterance.end // FRAME] = True
+        covered[utterance.start // FRAME : utterance.end // FRAME] = True
     if not flushes:
         for n in range(len(frames) - 4):
             if all(frames[n : n + 5]):
-                assert heard[n : n + 5].all()
+                assert covered[n : n + 5].all()
 
 
-def test_memory_does_not_grow_with_an_hour_of_anything() -> None:
+def test_memory_does_not_grow_over_an_hour_of_silence() -> None:
     segmenter = Segmenter(VadSettings())
 
     def size() -> int:
@@ -188,10 +188,10 @@ def test_memory_does_not_grow_with_an_hour_of_anything() -> None:
     assert segmenter.state is State.QUIET
 
 
-def test_the_webrtc_detector_hears_real_speech_and_no_silence() -> None:
+def test_the_webrtc_detector_detects_real_speech_and_not_silence() -> None:
     detector = DETECTORS["webrtcvad"](2)
     pcm = int16(clip_audio(clips()[0]))
-    whole = len(pcm) // FRAME * FRAME
-    voiced = [detector.is_speech(frame.tobytes()) for frame in pcm[:whole].reshape(-1, FRAME)]
+    end = len(pcm) // FRAME * FRAME
+    voiced = [detector.is_speech(frame.tobytes()) for frame in pcm[:end].reshape(-1, FRAME)]
     assert np.mean(voiced) > 0.5
     assert not any(DETECTORS["webrtcvad"](2).is_speech(bytes(2 * FRAME)) for _ in range(200))

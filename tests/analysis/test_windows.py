@@ -1,4 +1,4 @@
-"""Windows hold the right audio, and none of the speech falls between two of them."""
+"""Windowing: windows hold the right audio, and together they cover all speech."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ def windower(seconds: float = 60, **changes: object) -> Windower:
     return Windower(WindowSettings(**changes), 0, history, QualityMeter(S))
 
 
-def listen(w: Windower, start: float, end: float, take: bool = True) -> list[Window]:
-    """Speech from `start` to `end` seconds, frame by frame; every window is taken at once."""
+def speak(w: Windower, start: float, end: float, take: bool = True) -> list[Window]:
+    """Extend an utterance from `start` to `end` seconds frame by frame; return its windows.
+
+    With `take`, every window is taken at once.
+    """
     windows = []
-    for reached in range(round(start * S) + FRAME, round(end * S) + FRAME, FRAME):
-        for window in w.hear(Utterance(0, round(start * S), reached)):
+    for position in range(round(start * S) + FRAME, round(end * S) + FRAME, FRAME):
+        for window in w.extend(Utterance(0, round(start * S), position)):
             windows.append(window)
             if take:
                 w.taken(window)
@@ -52,29 +55,29 @@ def in_s(window: Window) -> tuple[float, float]:
     length=st.integers(1, 50),
 )
 @settings(deadline=None, max_examples=150)
-def test_the_ring_gives_back_what_was_written(sizes, capacity, back, length) -> None:
-    history, everything = History(capacity), np.zeros(0, np.int16)
+def test_the_ring_returns_the_audio_that_was_written(sizes, capacity, back, length) -> None:
+    history, written = History(capacity), np.zeros(0, np.int16)
     for size in sizes:
-        fresh = RAMP[len(everything) : len(everything) + size]
-        history.write(fresh)
-        everything = np.concatenate([everything, fresh])
-    end = max(0, len(everything) - back)
+        new = RAMP[len(written) : len(written) + size]
+        history.write(new)
+        written = np.concatenate([written, new])
+    end = max(0, len(written) - back)
     start = end - length
-    if start < max(0, len(everything) - capacity):
+    if start < max(0, len(written) - capacity):
         return
-    assert history.end == len(everything)
-    assert (history.read(start, end) * 32768).tolist() == everything[start:end].tolist()
+    assert history.end == len(written)
+    assert (history.read(start, end) * 32768).tolist() == written[start:end].tolist()
 
 
-def test_before_the_stream_the_audio_is_mirrored() -> None:
+def test_audio_before_the_stream_is_mirrored() -> None:
     history = filled(0.02)
     audio = history.read(FRAME - 4 * FRAME, FRAME) * 32768
     assert len(audio) == 4 * FRAME
-    forth, back = RAMP[:FRAME].tolist(), RAMP[:FRAME].tolist()[::-1]
-    assert audio.tolist() == back + forth + back + forth
+    forward, back = RAMP[:FRAME].tolist(), RAMP[:FRAME].tolist()[::-1]
+    assert audio.tolist() == back + forward + back + forward
 
 
-def test_after_a_jump_nothing_from_before_it_is_read() -> None:
+def test_no_audio_from_before_a_jump_is_read() -> None:
     history = filled(3)
     history.jump(10 * S)
     history.write(np.full(FRAME, 77, np.int16))
@@ -82,7 +85,7 @@ def test_after_a_jump_nothing_from_before_it_is_read() -> None:
     assert audio.tolist() == [77] * S
 
 
-def test_reading_gives_a_copy_that_later_audio_does_not_change() -> None:
+def test_read_returns_a_copy_that_later_audio_does_not_change() -> None:
     history = filled(1, capacity=S)
     audio = history.read(0, S)
     before = audio.tobytes()
@@ -94,18 +97,18 @@ def test_reading_gives_a_copy_that_later_audio_does_not_change() -> None:
 
 
 def test_a_window_is_due_after_every_hop_of_speech() -> None:
-    windows = listen(windower(), 2.0, 7.5)
+    windows = speak(windower(), 2.0, 7.5)
     assert [window.end / S for window in windows] == [3.0, 4.0, 5.0, 6.0, 7.0]
     assert {window.trigger for window in windows} == {"interval"}
 
 
 def test_windows_grow_with_the_utterance_and_then_slide() -> None:
-    windows = listen(windower(), 2.0, 7.5)
+    windows = speak(windower(), 2.0, 7.5)
     assert [in_s(w) for w in windows] == [(2, 3), (2, 4), (2, 5), (3, 6), (4, 7)]
     assert [w.fresh / S for w in windows] == [2, 3, 4, 5, 6]
 
 
-def test_a_short_utterance_is_back_filled_with_the_real_audio_before_it() -> None:
+def test_a_short_utterance_is_padded_with_the_real_audio_before_it() -> None:
     window = windower().close(Utterance(0, round(4.6 * S), 5 * S))
     assert window is not None
     assert in_s(window) == (4.0, 5.0)
@@ -113,9 +116,9 @@ def test_a_short_utterance_is_back_filled_with_the_real_audio_before_it() -> Non
     assert (window.audio * 32768).tolist() == RAMP[4 * S : 5 * S].tolist()
 
 
-def test_at_the_end_of_an_utterance_the_rest_is_cut_and_says_why() -> None:
+def test_the_last_window_of_an_utterance_covers_the_rest_and_has_its_trigger() -> None:
     w = windower()
-    windows = listen(w, 2.0, 4.5)
+    windows = speak(w, 2.0, 4.5)
     last = w.close(Utterance(0, 2 * S, round(4.5 * S), "flush"))
     assert last is not None
     assert [*map(in_s, windows), in_s(last)] == [(2, 3), (2, 4), (1.5, 4.5)]
@@ -123,21 +126,21 @@ def test_at_the_end_of_an_utterance_the_rest_is_cut_and_says_why() -> None:
     assert last.fresh == 4 * S
 
 
-def test_an_utterance_that_ends_on_a_hop_is_not_cut_twice() -> None:
+def test_an_utterance_that_ends_on_a_hop_gets_no_second_window() -> None:
     w = windower()
-    assert len(listen(w, 2.0, 4.0)) == 2
+    assert len(speak(w, 2.0, 4.0)) == 2
     assert w.close(Utterance(0, 2 * S, 4 * S)) is None
 
 
 def test_a_skipped_hop_is_covered_by_the_next_window() -> None:
     w = windower()
-    listen(w, 2.0, 4.0)
-    first, second = listen(w, 2.0, 6.0, take=False)[-2:]
+    speak(w, 2.0, 4.0)
+    first, second = speak(w, 2.0, 6.0, take=False)[-2:]
     assert first.fresh == second.fresh == 4 * S
     assert second.start <= 4 * S
 
 
-def test_speech_of_an_utterance_before_is_in_the_window_and_not_its_pause() -> None:
+def test_a_window_lists_the_speech_of_the_previous_utterance_without_the_pause() -> None:
     w = windower()
     w.close(Utterance(0, 5 * S, 6 * S))
     window = w.close(Utterance(1, round(6.8 * S), round(7.4 * S)))
@@ -148,15 +151,15 @@ def test_speech_of_an_utterance_before_is_in_the_window_and_not_its_pause() -> N
 
 
 @pytest.mark.parametrize("lengths", [(S,), (S, 3 * S), (2 * S, 4 * S)])
-def test_windows_have_only_the_lengths_that_were_set(lengths: tuple[int, ...]) -> None:
+def test_windows_have_only_the_configured_lengths(lengths: tuple[int, ...]) -> None:
     w = windower(lengths=lengths, hop=S // 2)
-    windows = listen(w, 1.0, 8.0)
+    windows = speak(w, 1.0, 8.0)
     last = w.close(Utterance(0, S, round(8.2 * S)))
     assert {n.length for n in [*windows, last] if n} <= set(lengths)
     assert windows[-1].length == lengths[-1]
 
 
-def test_a_window_at_the_stream_s_start_is_as_long_as_any() -> None:
+def test_a_window_at_the_start_of_the_stream_has_full_length() -> None:
     history = filled(0.1)
     w = Windower(WindowSettings(), 0, history, QualityMeter(S))
     window = w.close(Utterance(0, 0, FRAME * 5))
@@ -166,18 +169,18 @@ def test_a_window_at_the_stream_s_start_is_as_long_as_any() -> None:
     assert window.heard == 0
 
 
-def test_an_hour_of_utterances_leaves_nothing_behind() -> None:
+def test_memory_does_not_grow_over_an_hour_of_utterances() -> None:
     history = History(8 * S)
     w = Windower(WindowSettings(), 0, history, QualityMeter(8_000))
-    held = []
+    lengths = []
     for n in range(1, 3600):
         history.jump(n * S)
         history.write(RAMP[: S // 2])
         window = w.close(Utterance(n, n * S, n * S + S // 2))
         assert window is not None
         w.taken(window)
-        held.append(len(w._ended))
-    assert max(held) <= 4
+        lengths.append(len(w._ended))
+    assert max(lengths) <= 4
 
 
 # -- spans -------------------------------------------------------------------------------------
@@ -189,9 +192,9 @@ def test_an_hour_of_utterances_leaves_nothing_behind() -> None:
     st.integers(0, 60),
 )
 @example([(0, 9)], 6, 3)
-def test_clipping_keeps_what_lies_inside(gaps, start, end) -> None:
-    """Nothing lies inside a range that ends before it starts: not even a span of negative length,
-    which a gap then told the world as speech of negative duration."""
+def test_clip_keeps_the_parts_inside_the_range(gaps, start, end) -> None:
+    """A range that ends before it starts contains no span, not even one of negative length. Such a
+    span was once emitted as a gap with a negative duration."""
     spans, at = [], 0
     for gap, length in gaps:
         spans.append((at + gap, at + gap + length))

@@ -1,4 +1,4 @@
-"""Bytes of the wire become the right numbers, however they are cut."""
+"""Decoding of PCM bytes, with any chunking."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ CODES = bytes(range(256))
 
 
 def mulaw_value(code: int) -> int:
-    """ITU-T G.711 table 2, in 16 bits: ((2·m + 33)·2^e − 33)·4, all bits inverted."""
+    """Return the value by ITU-T G.711 table 2 in 16 bits; all bits are inverted.
+
+    It is ((2·m + 33)·2^e − 33)·4.
+    """
     code ^= 0xFF
     e, m = code >> 4 & 7, code & 15
     value = ((2 * m + 33) * 2**e - 33) * 4
@@ -24,7 +27,10 @@ def mulaw_value(code: int) -> int:
 
 
 def alaw_value(code: int) -> int:
-    """ITU-T G.711 table 1, in 16 bits: (2·m + 1)·8, or (2·m + 33)·2^(e−1)·8; sign 1 is positive."""
+    """Return the value by ITU-T G.711 table 1 in 16 bits; sign 1 is positive.
+
+    It is (2·m + 1)·8 for e = 0, else (2·m + 33)·2^(e−1)·8.
+    """
     code ^= 0x55
     e, m = code >> 4 & 7, code & 15
     value = (2 * m + 1) * 8 if e == 0 else (2 * m + 33) * 2 ** (e - 1) * 8
@@ -42,27 +48,26 @@ def decode(encoding: Encoding, data: bytes, channels: int = 1) -> np.ndarray:
         ("alaw", alaw_value, {0x2A: -32256, 0xAA: 32256, 0xD5: 8, 0x55: -8, 0x80: 5504}),
     ],
 )
-def test_g711_decodes_as_the_itu_tables_say(encoding, value, landmarks) -> None:
+def test_g711_decodes_to_the_values_of_the_itu_tables(encoding, value, landmarks) -> None:
     decoded = decode(encoding, CODES)[0] * 32768
     assert decoded.tolist() == [value(code) for code in range(256)]
     assert {code: int(decoded[code]) for code in landmarks} == landmarks
 
 
 @pytest.mark.parametrize(
-    ("encoding", "encoder", "coarsest"), [("mulaw", encode_mulaw, 644), ("alaw", encode_alaw, 512)]
+    ("encoding", "encoder", "max_error"),
+    [("mulaw", encode_mulaw, 644), ("alaw", encode_alaw, 512)],
 )
-def test_g711_comes_back_within_half_a_step_of_what_was_encoded(
-    encoding, encoder, coarsest
-) -> None:
-    back = decode(encoding, encoder(ALL).tobytes())[0] * 32768
-    error = np.abs(back - ALL)
-    assert error.max() <= coarsest
-    # Half a step is at most 1/32 of the value, and never less than half of the finest step.
+def test_g711_decodes_to_within_half_a_step_of_the_original(encoding, encoder, max_error) -> None:
+    decoded = decode(encoding, encoder(ALL).tobytes())[0] * 32768
+    error = np.abs(decoded - ALL)
+    assert error.max() <= max_error
+    # Half a step is at most 1/32 of the value, or half of the finest step if that is more.
     assert (error <= np.maximum(8, np.abs(ALL.astype(np.int64)) / 31 + 5)).all()
 
 
 @pytest.mark.parametrize(("encoding", "encoder"), [("mulaw", encode_mulaw), ("alaw", encode_alaw)])
-def test_g711_codes_survive_being_decoded_and_encoded_again(encoding, encoder) -> None:
+def test_g711_codes_are_unchanged_after_decoding_and_encoding(encoding, encoder) -> None:
     values = (decode(encoding, CODES)[0] * 32768).astype(np.int16)
     again = encoder(values)
     differ = [code for code in range(256) if again[code] != code]
@@ -78,7 +83,7 @@ def test_linear16_is_little_endian_and_its_lowest_value_is_minus_one() -> None:
     ]
 
 
-def test_f32le_is_taken_as_it_is_and_clipped_to_full_scale() -> None:
+def test_f32le_is_unchanged_except_for_clipping_to_full_scale() -> None:
     sent = np.array([0.25, -0.5, 3.0, -1e30, 1e-30], "<f4")
     assert decode("f32le", sent.tobytes())[0].tolist() == pytest.approx(
         [0.25, -0.5, 1.0, -1.0, 1e-30]
@@ -93,21 +98,21 @@ def test_f32le_is_taken_as_it_is_and_clipped_to_full_scale() -> None:
 )
 @example(encoding="f32le", channels=2, raw=[1, 2, 3, 4, 5, 6], sizes=[1])
 @settings(deadline=None, max_examples=80)
-def test_any_cut_of_the_bytes_decodes_the_same(encoding, channels, raw, sizes) -> None:
-    """Proxies cut where they like: in the middle of a sample, between two channels, byte by byte.
+def test_any_chunking_decodes_the_same(encoding, channels, raw, sizes) -> None:
+    """Proxies split data anywhere: in the middle of a sample, between two channels, byte by byte.
 
-    What does not make a whole sample of every channel waits for the rest."""
+    Bytes that do not make a whole sample of every channel are carried over to the next chunk."""
     pcm = np.array(raw, "<i2")
     data = (pcm / 32768).astype("<f4").tobytes() if encoding == "f32le" else pcm.tobytes()
     audio = AudioFormat(encoding, 8000, channels)
     decoder = PcmDecoder(audio)
     pieces = []
     for chunk in chunks(data, sizes):
-        promised = decoder.whole(chunk)
+        count = decoder.count(chunk)
         pieces.append(decoder.decode(chunk))
-        assert pieces[-1].shape == (channels, promised)
-    whole = len(data) // audio.bytes_per_frame
-    expected = PcmDecoder(audio).decode(data[: whole * audio.bytes_per_frame])
+        assert pieces[-1].shape == (channels, count)
+    whole_samples = len(data) // audio.bytes_per_frame
+    expected = PcmDecoder(audio).decode(data[: whole_samples * audio.bytes_per_frame])
     got = np.concatenate([np.zeros((channels, 0), np.float32), *pieces], axis=1)
     assert got.dtype == np.float32
     assert np.array_equal(got, expected)
@@ -125,18 +130,18 @@ def test_channels_never_mix(size: int) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_chunk_with_numbers_that_are_none_is_refused_and_the_next_one_is_aligned(
+def test_a_chunk_with_nan_or_infinity_is_refused_and_the_next_one_is_aligned(
     bad: float, channels: int
 ) -> None:
-    """One NaN would poison every later window of its channel, through the resampler's memory.
+    """One NaN in the memory of the resampler would spoil every later window of its channel.
 
-    The refused chunk ends in the middle of a sample: its tail must not shift what follows."""
+    The refused chunk ends in the middle of a sample; its tail must not shift later samples."""
     sound = np.arange(8, dtype="<f4") / 16
     broken = sound.copy()
     broken[2] = bad
     data, rest = broken.tobytes()[:-3], broken.tobytes()[-3:]
     decoder = PcmDecoder(AudioFormat("f32le", 16000, channels))
-    assert decoder.whole(data) == 7 // channels
+    assert decoder.count(data) == 7 // channels
     with pytest.raises(InvalidAudio, match="NaN or infinite"):
         decoder.decode(data)
     after = decoder.decode(rest + sound.tobytes())
@@ -144,14 +149,14 @@ def test_a_chunk_with_numbers_that_are_none_is_refused_and_the_next_one_is_align
     assert np.array_equal(after, expected.reshape(-1, channels).T)
 
 
-def test_a_partial_sample_can_be_forgotten() -> None:
+def test_drop_carry_drops_an_incomplete_sample() -> None:
     decoder = PcmDecoder(AudioFormat("linear16", 16000, 1))
     decoder.decode(b"\x01")
     decoder.drop_carry()
     assert (decoder.decode(b"\x02\x00")[0] * 32768).tolist() == [2]
 
 
-def test_nothing_decodes_to_nothing() -> None:
+def test_no_bytes_decode_to_no_samples() -> None:
     for encoding in CODECS:
         assert decode(encoding, b"", 2).shape == (2, 0)
 

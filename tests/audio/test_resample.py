@@ -1,4 +1,4 @@
-"""Rate conversion keeps time, pitch and level, and does not care how the input is cut."""
+"""Resampling: positions, pitch and level are kept; chunking does not matter."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ RATES = [8_000, 11_025, 22_050, 24_000, 44_100, 48_000]
 
 def convert(audio: Samples, rate: int, sizes: list[int] | None = None) -> Samples:
     resampler = Resampler(rate)
-    pieces, at, turn = [], 0, 0
+    pieces, at, index = [], 0, 0
     while at < len(audio):
-        size = sizes[turn % len(sizes)] if sizes else len(audio)
+        size = sizes[index % len(sizes)] if sizes else len(audio)
         pieces.append(resampler.push(audio[at : at + size]))
-        at, turn = at + size, turn + 1
+        at, index = at + size, index + 1
     return np.concatenate([*pieces, resampler.drain()])
 
 
 def inner(audio: Samples) -> Samples:
-    """Without the edges, where a filter hears the nothing outside."""
+    """Cut off 0.1 s at both ends, where the filter's response reaches beyond the input."""
     return audio[SAMPLE_RATE // 10 : -SAMPLE_RATE // 10]
 
 
 @pytest.mark.parametrize("rate", [*RATES, SAMPLE_RATE])
 @given(sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=5))
 @settings(deadline=None, max_examples=10)
-def test_any_cut_of_the_input_gives_the_same_output_bit_for_bit(rate, sizes) -> None:
+def test_any_chunking_gives_the_same_output_bit_for_bit(rate, sizes) -> None:
     audio = noise(0.7, -20)
     assert convert(audio, rate, sizes).tobytes() == convert(audio, rate).tobytes()
 
@@ -46,14 +46,14 @@ def test_one_sample_at_a_time_gives_the_same_output(rate: int) -> None:
 @pytest.mark.parametrize("rate", [*RATES, SAMPLE_RATE, 8_001, 47_999])
 @given(count=st.integers(0, 20_000))
 @settings(deadline=None, max_examples=15)
-def test_the_output_is_as_long_as_the_input_once_drained(rate: int, count: int) -> None:
+def test_after_drain_the_output_is_as_long_as_the_input(rate: int, count: int) -> None:
     assert len(convert(noise(2)[:count], rate)) == count * SAMPLE_RATE // rate
 
 
 @pytest.mark.parametrize("rate", [*RATES, SAMPLE_RATE])
 @pytest.mark.parametrize("hz", [200, 1000, 3000])
-def test_a_sine_keeps_frequency_level_and_place(rate: int, hz: int) -> None:
-    """Positions are promised to be those of the input: the filter's delay must not show."""
+def test_a_sine_keeps_frequency_level_and_position(rate: int, hz: int) -> None:
+    """Output positions equal those of the input: the delay of the filter must be compensated."""
     got = inner(convert(sine(1, hz, -20, rate), rate))
     expected = inner(sine(1, hz, -20))
     assert np.abs(got - expected).max() < 2e-3
@@ -64,7 +64,7 @@ def test_a_sine_keeps_frequency_level_and_place(rate: int, hz: int) -> None:
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_a_click_stays_where_it_was(rate: int) -> None:
+def test_a_click_keeps_its_position(rate: int) -> None:
     audio = np.zeros(rate, np.float32)
     audio[rate // 2] = 1.0
     out = convert(audio, rate)
@@ -72,19 +72,19 @@ def test_a_click_stays_where_it_was(rate: int) -> None:
 
 
 @pytest.mark.parametrize("hz", [9_000, 12_000, 15_000, 20_000])
-def test_what_16_khz_cannot_hold_does_not_fold_back(hz: int) -> None:
+def test_frequencies_above_8_khz_are_not_aliased(hz: int) -> None:
     out = inner(convert(sine(1, hz, -6, 48_000), 48_000))
     assert 10 * np.log10(np.mean(np.square(out)) + 1e-20) < -80
 
 
-def test_nothing_changes_at_16_khz() -> None:
+def test_audio_at_16_khz_is_unchanged() -> None:
     audio = noise(0.2)
     assert np.array_equal(convert(audio, SAMPLE_RATE, [333]), audio)
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_after_a_drain_it_starts_anew(rate: int) -> None:
-    """Audio after a hole must not hear the audio from before it in the filter's memory."""
+def test_drain_resets_the_resampler(rate: int) -> None:
+    """Audio after a hole must not depend on audio before it through the filter's memory."""
     resampler = Resampler(rate)
     first = np.concatenate([resampler.push(noise(0.3, seed=1)), resampler.drain()])
     second = np.concatenate([resampler.push(noise(0.3, seed=2)), resampler.drain()])
@@ -96,10 +96,10 @@ def test_after_a_drain_it_starts_anew(rate: int) -> None:
 def test_the_output_never_lags_more_than_an_eighth_of_a_second(rate: int) -> None:
     """The lag adds to the latency of every result, so it must not grow unnoticed."""
     resampler = Resampler(rate)
-    given_out = taken = 0
+    received = pushed = 0
     audio, step = noise(4), rate // 50
     for at in range(0, len(audio) - step, step):
-        taken += step
-        given_out += len(resampler.push(audio[at : at + step]))
-        assert taken / rate - given_out / SAMPLE_RATE < 0.125
-    assert given_out > 0
+        pushed += step
+        received += len(resampler.push(audio[at : at + step]))
+        assert pushed / rate - received / SAMPLE_RATE < 0.125
+    assert received > 0

@@ -1,7 +1,8 @@
-"""The embedded backend keeps its contract and refuses broken model directories.
+"""The embedded backend: its contract, and its refusal of broken model directories.
 
-The shipped model was trained on all of EmoDB, the fixture clips too: that it names their emotions
-shows that decoding, windows, labels and pooling fit together, and nothing about its accuracy.
+The shipped model was trained on all of EmoDB, including the fixture clips. That it names their
+emotions proves that decoding, windows, labels and pooling fit together; it proves nothing about
+accuracy.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def decode(path: Path) -> Audio:
 
 
 def window(audio: Audio, length: int) -> Audio:
-    """The last `length` samples, mirrored where the clip is shorter."""
+    """Return the last `length` samples, mirrored at the start if the clip is shorter."""
     return np.pad(audio, (max(0, length - len(audio)), 0), mode="reflect")[-length:]
 
 
@@ -61,7 +62,7 @@ def speech() -> Audio:
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("rows", [1, 2, 8])
-def test_shapes_are_those_promised(backend: Backend, rows: int, length: int) -> None:
+def test_logits_have_the_declared_shape(backend: Backend, rows: int, length: int) -> None:
     audio = np.random.default_rng(0).normal(0, 0.1, (rows, length)).astype(np.float32)
     logits = backend.infer(audio)
     assert logits.shape == (rows, length // 320, len(backend.info.labels))
@@ -69,7 +70,7 @@ def test_shapes_are_those_promised(backend: Backend, rows: int, length: int) -> 
     assert np.isfinite(logits).all()
 
 
-def test_info_is_that_of_the_model_directory(backend: Backend) -> None:
+def test_info_matches_the_model_directory(backend: Backend) -> None:
     info = backend.info
     about = json.loads((SHIPPED / "model.json").read_text())
     assert info.lengths == LENGTHS
@@ -89,12 +90,12 @@ def test_rows_never_influence_each_other(backend: Backend, speech: Audio) -> Non
     poisoned = speech.copy()
     poisoned[1] = np.nan
     poisoned[3] = 1e6
-    kept = [0, 2, 4]
-    np.testing.assert_allclose(backend.infer(poisoned)[kept], together[kept], atol=1e-4)
+    clean = [0, 2, 4]
+    np.testing.assert_allclose(backend.infer(poisoned)[clean], together[clean], atol=1e-4)
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-9, 1e-5])
-def test_silence_gives_finite_and_modest_logits(backend: Backend, level: float) -> None:
+def test_logits_of_silence_are_finite_and_below_50(backend: Backend, level: float) -> None:
     rng = np.random.default_rng(0)
     audio = rng.normal(0, 1, (2, 32_000)).astype(np.float32) * np.float32(level)
     logits = backend.infer(audio)
@@ -115,11 +116,11 @@ def test_names_the_emotion_of_most_clips_it_was_trained_on(backend: Backend) -> 
         frames = min(len(audio), 48_000) // backend.info.frame_hop
         logits = backend.infer(window(audio, 48_000)[None])[0, -frames:].mean(axis=0)
         named[path] = (emotion, backend.info.labels[int(logits.argmax())])
-    right = [path for path, (emotion, heard) in named.items() if emotion == heard]
+    right = [path for path, (emotion, label) in named.items() if emotion == label]
     assert len(right) >= 6, named
 
 
-def test_shipped_model_is_small_and_says_what_it_is() -> None:
+def test_shipped_model_is_small_and_documented() -> None:
     assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 12_000_000
     about = json.loads((SHIPPED / "model.json").read_text())
     assert "EmoDB" in about["training_data"]
@@ -142,23 +143,23 @@ def alter(directory: Path, **changes: Any) -> None:
 
 
 def spoil_onnx(directory: Path) -> None:
-    """A file that is what model.json says, but no ONNX."""
-    (directory / "model.onnx").write_bytes(b"no model")
-    alter(directory, sha256=hashlib.sha256(b"no model").hexdigest())
+    """Write a file with the sha256 of model.json that is not ONNX."""
+    (directory / "model.onnx").write_bytes(b"not a model")
+    alter(directory, sha256=hashlib.sha256(b"not a model").hexdigest())
 
 
 @pytest.mark.parametrize(
-    ("breakage", "said"),
+    ("damage", "message"),
     [
         (lambda d: (d / "model.onnx").unlink(), "model.onnx"),
-        (lambda d: (d / "model.onnx").write_bytes(b"no model"), "sha256"),
+        (lambda d: (d / "model.onnx").write_bytes(b"not a model"), "sha256"),
         (spoil_onnx, "cannot be loaded"),
         (lambda d: (d / "model.json").unlink(), "missing"),
         (lambda d: (d / "model.json").write_text("{"), "cannot be read"),
         (lambda d: (d / "model.json").write_text("[]"), "JSON object"),
         (lambda d: alter(d, sha256=None), "sha256"),
         (lambda d: alter(d, frame_hop="320"), "frame_hop"),
-        (lambda d: alter(d, labels=["angry", "happy"]), "promises"),
+        (lambda d: alter(d, labels=["angry", "happy"]), "declares"),
         (lambda d: alter(d, labels=["angry"] * 7), "labels"),
         (lambda d: alter(d, labels=["furious"]), "labels"),
         (lambda d: alter(d, labels=[]), "labels"),
@@ -168,16 +169,16 @@ def spoil_onnx(directory: Path) -> None:
     ],
 )
 def test_refuses_a_broken_directory(
-    tmp_path: Path, breakage: Callable[[Path], object], said: str
+    tmp_path: Path, damage: Callable[[Path], object], message: str
 ) -> None:
     directory = tmp_path / "model"
     shutil.copytree(SHIPPED, directory)
-    breakage(directory)
-    with pytest.raises(ModelRefused, match=said) as refusal:
+    damage(directory)
+    with pytest.raises(ModelRefused, match=message) as refusal:
         load(directory)
     assert str(directory) in str(refusal.value)
 
 
-def test_refuses_a_directory_that_is_not_there(tmp_path: Path) -> None:
+def test_refuses_a_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match=r"model\.json is missing"):
         load(tmp_path / "nowhere")

@@ -1,6 +1,6 @@
 """The emotion2vec backend against FunASR itself.
 
-Uses a small model of random weights: what is tested is that we compute what FunASR computes.
+With a small model of random weights, because the tests only compare our results with FunASR's.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from stream.backends import emotion2vec
 from stream.backends.emotion2vec import Emotion2vec, eager, oracle
 from stream.labels import LABELS
 from tests.support import small_emotion2vec
-from tests.support.emotion2vec import LENGTHS, TOLERANCE, features, load, softmax, voice
+from tests.support.emotion2vec import LENGTHS, TOLERANCE, features, load, softmax, speech_like
 
 pytestmark = pytest.mark.timeout(120)
 
 
-# --- The oracle: the head is linear, so the mean of our frames is FunASR's utterance. ---
+# --- FunASR as oracle: the head is linear, so the mean of our frames is its utterance. ---
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ pytestmark = pytest.mark.timeout(120)
 )
 def test_scores_equal_funasr(tmp_path: Path, tokens: tuple[str, ...], published: bool) -> None:
     directory = small_emotion2vec.build(tmp_path / "model", tokens, published)
-    ours, theirs = load(directory), oracle.auto_model(directory)
+    ours, reference = load(directory), oracle.auto_model(directory)
     used = [i for i, token in enumerate(tokens) if not token.startswith("unuse")]
     for seed, samples in enumerate(LENGTHS):
-        audio = voice(samples, seed)
-        (expected,) = theirs.generate(audio, granularity="frame")
+        audio = speech_like(samples, seed)
+        (expected,) = reference.generate(audio, granularity="frame")
         (logits,) = ours.infer(audio[None])
 
         named = [
@@ -56,8 +56,8 @@ def test_scores_equal_funasr(tmp_path: Path, tokens: tuple[str, ...], published:
 
         feats = features(ours, audio[None])[0]
         np.testing.assert_allclose(feats, expected["feats"], atol=TOLERANCE, rtol=0)
-        weight = theirs.model.proj.weight.detach().numpy()[used]
-        bias = theirs.model.proj.bias.detach().numpy()[used]
+        weight = reference.model.proj.weight.detach().numpy()[used]
+        bias = reference.model.proj.bias.detach().numpy()[used]
         frames = expected["feats"] @ weight.T + bias
         np.testing.assert_allclose(logits, frames, atol=TOLERANCE, rtol=0)
         np.testing.assert_allclose(
@@ -66,14 +66,14 @@ def test_scores_equal_funasr(tmp_path: Path, tokens: tuple[str, ...], published:
 
 
 def test_full_size_equals_funasr(tmp_path: Path) -> None:
-    """The shape of seed and base: heads that are no power of two, 512 channels, twelve blocks."""
+    """The shape of seed and base: 12 heads (not a power of two), 512 channels, 12 blocks."""
     config = small_emotion2vec.full_size(768, 12)
     directory = small_emotion2vec.build(tmp_path / "model", published=True, config=config)
-    ours, theirs = load(directory), oracle.auto_model(directory)
-    audio = np.stack([voice(LENGTHS[0], seed) for seed in range(2)])
+    ours, reference = load(directory), oracle.auto_model(directory)
+    audio = np.stack([speech_like(LENGTHS[0], seed) for seed in range(2)])
     logits, feats = ours.infer(audio), features(ours, audio)
     for row in range(2):
-        (expected,) = theirs.generate(audio[row], granularity="frame")
+        (expected,) = reference.generate(audio[row], granularity="frame")
         np.testing.assert_allclose(feats[row], expected["feats"], atol=TOLERANCE, rtol=0)
         np.testing.assert_allclose(
             softmax(logits[row].mean(axis=0)), expected["scores"], atol=TOLERANCE, rtol=0
@@ -86,8 +86,8 @@ def test_slopes_equal_funasr(heads: int) -> None:
 
     from stream.backends.emotion2vec.model import alibi_slopes
 
-    theirs = -get_alibi(2, heads)[:, 0, 1].numpy()
-    np.testing.assert_allclose(alibi_slopes(heads), theirs, rtol=1e-6)
+    reference = -get_alibi(2, heads)[:, 0, 1].numpy()
+    np.testing.assert_allclose(alibi_slopes(heads), reference, rtol=1e-6)
 
 
 def test_info_of_nine_and_five_classes(backend: Emotion2vec, tmp_path: Path) -> None:
@@ -104,31 +104,33 @@ def test_info_of_nine_and_five_classes(backend: Emotion2vec, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("samples", LENGTHS)
 def test_shape_and_type(backend: Emotion2vec, samples: int) -> None:
-    logits = backend.infer(np.stack([voice(samples)] * 2))
+    logits = backend.infer(np.stack([speech_like(samples)] * 2))
     assert logits.shape == (2, (samples - 400) // 320 + 1, 9)
     assert logits.dtype == np.float32
 
 
-def test_accepts_a_read_only_batch_and_keeps_it(backend: Emotion2vec) -> None:
-    batch = voice(LENGTHS[0])[None]
+def test_accepts_a_read_only_batch_and_leaves_it_unchanged(backend: Emotion2vec) -> None:
+    batch = speech_like(LENGTHS[0])[None]
     before = batch.copy()
     batch.flags.writeable = False
     backend.infer(batch)
     np.testing.assert_array_equal(batch, before)
 
 
-# --- Rows are strangers to each other. ---
+# --- Rows do not influence each other. ---
 
 
 @pytest.mark.parametrize("samples", LENGTHS)
 def test_batch_equals_one_by_one(backend: Emotion2vec, samples: int) -> None:
-    batch = np.stack([voice(samples, seed, gain) for seed, gain in enumerate((0.9, 3e-3, 0, 0.1))])
+    batch = np.stack(
+        [speech_like(samples, seed, gain) for seed, gain in enumerate((0.9, 3e-3, 0, 0.1))]
+    )
     alone = np.concatenate([backend.infer(row[None]) for row in batch])
     np.testing.assert_allclose(backend.infer(batch), alone, atol=TOLERANCE, rtol=0)
 
 
 def test_order_does_not_matter(backend: Emotion2vec) -> None:
-    batch = np.stack([voice(LENGTHS[1], seed) for seed in range(4)])
+    batch = np.stack([speech_like(LENGTHS[1], seed) for seed in range(4)])
     order = [2, 0, 3, 1]
     np.testing.assert_allclose(
         backend.infer(batch[order]), backend.infer(batch)[order], atol=TOLERANCE, rtol=0
@@ -136,8 +138,8 @@ def test_order_does_not_matter(backend: Emotion2vec) -> None:
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, 1e30])
-def test_a_poisoned_row_harms_only_itself(backend: Emotion2vec, poison: float) -> None:
-    batch = np.stack([voice(LENGTHS[1], seed) for seed in range(3)])
+def test_a_poisoned_row_affects_only_itself(backend: Emotion2vec, poison: float) -> None:
+    batch = np.stack([speech_like(LENGTHS[1], seed) for seed in range(3)])
     clean = backend.infer(batch)
     batch[1, ::7] = poison
     dirty = backend.infer(batch)
@@ -147,43 +149,43 @@ def test_a_poisoned_row_harms_only_itself(backend: Emotion2vec, poison: float) -
 
 @pytest.mark.parametrize(("gain", "tolerance"), [(8.0, 1e-6), (0.25, 1e-5), (0.03, 1e-3)])
 def test_gain_does_not_matter(backend: Emotion2vec, gain: float, tolerance: float) -> None:
-    """Up to the epsilon in FunASR's normalisation, which faint audio begins to feel."""
-    audio = voice(LENGTHS[2], gain=1.0)[None]
+    """Scores differ only by the epsilon in FunASR's normalisation, which matters in faint audio."""
+    audio = speech_like(LENGTHS[2], gain=1.0)[None]
     loud, changed = (softmax(backend.infer(a)[0].mean(axis=0)) for a in (audio, gain * audio))
     np.testing.assert_allclose(changed, loud, atol=tolerance, rtol=0)
 
 
-# --- Shapes are memory. ---
+# --- Memory per shape. ---
 
 
-def test_no_shape_leaves_anything_behind(backend: Emotion2vec) -> None:
-    """FunASR keeps a position bias of the largest shape it has ever seen."""
+def test_no_shape_keeps_tensors_allocated(backend: Emotion2vec) -> None:
+    """FunASR keeps a position bias of the largest shape it has run."""
     import torch
 
     def tensors() -> int:
         gc.collect()
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
-    backend.infer(voice(LENGTHS[0])[None])
+    backend.infer(speech_like(LENGTHS[0])[None])
     before = tensors()
     for samples in LENGTHS:
         for rows in backend.info.batch_sizes:
-            backend.infer(np.stack([voice(samples)] * rows))
+            backend.infer(np.stack([speech_like(samples)] * rows))
     assert tensors() == before
 
 
 @pytest.mark.parametrize("shape", [(1, LENGTHS[2] + 320), (1, 400), (129, LENGTHS[0])])
-def test_unannounced_shapes_are_an_error(backend: Emotion2vec, shape: tuple[int, int]) -> None:
+def test_undeclared_shapes_raise(backend: Emotion2vec, shape: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="at most 128 rows"):
         backend.infer(np.zeros(shape, np.float32))
 
 
-# --- The process is left as it was. ---
+# --- State of the process. ---
 
 
 @pytest.fixture
 def torch_threads() -> Iterator[int]:
-    """One thread in torch, and as many as before afterwards."""
+    """The thread count of torch, set to 1 and restored afterwards."""
     import torch
 
     before = torch.get_num_threads()
@@ -192,7 +194,7 @@ def torch_threads() -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def test_load_leaves_generators_and_threads(
+def test_load_does_not_change_generators_and_threads(
     model_dir: Path, torch_threads: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import torch
@@ -214,7 +216,7 @@ def test_load_leaves_generators_and_threads(
 
 
 def test_first_load_of_a_process_is_silent(model_dir: Path) -> None:
-    """And imports no FunASR, which prints and sets up logging and warnings."""
+    """It does not import FunASR, which prints and changes logging and warnings."""
     program = (
         "import logging, sys, torch, warnings; from stream.backends import emotion2vec\n"
         "def state():\n"
@@ -234,14 +236,14 @@ def test_first_load_of_a_process_is_silent(model_dir: Path) -> None:
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
 
 
-def test_threads_are_set_where_inference_runs(model_dir: Path, torch_threads: int) -> None:
+def test_thread_count_is_set_in_the_inference_thread(model_dir: Path, torch_threads: int) -> None:
     import torch
 
     loaded = emotion2vec.load(str(model_dir), device="cpu", threads=torch_threads + 1)
     seen: list[int] = []
 
     def work() -> None:
-        loaded.infer(voice(LENGTHS[0])[None])
+        loaded.infer(speech_like(LENGTHS[0])[None])
         seen.append(torch.get_num_threads())
 
     thread = threading.Thread(target=work)
@@ -250,7 +252,7 @@ def test_threads_are_set_where_inference_runs(model_dir: Path, torch_threads: in
     assert seen == [torch_threads + 1]
 
 
-def test_close_lets_go_of_the_weights(model_dir: Path) -> None:
+def test_close_releases_the_weights(model_dir: Path) -> None:
     loaded = load(model_dir)
     assert isinstance(loaded.runner, eager.EagerRunner)
     loaded.close()

@@ -1,4 +1,4 @@
-"""Where a model is found, and all it is refused for: no scores from anything but its weights."""
+"""Lookup of a model, and every reason to refuse it: scores come from its weights only."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from stream.backends.emotion2vec.config import read_shape
 from stream.errors import ModelRefused
 from stream.labels import LABELS
 from tests.support import small_emotion2vec
-from tests.support.emotion2vec import LENGTHS, load, network, voice
+from tests.support.emotion2vec import LENGTHS, load, network, speech_like
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_every_weight_is_the_file_s(tmp_path: Path, published: bool) -> None:
+def test_every_weight_comes_from_the_file(tmp_path: Path, published: bool) -> None:
     import torch
 
     directory = small_emotion2vec.build(tmp_path, published=published)
@@ -66,14 +66,14 @@ def test_decoder_and_training_state_are_ignored(model_dir: Path, damaged: Path) 
         "projection_ratio": 2.0,
     }
     small_emotion2vec.write_config(damaged, config)
-    audio = voice(LENGTHS[0])[None]
+    audio = speech_like(LENGTHS[0])[None]
     np.testing.assert_array_equal(load(damaged).infer(audio), load(model_dir).infer(audio))
 
 
-def test_funasr_alone_would_run_on_random_weights(damaged: Path) -> None:
-    """Why we check: without model.pt FunASR scores all the same. If this fails, it improved."""
+def test_funasr_runs_on_random_weights(damaged: Path) -> None:
+    """FunASR scores even without model.pt, so we check. If this test fails, FunASR improved."""
     (damaged / "model.pt").unlink()
-    (result,) = oracle.auto_model(damaged).generate(voice(LENGTHS[0]))
+    (result,) = oracle.auto_model(damaged).generate(speech_like(LENGTHS[0]))
     assert len(result["scores"]) == 9
 
 
@@ -135,42 +135,51 @@ def poison(weights: dict[str, Any]) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no config": (without("config.yaml"), r"config\.yaml is missing.*fetch"),
-    "no weights": (without("model.pt"), r"model\.pt is missing.*fetch"),
+    "no config": (without("config.yaml"), r"config\.yaml is missing.*download"),
+    "no weights": (without("model.pt"), r"model\.pt is missing.*download"),
     "weights elsewhere": (rename_checkpoint, r"other\.pt is missing"),
-    "no tokens": (without("tokens.txt"), r"tokens\.txt is missing.*fetch"),
+    "no tokens": (without("tokens.txt"), r"tokens\.txt is missing.*download"),
     "broken configuration": (write("configuration.json", "{"), r"configuration\.json cannot be"),
-    "configuration no object": (write("configuration.json", "[]"), r"configuration\.json cannot"),
-    "truncated weights": (cut, r"model\.pt cannot be read.*incomplete.*fetch"),
+    "configuration is not an object": (
+        write("configuration.json", "[]"),
+        r"configuration\.json cannot",
+    ),
+    "truncated weights": (cut, r"model\.pt cannot be read.*incomplete.*download"),
     "empty weights": (write("model.pt", ""), r"model\.pt cannot be read"),
     "a web page as weights": (write("model.pt", "<html>"), r"model\.pt cannot be read"),
     "no tensors": (weights(lambda w: w.clear()), r"model\.pt lacks .* and 62 more"),
-    "missing key": (weights(lambda w: w.pop("proj.bias")), r"model\.pt lacks proj\.bias: fetch"),
+    "missing key": (weights(lambda w: w.pop("proj.bias")), r"model\.pt lacks proj\.bias: download"),
     "unknown key": (
         weights(lambda w: w.update({"blocks.1.norm1.bias": w["proj.bias"]})),
-        r"model\.pt holds unknown blocks\.1\.norm1\.bias: fetch",
+        r"model\.pt contains unknown blocks\.1\.norm1\.bias: download",
     ),
     "same key twice": (
         weights(lambda w: w.update({"d2v_model.proj.bias": w["proj.bias"]})),
-        r"model\.pt holds proj\.bias twice",
+        r"model\.pt contains proj\.bias twice",
     ),
     "wrong shape": (
         weights(lambda w: w.update({"proj.weight": w["proj.weight"][:5]})),
-        r"model\.pt holds in another shape proj\.weight: fetch.*tokens\.txt",
+        r"model\.pt has a wrong shape for proj\.weight: download.*tokens\.txt",
     ),
-    "NaN": (weights(poison), r"model\.pt holds NaN or infinity in blocks\.0\.attn\.qkv\.weight"),
-    "tokens of another model": (write("tokens.txt", "a\n<unk>"), r"another shape proj\.bias, proj"),
+    "NaN": (weights(poison), r"model\.pt contains NaN or infinity in blocks\.0\.attn\.qkv\.weight"),
+    "tokens of another model": (
+        write("tokens.txt", "a\n<unk>"),
+        r"a wrong shape for proj\.bias, proj",
+    ),
     "symbols twice": (write("tokens.txt", "a\na\n<unk>"), r"tokens\.txt: labels must differ"),
     "labels twice": (
         write("tokens.txt", "\n".join([f"{i}/a" for i in range(8)] + ["<unk>"])),
         r"tokens\.txt: labels must differ",
     ),
-    "not YAML": (write("config.yaml", "model: [1"), r"config\.yaml describes no emotion2vec"),
-    "empty config": (write("config.yaml", ""), r"config\.yaml describes no emotion2vec"),
-    "another network": (config(model="Paraformer"), r"config\.yaml says model: Paraformer"),
+    "not YAML": (
+        write("config.yaml", "model: [1"),
+        r"config\.yaml does not describe an emotion2vec",
+    ),
+    "empty config": (write("config.yaml", ""), r"config\.yaml does not describe an emotion2vec"),
+    "another network": (config(model="Paraformer"), r"config\.yaml has model: Paraformer"),
     "impossible network": (
         config(model_conf__embed_dim=63),
-        r"config\.yaml: embed_dim 63 cannot be",
+        r"config\.yaml: embed_dim 63 must be",
     ),
     "pre-norm": (config(model_conf__layer_norm_first=True), r"config\.yaml: layer_norm_first must"),
     "another front end": (
@@ -181,11 +190,11 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         config(model_conf__modalities__audio__num_alibi_heads=2),
         r"config\.yaml: num_alibi_heads must be num_heads",
     ),
-    "a number that is none": (
+    "not a number": (
         config(model_conf__depth="__import__('os')"),
         r"config\.yaml: depth must be a whole number",
     ),
-    "a size beyond reason": (
+    "a size out of range": (
         config(model_conf__embed_dim=1 << 30),
         r"config\.yaml: embed_dim must",
     ),
@@ -197,7 +206,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_refused_by_name(
+def test_damaged_model_is_refused_naming_the_file(
     damaged: Path,
     damage: Callable[[Path], None],
     message: str,
@@ -239,7 +248,7 @@ def test_code_in_the_configuration_is_never_run(damaged: Path, code: str) -> Non
 
 
 def test_code_beside_the_model_is_never_run(damaged: Path) -> None:
-    """FunASR would import model.py, and install requirements.txt, if config.yaml said so."""
+    """FunASR imports model.py, and installs requirements.txt, if config.yaml asks for it."""
     trap = damaged / "trap"
     (damaged / "model.py").write_text(f"open({str(trap)!r}, 'w')")
     config(trust_remote_code=True, remote_code=str(damaged / "model.py"))(damaged)
@@ -247,8 +256,10 @@ def test_code_beside_the_model_is_never_run(damaged: Path) -> None:
     assert not trap.exists()
 
 
-def test_directory_that_is_none() -> None:
-    with pytest.raises(ModelRefused, match="/no/such/model is no directory; models by name: emo"):
+def test_path_that_is_not_a_directory_is_refused() -> None:
+    with pytest.raises(
+        ModelRefused, match="/no/such/model is not a directory; models by name: emo"
+    ):
         emotion2vec.load("/no/such/model")
 
 
@@ -277,55 +288,57 @@ def test_offline_without_a_checkpoint(no_caches: Path) -> None:
         emotion2vec.load("emotion2vec_plus_base", device="cpu", offline=True)
 
 
-def test_half_fetched_is_told_apart(no_caches: Path) -> None:
+def test_incomplete_download_is_named(no_caches: Path) -> None:
     name = emotion2vec.NAMES[1]
-    begun = no_caches / "modelscope_cache" / "models" / "iic" / name
-    begun.mkdir(parents=True)
-    (begun / "config.yaml").touch()
-    with pytest.raises(ModelRefused, match=r"half fetched \(.*iic.*start once online"):
+    partial = no_caches / "modelscope_cache" / "models" / "iic" / name
+    partial.mkdir(parents=True)
+    (partial / "config.yaml").touch()
+    with pytest.raises(ModelRefused, match=r"incomplete \(.*iic.*start once online"):
         emotion2vec.load(name, device="cpu", offline=True)
 
 
 @pytest.fixture
 def hubs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the two hubs answer, in their order: a directory or an error; then what was asked."""
-    answers: list[Any] = [OSError("no route\nto host")] * 2
-    asked: list[Any] = []
+    """The replies of the two hubs in order (directory or error), then the list of requests."""
+    replies: list[Any] = [OSError("no route\nto host")] * 2
+    requests: list[Any] = []
 
     def hub(index: int) -> Any:
         def snapshot_download(model: str, allow_patterns: list[str]) -> str:
-            asked.append((model, allow_patterns))
-            if isinstance(answers[index], Exception):
-                raise answers[index]
-            return str(answers[index])
+            requests.append((model, allow_patterns))
+            if isinstance(replies[index], Exception):
+                raise replies[index]
+            return str(replies[index])
 
         return SimpleNamespace(snapshot_download=snapshot_download)
 
     modules = {module: hub(index) for index, (_, module, _) in enumerate(locate._HUBS)}
     monkeypatch.setattr(locate, "import_module", modules.__getitem__)
-    answers.append(asked)
-    return answers
+    replies.append(requests)
+    return replies
 
 
-def test_fetched_from_the_second_hub_if_the_first_fails(
+def test_model_is_downloaded_from_the_second_hub_if_the_first_fails(
     no_caches: Path, model_dir: Path, hubs: list[Any]
 ) -> None:
     hubs[1] = model_dir
     assert emotion2vec.load("emotion2vec_plus_base", device="cpu").info.labels == LABELS
-    asked = hubs[-1]
-    assert [model for model, _ in asked] == [
+    requests = hubs[-1]
+    assert [model for model, _ in requests] == [
         "iic/emotion2vec_plus_base",
         "emotion2vec/emotion2vec_plus_base",
     ]
-    assert all(set(patterns) >= set(locate.FILES) for _, patterns in asked)
+    assert all(set(patterns) >= set(locate.FILES) for _, patterns in requests)
 
 
-def test_no_hub_answers(no_caches: Path, hubs: list[Any]) -> None:
-    with pytest.raises(ModelRefused, match=r"could not be fetched \(ModelScope: no route; Hugging"):
+def test_errors_of_both_hubs_are_named(no_caches: Path, hubs: list[Any]) -> None:
+    with pytest.raises(
+        ModelRefused, match=r"could not be downloaded \(ModelScope: no route; Hugging"
+    ):
         emotion2vec.load("emotion2vec_plus_base", device="cpu")
 
 
-def test_offline_asks_nobody(no_caches: Path, hubs: list[Any]) -> None:
+def test_offline_sends_no_request(no_caches: Path, hubs: list[Any]) -> None:
     with pytest.raises(ModelRefused, match="offline"):
         emotion2vec.load("emotion2vec_plus_base", device="cpu", offline=True)
     assert hubs[-1] == []

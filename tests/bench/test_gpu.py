@@ -1,4 +1,4 @@
-"""The GPU check: complete on a CPU, in an environment with three packages, and fair to FunASR."""
+"""GPU check: complete on a CPU with three packages, and a correct reference of FunASR."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOREIGN = ("websockets", "soxr", "pydantic", "orjson", "funasr", "psutil", "pyte
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter with numpy, torch and PyYAML, as on a machine that is lent for minutes."""
+    """Interpreter with numpy, torch and PyYAML only."""
     return clean_environment.make(tmp_path_factory.mktemp("clean"), ("numpy", "torch", "PyYAML"))
 
 
@@ -70,9 +70,8 @@ def test_the_check_runs_to_its_end_with_three_packages(python: Path, tmp_path: P
     assert all(f"## {name}" in text for name in tables)
 
 
-def test_a_part_that_fails_is_told_and_the_rest_goes_on(python: Path, tmp_path: Path) -> None:
-    """The machine is lent for minutes: what one part cannot do must not cost the others. Here
-    the folder for the models cannot be written."""
+def test_a_part_that_fails_is_reported_as_a_row(python: Path, tmp_path: Path) -> None:
+    """A failing part must not stop the others. Here the folder for the models is not writable."""
     rows = tmp_path / "rows.jsonl"
     (tmp_path / "work").write_text("a file, not a folder")
     command = [python, "-m", "bench.gpu.part", "streams", "--device", "cpu", "--model", "tiny"]
@@ -85,7 +84,7 @@ def test_a_part_that_fails_is_told_and_the_rest_goes_on(python: Path, tmp_path: 
     assert "NotADirectoryError" in failure["error"]
 
 
-def test_without_a_device_it_says_what_to_do(python: Path) -> None:
+def test_without_a_device_the_error_names_the_remedy(python: Path) -> None:
     finished = subprocess.run(
         [python, "-m", "bench.gpu"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -93,7 +92,7 @@ def test_without_a_device_it_says_what_to_do(python: Path) -> None:
     assert "--device cpu" in finished.stderr
 
 
-def test_a_row_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
+def test_a_row_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"table": "A", "row": {"x": 1}}\n{"table": "A", "row": {"y"')
     assert report.read(rows) == {"A": [{"x": 1}]}
@@ -111,7 +110,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_funasr_s_way_gives_funasr_s_scores(directory: Path) -> None:
-    """Ratios to a stand-in mean something only if it computes what FunASR computes."""
+    """Ratios to the reference are valid only if it computes the same as FunASR."""
     funasr = oracle.auto_model(directory)
     loaded = emotion2vec.load(str(directory), "cpu", runtime="torch")
     way = FunasrWay(loaded.runner.scorer.network, "cpu")  # type: ignore[attr-defined]
@@ -121,7 +120,7 @@ def test_funasr_s_way_gives_funasr_s_scores(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "small"])
-def test_operations_are_those_that_torch_counts(tmp_path: Path, name: str) -> None:
+def test_flops_equal_those_that_torch_counts(tmp_path: Path, name: str) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

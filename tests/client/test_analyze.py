@@ -1,4 +1,4 @@
-"""`python -m client.analyze`: by a server and without one, alike; bad files stop nobody."""
+"""`emotide analyze`: same results with and without a server; bad files are skipped."""
 
 from __future__ import annotations
 
@@ -38,77 +38,77 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def analyze(
     *arguments: str | Path, capsys: pytest.CaptureFixture[str]
 ) -> tuple[int, list[dict[str, Any]], str]:
-    """Status, lines of --json, and what was said to people."""
+    """Return the status, the lines of --json, and the text on stderr."""
     status = client.analyze.main([*map(str, arguments), "--json"])
-    told = capsys.readouterr()
-    return status, [json.loads(line) for line in told.out.splitlines()], told.err
+    output = capsys.readouterr()
+    return status, [json.loads(line) for line in output.out.splitlines()], output.err
 
 
 def result(row: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(row["folder"]) / "result.json").read_text())
-    check_result(found)
-    return found
+    result: dict[str, Any] = json.loads((Path(row["folder"]) / "result.json").read_text())
+    check_result(result)
+    return result
 
 
-def test_both_ways_give_the_same(
+def test_server_and_local_give_the_same_result(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = record(tmp_path / "a.mp3")
     options = ("--granularity", "frame", "--language", "fr")
-    there = analyze(
-        path, "--out", tmp_path / "there", "--server", server.ws, *options, capsys=capsys
+    remote = analyze(
+        path, "--out", tmp_path / "remote", "--server", server.ws, *options, capsys=capsys
     )
-    here = analyze(
-        path, "--out", tmp_path / "here", "--local", "--model", "embedded", *options, capsys=capsys
+    local = analyze(
+        path, "--out", tmp_path / "local", "--local", "--model", "embedded", *options, capsys=capsys
     )
-    assert there[0] == here[0] == OK
-    one, other = result(there[1][0]), result(here[1][0])
+    assert remote[0] == local[0] == OK
+    one, other = result(remote[1][0]), result(local[1][0])
     for key in ("schema", "file", "options", "model", "hints", "notice"):
         assert one[key] == other[key], key
     assert one["hints"][-1] == "language"
-    for mine, theirs in zip(one["channels"], other["channels"], strict=True):
-        assert mine["scores"] == pytest.approx(theirs["scores"], abs=2e-4)
-        assert len(mine["utterances"]) == len(theirs["utterances"]) == 2
-        for a, b in zip(mine["utterances"], theirs["utterances"], strict=True):
+    for left, right in zip(one["channels"], other["channels"], strict=True):
+        assert left["scores"] == pytest.approx(right["scores"], abs=2e-4)
+        assert len(left["utterances"]) == len(right["utterances"]) == 2
+        for a, b in zip(left["utterances"], right["utterances"], strict=True):
             assert (a["start_s"], a["end_s"], a["quality"]) == (
                 b["start_s"],
                 b["end_s"],
                 b["quality"],
             )
             assert a["scores"] == pytest.approx(b["scores"], abs=2e-4)
-    [shares], [others] = one["frames"]["channels"], other["frames"]["channels"]
-    assert shares["start_s"] == others["start_s"]
-    assert np.allclose(shares["posteriors"], others["posteriors"], atol=2e-4)
-    names = {p.name for p in Path(there[1][0]["folder"]).iterdir()}
-    assert names == {p.name for p in Path(here[1][0]["folder"]).iterdir()}
+    [left], [right] = one["frames"]["channels"], other["frames"]["channels"]
+    assert left["start_s"] == right["start_s"]
+    assert np.allclose(left["posteriors"], right["posteriors"], atol=2e-4)
+    names = {p.name for p in Path(remote[1][0]["folder"]).iterdir()}
+    assert names == {p.name for p in Path(local[1][0]["folder"]).iterdir()}
     assert names == {"result.json", "frames.csv", "processed_audio.wav"}
-    wavs = [Path(way[1][0]["folder"]) / "processed_audio.wav" for way in (there, here)]
+    wavs = [Path(rows[0]["folder"]) / "processed_audio.wav" for _, rows, _ in (remote, local)]
     assert wavs[0].read_bytes() == wavs[1].read_bytes()
 
 
-@pytest.mark.parametrize("way", ["--server", "--local"])
-def test_a_batch_goes_on_past_bad_files_and_is_taken_up_again(
-    way: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("place", ["--server", "--local"])
+def test_a_batch_continues_after_bad_files_and_is_resumed(
+    place: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls = tmp_path / "calls"
     (calls / "deep").mkdir(parents=True)
     good = [record(calls / "a.wav"), record(calls / "deep" / "b.mp3", speech()[::-1].copy())]
     (calls / "c.mp3").write_text("no music, only words\n" * 100)
-    (calls / "notes.txt").write_text("not even tried")
+    (calls / "notes.txt").write_text("not analysed")
     out = calls / "results"
-    where = ["--server", server.ws] if way == "--server" else ["--local", "--model", "embedded"]
+    where = ["--server", server.ws] if place == "--server" else ["--local", "--model", "embedded"]
     arguments = (calls, tmp_path / "none.wav", "--out", out, "--jobs", "2", *where)
-    status, rows, said = analyze(*arguments, capsys=capsys)
+    status, rows, messages = analyze(*arguments, capsys=capsys)
     assert status == FAILED
     by_name = {Path(row["file"]).name: row for row in rows}
     assert by_name["a.wav"]["status"] == by_name["b.mp3"]["status"] == "done"
     assert by_name["c.mp3"]["code"] == "not_audio"
     assert by_name["none.wav"]["status"] == "failed"
     assert len(rows) == 4
-    assert "2 analysed, 0 were there already, 2 failed" in said
+    assert "2 analysed, 0 skipped (result exists), 2 failed" in messages
     assert len([*out.glob("outputs_*")]) == 2, "a failure leaves no folder"
-    status, rows, said = analyze(*arguments, capsys=capsys)
-    assert "0 analysed, 2 were there already, 2 failed" in said
+    status, rows, messages = analyze(*arguments, capsys=capsys)
+    assert "0 analysed, 2 skipped (result exists), 2 failed" in messages
     shutil.rmtree(by_name["a.wav"]["folder"])
     status, rows, _ = analyze(*good, "--out", out, *where, capsys=capsys)
     assert status == OK
@@ -117,7 +117,7 @@ def test_a_batch_goes_on_past_bad_files_and_is_taken_up_again(
     assert [row["status"] for row in rows] == ["done"], "other options are another result"
 
 
-def test_the_table_is_for_people(
+def test_the_table_shows_lengths_and_errors(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = record(tmp_path / "a.wav")
@@ -130,22 +130,24 @@ def test_the_table_is_for_people(
     assert "empty_file" in shown
 
 
-def test_people_count_channels_from_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It said channel 1 where the page says channel 2, of the same one; and "1 recordings"."""
+def test_messages_count_channels_from_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message had channel 1 where the page has channel 2; and "1 recordings"."""
     one = speech()
     path = record(tmp_path / "call.wav", np.stack([one, np.roll(one, RATE // 2)], axis=1))
-    status, [row], said = analyze(
+    status, [row], messages = analyze(
         path, "--out", tmp_path / "out", "--local", "--model", "embedded", capsys=capsys
     )
     assert status == OK
-    assert "channel 2 of 2 (agent) is not analysed" in said
-    assert "1 recording, analysed by" in said
+    assert "channel 2 of 2 (agent) is not analysed" in messages
+    assert "1 recording, analysed by" in messages
     assert [(side["channel"], side["role"]) for side in result(row)["channels"]] == [
         (0, "customer")
     ]
 
 
-def test_a_model_without_embeddings_says_so_for_each(
+def test_embeddings_are_written_or_refused_for_each_recording(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dim = server.json("/v1/info")["model"]["embedding_dim"]
@@ -161,42 +163,42 @@ def test_a_model_without_embeddings_says_so_for_each(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "expected"),
     [
         (["."], USAGE, "nothing to analyse"),
         (["a.wav", "--server", "ftp://x"], USAGE, "is not an address like"),
         (["a.wav", "--server", "ws://127.0.0.1:9"], FAILED, "no server answers"),
-        (["a.wav", "--local", "--model", "none"], FAILED, "is unknown"),
+        (["a.wav", "--local", "--model", "none"], FAILED, "is neither a known name nor"),
         (["a.wav", "--roles", "A B"], USAGE, "--roles"),
         (["a.wav", "--language", "?"], USAGE, "--language"),
     ],
 )
-def test_wrong_use_is_told(
+def test_invalid_usage_is_reported(
     arguments: list[str],
     status: int,
-    said: str,
+    expected: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert client.analyze.main([*arguments, "--out", str(tmp_path / "o")]) == status
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
-def test_without_a_server_it_does_it_itself(
+def test_without_a_server_this_process_analyses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("client.analyze.DEFAULT_URL", "ws://127.0.0.1:9")
-    status, rows, said = analyze(
+    status, rows, messages = analyze(
         record(tmp_path / "a.wav"), "--out", tmp_path / "o", "--model", "embedded", capsys=capsys
     )
     assert status == OK
     assert rows[0]["channels"][0]["utterances"] == 2
-    assert "no server at ws://127.0.0.1:9: analysing here" in said
+    assert "no server at ws://127.0.0.1:9: analysing in this process" in messages
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_finished_results(tmp_path: Path) -> None:
     record(tmp_path / "a.wav")
     record(tmp_path / "b.wav", np.tile(speech(), 200))
     out = tmp_path / "o"
@@ -216,23 +218,23 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == INTERRUPTED, said
-    assert "1 analysed" in said
-    assert "1 not analysed" in said
+    _, messages = process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED, messages
+    assert "1 analysed" in messages
+    assert "1 not analysed" in messages
     assert len([*out.glob("outputs_*")]) == 1
 
 
-def test_what_is_taken_from_folders(tmp_path: Path) -> None:
+def test_recordings_in_folders_are_selected_by_suffix(tmp_path: Path) -> None:
     for name in ("b.wav", "a.MP3", "x.txt", "d/c.ogg", "out/outputs_1/processed_audio.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     names = [str(tmp_path), str(tmp_path / "b.wav"), str(tmp_path / "x.txt")]
-    found = [path.name for path in recordings(names, tmp_path / "out")]
-    assert found == ["a.MP3", "b.wav", "c.ogg", "x.txt"]
+    selected = [path.name for path in recordings(names, tmp_path / "out")]
+    assert selected == ["a.MP3", "b.wav", "c.ogg", "x.txt"]
 
 
-def test_the_ledger_survives_a_cut_line_and_knows_bytes_not_names(tmp_path: Path) -> None:
+def test_completed_inputs_ignore_incomplete_lines_and_file_names(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"abc")
     key = key_of(path, {"x": 1}, "m@1")

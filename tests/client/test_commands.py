@@ -30,44 +30,46 @@ from tests.client.audio.test_files import tone, write
 from tests.support.scripted_server import Scripted, within
 
 ROOT = Path(__file__).parents[2]
-NOBODY = "ws://127.0.0.1:9"
+NO_SERVER = "ws://127.0.0.1:9"
 
 
 @pytest.mark.parametrize("name", ["replay", "mic", "watch", "demo", "analyze"])
-def test_help_teaches(name: str) -> None:
+def test_help_has_examples(name: str) -> None:
     command = [sys.executable, "-m", f"client.{name}", "--help"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert f"python -m client.{name}" in told.stdout
-    assert "examples:" in told.stdout or "environment:" in told.stdout
+    finished = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert f"emotide {name}" in finished.stdout
+    assert "examples:" in finished.stdout or "environment:" in finished.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "expected"),
     [
         (["none.wav"], USAGE, "none.wav: no such file"),
-        ([NOBODY], USAGE, "nothing to play"),
+        ([NO_SERVER], USAGE, "nothing to play"),
         ([__file__], USAGE, "test_commands.py: "),
         (["none.wav", "ftp://x"], USAGE, "is not an address like"),
         (["none.wav", "--ca-file", "none.pem"], USAGE, "none.pem: no such file"),
     ],
 )
-def test_replay_says_what_is_wrong(
-    arguments: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]
+def test_replay_reports_invalid_usage(
+    arguments: list[str], status: int, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert client.replay.main(arguments) == status
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
-def test_replay_without_a_server_says_how_to_start_one(
+def test_replay_without_a_server_names_the_remedy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "a.wav", tone(0.1))
-    assert client.replay.main([str(path), NOBODY]) == FAILED
+    assert client.replay.main([str(path), NO_SERVER]) == FAILED
     assert "python server.py" in capsys.readouterr().err
 
 
-def test_watch_without_a_server_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert client.watch.main([NOBODY, "--once"]) == FAILED
+def test_watch_without_a_server_names_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert client.watch.main([NO_SERVER, "--once"]) == FAILED
     assert "python server.py" in capsys.readouterr().err
 
 
@@ -79,7 +81,7 @@ def test_wrong_options_are_refused(wrong: list[str], capsys: pytest.CaptureFixtu
     assert wrong[0] in capsys.readouterr().err
 
 
-def replayed(server: Scripted, *arguments: str) -> int:
+def replay(server: Scripted, *arguments: str) -> int:
     async def check() -> int:
         async with server.running():
             options = client.replay.parse([*arguments, server.url, "--speed", "0"])
@@ -93,15 +95,15 @@ def test_replay_of_two_files_joined(tmp_path: Path, capsys: pytest.CaptureFixtur
     left, right = tone(1.0), tone(0.5, hz=200)
     files = [str(write(tmp_path / "l.wav", left)), str(write(tmp_path / "r.flac", right))]
     server = Scripted(2, 8000)
-    assert replayed(server, *files, "--join", "--encoding", "mulaw", "--stream-id", "x") == OK
+    assert replay(server, *files, "--join", "--encoding", "mulaw", "--stream-id", "x") == OK
     silent = np.zeros((4000, 1), np.int16)
     both = np.hstack([left, np.concatenate([right, silent])])
     assert server.audio == ENCODERS["mulaw"](both)
     assert server.requests[0]["roles"] == ["customer,agent"]
     assert server.requests[0]["stream_id"] == ["x"]
-    said = capsys.readouterr().out
-    assert "customer  angry 70%  sad 30%" in said
-    assert "ended: completed" in said
+    output = capsys.readouterr().out
+    assert "customer  angry 70%  sad 30%" in output
+    assert "ended: completed" in output
 
 
 def test_replay_of_several_files_is_several_streams(
@@ -109,22 +111,22 @@ def test_replay_of_several_files_is_several_streams(
 ) -> None:
     files = [str(write(tmp_path / f"{n}.wav", tone(0.2))) for n in "ab"]
     server = Scripted(2, 8000)
-    assert replayed(server, *files, "--quiet", "--stream-id", "x") == OK
+    assert replay(server, *files, "--quiet", "--stream-id", "x") == OK
     assert sorted(request["stream_id"][0] for request in server.requests) == ["x-1", "x-2"]
-    said = capsys.readouterr().out
-    assert "a.wav: ended" in said
-    assert "angry" not in said
+    output = capsys.readouterr().out
+    assert "a.wav: ended" in output
+    assert "angry" not in output
 
 
 def test_replay_as_json(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     path = str(write(tmp_path / "a.wav", tone(0.3)))
-    assert replayed(Scripted(2, 8000), path, "--json") == OK
+    assert replay(Scripted(2, 8000), path, "--json") == OK
     events = [json.loads(text) for text in capfdbinary.readouterr().out.splitlines()]
     assert events[0]["type"] == "session.created"
     assert [e["number"] for e in events if e["type"] == "emotion.score"] == [1, 2, 3]
 
 
-def test_replay_that_is_interrupted_ends_the_call(tmp_path: Path) -> None:
+def test_an_interrupted_replay_ends_the_call(tmp_path: Path) -> None:
     path = str(write(tmp_path / "a.wav", tone(0.5)))
     server = Scripted(2, 8000)
 
@@ -140,14 +142,16 @@ def test_replay_that_is_interrupted_ends_the_call(tmp_path: Path) -> None:
 
 def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     async def refuse() -> int:
-        raise Refused(4403, "forbidden", "not you")
+        raise Refused(4403, "forbidden", "not allowed")
 
     assert run(refuse()) == FAILED
-    assert capsys.readouterr().err == "the server refuses: not you (forbidden, 4403)\n"
+    assert capsys.readouterr().err == "refused by the server: not allowed (forbidden, 4403)\n"
 
 
-def watched(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    async def tell(peer: ServerConnection) -> None:
+def watch(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run `client.watch` against a server with one stream; return its output."""
+
+    async def publish(peer: ServerConnection) -> None:
         await peer.recv()
         for event in (
             {"type": "subscribed", "id": "s1", "matched": 1},
@@ -158,7 +162,7 @@ def watched(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         await peer.close()
 
     async def check() -> None:
-        async with serve(tell, "127.0.0.1", 0) as server:
+        async with serve(publish, "127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             parsed = client.watch.parser().parse_args([f"ws://127.0.0.1:{port}", *options])
             await client.watch.watch(parsed, Console(width=150))
@@ -177,17 +181,17 @@ STREAM = {
 }
 
 
-def test_watch_prints_what_is_known_once(capsys: pytest.CaptureFixture[str]) -> None:
-    said = watched(["--once"], capsys)
-    assert "call-1" in said
-    assert "active" in said
+def test_watch_once_prints_the_snapshot(capsys: pytest.CaptureFixture[str]) -> None:
+    output = watch(["--once"], capsys)
+    assert "call-1" in output
+    assert "active" in output
 
 
-def test_watch_prints_lines_when_it_is_piped(capsys: pytest.CaptureFixture[str]) -> None:
-    assert watched([], capsys) == "call-1: ended: completed\n"
+def test_watch_prints_lines_to_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch([], capsys) == "call-1: ended: completed\n"
 
 
-def test_the_microphone_without_portaudio_says_what_to_install(
+def test_the_microphone_without_portaudio_names_the_package(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(name: str) -> ModuleType:
@@ -199,7 +203,7 @@ def test_the_microphone_without_portaudio_says_what_to_install(
 
 
 class FakeStream:
-    """Hears a second of tone as soon as it is opened."""
+    """Input stream that delivers a second of tone when it is opened."""
 
     def __init__(self, callback: Any, blocksize: int, **options: Any) -> None:
         self.callback, self.blocksize, self.options = callback, blocksize, options
@@ -214,8 +218,8 @@ class FakeStream:
         pass
 
 
-def fake_sound(stream: Any) -> SimpleNamespace:
-    found = [
+def fake_sounddevice(stream: Any) -> SimpleNamespace:
+    listed = [
         {"name": "Speakers", "max_input_channels": 0, "default_samplerate": 44100.0},
         {"name": "USB Audio", "max_input_channels": 1, "default_samplerate": 48000.0},
     ]
@@ -223,36 +227,36 @@ def fake_sound(stream: Any) -> SimpleNamespace:
         PortAudioError=RuntimeError,
         RawInputStream=stream,
         default=SimpleNamespace(device=[1, 0]),
-        query_devices=lambda: found,
+        query_devices=lambda: listed,
     )
 
 
 def test_microphones_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(client.mic, "sound", lambda: fake_sound(None))
+    monkeypatch.setattr(client.mic, "sounddevice_module", lambda: fake_sounddevice(None))
     assert client.mic.main(["--list-devices"]) == OK
     assert capsys.readouterr().out == "*   1  USB Audio  (48000 Hz)\n"
 
 
-def test_a_microphone_that_cannot_be_opened_says_which_could(
+def test_the_error_of_a_microphone_lists_the_available_ones(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(**_: object) -> None:
         raise RuntimeError("Invalid sample rate")
 
-    monkeypatch.setattr(client.mic, "sound", lambda: fake_sound(fail))
-    assert client.mic.main([NOBODY]) == FAILED
-    said = capsys.readouterr().err
-    assert "Invalid sample rate" in said
-    assert "USB Audio" in said
+    monkeypatch.setattr(client.mic, "sounddevice_module", lambda: fake_sounddevice(fail))
+    assert client.mic.main([NO_SERVER]) == FAILED
+    output = capsys.readouterr().err
+    assert "Invalid sample rate" in output
+    assert "USB Audio" in output
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_microphone_is_sent_until_ctrl_c(
     terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(client.mic, "sound", lambda: fake_sound(FakeStream))
+    monkeypatch.setattr(client.mic, "sounddevice_module", lambda: fake_sounddevice(FakeStream))
     server = Scripted(2, 16_000)
     drawn = io.StringIO()
 
@@ -261,16 +265,16 @@ def test_the_microphone_is_sent_until_ctrl_c(
             options = client.mic.parser().parse_args([server.url])
             asyncio.get_running_loop().call_later(0.5, os.kill, os.getpid(), signal.SIGINT)
             console = Console(file=drawn, force_terminal=terminal, width=120, height=30)
-            return await client.mic.listen(options, console)
+            return await client.mic.mic(options, console)
 
     assert within(10, check()) == OK
     assert server.audio == ENCODERS["linear16"](tone(1.0, 16_000))
-    said = capsys.readouterr().out
-    assert "1.0 s of audio" in said
+    output = capsys.readouterr().out
+    assert "1.0 s of audio" in output
     assert ("level" in drawn.getvalue()) == terminal
 
 
-def test_the_demo_may_show_both_sides_and_says_why() -> None:
+def test_the_demo_config_names_the_basis_for_both_sides() -> None:
     config = load(client.demo.CONFIG, environ={})
     assert config.privacy.analyse_roles == ("customer", "agent")
     assert config.privacy.employee_basis == "acted_recording"
@@ -278,35 +282,37 @@ def test_the_demo_may_show_both_sides_and_says_why() -> None:
     assert "actors" in client.demo.CONFIG.read_text()
 
 
-def test_the_demo_takes_another_port_when_the_configured_one_is_busy() -> None:
+def test_the_demo_uses_a_free_port_if_the_configured_one_is_busy() -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
-        taken = busy.getsockname()[1]
-        assert client.demo.free_port(taken) != taken
-    assert client.demo.free_port(taken) == taken
+        port = busy.getsockname()[1]
+        assert client.demo.free_port(port) != port
+    assert client.demo.free_port(port) == port
 
 
-def test_the_demo_shows_why_its_server_died(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_demo_prints_the_log_of_a_server_that_exits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "server.py").write_text("import sys; sys.exit('no model at all')")
-    monkeypatch.setattr(client.demo, "ROOT", tmp_path)
+    code = "import sys; sys.exit('no model at all')"
+    monkeypatch.setattr(client.demo, "SERVE", (sys.executable, "-c", code))
     assert client.demo.main([]) == FAILED
-    said = capsys.readouterr().err
-    assert "ended with status 1" in said
-    assert "no model at all" in said
+    output = capsys.readouterr().err
+    assert "exited with status 1" in output
+    assert "no model at all" in output
 
 
-def test_the_demo_leaves_no_server_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "server.py").write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(client.demo, "ROOT", tmp_path)
+def test_the_demo_stops_its_server_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import time; time.sleep(60)"
+    monkeypatch.setattr(client.demo, "SERVE", (sys.executable, "-c", code))
 
     async def check() -> int | None:
         with (tmp_path / "log").open("w+b") as log:
             try:
                 async with client.demo.serving(0, log) as process:
-                    raise CommandError("something else went wrong")
+                    raise CommandError("another error")
             except CommandError:
                 return process.returncode
 
@@ -314,7 +320,7 @@ def test_the_demo_leaves_no_server_behind(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", ["DEMO_SECONDS", "DEMO_PORT"])
-def test_the_demo_names_a_wrong_setting(
+def test_the_demo_names_an_invalid_setting(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(name, "soon")

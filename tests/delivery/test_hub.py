@@ -1,9 +1,10 @@
-"""Who hears what: filters, pacing, and nothing kept of streams that ended."""
+"""Delivery by the hub: filters, throttling, isolation, and no state of ended streams."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,16 +13,24 @@ from typing import Any
 import orjson
 import pytest
 
+from stream.admission import admit
+from stream.config import Config
+from stream.delivery import hub as hub_module
 from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream
 from stream.delivery.queues import ConflatingQueue
 from stream.delivery.subscription import Subscription
+from stream.inference.scheduler import Scheduler
 from stream.protocol.events import EncodedEvent, encode
-from stream.protocol.messages import Filter, Subscribe
+from stream.protocol.messages import Filter, SessionConfig, Subscribe
+from stream.sessions.session import Session
+from stream.telemetry.metrics import Metrics
+from tests.support.plugins import LENGTHS, Fast
+from tests.support.utterances import talk
 
 
 class Clock:
-    """The part of an event loop that a subscription needs, with time in the test's hand."""
+    """The part of an event loop that a subscription needs; the test advances the time."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -44,43 +53,43 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         until = self.now + seconds
-        while ripe := [timer for timer in self.timers if timer[0] <= until]:
-            first = min(ripe, key=lambda timer: timer[0])
+        while due := [timer for timer in self.timers if timer[0] <= until]:
+            first = min(due, key=lambda timer: timer[0])
             self.timers.remove(first)
             self.now = max(self.now, first[0])
             first[1]()
         self.now = until
 
 
-class Ear:
+class Subscriber:
     """A subscriber's outbox and subscription."""
 
-    def __init__(self, clock: Clock, **wanted: Any) -> None:
+    def __init__(self, clock: Clock, **fields: Any) -> None:
         self.outbox: ConflatingQueue[bytes] = ConflatingQueue(100)
-        message = Subscribe.model_validate({"type": "subscribe", **wanted})
-        self.subscription = Subscription(message, self.outbox, clock)
+        request = Subscribe.model_validate({"type": "subscribe", **fields})
+        self.subscription = Subscription(request, self.outbox, clock)
 
-    def heard(self) -> list[dict[str, Any]]:
+    def received(self) -> list[dict[str, Any]]:
         return [orjson.loads(self.outbox.pop()) for _ in range(len(self.outbox))]
 
 
 class Recorder:
-    """A sink that remembers what it was told."""
+    """A sink that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, str]] = []
 
     def opened(self, stream: LiveStream) -> None:
-        self.told.append(("opened", stream.session_id))
+        self.calls.append(("opened", stream.session_id))
 
     def event(self, stream: LiveStream, event: EncodedEvent) -> None:
-        self.told.append((event.type, stream.session_id))
+        self.calls.append((event.type, stream.session_id))
 
     def changed(self, stream: LiveStream) -> None:
-        self.told.append(("changed", stream.session_id))
+        self.calls.append(("changed", stream.session_id))
 
     def closed(self, stream: LiveStream) -> None:
-        self.told.append(("closed", stream.session_id))
+        self.calls.append(("closed", stream.session_id))
 
     async def run(self) -> None: ...
 
@@ -113,7 +122,7 @@ def score(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "matches"),
+    ("selection", "matches"),
     [
         ({}, True),
         ({"streams": ["call-*"]}, True),
@@ -130,30 +139,30 @@ def score(
         ({"streams": ["other*"], "tags": ["vip"]}, False),
     ],
 )
-def test_streams_are_chosen_by_glob_and_tag(wanted: dict[str, Any], matches: bool) -> None:
-    hub, ear = Hub(), Ear(Clock(), filter=wanted)
+def test_streams_are_selected_by_glob_and_tag(selection: dict[str, Any], matches: bool) -> None:
+    hub, subscriber = Hub(), Subscriber(Clock(), filter=selection)
     early, late = stream(tags=("vip", "de")), stream(session="later", tags=("vip",))
     hub.opened(early)
-    assert hub.subscribe(ear.subscription) == ([early] if matches else [])
+    assert hub.subscribe(subscriber.subscription) == ([early] if matches else [])
     hub.opened(late)
     for live in (early, late):
         hub.publish(live, event("warning"))
-    assert len(ear.heard()) == (2 if matches else 0)
+    assert len(subscriber.received()) == (2 if matches else 0)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "kinds"),
+    ("selection", "kinds"),
     [
         ({}, ["speech.start", "emotion.score", "alert", "session.closed"]),
         ({"events": ["emotion.*"]}, ["emotion.score"]),
         ({"events": ["alert", "speech.*"]}, ["speech.start", "alert"]),
         ({"events": ["*.score"]}, ["emotion.score"]),
         ({"events": ["nothing"]}, []),
-        # roles are looked at where an event has one
+        # roles are compared only if the event has one
         ({"roles": ["customer"]}, ["speech.start", "emotion.score", "session.closed"]),
         ({"roles": ["agent"]}, ["alert", "session.closed"]),
         ({"roles": ["agent"], "events": ["emotion.*"]}, []),
-        # least scores are looked at where an event has scores
+        # minimum scores are compared only if the event has scores
         (
             {"min_score": {"angry": 0.5}},
             ["speech.start", "emotion.score", "alert", "session.closed"],
@@ -164,28 +173,31 @@ def test_streams_are_chosen_by_glob_and_tag(wanted: dict[str, Any], matches: boo
         ({"min_score": {"happy": 0.1}, "events": ["emotion.*"]}, []),
     ],
 )
-def test_events_are_chosen_by_glob_role_and_least_score(wanted, kinds) -> None:
-    hub, ear, live = Hub(), Ear(Clock(), filter=wanted), stream()
+def test_events_are_selected_by_glob_role_and_minimum_score(selection, kinds) -> None:
+    hub, subscriber, live = Hub(), Subscriber(Clock(), filter=selection), stream()
     hub.opened(live)
-    hub.subscribe(ear.subscription)
-    for told in (
+    hub.subscribe(subscriber.subscription)
+    for published in (
         event("speech.start", channel=0, role="customer"),
         score(),
         event("alert", channel=1, role="agent"),
         event("session.closed"),
     ):
-        hub.publish(live, told)
-    assert [body["type"] for body in ear.heard()] == kinds
+        hub.publish(live, published)
+    assert [body["type"] for body in subscriber.received()] == kinds
 
 
-def test_every_event_names_the_subscription_it_answers() -> None:
+def test_every_event_names_its_subscription() -> None:
     hub, live, clock = Hub(), stream(), Clock()
-    ears = [Ear(clock, id='a"b'), Ear(clock, id="c", filter={"labels": ["sad"]})]
+    subscribers = [
+        Subscriber(clock, id='a"b'),
+        Subscriber(clock, id="c", filter={"labels": ["sad"]}),
+    ]
     hub.opened(live)
-    for ear in ears:
-        hub.subscribe(ear.subscription)
+    for subscriber in subscribers:
+        hub.subscribe(subscriber.subscription)
     hub.publish(live, score(3))
-    (first,), (second,) = (ear.heard() for ear in ears)
+    (first,), (second,) = (subscriber.received() for subscriber in subscribers)
     assert (first["sub"], second["sub"]) == ('a"b', "c")
     assert first["scores"] == {"angry": 0.5, "sad": 0.5}
     assert second["scores"] == {"sad": 0.5}
@@ -194,114 +206,114 @@ def test_every_event_names_the_subscription_it_answers() -> None:
 
 
 def test_scores_conflate_per_stream_and_channel_and_nothing_else_does() -> None:
-    hub, ear = Hub(), Ear(Clock())
+    hub, subscriber = Hub(), Subscriber(Clock())
     one, two = stream("call-1"), stream("call-2")
     hub.opened(one)
     hub.opened(two)
-    hub.subscribe(ear.subscription)
+    hub.subscribe(subscriber.subscription)
     hub.publish(one, score(1))
     hub.publish(one, event("alert", 2))
     hub.publish(two, score(3, stream_id="call-2"))
     hub.publish(one, score(4, channel=1))
     hub.publish(one, score(5))
     hub.publish(one, event("alert", 6))
-    assert [body["seq"] for body in ear.heard()] == [5, 2, 3, 4, 6]
+    assert [body["seq"] for body in subscriber.received()] == [5, 2, 3, 4, 6]
 
 
-def test_scores_come_at_the_rate_asked_for_and_the_newest_of_each_interval() -> None:
+def test_scores_arrive_at_the_requested_rate_and_are_the_newest_of_each_interval() -> None:
     hub, clock, live = Hub(), Clock(), stream()
-    ear = Ear(clock, rate_hz=2)
+    subscriber = Subscriber(clock, rate_hz=2)
     hub.opened(live)
-    hub.subscribe(ear.subscription)
-    seen = []
+    hub.subscribe(subscriber.subscription)
+    delivered = []
     for seq in range(40):
         hub.publish(live, score(seq))
-        seen += [(clock.now - 100, body["seq"]) for body in ear.heard()]
+        delivered += [(clock.now - 100, body["seq"]) for body in subscriber.received()]
         clock.advance(0.1)
-        seen += [(clock.now - 100, body["seq"]) for body in ear.heard()]
+        delivered += [(clock.now - 100, body["seq"]) for body in subscriber.received()]
     clock.advance(1)
-    seen += [(4.0, body["seq"]) for body in ear.heard()]
-    assert len(seen) == 9
-    assert seen[-1][1] == 39  # the last one is not lost
-    assert all(later[1] - before[1] == 5 for before, later in pairwise(seen[1:-1]))
+    delivered += [(4.0, body["seq"]) for body in subscriber.received()]
+    assert len(delivered) == 9
+    assert delivered[-1][1] == 39  # the last score is delivered
+    assert all(later[1] - before[1] == 5 for before, later in pairwise(delivered[1:-1]))
 
 
-def test_other_events_are_not_paced() -> None:
+def test_other_events_are_not_throttled() -> None:
     hub, live = Hub(), stream()
-    ear = Ear(Clock(), rate_hz=0.1)
+    subscriber = Subscriber(Clock(), rate_hz=0.1)
     hub.opened(live)
-    hub.subscribe(ear.subscription)
+    hub.subscribe(subscriber.subscription)
     for seq in range(5):
         hub.publish(live, event("emotion.segment", seq, channel=0, role="customer"))
-    assert [body["seq"] for body in ear.heard()] == list(range(5))
+    assert [body["seq"] for body in subscriber.received()] == list(range(5))
 
 
-def test_a_held_score_comes_when_its_own_turn_has_come() -> None:
-    """There is one timer for all streams. Set for the score that was held first, it must ring
-    earlier when a score is held whose turn comes sooner."""
+def test_a_held_score_is_released_when_its_own_period_ends() -> None:
+    """One timer serves all streams. When a score that is due earlier is held, the timer must be
+    moved forward from the score that was held first."""
     hub, clock = Hub(), Clock()
-    ear = Ear(clock, rate_hz=0.1)
-    soon, late = stream("soon"), stream("late")
-    hub.opened(soon)
+    subscriber = Subscriber(clock, rate_hz=0.1)
+    early, late = stream("early"), stream("late")
+    hub.opened(early)
     hub.opened(late)
-    hub.subscribe(ear.subscription)
-    hub.publish(soon, score(1, stream_id="soon"))
+    hub.subscribe(subscriber.subscription)
+    hub.publish(early, score(1, stream_id="early"))
     clock.advance(8)
     hub.publish(late, score(2, stream_id="late"))
     hub.publish(late, score(3, stream_id="late"))  # held until 18 s
-    hub.publish(soon, score(4, stream_id="soon"))  # held until 10 s
-    ear.heard()
+    hub.publish(early, score(4, stream_id="early"))  # held until 10 s
+    subscriber.received()
     clock.advance(2.5)
-    assert [body["seq"] for body in ear.heard()] == [4]
+    assert [body["seq"] for body in subscriber.received()] == [4]
     clock.advance(8)
-    assert [body["seq"] for body in ear.heard()] == [3]
+    assert [body["seq"] for body in subscriber.received()] == [3]
 
 
-def test_who_stopped_listening_hears_nothing_and_leaves_no_timer() -> None:
+def test_an_ended_subscription_receives_nothing_and_leaves_no_timer() -> None:
     hub, clock, live = Hub(), Clock(), stream()
-    ear = Ear(clock, rate_hz=1)
+    subscriber = Subscriber(clock, rate_hz=1)
     hub.opened(live)
-    hub.subscribe(ear.subscription)
+    hub.subscribe(subscriber.subscription)
     hub.publish(live, score(1))
     hub.publish(live, score(2))
     assert len(clock.timers) == 1
-    hub.unsubscribe(ear.subscription)
+    hub.unsubscribe(subscriber.subscription)
     assert clock.timers == []
     hub.publish(live, event("alert"))
     hub.opened(stream("call-2"))
-    assert len(ear.heard()) == 1
-    hub.unsubscribe(ear.subscription)
+    assert len(subscriber.received()) == 1
+    hub.unsubscribe(subscriber.subscription)
 
 
-def test_a_stream_that_ended_is_forgotten_everywhere() -> None:
-    """A monitor stays subscribed for months while calls come and go."""
+def test_no_state_of_an_ended_stream_is_kept() -> None:
+    """A monitor stays subscribed for months while calls begin and end."""
     hub, clock = Hub(), Clock()
-    ear = Ear(clock, rate_hz=1)
-    hub.subscribe(ear.subscription)
+    subscriber = Subscriber(clock, rate_hz=1)
+    hub.subscribe(subscriber.subscription)
     for n in range(50):
         live = stream(f"call-{n}")
         hub.opened(live)
         for seq in range(3):
             hub.publish(live, score(seq, channel=seq % 2, stream_id=live.stream_id))
         hub.closed(live)
-        ear.heard()
+        subscriber.received()
     assert hub.streams == {}
-    assert not hub._audience
-    pacer = ear.subscription._pacer
-    assert not pacer._next
-    assert not pacer._held
-    gone = weakref.ref(live) if hasattr(live, "__weakref__") else None
+    assert not hub._matching
+    throttle = subscriber.subscription._throttle
+    assert not throttle._next
+    assert not throttle._held
+    reference = weakref.ref(live) if hasattr(live, "__weakref__") else None
     del live
     gc.collect()
-    assert gone is None or gone() is None
+    assert reference is None or reference() is None
     clock.advance(5)
     assert clock.timers == []
-    assert ear.heard() == []
+    assert subscriber.received() == []
 
 
-def test_a_stream_id_that_was_taken_over_stays_with_who_took_it() -> None:
-    hub, ear = Hub(), Ear(Clock())
-    hub.subscribe(ear.subscription)
+def test_a_taken_over_stream_id_stays_with_the_newer_stream() -> None:
+    hub, subscriber = Hub(), Subscriber(Clock())
+    hub.subscribe(subscriber.subscription)
     old, new = stream(session="old"), stream(session="new")
     hub.opened(old)
     hub.opened(new)
@@ -311,19 +323,19 @@ def test_a_stream_id_that_was_taken_over_stays_with_who_took_it() -> None:
     assert hub.streams == {"call-1": new}
     hub.publish(new, event("alert", 2))
     hub.publish(old, event("alert", 3))
-    assert [body["seq"] for body in ear.heard()] == [1, 2]
+    assert [body["seq"] for body in subscriber.received()] == [1, 2]
     hub.closed(new)
     assert hub.streams == {}
 
 
-def test_sinks_hear_of_every_stream_whoever_listens() -> None:
+def test_sinks_receive_every_stream_without_any_subscription() -> None:
     sink = Recorder()
     hub, live = Hub([sink]), stream()
     hub.opened(live)
     hub.publish(live, event("alert"))
     hub.changed(live)
     hub.closed(live)
-    assert [what for what, _ in sink.told] == ["opened", "alert", "changed", "closed"]
+    assert [call for call, _ in sink.calls] == ["opened", "alert", "changed", "closed"]
 
 
 def test_a_snapshot_shows_state_and_newest_scores() -> None:
@@ -340,30 +352,191 @@ def test_a_snapshot_shows_state_and_newest_scores() -> None:
 
 def test_a_slow_subscriber_loses_its_oldest_events_and_others_lose_none() -> None:
     hub, live, clock = Hub(), stream(), Clock()
-    slow, quick = Ear(clock), Ear(clock)
+    slow, fast = Subscriber(clock), Subscriber(clock)
     hub.opened(live)
     hub.subscribe(slow.subscription)
-    hub.subscribe(quick.subscription)
-    heard = []
+    hub.subscribe(fast.subscription)
+    received = []
     for seq in range(300):
         hub.publish(live, event("alert", seq))
-        heard += quick.heard()
-    assert [body["seq"] for body in heard] == list(range(300))
+        received += fast.received()
+    assert [body["seq"] for body in received] == list(range(300))
     assert slow.outbox.dropped == 200
-    assert [body["seq"] for body in slow.heard()] == list(range(200, 300))
+    assert [body["seq"] for body in slow.received()] == list(range(200, 300))
 
 
-def test_it_works_on_a_real_event_loop() -> None:
-    async def story() -> list[int]:
+async def test_a_subscription_works_on_a_real_event_loop() -> None:
+    async def receive_two() -> list[int]:
         outbox: ConflatingQueue[bytes] = ConflatingQueue(10)
-        wanted = Subscribe(type="subscribe", filter=Filter(), rate_hz=20)
+        request = Subscribe(type="subscribe", filter=Filter(), rate_hz=20)
         hub, live = Hub(), stream()
         hub.opened(live)
-        hub.subscribe(Subscription(wanted, outbox, asyncio.get_running_loop()))
+        hub.subscribe(Subscription(request, outbox, asyncio.get_running_loop()))
         for seq in range(4):
             hub.publish(live, score(seq))
-        got = [orjson.loads(await asyncio.wait_for(outbox.get(), 2))["seq"] for _ in range(2)]
+        seqs = [orjson.loads(await asyncio.wait_for(outbox.get(), 2))["seq"] for _ in range(2)]
         hub.closed(live)
-        return got
+        return seqs
 
-    assert asyncio.run(story()) == [0, 3]
+    assert await receive_two() == [0, 3]
+
+
+# -- isolation ---------------------------------------------------------------------------------
+
+
+class FailingSink(Recorder):
+    """A sink that records its calls and raises in those named in `failing`."""
+
+    def __init__(self, *failing: str) -> None:
+        super().__init__()
+        self.failing = failing
+
+    def _fail(self, call: str) -> None:
+        if call in self.failing:
+            raise RuntimeError(f"no {call} today")
+
+    def opened(self, stream: LiveStream) -> None:
+        super().opened(stream)
+        self._fail("opened")
+
+    def event(self, stream: LiveStream, event: EncodedEvent) -> None:
+        super().event(stream, event)
+        self._fail(event.type)
+
+    def changed(self, stream: LiveStream) -> None:
+        super().changed(stream)
+        self._fail("changed")
+
+    def closed(self, stream: LiveStream) -> None:
+        super().closed(stream)
+        self._fail("closed")
+
+
+CALLS = ["opened", "alert", "changed", "closed"]
+
+
+@pytest.mark.parametrize("failing", CALLS)
+def test_a_failing_sink_affects_no_other_sink_and_no_subscription(failing: str) -> None:
+    failures: list[str] = []
+    broken, working, subscriber = FailingSink(failing), Recorder(), Subscriber(Clock())
+    hub, live = Hub([broken, working], failures.append), stream()
+    hub.subscribe(subscriber.subscription)
+    hub.opened(live)
+    hub.publish(live, event("alert"))
+    hub.changed(live)
+    hub.closed(live)
+    for sink in (broken, working):
+        assert [call for call, _ in sink.calls] == CALLS
+    assert [body["type"] for body in subscriber.received()] == ["alert"]
+    assert failures == ["FailingSink"]
+    assert hub.streams == {}
+
+
+@pytest.mark.parametrize("method", ["matches", "offer", "forget", "close"])
+def test_a_failing_subscription_affects_no_sink_and_no_other_subscription(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[str] = []
+    sink, clock = Recorder(), Clock()
+    before, broken, after = (Subscriber(clock) for _ in range(3))
+    hub, live, later = Hub([sink], failures.append), stream(), stream("call-2")
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError(f"no {method} today")
+
+    monkeypatch.setattr(broken.subscription, method, fail)
+    hub.opened(live)
+    subscribers = (before, broken, after)
+    matched = [hub.subscribe(subscriber.subscription) for subscriber in subscribers]
+    assert matched == [[live], [] if method == "matches" else [live], [live]]
+    hub.opened(later)
+    hub.publish(live, event("alert"))
+    hub.publish(later, event("alert", stream_id="call-2"))
+    hub.closed(later)
+    for subscriber in subscribers:
+        hub.unsubscribe(subscriber.subscription)
+    hub.publish(live, event("warning"))
+    hub.closed(live)
+    for subscriber in (before, after):
+        received = [body["stream_id"] for body in subscriber.received()]
+        assert received == ["call-1", "call-2"]
+    assert [call for call, _ in sink.calls].count("closed") == 2
+    assert failures == ["subscription"] * (2 if method in ("matches", "offer") else 1)
+    assert not hub._matching
+
+
+def test_a_failure_is_logged_at_once_and_then_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sink that raises on every event must not fill the log."""
+    now = [1000.0]
+    monkeypatch.setattr(hub_module.time, "monotonic", lambda: now[0])
+    failures: list[str] = []
+    hub, live = Hub([FailingSink("opened", "alert")], failures.append), stream()
+    with caplog.at_level(logging.ERROR):
+        hub.opened(live)
+        for seq in range(600):
+            now[0] += 0.2
+            hub.publish(live, event("alert", seq))
+    assert failures == ["FailingSink"] * 601
+    assert [record.getMessage() for record in caplog.records] == ["sink failed"] * 3
+    first, second, third = (vars(record) for record in caplog.records)
+    assert (first["sink"], first["call"], first["failures"]) == ("FailingSink", "opened", 1)
+    assert (second["sink"], second["call"], second["failures"]) == ("FailingSink", "event", 300)
+    assert third["failures"] == 300
+    assert "no opened today" in str(first["exc_info"][1])
+    assert "no alert today" in str(second["exc_info"][1])
+
+
+def test_each_failing_target_has_its_own_log_limit(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(FailingSink):
+        pass
+
+    subscriber = Subscriber(Clock())
+    monkeypatch.setattr(subscriber.subscription, "offer", lambda _: 1 / 0)
+    hub, live = Hub([FailingSink("alert"), Other("alert")]), stream()
+    hub.opened(live)
+    hub.subscribe(subscriber.subscription)
+    with caplog.at_level(logging.ERROR):
+        for seq in range(3):
+            hub.publish(live, event("alert", seq))
+    logged = [(record.getMessage(), vars(record).get("sink")) for record in caplog.records]
+    assert logged == [
+        ("subscription failed", None),
+        ("sink failed", "FailingSink"),
+        ("sink failed", "Other"),
+    ]
+
+
+async def test_a_session_continues_when_a_sink_raises() -> None:
+    """A sink that raised on `speech.start` ended a customer's call with `internal_error`: the
+    exception passed through `Hub.publish` and `Session.emit` into the producer's connection."""
+    config = Config.model_validate({"limits": {"ahead_s": 1e9}})
+    metrics, scheduler = Metrics("test"), Scheduler(Fast, 32, 0.0, 10.0)
+    sink, working = FailingSink("speech.start", "opened", "session.closed", "closed"), Recorder()
+    hub = Hub([sink, working], metrics.delivery_failed)
+    model = await scheduler.start(LENGTHS)
+    request = SessionConfig()
+    session = Session(
+        config, request, admit(config, request, model), model, scheduler, hub, metrics, "ses_1"
+    )
+    sent: list[dict[str, Any]] = []
+    session.send = lambda data: sent.append(orjson.loads(data))
+    try:
+        session.announce("session.created", {}, "n1")
+        await session.audio(talk(3.0))
+        await session.finish("completed", 10.0)
+    finally:
+        await scheduler.stop(1.0)
+    types = [body["type"] for body in sent]
+    assert {"speech.start", "emotion.score", "emotion.segment"} <= set(types)
+    assert (types[-1], sent[-1]["reason"]) == ("session.closed", "completed")
+    published = [call for call, _ in working.calls]
+    assert published == [call for call, _ in sink.calls]
+    assert published[0] == "opened"
+    assert published[-2:] == ["session.closed", "closed"]
+    starts = types.count("speech.start")
+    counted = f'emotide_delivery_errors_total{{target="FailingSink"}} {starts + 3}.0'
+    assert counted in metrics.text().decode()

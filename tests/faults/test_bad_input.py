@@ -1,4 +1,4 @@
-"""What peers get wrong: each mistake has its named error, and only its maker hears of it."""
+"""Invalid input: each mistake has its error code, which only its sender receives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.clients import Client, connect, run, stream, subscriber
+from tests.support.clients import Client, connect, stream, subscriber
 from tests.support.running import Event, Server, running_server
 from tests.support.utterances import encode, same_utterances, speech, talk, utterances
 
@@ -35,8 +35,8 @@ def binary(data: bytes) -> Act:
     return lambda client: client.socket.send(data)
 
 
-def harmless(client: Client) -> None:
-    """Whatever was said, nothing of the server's inside came out."""
+def check_no_internals(client: Client) -> None:
+    """Check that no response contains a traceback, a file name or an internal error."""
     shown = str(client.events)
     assert "Traceback" not in shown
     assert ".py" not in shown
@@ -45,7 +45,7 @@ def harmless(client: Client) -> None:
 
 
 FATAL: dict[str, tuple[dict[str, Any], Act | None, str, int]] = {
-    # name: query (empty: nothing configured yet), what is done, error code, close code
+    # name: query (empty: not configured yet), input, error code, close code
     "audio before update": ({}, binary(b"\0" * 640), "config_invalid", 4400),
     "unknown key": (
         {},
@@ -90,7 +90,7 @@ FATAL: dict[str, tuple[dict[str, Any], Act | None, str, int]] = {
         4415,
     ),
     "rate in the query": ({"sample_rate": 96000}, None, "config_invalid", 4400),
-    "rate that is no number": ({"sample_rate": "fast"}, None, "config_invalid", 4400),
+    "rate that is not a number": ({"sample_rate": "fast"}, None, "config_invalid", 4400),
     "three channels": ({"sample_rate": 8000, "channels": 3}, None, "config_invalid", 4400),
     "unknown query key": ({"sample_rate": 8000, "colour": "red"}, None, "config_invalid", 4400),
     "two roles for one": ({"sample_rate": 8000, "roles": "a,b"}, None, "config_invalid", 4400),
@@ -107,7 +107,7 @@ FATAL: dict[str, tuple[dict[str, Any], Act | None, str, int]] = {
         4400,
     ),
     "unknown label": ({"sample_rate": 8000, "labels": "bored"}, None, "config_invalid", 4400),
-    "window nobody warmed up": (
+    "window length without warm-up": (
         {"sample_rate": 8000, "window_ms": 2500},
         None,
         "config_invalid",
@@ -129,28 +129,25 @@ FATAL: dict[str, tuple[dict[str, Any], Act | None, str, int]] = {
 
 
 @pytest.mark.parametrize("name", FATAL)
-def test_mistakes_that_end_the_connection(server: Server, name: str) -> None:
+async def test_fatal_mistakes_close_the_connection(server: Server, name: str) -> None:
     query, act, code, close = FATAL[name]
 
-    async def session() -> None:
-        async with connect(server, query=query or None) as client:
-            if act is not None:
-                await client.until("session.created")
-                await act(client)
-            error = await client.until("error", timeout=3)
-            assert await client.closed() == close
-            harmless(client)
-            assert error["code"] == code
-            assert error["message"]
-            assert error["fatal"] is True, "the connection closes, so the error says so"
-            after = [e["type"] for e in client.events[client.events.index(error) + 1 :]]
-            assert [kind for kind in after if kind != "audio.ack"] in ([], ["session.closed"])
-            assert client.socket.close_reason == error["code"]
-
-    run(session())
+    async with connect(server, query=query or None) as client:
+        if act is not None:
+            await client.until("session.created")
+            await act(client)
+        error = await client.until("error", timeout=3)
+        assert await client.closed() == close
+        check_no_internals(client)
+        assert error["code"] == code
+        assert error["message"]
+        assert error["fatal"] is True, "the connection closes, so the error must be fatal"
+        later = [e["type"] for e in client.events[client.events.index(error) + 1 :]]
+        assert [t for t in later if t != "audio.ack"] in ([], ["session.closed"])
+        assert client.socket.close_reason == error["code"]
 
 
-GOES_ON: dict[str, tuple[Act, str | None]] = {
+NOT_FATAL: dict[str, tuple[Act, str | None]] = {
     "malformed json": (text("{"), "invalid_message"),
     "empty text": (text(""), "invalid_message"),
     "an array": (text("[1, 2]"), "invalid_message"),
@@ -163,8 +160,8 @@ GOES_ON: dict[str, tuple[Act, str | None]] = {
     "type is an object": (text('{"type": {"a": 1}}'), None),
     "unknown type": (text('{"type": "input.rewind"}'), "unknown_message"),
     "huge type": (text('{"type": "' + "x" * 100_000 + '"}'), "unknown_message"),
-    "text where audio belongs": (text("UklGRiQAAABXQVZF"), "invalid_message"),
-    "nested too deep": (text('{"type":' * 5000), "invalid_message"),
+    "audio as text": (text("UklGRiQAAABXQVZF"), "invalid_message"),
+    "nested too deeply": (text('{"type":' * 5000), "invalid_message"),
     "negative skip": (text('{"type": "input.resume", "skipped_ms": -1}'), "invalid_message"),
     "huge skip": (text('{"type": "input.resume", "skipped_ms": 1e300}'), "invalid_message"),
     "dtmf with words": (text('{"type": "session.annotate", "dtmf": "five"}'), "invalid_message"),
@@ -184,7 +181,7 @@ GOES_ON: dict[str, tuple[Act, str | None]] = {
     ),
     "second update": (text('{"type": "session.update", "session": {}}'), "config_invalid"),
     "empty audio": (binary(b""), "invalid_audio_frame"),
-    "samples that are no numbers": (binary(NAN), "invalid_audio_frame"),
+    "samples that are not numbers": (binary(NAN), "invalid_audio_frame"),
     "infinite samples": (binary(INFINITE), "invalid_audio_frame"),
     "more than 10 s at once": (binary(b"\0" * (4 * 8000 * 11)), "invalid_audio_frame"),
     "one byte": (binary(b"\0"), None),
@@ -193,89 +190,74 @@ GOES_ON: dict[str, tuple[Act, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("name", GOES_ON)
-def test_mistakes_that_cost_only_themselves(server: Server, name: str) -> None:
-    """The error is told, the stream goes on and still knows what it heard."""
-    act, code = GOES_ON[name]
+@pytest.mark.parametrize("name", NOT_FATAL)
+async def test_other_mistakes_do_not_affect_the_stream(server: Server, name: str) -> None:
+    """The client receives the error, and the stream continues."""
+    act, code = NOT_FATAL[name]
 
-    async def session() -> None:
-        async with connect(server, query={"sample_rate": 8000, "encoding": "f32le"}) as client:
-            await client.until("session.created")
-            await act(client)
-            if code is not None:
-                error = await client.until("error")
-                assert error["code"] == code
-                assert error["fatal"] is False
-            await client.say("session.annotate", mark="still here")
-            await client.until(lambda e: e.get("mark") == "still here")
-            await client.close_session()
-            harmless(client)
-
-    run(session())
+    async with connect(server, query={"sample_rate": 8000, "encoding": "f32le"}) as client:
+        await client.until("session.created")
+        await act(client)
+        if code is not None:
+            error = await client.until("error")
+            assert error["code"] == code
+            assert error["fatal"] is False
+        await client.send("session.annotate", mark="next")
+        await client.until(lambda e: e.get("mark") == "next")
+        await client.close_session()
+        check_no_internals(client)
 
 
-def test_text_that_is_no_utf8(server: Server) -> None:
-    """The WebSocket protocol itself has the answer: 1007."""
+async def test_text_that_is_not_utf8_closes_with_1007(server: Server) -> None:
+    """The WebSocket protocol defines this close code."""
 
-    async def session() -> None:
-        async with stream(server) as client:
-            await client.until("session.created")
-            await client.socket.send(b"\xff\xfe{", text=True)
-            assert await client.closed() == 1007
-
-    run(session())
+    async with stream(server) as client:
+        await client.until("session.created")
+        await client.socket.send(b"\xff\xfe{", text=True)
+        assert await client.closed() == 1007
 
 
-def test_a_message_far_over_the_limit(server: Server) -> None:
-    async def session() -> None:
-        before = server.rss()
-        async with stream(server) as client:
-            await client.until("session.created")
-            await client.socket.send(b"\0" * (16 * MIB))
-            assert await client.closed() == 1009
-        assert server.rss() - before < 40 * MIB
-
-    run(session())
+async def test_a_message_far_above_the_limit_is_not_buffered(server: Server) -> None:
+    before = server.rss()
+    async with stream(server) as client:
+        await client.until("session.created")
+        await client.socket.send(b"\0" * (16 * MIB))
+        assert await client.closed() == 1009
+    assert server.rss() - before < 40 * MIB
 
 
-def test_ten_mistakes_are_enough(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server) as client:
-            for _ in range(10):
-                await client.text("{")
-            assert await client.closed() == 4400
-            errors = client.of("error")
-            assert [e["fatal"] for e in errors] == [False] * 9 + [True]
-            assert client.events[-1]["type"] == "session.closed"
-
-    run(session())
+async def test_the_tenth_mistake_closes_the_connection(server: Server) -> None:
+    async with stream(server) as client:
+        for _ in range(10):
+            await client.text("{")
+        assert await client.closed() == 4400
+        errors = client.of("error")
+        assert [e["fatal"] for e in errors] == [False] * 9 + [True]
+        assert client.events[-1]["type"] == "session.closed"
 
 
-def test_a_chunk_of_nan_leaves_a_hole_of_its_length(server: Server) -> None:
-    """Time goes on without it; the speech behind it is where it was."""
+async def test_a_chunk_of_nan_advances_the_position(server: Server) -> None:
+    """It is not analysed, and the speech after it does not move."""
 
-    async def session() -> None:
-        voice = encode(speech(), "f32le")
-        hole = 4 * 8000  # half a second inside the first pause
-        bad = np.full(8000, np.nan, "<f4").tobytes()
-        async with connect(server, query={"sample_rate": 16000, "encoding": "f32le"}) as client:
-            await client.socket.send(bad)
-            await client.audio(voice[hole:])
-            closed = await client.close_session()
-            assert closed["totals"]["audio_ms"] == len(speech()) * 1000 // 16000
-        async with stream(server) as plain:
-            await plain.audio(encode(speech()))
-            await plain.close_session()
-        assert same_utterances(utterances(client.events), utterances(plain.events))
-
-    run(session())
+    audio = encode(speech(), "f32le")
+    skipped = 4 * 8000  # half a second inside the first pause
+    bad = np.full(8000, np.nan, "<f4").tobytes()
+    async with connect(server, query={"sample_rate": 16000, "encoding": "f32le"}) as client:
+        await client.socket.send(bad)
+        await client.audio(audio[skipped:])
+        closed = await client.close_session()
+        assert closed["totals"]["audio_ms"] == len(speech()) * 1000 // 16000
+    async with stream(server) as plain:
+        await plain.audio(encode(speech()))
+        await plain.close_session()
+    assert same_utterances(utterances(client.events), utterances(plain.events))
 
 
-def test_a_refused_chunk_does_not_freeze_the_stream(server: Server) -> None:
-    """A minute in one message is thrown away, so it cannot count as a minute ahead.
+async def test_a_refused_chunk_does_not_throttle_the_stream(server: Server) -> None:
+    """A minute of audio in one message is discarded, so it must not count as a minute ahead.
 
-    It did: the next chunk waited until real time had caught up with audio nobody heard, and the
-    stream idled out meanwhile.
+    It did: the next chunk waited until real time had passed the discarded audio, and meanwhile the
+    stream reached the idle timeout.
     """
 
     async def session(server: Server) -> None:
@@ -283,12 +265,12 @@ def test_a_refused_chunk_does_not_freeze_the_stream(server: Server) -> None:
             await client.socket.send(b"\xff" * 480_000)
             assert (await client.until("error"))["code"] == "invalid_audio_frame"
             await client.socket.send(b"\xff" * 800)
-            await client.say("session.annotate", mark="through")
-            await client.until(lambda e: e.get("mark") == "through", timeout=2)
+            await client.send("session.annotate", mark="next")
+            await client.until(lambda e: e.get("mark") == "next", timeout=2)
             await client.close_session()
 
     with running_server() as own:
-        run(session(own))
+        await session(own)
 
 
 SUBSCRIBER: dict[str, tuple[Act, str]] = {
@@ -304,9 +286,9 @@ SUBSCRIBER: dict[str, tuple[Act, str]] = {
         "config_invalid",
     ),
     "rate too high": (text('{"type": "subscribe", "id": "x", "rate_hz": 1e9}'), "invalid_message"),
-    "id twice": (text('{"type": "subscribe", "id": "s1"}'), "invalid_message"),
+    "duplicate id": (text('{"type": "subscribe", "id": "s1"}'), "invalid_message"),
     "unknown subscription": (text('{"type": "unsubscribe", "id": "none"}'), "invalid_message"),
-    "since that is no number": (
+    "since that is not a number": (
         text('{"type": "subscribe", "id": "x", "since": {"a": "b"}}'),
         "invalid_message",
     ),
@@ -314,57 +296,50 @@ SUBSCRIBER: dict[str, tuple[Act, str]] = {
 
 
 @pytest.mark.parametrize("name", SUBSCRIBER)
-def test_mistakes_of_subscribers(server: Server, name: str) -> None:
+async def test_mistakes_of_subscribers_are_not_fatal(server: Server, name: str) -> None:
     act, code = SUBSCRIBER[name]
 
-    async def session() -> None:
-        async with subscriber(server) as client:
-            await act(client)
-            error = await client.until("error")
-            assert (error["code"], error["fatal"]) == (code, False)
-            await client.say("list")
-            assert (await client.until("subscriptions"))["ids"] == ["s1"]
-            harmless(client)
-
-    run(session())
+    async with subscriber(server) as client:
+        await act(client)
+        error = await client.until("error")
+        assert (error["code"], error["fatal"]) == (code, False)
+        await client.send("list")
+        assert (await client.until("subscriptions"))["ids"] == ["s1"]
+        check_no_internals(client)
 
 
-def test_too_many_subscriptions(server: Server) -> None:
-    async def session() -> None:
-        async with subscriber(server) as client:
-            for number in range(32):
-                await client.say("subscribe", id=str(number), snapshot=False)
-            assert (await client.until("error"))["code"] == "quota_exceeded"
-
-    run(session())
+async def test_too_many_subscriptions_are_refused(server: Server) -> None:
+    async with subscriber(server) as client:
+        for number in range(32):
+            await client.send("subscribe", id=str(number), snapshot=False)
+        assert (await client.until("error"))["code"] == "quota_exceeded"
 
 
-def test_a_neighbour_notices_nothing(server: Server) -> None:
-    """A healthy stream beside all of this gives the events it gives alone."""
+async def test_invalid_input_does_not_affect_other_streams(server: Server) -> None:
+    """A valid stream has the same events beside invalid ones as alone."""
 
-    async def healthy() -> list[Event]:
+    async def valid() -> list[Event]:
         async with stream(server) as client:
             await client.audio(encode(speech()), 6400, pace_s=0.02)
             await client.close_session()
             return client.events
 
-    async def wrong(act: Act) -> None:
+    async def invalid(act: Act) -> None:
         async with connect(server, query={"sample_rate": 8000, "encoding": "f32le"}) as client:
             await act(client)
             await client.audio(talk(0.3))
             await asyncio.sleep(0.05)
 
-    async def session() -> None:
-        alone = plain(await healthy())
-        acts = [act for act, _ in GOES_ON.values()]
-        beside, *_ = await asyncio.gather(healthy(), *(wrong(act) for act in acts))
-        assert plain(beside) == alone
-
-    def plain(events: list[Event]) -> list[Event]:
-        """What does not depend on how late the model was or on clocks and names."""
-        own = ("session_id", "stream_id", "ts", "resume_token", "seq", "rolling")
+    def comparable(events: list[Event]) -> list[Event]:
+        """Return what depends neither on the latency of the model nor on clocks and ids."""
+        excluded = ("session_id", "stream_id", "ts", "resume_token", "seq", "rolling")
         kinds = ("session.created", "speech.start", "speech.end", "emotion.segment")
-        told = [{k: v for k, v in e.items() if k not in own} for e in events if e["type"] in kinds]
-        return sorted(told, key=lambda e: (kinds.index(e["type"]), e.get("utterance", 0)))
+        kept = [
+            {k: v for k, v in e.items() if k not in excluded} for e in events if e["type"] in kinds
+        ]
+        return sorted(kept, key=lambda e: (kinds.index(e["type"]), e.get("utterance", 0)))
 
-    run(session())
+    alone = comparable(await valid())
+    acts = [act for act, _ in NOT_FATAL.values()]
+    beside, *_ = await asyncio.gather(valid(), *(invalid(act) for act in acts))
+    assert comparable(beside) == alone

@@ -1,4 +1,4 @@
-"""A model that is blocked, slow, wrong or poisoned: the rest goes on, and losses are told."""
+"""A model that is blocked, slow or wrong: the rest continues, and losses are reported."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.support.clients import Client, run, stream, subscriber
+from tests.support.clients import Client, stream, subscriber
 from tests.support.running import Gate, Server, running_server
 from tests.support.utterances import clip, talk
 
 QUIET = (np.frombuffer(talk(60.0), np.int16) // 2).tobytes()
-"""Speech without poison in it: no sample above half of full scale."""
+"""Speech that the `poisoned` model scores: no sample above half of full scale."""
 
 POISON = clip("03a01Wa.flac")
 
@@ -25,29 +25,30 @@ async def ready(server: Server) -> bool:
     return (await asyncio.to_thread(server.get, "/readyz"))[0] == 200
 
 
-async def becomes(server: Server, wanted: bool, timeout: float) -> None:
+async def wait_until_ready(server: Server, expected: bool, timeout: float) -> None:
+    """Wait until /readyz is 200 (`expected`) or 503."""
     deadline = time.monotonic() + timeout
-    while await ready(server) is not wanted:
+    while await ready(server) is not expected:
         body = orjson.loads((await asyncio.to_thread(server.get, "/readyz"))[2])
-        assert time.monotonic() < deadline, f"not {'ready' if wanted else 'unready'}: {body}"
+        assert time.monotonic() < deadline, f"not {'ready' if expected else 'unready'}: {body}"
         await asyncio.sleep(0.05)
 
 
 async def feed(client: Client, seconds: float, speed: float = 1.0, since: float = 0.0) -> None:
-    """Speech at `speed` times real time, from `since` seconds on."""
+    """Send speech at `speed` times real time, from position `since` in seconds."""
     begin = int(since * 32_000)
     await client.audio(QUIET[begin : begin + int(seconds * 32_000)], 3200, 0.1 / speed)
 
 
 async def pings(client: Client, seconds: float) -> float:
-    """The slowest answer to a ping."""
-    worst, end = 0.0, time.monotonic() + seconds
+    """Ping for `seconds`; return the longest time to a pong in seconds."""
+    longest, end = 0.0, time.monotonic() + seconds
     while time.monotonic() < end:
         before = time.monotonic()
         await asyncio.wait_for(await client.socket.ping(), 5)
-        worst = max(worst, time.monotonic() - before)
+        longest = max(longest, time.monotonic() - before)
         await asyncio.sleep(0.1)
-    return worst
+    return longest
 
 
 @pytest.fixture
@@ -57,93 +58,82 @@ def gate(tmp_path: Path) -> Gate:
 
 @pytest.fixture
 def blocked(gate: Gate) -> Iterator[Server]:
-    """Blocked while the gate is shut; taken for hung after a second and a half."""
+    """A server whose model blocks while the gate is shut; counted as hung after 1.5 s."""
     args = ("--set", "model.hang_timeout_s=1.5")
     env = {"EMOTEST_BLOCK": str(gate.path)}
     with running_server(*args, model="tests.support.plugins:blocked", env=env) as server:
-        server.tidy = False
+        server.errors_expected = True
         yield server
         gate.open()
 
 
-def test_the_reader_never_waits_for_the_model(blocked: Server, gate: Gate) -> None:
-    """Blocked for three seconds: pongs come, the hang is seen, what is lost is told, all is back.
+async def test_the_reader_never_waits_for_the_model(blocked: Server, gate: Gate) -> None:
+    """The model blocks for 3 s: pongs are sent, /readyz is 503, gaps are reported, scores return.
 
-    (FunASR#3528: a reader that waits for inference lets pings unread, and the peer hangs up.)
+    (FunASR#3528: a reader that waits for inference reads no pings, so the peer disconnects.)
     """
 
-    async def session() -> None:
-        async with stream(blocked) as call, subscriber(blocked) as listener:
-            await feed(call, 1.5, speed=2)
-            await call.until("emotion.score")
-            memory = blocked.rss()
-            gate.shut()
-            talking = asyncio.create_task(feed(call, 5.5, since=1.5))
-            slowest = asyncio.create_task(pings(call, 3.0))
-            await becomes(blocked, False, 4)
-            assert await slowest < 0.5
-            gate.open()
-            await becomes(blocked, True, 2)
-            await talking
-            closed = await call.close_session()
-            assert blocked.rss() - memory < 30_000_000
-            gaps = call.of("stream.gap")
-            assert "inference_timeout" in {gap["reason"] for gap in gaps}
-            lost = sum(gap["missing_ms"] for gap in gaps)
-            assert closed["totals"]["dropped_ms"] == pytest.approx(lost, abs=5)
-            after = [e for e in call.of("emotion.score") if e["audio_end_ms"] > 5500]
-            assert after, "scores come again"
-            await listener.until("session.closed")
-            assert len(listener.of("stream.gap")) == len(gaps)
-
-    run(session())
+    async with stream(blocked) as call, subscriber(blocked) as listener:
+        await feed(call, 1.5, speed=2)
+        await call.until("emotion.score")
+        memory = blocked.rss()
+        gate.shut()
+        feeding = asyncio.create_task(feed(call, 5.5, since=1.5))
+        slowest = asyncio.create_task(pings(call, 3.0))
+        await wait_until_ready(blocked, False, 4)
+        assert await slowest < 0.5
+        gate.open()
+        await wait_until_ready(blocked, True, 2)
+        await feeding
+        closed = await call.close_session()
+        assert blocked.rss() - memory < 30_000_000
+        gaps = call.of("stream.gap")
+        assert "inference_timeout" in {gap["reason"] for gap in gaps}
+        lost = sum(gap["missing_ms"] for gap in gaps)
+        assert closed["totals"]["dropped_ms"] == pytest.approx(lost, abs=5)
+        after = [e for e in call.of("emotion.score") if e["audio_end_ms"] > 5500]
+        assert after, "scores must return"
+        await listener.until("session.closed")
+        assert len(listener.of("stream.gap")) == len(gaps)
 
 
-def test_a_short_block_is_covered_by_the_elastic_hop(blocked: Server, gate: Gate) -> None:
-    """Less than a window's length: the next window reaches back, and nothing is lost."""
+async def test_a_short_block_is_covered_by_the_elastic_hop(blocked: Server, gate: Gate) -> None:
+    """The block is shorter than a window, so the next window covers it and nothing is lost."""
 
-    async def session() -> None:
-        async with stream(blocked) as call:
-            await feed(call, 1.2, speed=2)
-            gate.shut()
-            await feed(call, 1.0, since=1.2)
-            gate.open()
-            await feed(call, 1.0, since=2.2)
-            closed = await call.close_session()
-            assert not call.of("stream.gap")
-            assert closed["totals"]["dropped_ms"] == 0
-            assert all(e["covered"] > 0.99 for e in call.of("emotion.segment"))
-
-    run(session())
+    async with stream(blocked) as call:
+        await feed(call, 1.2, speed=2)
+        gate.shut()
+        await feed(call, 1.0, since=1.2)
+        gate.open()
+        await feed(call, 1.0, since=2.2)
+        closed = await call.close_session()
+        assert not call.of("stream.gap")
+        assert closed["totals"]["dropped_ms"] == 0
+        assert all(e["covered"] > 0.99 for e in call.of("emotion.segment"))
 
 
-@pytest.mark.parametrize("word", ["input.flush", "input.pause"])
-def test_a_flush_does_not_wait_for_the_model_either(blocked: Server, gate: Gate, word: str) -> None:
-    """`input.flush` and `input.pause` waited up to `ahead_s` for a free slot, pings unread."""
+@pytest.mark.parametrize("control", ["input.flush", "input.pause"])
+async def test_a_flush_does_not_wait_for_the_model(
+    blocked: Server, gate: Gate, control: str
+) -> None:
+    """`input.flush` and `input.pause` waited up to `ahead_s` for a free slot and read no pings."""
 
-    async def session() -> None:
-        async with stream(blocked) as call:
-            gate.shut()
-            await feed(call, 2.6, speed=2)
-            await call.say(word)
-            talking = asyncio.create_task(call.audio(QUIET[:48_000], 640, 0.02))
-            assert await pings(call, 1.2) < 0.5
-            gate.open()
-            await talking
-
-    run(session())
+    async with stream(blocked) as call:
+        gate.shut()
+        await feed(call, 2.6, speed=2)
+        await call.send(control)
+        feeding = asyncio.create_task(call.audio(QUIET[:48_000], 640, 0.02))
+        assert await pings(call, 1.2) < 0.5
+        gate.open()
+        await feeding
 
 
-def test_a_poisoned_row_fails_alone() -> None:
-    """In a batch with others it costs them nothing; afterwards the server is as ready as before.
-
-    After three failed batches in a row, with nobody else talking, the server stayed unready for
-    ever: it waits for a batch that succeeds, and no balancer sends it one.
-    """
+async def test_a_poisoned_row_does_not_affect_its_batch() -> None:
+    """Only the window that makes the model raise is lost; others of its batch are scored."""
 
     async def session(server: Server) -> None:
-        healthy = [stream(server) for _ in range(3)]
-        async with healthy[0] as a, healthy[1] as b, healthy[2] as c, stream(server) as bad:
+        good = [stream(server) for _ in range(3)]
+        async with good[0] as a, good[1] as b, good[2] as c, stream(server) as bad:
             poison = np.tile(POISON, 3)[: 16_000 * 5].tobytes()
             await asyncio.gather(
                 bad.audio(poison, 3200, 0.05), *(feed(x, 5, speed=2) for x in (a, b, c))
@@ -160,14 +150,15 @@ def test_a_poisoned_row_fails_alone() -> None:
         assert server.metric("emotide_windows_total", result="inference_failed") >= 1
 
     with running_server(model="tests.support.plugins:poisoned") as server:
-        server.tidy = False
-        run(session(server))
+        server.errors_expected = True
+        await session(server)
 
 
-def test_one_poisoned_call_does_not_take_the_server_out_of_rotation() -> None:
-    """Three failed batches in a row, nobody else talking: /readyz said 503 from then on.
+async def test_a_poisoned_stream_alone_does_not_make_the_server_unready() -> None:
+    """After three failed batches in a row without other streams, /readyz stayed 503 for ever.
 
-    It waits for a batch that succeeds; no balancer sends a stream to a server that is not ready.
+    Only a successful batch made the server ready again, but no load balancer sends a stream to a
+    server that is not ready.
     """
 
     async def session(server: Server) -> None:
@@ -175,15 +166,15 @@ def test_one_poisoned_call_does_not_take_the_server_out_of_rotation() -> None:
             await bad.audio(np.tile(POISON, 4)[: 16_000 * 6].tobytes(), 3200, 0.04)
             await bad.close_session()
             assert len(bad.of("stream.gap")) >= 3
-        await becomes(server, True, 3)
+        await wait_until_ready(server, True, 3)
 
     with running_server(model="tests.support.plugins:poisoned") as server:
-        server.tidy = False
-        run(session(server))
+        server.errors_expected = True
+        await session(server)
 
 
-def test_a_model_that_answers_nan() -> None:
-    """No score is made up: gaps say `inference_failed`, segments have none, probes see it."""
+async def test_a_model_that_returns_nan_gives_gaps() -> None:
+    """Gaps have `inference_failed`, segments have no scores, and /readyz is 503."""
 
     async def session(server: Server) -> None:
         async with stream(server) as call:
@@ -198,21 +189,21 @@ def test_a_model_that_answers_nan() -> None:
             assert closed["totals"]["dropped_ms"] == closed["totals"]["speech_ms"]
 
     with running_server(model="tests.support.plugins:nan") as server:
-        server.tidy = False
-        run(session(server))
+        server.errors_expected = True
+        await session(server)
 
 
-def test_twenty_streams_share_a_slow_model_fairly() -> None:
-    """It scores four windows each 0.4 s, half of what is asked: everybody gets a like share."""
+async def test_twenty_streams_share_a_slow_model_fairly() -> None:
+    """The model scores four windows per 0.4 s, half of the demand; all streams get equal shares."""
 
     async def session(server: Server) -> None:
-        async def talks() -> Client:
+        async def call() -> Client:
             async with stream(server) as client:
                 await feed(client, 5)
                 await client.close_session(20)
                 return client
 
-        clients = await asyncio.gather(*(talks() for _ in range(20)))
+        clients = await asyncio.gather(*(call() for _ in range(20)))
         scores = [client.events[-1]["totals"]["scores"] for client in clients]
         assert min(scores) >= 2, scores
         assert max(scores) <= 3 * min(scores), scores
@@ -227,4 +218,4 @@ def test_twenty_streams_share_a_slow_model_fairly() -> None:
 
     env = {"EMOTEST_SLEEP_S": "0.4", "EMOTEST_SIZE": "4"}
     with running_server(model="tests.support.plugins:slow", env=env) as server:
-        run(session(server), 40)
+        await asyncio.wait_for(session(server), 40)

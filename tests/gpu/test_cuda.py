@@ -66,17 +66,17 @@ def test_embeddings_equal_the_cpu(cpu: Emotion2vec, gpu: Emotion2vec) -> None:
         np.testing.assert_allclose(one, other, atol=TOLERANCE * np.abs(other).max(), rtol=0)
 
 
-def test_replays_keep_nothing_of_the_last(gpu: Emotion2vec) -> None:
+def test_a_replay_does_not_depend_on_the_previous_one(gpu: Emotion2vec) -> None:
     first, second = buzzes(2, LENGTHS[0])[:, None]
-    before = gpu.infer(first)
-    kept = before.copy()
+    result = gpu.infer(first)
+    copy = result.copy()
     gpu.infer(second)
-    np.testing.assert_array_equal(before, kept)
-    np.testing.assert_array_equal(gpu.infer(first), kept)
+    np.testing.assert_array_equal(result, copy)
+    np.testing.assert_array_equal(gpu.infer(first), copy)
 
 
-def test_shapes_in_any_order_do_not_disturb_each_other(gpu: Emotion2vec) -> None:
-    """All graphs share one pool and one input buffer, which grows when a larger shape comes."""
+def test_shapes_in_any_order_do_not_affect_each_other(gpu: Emotion2vec) -> None:
+    """All graphs share one pool and one input buffer, which grows with a larger shape."""
     shapes = [(1, LENGTHS[0]), (4, LENGTHS[2]), (2, LENGTHS[1]), (8, LENGTHS[0])]
     batches = [buzzes(*shape) for shape in shapes]
     expected = [gpu.infer(batch) for batch in batches]
@@ -85,21 +85,19 @@ def test_shapes_in_any_order_do_not_disturb_each_other(gpu: Emotion2vec) -> None
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_rows_that_are_not_sound_do_not_reach_the_others(
-    directory: Path, precision: Precision
-) -> None:
+def test_invalid_rows_do_not_affect_the_others(directory: Path, precision: Precision) -> None:
     gpu = load(directory, precision)
     audio = buzzes(8, LENGTHS[0])
     expected = gpu.infer(audio)
-    spoiled = audio.copy()
-    spoiled[1], spoiled[4], spoiled[6] = np.nan, np.inf, 1e30
-    sound = [0, 2, 3, 5, 7]
-    np.testing.assert_array_equal(gpu.infer(spoiled)[sound], expected[sound])
+    invalid = audio.copy()
+    invalid[1], invalid[4], invalid[6] = np.nan, np.inf, 1e30
+    valid = [0, 2, 3, 5, 7]
+    np.testing.assert_array_equal(gpu.infer(invalid)[valid], expected[valid])
     gpu.close()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS[1:])
-def test_half_precisions_are_near(cpu: Emotion2vec, directory: Path, precision: Precision) -> None:
+def test_half_precisions_are_close(cpu: Emotion2vec, directory: Path, precision: Precision) -> None:
     gpu = load(directory, precision)
     audio = buzzes(16, LENGTHS[2])
     exact = _scores(np.concatenate([cpu.infer(row[None]) for row in audio]))
@@ -108,7 +106,7 @@ def test_half_precisions_are_near(cpu: Emotion2vec, directory: Path, precision: 
     gpu.close()
 
 
-def test_windows_written_into_staging_are_scored_from_there(gpu: Emotion2vec) -> None:
+def test_windows_in_the_staging_buffer_are_scored(gpu: Emotion2vec) -> None:
     audio = buzzes(4, LENGTHS[0])
     expected = gpu.infer(audio)
     staged = gpu.staging(4, LENGTHS[0])
@@ -117,7 +115,7 @@ def test_windows_written_into_staging_are_scored_from_there(gpu: Emotion2vec) ->
     np.testing.assert_array_equal(gpu.infer(staged), expected)
 
 
-def test_a_batch_without_memory_is_halved_and_nothing_is_lost(directory: Path) -> None:
+def test_a_batch_without_memory_is_halved_and_all_windows_are_scored(directory: Path) -> None:
     gpu = load(directory)
     model = BackendRunner(gpu, 128)
     audio = buzzes(128, LENGTHS[2])
@@ -151,7 +149,7 @@ def test_graphs_of_all_shapes_share_their_memory(directory: Path) -> None:
     gpu.close()
 
 
-def test_a_device_that_is_not_there_is_refused(directory: Path) -> None:
+def test_a_device_that_does_not_exist_is_refused(directory: Path) -> None:
     with pytest.raises(ModelRefused, match="cannot be used"):
         emotion2vec.load(str(directory), device=f"cuda:{torch.cuda.device_count()}")
 
@@ -167,9 +165,9 @@ def test_the_second_device_gives_the_scores_of_the_first(directory: Path) -> Non
 def test_a_network_that_cannot_be_captured_runs_without_graphs(
     directory: Path, gpu: Emotion2vec, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A capture forbids waiting for the device. Whatever stops one, the scores must still come,
-    and the log must say once that they are slower than they could be. The last test here: after a
-    failed capture torch 2.11 gives less memory back for the rest of the process."""
+    """A capture forbids waiting for the device. If it fails, the windows must still be scored, and
+    one warning must be logged. This is the last test of the file: after a failed capture torch 2.11
+    releases less memory for the rest of the process."""
     audio = buzzes(2, LENGTHS[0])
     expected = gpu.infer(audio)
     other = load(directory)

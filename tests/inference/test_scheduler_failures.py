@@ -1,4 +1,4 @@
-"""What a batcher does when its model fails, hangs or answers nonsense."""
+"""The scheduler when its model fails, hangs, or returns results of a wrong shape."""
 
 from __future__ import annotations
 
@@ -9,40 +9,37 @@ import pytest
 
 from stream.types import FrameScores
 from tests.support.scheduling import (
-    HOLE,
-    POISON,
-    Bench,
-    Ear,
+    NAN,
+    RAISES,
+    RecordingListener,
     all_idle,
-    play,
+    running_harness,
     until,
     window,
 )
 
 
-@pytest.mark.parametrize("mark", [POISON, HOLE], ids=["raises", "NaN"])
-def test_a_row_that_fails_fails_alone(mark: float) -> None:
-    async def story(bench: Bench) -> None:
-        await bench.hold()
-        pairs = [bench.slot() for _ in range(4)]
+@pytest.mark.parametrize("mark", [RAISES, NAN], ids=["raises", "NaN"])
+async def test_a_failing_row_does_not_fail_the_batch(mark: float) -> None:
+    async with running_harness() as harness:
+        await harness.hold()
+        pairs = [harness.slot() for _ in range(4)]
         offered = [window(mark if n == 2 else n / 10) for n in range(4)]
         for (_, slot), own in zip(pairs, offered, strict=True):
             slot.offer(own)
-        bench.backend.open.set()
+        harness.backend.release()
         await all_idle([slot for _, slot in pairs])
-        assert [len(ear.scored_) for ear, _ in pairs] == [1, 1, 0, 1]
-        assert pairs[2][0].failed_ == [(offered[2], "inference_failed")]
-        assert all(not ear.failed_ for n, (ear, _) in enumerate(pairs) if n != 2)
-        assert np.isfinite(pairs[3][0].scored_[0].logits).all()
-        assert (bench.reports[-1].size, bench.reports[-1].failed) == (4, 1)
-        assert bench.scheduler.trouble is None
-        assert {size for size, _ in bench.backend.shapes} <= {1, 2, 5}
-
-    play(story)
+        assert [len(listener.scored) for listener, _ in pairs] == [1, 1, 0, 1]
+        assert pairs[2][0].failed == [(offered[2], "inference_failed")]
+        assert all(not listener.failed for n, (listener, _) in enumerate(pairs) if n != 2)
+        assert np.isfinite(pairs[3][0].scored[0].logits).all()
+        assert (harness.reports[-1].size, harness.reports[-1].failed) == (4, 1)
+        assert harness.scheduler.trouble is None
+        assert {size for size, _ in harness.backend.shapes} <= {1, 2, 5}
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "transform",
     [
         lambda logits: logits[:-1],
         lambda logits: logits[:0],
@@ -51,152 +48,139 @@ def test_a_row_that_fails_fails_alone(mark: float) -> None:
     ],
     ids=["a row short", "no rows", "utterance logits", "a number"],
 )
-def test_an_answer_of_the_wrong_shape_is_a_failure(answer) -> None:
-    """Logits of a whole utterance instead of its frames, handed on, broke the channel."""
+async def test_a_result_of_the_wrong_shape_is_a_failure(transform) -> None:
+    """Logits per utterance instead of per frame reached the channel and broke it."""
 
-    async def story(bench: Bench) -> None:
-        await bench.hold()
-        pairs = [bench.slot() for _ in range(5)]
+    async with running_harness() as harness:
+        await harness.hold()
+        pairs = [harness.slot() for _ in range(5)]
         for _, slot in pairs:
             slot.offer(window())
-        bench.backend.answer = answer
-        bench.backend.open.set()
+        harness.backend.transform = transform
+        harness.backend.release()
         await all_idle([slot for _, slot in pairs])
-        assert [[reason for _, reason in ear.failed_] for ear, _ in pairs] == [
+        assert [[reason for _, reason in listener.failed] for listener, _ in pairs] == [
             ["inference_failed"]
         ] * 5
 
-    play(story)
 
-
-def test_a_batch_without_memory_is_halved_and_later_batches_are_smaller(
+async def test_a_batch_without_memory_is_halved_and_later_batches_are_smaller(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A card that is shared has less memory than it had at the start. A batch of 32 that no longer
-    fits must not cost 32 windows, nor be tried again every time."""
+    """A shared GPU may have less memory than at the start. A batch of 32 that no longer fits must
+    neither lose 32 windows nor be tried again every time."""
 
-    async def story(bench: Bench) -> None:
-        await bench.hold()
-        pairs = [bench.slot() for _ in range(5)]
+    async with running_harness() as harness:
+        await harness.hold()
+        pairs = [harness.slot() for _ in range(5)]
         for _, slot in pairs:
             slot.offer(window())
-        bench.backend.memory = 2
-        bench.backend.open.set()
+        harness.backend.max_rows = 2
+        harness.backend.release()
         await all_idle([slot for _, slot in pairs])
-        assert all(len(ear.scored_) == 1 and not ear.failed_ for ear, _ in pairs)
-        assert [size for size, _ in bench.backend.shapes] == [5, 2, 3, 1, 2]
-        assert bench.scheduler.trouble is None
-        bench.forget()
+        assert all(len(listener.scored) == 1 and not listener.failed for listener, _ in pairs)
+        assert [size for size, _ in harness.backend.shapes] == [5, 2, 3, 1, 2]
+        assert harness.scheduler.trouble is None
+        await harness.hold()  # until all five wait; else the thread may take them one by one
         for _, slot in pairs:
             slot.offer(window())
+        harness.backend.release()
         await all_idle([slot for _, slot in pairs])
-        assert {size for size, _ in bench.backend.shapes} == {1, 2}
-        assert all(len(ear.scored_) == 2 for ear, _ in pairs)
+        assert {size for size, _ in harness.backend.shapes} == {1, 2}
+        assert all(len(listener.scored) == 2 for listener, _ in pairs)
         warnings = [record for record in caplog.records if "out of memory" in record.message]
         assert [record.__dict__["max_batch"] for record in warnings] == [2]
 
-    play(story)
 
-
-def test_a_window_that_finds_no_memory_at_all_is_lost_alone() -> None:
-    async def story(bench: Bench) -> None:
-        ear, slot = bench.slot()
-        bench.backend.memory = 0
+async def test_a_single_window_without_memory_is_lost_and_the_next_is_scored() -> None:
+    async with running_harness() as harness:
+        listener, slot = harness.slot()
+        harness.backend.max_rows = 0
         slot.offer(window())
-        assert await slot.idle(20)
-        assert [reason for _, reason in ear.failed_] == ["inference_failed"]
-        bench.backend.memory = 5
+        assert await slot.wait_idle(20)
+        assert [reason for _, reason in listener.failed] == ["inference_failed"]
+        harness.backend.max_rows = 5
         slot.offer(window())
-        assert await slot.idle(20)
-        assert len(ear.scored_) == 1
-
-    play(story)
+        assert await slot.wait_idle(20)
+        assert len(listener.scored) == 1
 
 
-def test_a_batch_that_raises_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    async def story(bench: Bench) -> None:
-        await bench.hold()
-        pairs = [bench.slot() for _ in range(5)]
+async def test_a_batch_that_raises_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with running_harness() as harness:
+        await harness.hold()
+        pairs = [harness.slot() for _ in range(5)]
         for _, slot in pairs:
             slot.offer(window())
-        bench.backend.broken = True
-        bench.backend.open.set()
+        harness.backend.broken = True
+        harness.backend.release()
         await all_idle([slot for _, slot in pairs])
         logged = [record for record in caplog.records if record.message == "batch failed"]
-        # Single rows are logged when the model is asked whether it is well.
+        # The health check logs single rows.
         assert [record.__dict__["size"] for record in logged if record.__dict__["size"] > 1] == [5]
 
-    play(story)
 
-
-def test_three_batches_that_fail_are_trouble_until_one_succeeds() -> None:
-    async def story(bench: Bench) -> None:
-        ear, slot = bench.slot()
+async def test_three_failed_batches_are_trouble_until_one_succeeds() -> None:
+    async with running_harness() as harness:
+        listener, slot = harness.slot()
 
         async def once() -> str | None:
             slot.offer(window())
-            assert await slot.idle(20)
-            return bench.scheduler.trouble
+            assert await slot.wait_idle(20)
+            return harness.scheduler.trouble
 
-        bench.backend.broken = True
+        harness.backend.broken = True
         assert await once() is None
         assert await once() is None
         assert await once() == "the last 3 batches failed"
-        assert [reason for _, reason in ear.failed_] == ["inference_failed"] * 3
-        bench.backend.broken = False
+        assert [reason for _, reason in listener.failed] == ["inference_failed"] * 3
+        harness.backend.broken = False
         assert await once() is None
-        assert len(ear.scored_) == 1
-
-    play(story)
+        assert len(listener.scored) == 1
 
 
-def test_a_batch_that_hangs_is_given_up_and_its_late_answer_thrown_away() -> None:
-    async def story(bench: Bench) -> None:
-        ear, slot = await bench.hold()
-        bench.scheduler.watch()
-        assert ear.failed_ == []
-        assert bench.scheduler.trouble is None
-        await until(lambda: bench.scheduler.busy_s() > 0.05)
+async def test_a_hanging_batch_is_failed_and_its_late_result_dropped() -> None:
+    async with running_harness(hang_s=0.05) as harness:
+        listener, slot = await harness.hold()
+        harness.scheduler.watch()
+        assert listener.failed == []
+        assert harness.scheduler.trouble is None
+        await until(lambda: harness.scheduler.busy_s() > 0.05)
         for _ in range(3):
-            bench.scheduler.watch()
-        assert [reason for _, reason in ear.failed_] == ["inference_timeout"]
-        assert await slot.idle(1)
-        trouble = bench.scheduler.trouble
+            harness.scheduler.watch()
+        assert [reason for _, reason in listener.failed] == ["inference_timeout"]
+        assert await slot.wait_idle(1)
+        trouble = harness.scheduler.trouble
         assert trouble is not None
         assert "not answered" in trouble
-        next_, other = bench.slot()
+        other_listener, other = harness.slot()
         other.offer(window())
-        bench.backend.open.set()
-        assert await other.idle(5)
-        assert ear.scored_ == []
-        assert len(ear.failed_) == 1
-        assert len(next_.scored_) == 1
-        assert bench.scheduler.trouble is None
-        assert bench.scheduler.busy_s() == 0
-
-    play(story, hang_s=0.05)
+        harness.backend.release()
+        assert await other.wait_idle(5)
+        assert listener.scored == []
+        assert len(listener.failed) == 1
+        assert len(other_listener.scored) == 1
+        assert harness.scheduler.trouble is None
+        assert harness.scheduler.busy_s() == 0
 
 
-def test_a_listener_that_breaks_does_not_hurt_the_others_of_its_batch() -> None:
-    """One bad call never hurts another: an error while one stream takes its scores left all after
-    it in the batch without theirs, waiting for ever."""
+async def test_a_listener_that_raises_does_not_affect_others_of_its_batch() -> None:
+    """An error in one stream's callback left all streams after it in the batch without their
+    scores, waiting forever."""
 
-    class Broken(Ear):
-        def scored(self, scores: FrameScores, waited_s: float) -> None:
+    class Broken(RecordingListener):
+        def window_scored(self, scores: FrameScores, waited_s: float) -> None:
             raise RuntimeError("this call is broken")
 
-    async def story(bench: Bench) -> None:
-        noticed: list[object] = []
+    async with running_harness() as harness:
+        unhandled: list[object] = []
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: noticed.append(context["message"]))
-        await bench.hold()
-        slots = [bench.scheduler.slot(Broken())]
-        ear, good = bench.slot()
+        loop.set_exception_handler(lambda _, context: unhandled.append(context["message"]))
+        await harness.hold()
+        slots = [harness.scheduler.slot(Broken())]
+        listener, good = harness.slot()
         for slot in (*slots, good):
             slot.offer(window())
-        bench.backend.open.set()
-        assert await good.idle(0.5)
-        assert len(ear.scored_) == 1
-        assert await slots[0].idle(0.5)
-
-    play(story)
+        harness.backend.release()
+        assert await good.wait_idle(0.5)
+        assert len(listener.scored) == 1
+        assert await slots[0].wait_idle(0.5)

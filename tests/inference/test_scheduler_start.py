@@ -1,4 +1,4 @@
-"""A batcher warms its model up, refuses one that is no good, and stops."""
+"""Start and stop of the scheduler: warm-up, refusal of a broken model, end of the thread."""
 
 from __future__ import annotations
 
@@ -12,84 +12,70 @@ from stream.inference.scheduler import Scheduler
 from tests.support.scheduling import (
     LONG,
     SHORT,
-    Bench,
-    Gate,
+    ControlledBackend,
+    Harness,
     all_idle,
-    play,
+    running_harness,
     until,
     window,
 )
 from tests.support.signals import model
 
 
-def test_every_shape_is_warmed_up_the_largest_first() -> None:
-    async def story() -> None:
-        bench = Bench()
-        assert bench.scheduler.warm_up.share == 0
-        info = await bench.scheduler.start([SHORT, LONG])
-        assert info is bench.backend.info
-        shapes = [(size, length) for length in (LONG, SHORT) for size in (5, 2, 1)]
-        assert bench.backend.shapes == shapes
-        assert bench.scheduler.warm_up.share == 1.0
-        assert bench.scheduler.trouble is None
-        await bench.scheduler.stop(5)
-
-    asyncio.run(story())
+async def test_every_shape_is_warmed_up_largest_first() -> None:
+    harness = Harness()
+    assert harness.scheduler.warm_up.share == 0
+    info = await harness.scheduler.start([SHORT, LONG])
+    assert info is harness.backend.info
+    shapes = [(size, length) for length in (LONG, SHORT) for size in (5, 2, 1)]
+    assert harness.backend.shapes == shapes
+    assert harness.scheduler.warm_up.share == 1.0
+    assert harness.scheduler.trouble is None
+    await harness.scheduler.stop(5)
 
 
-def test_sizes_beyond_the_configured_batch_are_neither_warmed_nor_used() -> None:
-    async def story(bench: Bench) -> None:
-        await bench.hold()
-        pairs = [bench.slot() for _ in range(5)]
+async def test_sizes_beyond_the_configured_batch_are_neither_warmed_nor_used() -> None:
+    async with running_harness(max_batch=3) as harness:
+        await harness.hold()
+        pairs = [harness.slot() for _ in range(5)]
         for _, slot in pairs:
             slot.offer(window())
-        bench.backend.open.set()
+        harness.backend.release()
         await all_idle([slot for _, slot in pairs])
-        assert {size for size, _ in bench.backend.shapes} <= {1, 2}
-
-    play(story, max_batch=3)
+        assert {size for size, _ in harness.backend.shapes} <= {1, 2}
 
 
-def test_sizes_that_do_not_fit_into_memory_are_not_used() -> None:
-    """A card with less memory than `model.max_batch` needs serves smaller batches."""
+async def test_batch_sizes_that_do_not_fit_into_memory_are_not_used() -> None:
+    """A GPU with less memory than `model.max_batch` needs gets smaller batches."""
 
-    async def story() -> None:
-        bench = Bench()
-        bench.backend.memory = 2
-        await bench.scheduler.start([SHORT, LONG])
-        assert bench.backend.shapes == [(5, LONG), (2, LONG), (1, LONG), (2, SHORT), (1, SHORT)]
-        assert bench.scheduler.warm_up.share == 1.0
-        await bench.scheduler.stop(5)
-
-    asyncio.run(story())
+    harness = Harness()
+    harness.backend.max_rows = 2
+    await harness.scheduler.start([SHORT, LONG])
+    assert harness.backend.shapes == [(5, LONG), (2, LONG), (1, LONG), (2, SHORT), (1, SHORT)]
+    assert harness.scheduler.warm_up.share == 1.0
+    await harness.scheduler.stop(5)
 
 
-def test_a_model_of_which_not_one_window_fits_does_not_start() -> None:
-    async def story() -> None:
-        bench = Bench()
-        bench.backend.memory = 0
-        with pytest.raises(MemoryError):
-            await bench.scheduler.start([SHORT, LONG])
-
-    asyncio.run(story())
+async def test_start_raises_if_a_single_window_does_not_fit_into_memory() -> None:
+    harness = Harness()
+    harness.backend.max_rows = 0
+    with pytest.raises(MemoryError):
+        await harness.scheduler.start([SHORT, LONG])
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("no model"), SystemExit(3), MemoryError()])
-def test_what_goes_wrong_while_loading_is_raised_by_start(error: BaseException) -> None:
+async def test_start_raises_errors_of_loading(error: BaseException) -> None:
     def load() -> Any:
         raise error
 
-    async def story() -> None:
-        scheduler = Scheduler(load, 4, 0.0, 10.0)
-        with pytest.raises(type(error)):
-            await scheduler.start([SHORT])
-        await scheduler.stop(1)
-
-    asyncio.run(story())
+    scheduler = Scheduler(load, 4, 0.0, 10.0)
+    with pytest.raises(type(error)):
+        await scheduler.start([SHORT])
+    await scheduler.stop(1)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "transform",
     [
         lambda logits: logits[0],
         lambda logits: logits[:1, :, 0],
@@ -98,34 +84,28 @@ def test_what_goes_wrong_while_loading_is_raised_by_start(error: BaseException) 
     ],
     ids=["one row", "no labels", "too many rows", "NaN"],
 )
-def test_a_model_that_answers_nonsense_is_refused_at_the_start(answer) -> None:
-    async def story() -> None:
-        bench = Bench()
-        bench.backend.answer = answer
-        with pytest.raises(RuntimeError, match="expected finite"):
-            await bench.scheduler.start([SHORT])
-        await bench.scheduler.stop(1)
-
-    asyncio.run(story())
+async def test_start_refuses_a_model_with_logits_of_a_wrong_shape_or_nan(transform) -> None:
+    harness = Harness()
+    harness.backend.transform = transform
+    with pytest.raises(RuntimeError, match="expected finite"):
+        await harness.scheduler.start([SHORT])
+    await harness.scheduler.stop(1)
 
 
-def test_stopping_ends_the_thread_and_what_waits_is_not_scored() -> None:
-    async def story() -> None:
-        bench = Bench()
-        await bench.scheduler.start([SHORT])
-        busy, _ = await bench.hold()
-        ear, slot = bench.slot()
-        slot.offer(window())
-        stopping = asyncio.create_task(bench.scheduler.stop(5))
-        await asyncio.sleep(0.02)
-        bench.backend.open.set()
-        await stopping
-        assert not bench.scheduler._thread.is_alive()
-        await until(lambda: bool(busy.scored_))
-        assert (ear.taken_, ear.scored_, ear.failed_) == ([], [], [])
-
-    asyncio.run(story())
+async def test_stop_ends_the_thread_and_does_not_score_waiting_windows() -> None:
+    harness = Harness()
+    await harness.scheduler.start([SHORT])
+    busy, _ = await harness.hold()
+    listener, slot = harness.slot()
+    slot.offer(window())
+    stopping = asyncio.create_task(harness.scheduler.stop(5))
+    await asyncio.sleep(0.02)
+    harness.backend.release()
+    await stopping
+    assert not harness.scheduler._thread.is_alive()
+    await until(lambda: bool(busy.scored))
+    assert (listener.taken, listener.scored, listener.failed) == ([], [], [])
 
 
-def test_it_can_be_stopped_before_it_was_started() -> None:
-    asyncio.run(Scheduler(lambda: Gate(model()), 4, 0.0, 10.0).stop(1))
+async def test_stop_before_start_does_nothing() -> None:
+    await Scheduler(lambda: ControlledBackend(model()), 4, 0.0, 10.0).stop(1)

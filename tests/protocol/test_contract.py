@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml is sound, and is what the server does."""
+"""docs/asyncapi.yaml is a valid document, and the server conforms to it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from stream.types import (
     Sound,
     Trigger,
 )
-from tests.support.clients import Client, connect, run, stream, subscriber
+from tests.support.clients import Client, connect, stream, subscriber
 from tests.support.contract import PATH, Direction, document, messages, resolve, validate, validator
 from tests.support.running import Server, running_server
 from tests.support.utterances import talk
@@ -74,8 +74,8 @@ def examples(operation: str) -> list[Any]:
 
 
 def example_of(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = document()["components"]["messages"][name]["examples"][0]["payload"]
-    return found
+    payload: dict[str, Any] = document()["components"]["messages"][name]["examples"][0]["payload"]
+    return payload
 
 
 # -- the document ------------------------------------------------------------------------------
@@ -88,43 +88,43 @@ def test_every_reference_resolves() -> None:
 
 
 def test_it_is_an_asyncapi_3_document() -> None:
-    whole = document()
-    assert whole["asyncapi"].startswith("3.")
-    assert {"title", "version", "description"} <= set(whole["info"])
-    for channel in whole["channels"].values():
+    loaded = document()
+    assert loaded["asyncapi"].startswith("3.")
+    assert {"title", "version", "description"} <= set(loaded["info"])
+    for channel in loaded["channels"].values():
         parameters = set(re.findall(r"{(\w+)}", channel["address"]))
         assert parameters == set(channel.get("parameters", ()))
         assert channel["messages"]
         assert channel["description"]
-    for name, operation in whole["operations"].items():
+    for name, operation in loaded["operations"].items():
         assert operation["action"] in ("send", "receive"), name
         home = operation["channel"]["$ref"] + "/messages/"
         assert all(message["$ref"].startswith(home) for message in operation["messages"]), name
 
 
 def test_every_message_is_used_by_a_channel_and_an_operation() -> None:
-    whole = document()
+    loaded = document()
     in_channels = {
         message["$ref"]: f"#/channels/{name}/messages/{key}"
-        for name, channel in whole["channels"].items()
+        for name, channel in loaded["channels"].items()
         for key, message in channel["messages"].items()
     }
-    in_operations = [m["$ref"] for o in whole["operations"].values() for m in o["messages"]]
+    in_operations = [m["$ref"] for o in loaded["operations"].values() for m in o["messages"]]
     assert set(in_channels) == {
-        f"#/components/messages/{m}" for m in whole["components"]["messages"]
+        f"#/components/messages/{m}" for m in loaded["components"]["messages"]
     }
     assert set(in_channels.values()) <= set(in_operations)
 
 
-def test_every_schema_is_one_and_is_used() -> None:
-    whole = document()
-    used = {node["$ref"] for node in walk(whole) if "$ref" in node}
-    for name, schema in whole["components"]["schemas"].items():
+def test_every_schema_is_valid_and_is_used() -> None:
+    loaded = document()
+    used = {node["$ref"] for node in walk(loaded) if "$ref" in node}
+    for name, schema in loaded["components"]["schemas"].items():
         Draft7Validator.check_schema(schema)
         assert f"#/components/schemas/{name}" in used, name
 
 
-def test_every_message_teaches() -> None:
+def test_every_message_has_a_summary_and_an_example() -> None:
     for name, message in document()["components"]["messages"].items():
         assert message["summary"], name
         if message.get("contentType") != "application/octet-stream":
@@ -132,7 +132,7 @@ def test_every_message_teaches() -> None:
 
 
 @pytest.mark.parametrize("direction", ["to_producer", "to_subscriber", "to_uploader"])
-def test_what_the_server_says_is_closed(direction: Direction) -> None:
+def test_schemas_of_server_messages_are_closed(direction: Direction) -> None:
     for name, message in messages(direction):
         schema = resolve(message["payload"])
         assert schema["additionalProperties"] is False, name
@@ -160,7 +160,7 @@ def test_examples_for_uploaders(name: str, payload: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("name", "payload"), examples("from_uploader"))
-def test_examples_of_uploaders_are_understood(name: str, payload: dict[str, Any]) -> None:
+def test_examples_of_uploaders_are_accepted(name: str, payload: dict[str, Any]) -> None:
     validate(payload, "from_uploader")
     assert parse_files(orjson.dumps(payload).decode()).type == name
 
@@ -174,19 +174,19 @@ def test_examples_for_mqtt(name: str, payload: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "payload"), examples("from_producer"))
-def test_examples_of_producers_are_understood(name: str, payload: dict[str, Any]) -> None:
+def test_examples_of_producers_are_accepted(name: str, payload: dict[str, Any]) -> None:
     validate(payload, "from_producer")
     assert parse_producer(orjson.dumps(payload).decode()).type == name
 
 
 @pytest.mark.parametrize(("name", "payload"), examples("from_subscriber"))
-def test_examples_of_subscribers_are_understood(name: str, payload: dict[str, Any]) -> None:
+def test_examples_of_subscribers_are_accepted(name: str, payload: dict[str, Any]) -> None:
     validate(payload, "from_subscriber")
     assert parse_subscriber(orjson.dumps(payload).decode()).type == name
 
 
 def test_the_examples_show_every_field_a_client_may_send() -> None:
-    """So that every key of the schemas has been through the parser."""
+    """This takes every key of the schemas through the parser."""
     for direction, parse in PARSERS.items():
         for name, message in messages(direction):
             if "examples" not in message:
@@ -199,7 +199,7 @@ def test_the_examples_show_every_field_a_client_may_send() -> None:
             assert set(model.model_fields) == set(schema["properties"]), name
 
 
-# -- what is refused ---------------------------------------------------------------------------
+# -- refused messages --------------------------------------------------------------------------
 
 BAD_SESSIONS: list[dict[str, Any]] = [
     {"audio": {"encoding": "mp3"}},
@@ -261,7 +261,7 @@ BAD: list[tuple[Direction, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("direction", "message"), BAD, ids=lambda value: str(value)[:70])
-def test_the_schemas_refuse_what_the_parser_refuses(
+def test_schemas_and_parser_refuse_the_same_messages(
     direction: Direction, message: dict[str, Any]
 ) -> None:
     with pytest.raises(ProtocolError):
@@ -284,15 +284,15 @@ def test_the_schemas_refuse_what_the_parser_refuses(
         ({"sub": "s1"}, "$.sub"),
     ],
 )
-def test_a_wrong_event_is_told_with_type_and_path(change: dict[str, Any], path: str) -> None:
+def test_an_invalid_event_fails_with_type_and_path(change: dict[str, Any], path: str) -> None:
     score = example_of("emotion.score")
-    with pytest.raises(AssertionError) as told:
+    with pytest.raises(AssertionError) as caught:
         validate({**score, **change}, "to_producer")
-    assert "emotion.score" in str(told.value)
-    assert path in str(told.value)
+    assert "emotion.score" in str(caught.value)
+    assert path in str(caught.value)
 
 
-def test_a_resume_token_towards_a_subscriber_is_found() -> None:
+def test_a_resume_token_in_an_event_to_a_subscriber_fails() -> None:
     [updated] = [
         p for n, p in (e.values for e in examples("to_producer")) if n == "session.updated"
     ]
@@ -300,16 +300,16 @@ def test_a_resume_token_towards_a_subscriber_is_found() -> None:
         validate({**updated, "sub": "s1"}, "to_subscriber")
 
 
-# -- the same as in the code -------------------------------------------------------------------
+# -- document and code -------------------------------------------------------------------------
 
 
 def schema(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = document()["components"]["schemas"][name]
-    return found
+    schema: dict[str, Any] = document()["components"]["schemas"][name]
+    return schema
 
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
-def test_the_table_of_codes_is_the_servers(path: Any) -> None:
+def test_the_documented_codes_are_those_of_the_server(path: Any) -> None:
     text = path.read_text(encoding="utf-8")
     rows = re.findall(r"^ *\| `(\w+)` \| (\d{4}|–) \| (yes|no) \|", text, re.MULTILINE)
     closing = {code: int(close) for code, close, _ in rows if close != "–"}
@@ -323,7 +323,7 @@ def test_the_table_of_codes_is_the_servers(path: Any) -> None:
     assert {code for code, _, _ in rows} == set(schema("ErrorCode")["enum"])
 
 
-def test_the_lists_are_the_codes() -> None:
+def test_the_documented_values_are_those_of_the_code() -> None:
     assert tuple(schema("Label")["enum"]) == LABELS
     assert tuple(schema("Scores")["properties"]) == LABELS
     assert tuple(schema("Encoding")["enum"]) == get_args(Encoding)
@@ -340,11 +340,11 @@ def test_the_lists_are_the_codes() -> None:
     assert set(schema("Quality")["properties"]["sound"]["enum"]) == {*get_args(Sound), None}
 
 
-def test_the_query_parameters_are_the_servers() -> None:
+def test_the_documented_query_parameters_are_those_of_the_server() -> None:
     """Each documented parameter is accepted, nothing else is, and protocol.md lists the same."""
     query = document()["channels"]["stream"]["bindings"]["ws"]["query"]["properties"]
-    for name, wanted in query.items():
-        value = resolve(wanted)
+    for name, parameter in query.items():
+        value = resolve(parameter)
         text = str(value.get("examples", [value.get("default", "true")])[0]).lower()
         parse_query({"sample_rate": ["16000"], name: [text]})
     with pytest.raises(ProtocolError, match="surplus"):
@@ -355,10 +355,10 @@ def test_the_query_parameters_are_the_servers() -> None:
     assert sorted(listed) == sorted(set(query))
 
 
-def test_the_tolerated_words_are_documented() -> None:
+def test_the_aliases_of_message_types_are_documented() -> None:
     text = PATH.with_name("protocol.md").read_text(encoding="utf-8")
-    for theirs, ours in ALIASES.items():
-        assert re.search(rf'"{theirs}".*`{re.escape(ours)}`', text), theirs
+    for alias, name in ALIASES.items():
+        assert re.search(rf'"{alias}".*`{re.escape(name)}`', text), alias
 
 
 # -- the server itself -------------------------------------------------------------------------
@@ -376,70 +376,64 @@ def checked(client: Client, direction: Direction) -> set[str]:
     return {event["type"] for event in client.events}
 
 
-def test_a_live_session_keeps_the_contract(server: Server) -> None:
-    """All that a producer and a subscriber can be told in a session of a few seconds."""
+async def test_a_live_session_conforms_to_the_contract(server: Server) -> None:
+    """All events that a producer and a subscriber can get in a session of a few seconds."""
 
     async def session() -> tuple[set[str], set[str]]:
         async with subscriber(server) as listener, connect(server) as producer:
-            await producer.say("session.update", session={"analysis": {"frames": True}})
+            await producer.send("session.update", session={"analysis": {"frames": True}})
             await producer.until("session.updated")
             await producer.audio(talk(4.0), pace_s=0.03)
             await producer.until("audio.ack")
-            await producer.say("session.annotate", attrs={"language": "de"}, dtmf="5", mark="m")
-            await producer.say("input.pause")
-            await producer.say("input.resume", skipped_ms=1500)
-            await producer.say("nonsense")
+            await producer.send("session.annotate", attrs={"language": "de"}, dtmf="5", mark="m")
+            await producer.send("input.pause")
+            await producer.send("input.resume", skipped_ms=1500)
+            await producer.send("nonsense")
             await producer.audio(talk(2.0), pace_s=0.03)
-            await producer.say("input.flush")
+            await producer.send("input.flush")
             await producer.close_session()
             await listener.until("session.closed")
-            await listener.say("list")
-            await listener.say("unsubscribe", id="s2")
-            await listener.say("unsubscribe", id="s1")
+            await listener.send("list")
+            await listener.send("unsubscribe", id="s2")
+            await listener.send("unsubscribe", id="s1")
             await listener.until("unsubscribed")
             return checked(producer, "to_producer"), checked(listener, "to_subscriber")
 
-    told, heard = run(session(), 60)
-    everything = {name for name, _ in messages("to_producer")}
-    assert told == everything - {"session.resumed", "stream.gap", "warning"}
-    assert heard == {"subscribed", "snapshot", "subscriptions", "unsubscribed"} | (
-        told - {"audio.ack", "session.created"}
+    sent, published = await asyncio.wait_for(session(), 60)
+    documented = {name for name, _ in messages("to_producer")}
+    assert sent == documented - {"session.resumed", "stream.gap", "warning"}
+    assert published == {"subscribed", "snapshot", "subscriptions", "unsubscribed"} | (
+        sent - {"audio.ack", "session.created"}
     )
 
 
-def test_a_resumed_session_keeps_the_contract(server: Server) -> None:
-    async def session() -> None:
-        async with subscriber(server) as listener:
-            async with stream(server, stream_id="again") as first:
-                await first.audio(talk(2.0))
-                await first.until("emotion.score")
-            async with connect(
-                server, query={"resume": first.token, "last_seq": first.events[0]["seq"]}
-            ) as second:
-                await second.until("session.resumed")
-                await second.close_session()
-                assert "emotion.score" in checked(second, "to_producer")
-            await listener.until("session.resumed")
+async def test_a_resumed_session_conforms_to_the_contract(server: Server) -> None:
+    async with subscriber(server) as listener:
+        async with stream(server, stream_id="again") as first:
+            await first.audio(talk(2.0))
+            await first.until("emotion.score")
+        async with connect(
+            server, query={"resume": first.token, "last_seq": first.events[0]["seq"]}
+        ) as second:
+            await second.until("session.resumed")
+            await second.close_session()
+            assert "emotion.score" in checked(second, "to_producer")
+        await listener.until("session.resumed")
+        checked(listener, "to_subscriber")
+
+
+async def test_a_snapshot_conforms_to_the_contract(server: Server) -> None:
+    async with stream(server, tag="t") as producer:
+        await producer.audio(talk(2.0))
+        await producer.until("emotion.score")
+        async with subscriber(server, filter={"labels": ["angry"]}) as listener:
+            snapshot = await listener.until("snapshot")
+            assert snapshot["streams"][0]["last"]
             checked(listener, "to_subscriber")
-
-    run(session(), 60)
-
-
-def test_a_snapshot_keeps_the_contract(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server, tag="t") as producer:
-            await producer.audio(talk(2.0))
-            await producer.until("emotion.score")
-            async with subscriber(server, filter={"labels": ["angry"]}) as listener:
-                snapshot = await listener.until("snapshot")
-                assert snapshot["streams"][0]["last"]
-                checked(listener, "to_subscriber")
-            listed = await asyncio.to_thread(server.json, "/v1/streams")
-            for snapshot in listed["streams"]:
-                validator(schema("StreamSnapshot")).validate(snapshot)
-            await producer.close_session()
-
-    run(session(), 60)
+        listed = await asyncio.to_thread(server.json, "/v1/streams")
+        for snapshot in listed["streams"]:
+            validator(schema("StreamSnapshot")).validate(snapshot)
+        await producer.close_session()
 
 
 @pytest.mark.parametrize(
@@ -448,22 +442,21 @@ def test_a_snapshot_keeps_the_contract(server: Server) -> None:
         ({"sample_rate": 16000, "surplus": 1}, "config_invalid"),
         ({"sample_rate": 16000, "encoding": "mp3"}, "unsupported_encoding"),
         ({"sample_rate": 16000, "roles": "agent"}, "agent_channel_forbidden"),
-        ({"resume": "rt_gone"}, "unknown_stream"),
+        ({"resume": "rt_unknown"}, "unknown_stream"),
     ],
 )
-def test_a_refusal_keeps_the_contract(server: Server, query: Mapping[str, Any], code: str) -> None:
-    async def refused() -> None:
-        async with connect(server, query=query) as client:
-            assert await client.closed() == CLOSE_CODES[code], urlencode(query)
-            assert checked(client, "to_producer") == {"error"}
-            assert client.events[-1]["code"] == code
-
-    run(refused())
+async def test_a_refusal_conforms_to_the_contract(
+    server: Server, query: Mapping[str, Any], code: str
+) -> None:
+    async with connect(server, query=query) as client:
+        assert await client.closed() == CLOSE_CODES[code], urlencode(query)
+        assert checked(client, "to_producer") == {"error"}
+        assert client.events[-1]["code"] == code
 
 
 def test_info_is_as_documented(server: Server) -> None:
-    told = {"v": 1, **server.json("/v1/info")}
-    validator(schema("MqttInfo")).validate(told)
+    info = {"v": 1, **server.json("/v1/info")}
+    validator(schema("MqttInfo")).validate(info)
 
 
 def test_the_document_is_served(server: Server) -> None:
@@ -475,21 +468,21 @@ def test_the_document_is_served(server: Server) -> None:
 # -- the operator's manual ---------------------------------------------------------------------
 
 
-def test_the_manual_knows_every_metric() -> None:
+def test_the_manual_lists_every_metric() -> None:
     text = PATH.with_name("operations.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `(emotide_\w+)` \| (\w+) \|", text, re.MULTILINE))
-    made = {
+    exposed = {
         (family.name + "_total" * (family.type == "counter"), family.type)
         for family in Metrics("1").registry.collect()
     }
-    assert listed == made
+    assert listed == exposed
 
 
-def test_the_manual_knows_every_limit() -> None:
+def test_the_manual_lists_every_limit() -> None:
     text = PATH.with_name("operations.md").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^\| `(\w+\.\w+)` \| (\d+) \|", text, re.MULTILINE))
     config = Config().model_dump()
-    for key, shown in listed.items():
+    for key, default in listed.items():
         section, _, name = key.partition(".")
-        assert config[section][name] == int(shown), key
+        assert config[section][name] == int(default), key
     assert {f"limits.{name}" for name in config["limits"]} <= set(listed)

@@ -1,4 +1,4 @@
-"""What subscribers read: positions as milliseconds, the labels asked for, encoded once."""
+"""Events: positions as milliseconds, the requested labels, encoded once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ S = 16_000
 MODEL = model(labels=("angry", "happy", "sad"))
 QUALITY = Quality(rms_dbfs=-21.5, clipped=0.0, snr_db=None, band="wide", speech_s=1.5)
 SHARES = {"angry": 0.5, "happy": 0.3, "sad": 0.2}
-VOICE = EventEncoder(("customer", "agent"), MODEL)
+ENCODER = EventEncoder(("customer", "agent"), MODEL)
 
 
 def score(channel: int = 0, frames: FramePosteriors | None = None) -> Score:
@@ -46,15 +46,15 @@ def segment(scores: dict[str, float]) -> Segment:
     )
 
 
-def test_speech_begins_and_ends_in_milliseconds_with_its_speaker() -> None:
-    assert VOICE.body(SpeechStart(0, 3, 4808)) == {
+def test_speech_begins_and_ends_in_milliseconds_with_its_role() -> None:
+    assert ENCODER.body(SpeechStart(0, 3, 4808)) == {
         "type": "speech.start",
         "channel": 0,
         "role": "customer",
         "utterance": 3,
         "audio_ms": 300,
     }
-    assert VOICE.body(SpeechEnd(1, 3, 4800, 20_000, "flush")) == {
+    assert ENCODER.body(SpeechEnd(1, 3, 4800, 20_000, "flush")) == {
         "type": "speech.end",
         "channel": 1,
         "role": "agent",
@@ -65,8 +65,8 @@ def test_speech_begins_and_ends_in_milliseconds_with_its_speaker() -> None:
     }
 
 
-def test_a_gap_says_where_how_much_and_why() -> None:
-    assert VOICE.body(Gap(0, S, 4 * S, 2 * S, "overload")) == {
+def test_a_gap_has_position_amount_and_reason() -> None:
+    assert ENCODER.body(Gap(0, S, 4 * S, 2 * S, "overload")) == {
         "type": "stream.gap",
         "channel": 0,
         "role": "customer",
@@ -77,14 +77,14 @@ def test_a_gap_says_where_how_much_and_why() -> None:
     }
 
 
-def test_a_score_says_what_it_rests_on() -> None:
-    assert VOICE.body(score(), latency_ms=42) == {
+def test_a_score_has_all_its_fields() -> None:
+    assert ENCODER.body(score(), latency_ms=42) == {
         "type": "emotion.score",
         "channel": 0,
         "role": "customer",
         "trigger": "interval",
         "utterance": 4,
-        "audio_start_ms": 0,  # mirrored audio from before the stream is not told
+        "audio_start_ms": 0,  # mirrored audio before the stream does not count
         "audio_end_ms": 2000,
         "scores": SHARES,
         "rolling": {"10s": SHARES, "call": SHARES},
@@ -103,32 +103,32 @@ def test_a_score_says_what_it_rests_on() -> None:
         "speech_ratio": 0.75,
         "latency_ms": 42,
     }
-    assert "latency_ms" not in VOICE.body(score())
+    assert "latency_ms" not in ENCODER.body(score())
 
 
-def test_a_segment_that_was_never_scored_says_so() -> None:
-    body = VOICE.body(segment({}))
+def test_a_segment_that_was_never_scored_has_no_top() -> None:
+    body = ENCODER.body(segment({}))
     assert body["type"] == "emotion.segment"
     assert body["role"] == "agent"
     assert (body["scores"], body["top"], body["covered"]) == ({}, None, 0.5)
     assert (body["audio_start_ms"], body["audio_end_ms"]) == (500, 2000)
 
 
-def test_embeddings_travel_as_float16_in_base64() -> None:
+def test_embeddings_are_sent_as_float16_in_base64() -> None:
     mean = np.array([0.5, -2.25, 1e-3], np.float32)
     frames = FramePosteriors(S, 320, np.ones((2, 3), np.float32), np.stack([mean, -mean]))
-    sent = VOICE.body(score(frames=frames))["frames"]["embeddings"]
-    own = VOICE.body(replace(segment(SHARES), embedding=mean))["embedding"]
+    sent = ENCODER.body(score(frames=frames))["frames"]["embeddings"]
+    own = ENCODER.body(replace(segment(SHARES), embedding=mean))["embedding"]
     for packed, expected in ((sent, frames.features), (own, mean)):
         assert packed["dtype"] == "float16"
         values = np.frombuffer(base64.b64decode(packed["data"]), "<f2").reshape(packed["shape"])
         np.testing.assert_allclose(values, expected, rtol=1e-3)
-    assert "embedding" not in VOICE.body(segment(SHARES))
+    assert "embedding" not in ENCODER.body(segment(SHARES))
 
 
-def test_frames_come_with_their_place_and_labels() -> None:
+def test_frames_have_positions_and_labels() -> None:
     posteriors = np.array([[0.25, 0.5, 0.25], [1, 0, 0]], np.float32)
-    frames = VOICE.body(score(frames=FramePosteriors(S, 320, posteriors)))["frames"]
+    frames = ENCODER.body(score(frames=FramePosteriors(S, 320, posteriors)))["frames"]
     assert frames == {
         "start_ms": 1000,
         "hop_ms": 20,
@@ -137,14 +137,14 @@ def test_frames_come_with_their_place_and_labels() -> None:
     }
 
 
-def test_only_the_labels_asked_for_are_told_and_the_top_stays_true() -> None:
+def test_only_requested_labels_are_sent_and_the_top_is_that_of_all_labels() -> None:
     body = EventEncoder(("customer",), MODEL, frozenset({"sad"})).body(score())
     assert body["scores"] == {"sad": 0.2}
     assert body["rolling"] == {"10s": {"sad": 0.2}, "call": {"sad": 0.2}}
     assert body["top"] == {"label": "angry", "score": 0.5}
 
 
-def test_the_top_of_nothing_is_nothing() -> None:
+def test_no_scores_have_no_top() -> None:
     assert top({}) is None
     assert top({"a": 0.1, "b": 0.6, "c": 0.3}) == {"label": "b", "score": 0.6}
 
@@ -154,7 +154,7 @@ def test_time_is_rfc_3339_in_utc_with_milliseconds() -> None:
     assert timestamp(1_700_000_000.1239) == "2023-11-14T22:13:20.123Z"
 
 
-def test_users_are_told_what_the_model_is_and_why_it_runs() -> None:
+def test_the_description_of_a_model_says_why_it_was_chosen() -> None:
     body = model_body(MODEL)
     assert body["labels"] == ["angry", "happy", "sad"]
     assert (body["licence"], body["device"], body["why"]) == (
@@ -165,7 +165,7 @@ def test_users_are_told_what_the_model_is_and_why_it_runs() -> None:
     json.dumps(body)
 
 
-def test_a_sealed_event_has_the_common_fields_first() -> None:
+def test_an_encoded_event_has_the_common_fields_first() -> None:
     event = encode({"type": "warning", "code": "x"}, 7, "sess_1", "call-1", 0.0)
     assert list(event.body) == ["type", "v", "seq", "session_id", "stream_id", "ts", "code"]
     assert event.type == "warning"
@@ -187,12 +187,12 @@ values = st.recursive(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64),
 )
 def test_tagging_is_the_same_as_encoding_again(extra, sub) -> None:
-    """Subscription ids are free text: a quote in one must not break the JSON it is pasted into."""
+    """Subscription ids are free text: a quote in an id must not break the JSON that holds it."""
     event = encode({"type": "x", "extra": extra}, 1, "s", "t", 1.0)
     assert event.tagged(sub) == orjson.dumps({**event.body, "sub": sub})
 
 
 @pytest.mark.parametrize("event", [score(), segment(SHARES), Gap(0, 0, S, S, "skipped")])
-def test_everything_told_can_be_encoded(event) -> None:
-    sealed = encode(VOICE.body(event), 1, "s", "t", 1.0)
-    assert json.loads(sealed.data) == json.loads(json.dumps(sealed.body))
+def test_every_event_can_be_encoded(event) -> None:
+    encoded = encode(ENCODER.body(event), 1, "s", "t", 1.0)
+    assert json.loads(encoded.data) == json.loads(json.dumps(encoded.body))

@@ -1,4 +1,4 @@
-"""What clients may say, and how exactly they are refused."""
+"""Messages and queries that clients may send, and the errors for all others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from stream.protocol.parsing import parse_producer, parse_query, parse_subscribe
 from stream.types import AudioFormat
 
 LONGEST = 300
-"""Characters of an error message: it goes into a log line and a close reason beside it."""
+"""Maximum length of an error message, which is part of a log line and of a close reason."""
 
 
 def refused(parse: Any, text: Any) -> ProtocolError:
@@ -38,8 +38,8 @@ def refused(parse: Any, text: Any) -> ProtocolError:
     return caught.value
 
 
-def answer(parse: Any, text: Any) -> Any:
-    """What it was understood as, or the refusal."""
+def parsed_or_refused(parse: Any, text: Any) -> Any:
+    """Return the parsed message, or the error."""
     try:
         return parse(text)
     except ProtocolError as error:
@@ -54,7 +54,7 @@ def query(text: str) -> SessionConfig | None:
     return parse_query(parse_qs(text, keep_blank_values=True))
 
 
-# -- what is understood ------------------------------------------------------------------------
+# -- valid messages ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def query(text: str) -> SessionConfig | None:
         ('{"type":"CloseStream"}', SessionClose(type="session.close")),
     ],
 )
-def test_producers_are_understood(text, expected) -> None:
+def test_messages_of_producers_are_parsed(text, expected) -> None:
     assert parse_producer(text) == expected
 
 
@@ -133,15 +133,15 @@ def test_a_session_is_configured_in_full() -> None:
     assert not session.publish.mqtt
 
 
-def test_subscribers_are_understood() -> None:
-    wanted = parse_subscriber(
+def test_messages_of_subscribers_are_parsed() -> None:
+    request = parse_subscriber(
         '{"type":"subscribe","id":"board","filter":{"streams":["call-*"],"tags":["de"],'
         '"roles":["customer"],"events":["emotion.*"],"min_score":{"angry":0.5}},"rate_hz":2,'
         '"snapshot":false,"since":{"call-1":7},"newer":"field"}'
     )
-    assert isinstance(wanted, Subscribe)
-    assert wanted.filter.streams == ("call-*",)
-    assert (wanted.rate_hz, wanted.snapshot, wanted.since) == (2.0, False, {"call-1": 7})
+    assert isinstance(request, Subscribe)
+    assert request.filter.streams == ("call-*",)
+    assert (request.rate_hz, request.snapshot, request.since) == (2.0, False, {"call-1": 7})
     everything = parse_subscriber('{"type":"subscribe"}')
     assert isinstance(everything, Subscribe)
     assert (everything.id, everything.filter.streams, everything.rate_hz) == ("s1", ("*",), None)
@@ -151,7 +151,7 @@ def test_subscribers_are_understood() -> None:
     )
 
 
-# -- how it is refused -------------------------------------------------------------------------
+# -- refused messages --------------------------------------------------------------------------
 
 BAD_MESSAGES = [
     # not JSON objects
@@ -240,10 +240,12 @@ BAD_MESSAGES = [
 
 
 @pytest.mark.parametrize(("text", "code", "param", "fatal"), BAD_MESSAGES)
-def test_producers_are_refused_with_code_field_and_reason(text, code, param, fatal) -> None:
+def test_messages_of_producers_are_refused_with_code_field_and_reason(
+    text, code, param, fatal
+) -> None:
     error = refused(parse_producer, text)
     assert (error.code, error.param, error.fatal) == (code, param or error.param, fatal)
-    assert_well_said(error)
+    assert_well_formed(error)
 
 
 @pytest.mark.parametrize(
@@ -268,13 +270,15 @@ def test_producers_are_refused_with_code_field_and_reason(text, code, param, fat
         ('{"type":"unsubscribe"}', "invalid_message", "id", False),
     ],
 )
-def test_subscribers_are_refused_with_code_field_and_reason(text, code, param, fatal) -> None:
+def test_messages_of_subscribers_are_refused_with_code_field_and_reason(
+    text, code, param, fatal
+) -> None:
     error = refused(parse_subscriber, text)
     assert (error.code, error.param, error.fatal) == (code, param, fatal)
-    assert_well_said(error)
+    assert_well_formed(error)
 
 
-def assert_well_said(error: ProtocolError) -> None:
+def assert_well_formed(error: ProtocolError) -> None:
     assert len(error.message) <= LONGEST
     assert "\n" not in error.message
     assert "Traceback" not in error.message
@@ -306,7 +310,8 @@ def test_the_remedy_is_in_the_message() -> None:
 
 @pytest.mark.parametrize("key", ["list", "subscribe", "keepalive", "input.flush"])
 def test_an_unknown_key_is_named_even_when_it_is_the_name_of_a_message(key: str) -> None:
-    """The path to a field began with the message's type, which was cut off wherever it stood."""
+    """The path to a field begins with the type of the message. The type was removed wherever it
+    stood in the path, so a key of that name was missing from the error."""
     error = refused(parse_producer, update({key: 1}))
     assert error.param == f"session.{key}"
 
@@ -328,17 +333,17 @@ def test_an_unknown_key_is_named_even_when_it_is_the_name_of_a_message(key: str)
     ],
     ids=lambda text: text[:40],
 )
-def test_what_a_client_sent_never_makes_a_message_long(text: str) -> None:
-    """A close reason has room for 123 bytes and a log line for some hundred: echoing whatever a
-    client sends lets it fill both."""
+def test_text_of_a_client_never_makes_a_message_long(text: str) -> None:
+    """A close reason holds 123 bytes and a log line a few hundred. A message that quotes all of a
+    client's text lets that client fill both."""
     error = refused(parse_producer, text)
     assert len(error.message) <= LONGEST
     assert len(error.param or "") <= LONGEST
 
 
 @pytest.mark.parametrize("depth", [200, 500, 900, 950, 1000, 1020])
-def test_deeply_nested_values_are_refused_and_break_nothing(depth: int) -> None:
-    """JSON may nest 1024 deep, Python's `repr` of the refused value may not."""
+def test_deeply_nested_values_are_refused(depth: int) -> None:
+    """JSON may be nested 1024 levels deep; Python's `repr` of the refused value fails earlier."""
     deep = "[" * depth + "]" * depth
     text = '{"type":"session.update","session":{"stream_id":' + deep + "}}"
     error = refused(parse_producer, text)
@@ -346,19 +351,19 @@ def test_deeply_nested_values_are_refused_and_break_nothing(depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [10, 250, 260, 500, 1000])
-def test_attributes_that_are_accepted_can_be_told_again(depth: int) -> None:
-    """`attrs` go out again in events: what cannot be encoded must be refused when it comes in, not
-    blow up the session when it goes out (pydantic and orjson stop at about 254 levels)."""
+def test_accepted_attributes_can_be_encoded(depth: int) -> None:
+    """`attrs` are sent again in events. Attributes that cannot be encoded must be refused on
+    arrival, or they end the session later (pydantic and orjson stop at about 254 levels)."""
     text = '{"type":"session.annotate","attrs":{"a":' + "[" * depth + "]" * depth + "}}"
-    said = answer(parse_producer, text)
-    if isinstance(said, SessionAnnotate):
-        orjson.dumps({"type": "session.annotated", **said.model_dump(exclude={"type"})})
+    result = parsed_or_refused(parse_producer, text)
+    if isinstance(result, SessionAnnotate):
+        orjson.dumps({"type": "session.annotated", **result.model_dump(exclude={"type"})})
     else:
         assert depth > 10
-        assert len(said.message) <= LONGEST
+        assert len(result.message) <= LONGEST
 
 
-def test_no_secret_of_a_url_is_repeated() -> None:
+def test_no_error_repeats_a_secret_of_a_url() -> None:
     error = refused(query, "api_key=s3cr3t&sample_rate=16000")
     assert (error.code, error.param) == ("config_invalid", "api_key")
     assert "s3cr3t" not in str(error.body())
@@ -385,7 +390,7 @@ def test_a_query_describes_a_session() -> None:
     assert config.stream_id == "call-7"
 
 
-def test_without_a_sample_rate_a_session_update_has_to_come() -> None:
+def test_a_query_without_a_sample_rate_is_not_a_session() -> None:
     assert query("") is None
     assert query("stream_id=call-7&tag=de") is None
     assert query("resume=rt_abc&last_seq=3") is None
@@ -414,10 +419,10 @@ def test_without_a_sample_rate_a_session_update_has_to_come() -> None:
 def test_a_query_is_refused_by_name(text: str, code: str, param: str) -> None:
     error = refused(query, text)
     assert (error.code, error.param, error.fatal) == (code, param, True)
-    assert_well_said(error)
+    assert_well_formed(error)
 
 
-# -- anything ----------------------------------------------------------------------------------
+# -- any input ---------------------------------------------------------------------------------
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -448,19 +453,19 @@ messages = st.fixed_dictionaries(
 @given(st.one_of(anything, messages))
 @example({"type": "session.update", "session": {"": 1}})
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-def test_any_json_is_understood_or_refused_properly(value) -> None:
+def test_any_json_is_parsed_or_refused_properly(value) -> None:
     text = json.dumps(value)
     for parse in (parse_producer, parse_subscriber):
-        said = answer(parse, text)
-        if isinstance(said, ProtocolError):
-            assert len(said.message) <= LONGEST
-            assert said.code in CLOSE_CODES or said.code == "unknown_message"
-            assert "Traceback" not in said.message
+        result = parsed_or_refused(parse, text)
+        if isinstance(result, ProtocolError):
+            assert len(result.message) <= LONGEST
+            assert result.code in CLOSE_CODES or result.code == "unknown_message"
+            assert "Traceback" not in result.message
 
 
 @given(st.text(max_size=200))
 @settings(deadline=None, max_examples=100)
-def test_any_text_is_understood_or_refused_properly(text: str) -> None:
+def test_any_text_is_parsed_or_refused_properly(text: str) -> None:
     for parse in (parse_producer, parse_subscriber):
         assert len(refused(parse, text).message) <= LONGEST
 
@@ -474,13 +479,13 @@ def test_any_text_is_understood_or_refused_properly(text: str) -> None:
     )
 )
 @settings(deadline=None, max_examples=150)
-def test_any_query_is_understood_or_refused_properly(values) -> None:
-    said = answer(parse_query, values)
-    if isinstance(said, ProtocolError):
-        assert len(said.message) <= LONGEST
+def test_any_query_is_parsed_or_refused_properly(values) -> None:
+    result = parsed_or_refused(parse_query, values)
+    if isinstance(result, ProtocolError):
+        assert len(result.message) <= LONGEST
 
 
-def test_close_codes_are_valid_and_what_may_be_tried_again_is_known() -> None:
+def test_close_codes_are_valid_and_retryable_codes_are_known() -> None:
     allowed = {1000, 1009, 1011, 1012, 1013}
     assert all(code in allowed or 4400 <= code < 4500 for code in CLOSE_CODES.values())
     assert set(CLOSE_CODES) | {"disk_full"} >= RETRYABLE  # ends a recording, not the connection

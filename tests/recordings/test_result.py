@@ -1,4 +1,4 @@
-"""Results on disk: whole or not there, each in a folder of its own, and gone in time."""
+"""Hints and result.json of a recording, and the writer of its files."""
 
 from __future__ import annotations
 
@@ -7,33 +7,24 @@ import errno
 import tracemalloc
 import wave
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 from jsonschema import Draft7Validator
 
-from stream.audio.decode import About
+from stream.audio.decode import AudioInfo
 from stream.protocol.messages import FileOptions
 from stream.recordings.result import (
     ChannelResult,
     FileInfo,
-    Findings,
-    document,
+    ResultBuilder,
     measured_languages,
-    recording_hints,
 )
-from stream.recordings.writer import (
-    AUDIO,
-    EMBEDDING,
-    FRAMES,
-    NAMES,
-    RESULT,
-    UTTERANCES,
-    ResultWriter,
-)
+from stream.recordings.writer import ResultWriter
+from stream.result_files import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES
 from stream.types import FramePosteriors, Gap, ModelInfo, Quality, Segment
 from tests.support import result_schema
 from tests.support.contract import check_result
@@ -60,14 +51,21 @@ def segment(number: int, start_s: float, end_s: float, *hints: str, channel: int
     )
 
 
-def hints_of(speech_s: float, *segments: Segment, **more: Any) -> list[str]:
-    findings = Findings()
+def hints_of(
+    speech_s: float,
+    *segments: Segment,
+    scores: dict[str, float] | None = None,
+    truncated: bool = False,
+    language: str = "",
+    model: ModelInfo = MODEL,
+) -> list[str]:
+    builder = ResultBuilder(FileOptions(language=language), model)
     for one in segments:
-        findings.take(one)
-    scores = more.pop("scores", SHARES if speech_s else {})
+        builder.add(one)
+    if scores is None:
+        scores = SHARES if speech_s else {}
     channels = [ChannelResult(0, "speaker", int(speech_s * 16_000), scores)]
-    options: dict[str, Any] = {"truncated": False, "language": "", "model": MODEL, **more}
-    return recording_hints(channels, findings, **options)
+    return builder.hints(channels, truncated=truncated)
 
 
 def frames(start: int, count: int, dim: int = 0) -> FramePosteriors:
@@ -76,11 +74,11 @@ def frames(start: int, count: int, dim: int = 0) -> FramePosteriors:
     return FramePosteriors(start, 320, shares, features)
 
 
-# -- the document ------------------------------------------------------------------------------
+# -- result.json -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("got", "wanted"),
+    ("hints", "expected"),
     [
         (hints_of(0), ["no_speech"]),
         (hints_of(0.5, segment(0, 0, 0.5)), ["too_short"]),
@@ -95,66 +93,62 @@ def frames(start: int, count: int, dim: int = 0) -> FramePosteriors:
             hints_of(
                 5,
                 language="fr",
-                model=ModelInfo(
-                    "mine", *[MODEL.revision, LABELS, 320, (1,), (1,), 1.0, "x", "cpu"]
-                ),
+                model=replace(MODEL, id="mine"),
             ),
             [],
         ),
     ],
 )
-def test_hints_of_a_recording(got: list[str], wanted: list[str]) -> None:
-    assert got == wanted
+def test_hints_of_a_recording(hints: list[str], expected: list[str]) -> None:
+    assert hints == expected
 
 
-def test_a_model_of_which_nothing_is_known_has_no_languages() -> None:
+def test_languages_are_found_by_the_prefix_of_the_model_id() -> None:
     assert measured_languages(MODEL) == ("de", "en", "pl")
+    assert measured_languages(replace(MODEL, id="mine")) == ()
 
 
-def test_the_document_keeps_the_schema() -> None:
-    findings = Findings()
+def test_the_result_matches_its_schema() -> None:
+    builder = ResultBuilder(FileOptions(language="de"), MODEL)
     for event in (segment(0, 0.5, 2), segment(1, 3, 4), Gap(0, 16_000, 32_000, 8_000, "overload")):
-        findings.take(event)
-    result = document(
+        builder.add(event)
+    result = builder.build(
         FileInfo("a.wav", 1000, "0" * 64),
-        About("wav", "pcm_s16le", 8000, 1, 4.0),
-        4.0,
-        1.7e9,
-        FileOptions(language="de"),
-        MODEL,
+        AudioInfo("wav", "pcm_s16le", 8000, 1, 4.0),
         [ChannelResult(0, "speaker", 40_000, SHARES)],
-        findings,
-        False,
-        {"decode_s": 0.1, "analysis_s": 0.2, "total_s": 0.3, "speed": 13.3},
+        duration_s=4.0,
+        created=1.7e9,
+        truncated=False,
+        timings={"decode_s": 0.1, "analysis_s": 0.2, "total_s": 0.3, "speed": 13.3},
     )
     check_result(result)
     assert [u["start_s"] for u in result["channels"][0]["utterances"]] == [0.5, 3.0]
     assert result["channels"][0]["gaps"] == [
         {"start_s": 1.0, "end_s": 2.0, "missing_s": 0.5, "reason": "overload"}
     ]
-    assert [e[0] for e in findings.embeddings()] == [0, 1]
+    assert [e[0] for e in builder.embeddings()] == [0, 1]
     assert "disclosed" not in result["options"]
 
 
 # -- the files ---------------------------------------------------------------------------------
 
 
-def test_the_schema_that_ships_is_the_contracts() -> None:
+def test_the_packaged_schema_is_that_of_the_contract() -> None:
     """docs/result.schema.json is for readers of result.json, who have no use for the contract."""
     assert result_schema.PATH.read_text(encoding="utf-8") == result_schema.text(), (
-        "the contract has changed: python -m tests.support.result_schema"
+        "the contract has changed; run python -m tests.support.result_schema"
     )
     Draft7Validator.check_schema(result_schema.schema())
 
 
-def test_the_files_say_the_same(tmp_path: Path) -> None:
+def test_all_files_contain_the_same_frames(tmp_path: Path) -> None:
     output = ResultWriter(tmp_path, 2, LABELS, dim=4)
     pcm = np.arange(64_000, dtype="<i2").reshape(-1, 2)
-    output.audio(pcm[:1000].tobytes())
-    output.audio(pcm[1000:].tobytes())
-    told = [(0, frames(0, 5000, 4)), (1, frames(640, 7, 4)), (0, frames(1_600_000, 3, 4))]
-    for channel, some in told:
-        output.frames(channel, some)
+    output.write_audio(pcm[:1000].tobytes())
+    output.write_audio(pcm[1000:].tobytes())
+    written = [(0, frames(0, 5000, 4)), (1, frames(640, 7, 4)), (0, frames(1_600_000, 3, 4))]
+    for channel, some in written:
+        output.write_frames(channel, some)
     names = output.finish({"schema": "x", "n": [1]}, True, None, [np.ones(4, np.float32)])
     assert names == [RESULT, FRAMES, EMBEDDING, UTTERANCES, AUDIO] == list(NAMES)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
@@ -171,13 +165,13 @@ def test_the_files_say_the_same(tmp_path: Path) -> None:
     first, second = result["frames"]["channels"]
     assert [len(first["start_s"]), len(second["start_s"])] == [5003, 7]
     assert first["start_s"][-1] == 100.04
-    assert np.allclose(second["posteriors"], told[1][1].posteriors, atol=1e-4)
+    assert np.allclose(second["posteriors"], written[1][1].posteriors, atol=1e-4)
     features = np.load(tmp_path / EMBEDDING)
     assert (features.shape, features.dtype) == ((5010, 4), np.float32)
     assert features[5000].tolist() == [640.0] * 4
 
 
-def test_nothing_heard_is_a_whole_result_too(tmp_path: Path) -> None:
+def test_a_result_without_frames_is_complete(tmp_path: Path) -> None:
     output = ResultWriter(tmp_path, 1, LABELS)
     assert output.finish({"schema": "x"}, True) == [RESULT, FRAMES, AUDIO]
     assert orjson.loads((tmp_path / RESULT).read_bytes())["frames"]["channels"] == []
@@ -189,22 +183,22 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
         output = ResultWriter(folder, 1, LABELS, dim=16)
         tracemalloc.start()
         for n in range(int(hours * 1200)):
-            output.audio(bytes(3 * 32_000))
-            output.frames(0, frames(n * 48_000, 150, 16))
+            output.write_audio(bytes(3 * 32_000))
+            output.write_frames(0, frames(n * 48_000, 150, 16))
         output.finish({"schema": "x"}, True)
-        most = tracemalloc.get_traced_memory()[1]
+        maximum = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return most
+        return maximum
 
     small = peak(0.1, tmp_path / "a")
     assert peak(0.4, tmp_path / "b") < 1.3 * small + 200_000
 
 
-def test_a_full_disk_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> None:
+def test_a_full_disk_raises_an_error_instead_of_a_shorter_file(tmp_path: Path) -> None:
     (tmp_path / FRAMES).symlink_to("/dev/full")
     output = ResultWriter(tmp_path, 1, LABELS)
     with pytest.raises(OSError, match="No space") as full:
-        output.frames(0, frames(0, 10_000))
+        output.write_frames(0, frames(0, 10_000))
     assert full.value.errno == errno.ENOSPC
     with suppress(OSError):
         output.close()

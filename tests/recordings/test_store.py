@@ -1,8 +1,7 @@
-"""Results on disk: each in a folder of its own, found by its address alone, and gone in time."""
+"""Store of results: unique folders, lookup by id and name, expiry, abandoned folders."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from pathlib import Path
@@ -11,22 +10,22 @@ from typing import Any
 import pytest
 
 from stream.recordings.store import MARKER, ResultStore
-from stream.recordings.writer import AUDIO, RESULT, new_folder
+from stream.result_files import AUDIO, RESULT, new_folder
 
 
-def _make(root: Path, count: int, made: Any) -> None:
+def _create(root: Path, count: int, names: Any) -> None:
     for _ in range(count):
-        made.put(new_folder(root, 1.7e9).name)
+        names.put(new_folder(root, 1.7e9).name)
 
 
 def test_folders_are_unique_between_processes(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    made: Any = context.Queue()
-    several = [context.Process(target=_make, args=(tmp_path, 25, made)) for _ in range(4)]
-    for process in several:
+    queue: Any = context.Queue()
+    processes = [context.Process(target=_create, args=(tmp_path, 25, queue)) for _ in range(4)]
+    for process in processes:
         process.start()
-    names = [made.get(timeout=20) for _ in range(100)]
-    for process in several:
+    names = [queue.get(timeout=20) for _ in range(100)]
+    for process in processes:
         process.join(20)
     assert len(set(names)) == 100
     stamp = time.strftime("outputs_%Y%m%d_%H%M%S", time.localtime(1.7e9))
@@ -34,15 +33,15 @@ def test_folders_are_unique_between_processes(tmp_path: Path) -> None:
     assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o700}
 
 
-def kept(store: ResultStore) -> Any:
-    draft = store.begin()
-    (draft.folder / RESULT).write_text("{}")
-    return store.publish(draft, [RESULT], "a")
+def publish(store: ResultStore) -> Any:
+    pending = store.begin()
+    (pending.folder / RESULT).write_text("{}")
+    return store.publish(pending, [RESULT], "a")
 
 
-def test_a_result_is_found_by_its_id_and_name_alone(tmp_path: Path) -> None:
+def test_a_result_is_found_only_by_its_id_and_name(tmp_path: Path) -> None:
     store = ResultStore(tmp_path, 60)
-    one, other = kept(store), kept(store)
+    one, other = publish(store), publish(store)
     assert one.id != other.id
     assert len(one.id) == 32
     found = store.find(one.id, RESULT)
@@ -61,50 +60,38 @@ def test_a_result_is_found_by_its_id_and_name_alone(tmp_path: Path) -> None:
 
 def test_results_expire(tmp_path: Path) -> None:
     store = ResultStore(tmp_path, 0.05)
-    one = kept(store)
+    one = publish(store)
     time.sleep(0.1)
     assert store.find(one.id, RESULT) is None
     store.sweep()
     assert not one.folder.exists()
 
 
-def test_a_result_that_is_discarded_is_not_found(tmp_path: Path) -> None:
-    """A recording cancelled as it ended left an address of nothing, until that expired."""
+def test_a_discarded_result_is_not_found(tmp_path: Path) -> None:
+    """A recording cancelled right at its end kept an id without files until it expired."""
     store = ResultStore(tmp_path, 60)
-    draft = store.begin()
-    (draft.folder / RESULT).write_text("{}")
-    one = store.publish(draft, [RESULT], "a")
-    store.discard(draft)
+    pending = store.begin()
+    (pending.folder / RESULT).write_text("{}")
+    one = store.publish(pending, [RESULT], "a")
+    store.discard(pending)
     assert store.find(one.id, RESULT) is None
     assert not one.folder.exists()
 
 
-def test_a_draft_is_left_alone_while_somebody_writes_it(tmp_path: Path) -> None:
-    mine, theirs = ResultStore(tmp_path, 60), ResultStore(tmp_path, 60)
-    draft = mine.begin()
-    theirs.sweep()
-    assert draft.folder.exists()
-    draft.lock.close()  # as the end of its process does
-    theirs.sweep()
-    assert not draft.folder.exists()
+def test_a_pending_result_is_swept_only_after_its_lock_is_released(tmp_path: Path) -> None:
+    writing, sweeping = ResultStore(tmp_path, 60), ResultStore(tmp_path, 60)
+    pending = writing.begin()
+    sweeping.sweep()
+    assert pending.folder.exists()
+    pending.lock.close()  # as the exit of its process does
+    sweeping.sweep()
+    assert not pending.folder.exists()
 
 
-def test_another_process_takes_up_what_still_holds(tmp_path: Path) -> None:
-    one = kept(ResultStore(tmp_path, 60))
+def test_another_process_registers_valid_results(tmp_path: Path) -> None:
+    one = publish(ResultStore(tmp_path, 60))
     after = ResultStore(tmp_path, 60)
     assert after.find(one.id, RESULT) is None
-    after.sweep()
-    assert after.find(one.id, RESULT) is not None
-
-
-def test_results_from_before_they_had_owners_are_kept(tmp_path: Path) -> None:
-    """A restart with the next release deleted every result that the last one wrote."""
-    one = kept(ResultStore(tmp_path, 60))
-    marker = one.folder / MARKER
-    record = json.loads(marker.read_bytes())
-    del record["owner"]
-    marker.write_text(json.dumps(record))
-    after = ResultStore(tmp_path, 60)
     after.sweep()
     assert after.find(one.id, RESULT) is not None
 
@@ -116,9 +103,10 @@ def test_results_from_before_they_had_owners_are_kept(tmp_path: Path) -> None:
         b'{"id":"../x"}',
         b"\xff",
         b'{"id":"%s","expires":9e9,"title":"a","names":["x"],"owner":""}',
+        b'{"id":"%s","expires":9e9,"title":"a","names":["result.json"]}',
     ],
 )
-def test_a_marker_that_is_not_whole_is_a_leftover(record: bytes, tmp_path: Path) -> None:
+def test_a_folder_with_an_invalid_marker_is_deleted(record: bytes, tmp_path: Path) -> None:
     folder = tmp_path / "outputs_1"
     folder.mkdir()
     (folder / MARKER).write_bytes(record.replace(b"%s", b"a" * 32))
@@ -126,7 +114,7 @@ def test_a_marker_that_is_not_whole_is_a_leftover(record: bytes, tmp_path: Path)
     assert not folder.exists()
 
 
-def test_what_is_not_ours_stays(tmp_path: Path) -> None:
+def test_folders_without_a_marker_are_not_deleted(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / MARKER).touch()

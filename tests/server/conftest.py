@@ -1,4 +1,4 @@
-"""A server that takes recordings, for modules that have none of their own."""
+"""Server with a results folder, for test modules without one."""
 
 from __future__ import annotations
 

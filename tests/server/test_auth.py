@@ -1,4 +1,4 @@
-"""Keys open what they are for; tickets open one connection, once, for a minute."""
+"""Authentication by keys with scopes and by one-time tickets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stream.config_file import load
 from stream.errors import ConfigError
 from stream.server import auth
 from stream.server.auth import (
-    MOST_TICKETS,
+    MAX_TICKETS,
     TICKET,
     TICKET_S,
     AuthenticationError,
@@ -35,69 +35,69 @@ KEY = Key("desk", DIGEST, frozenset({"subscribe"}))
 BEARER = f"Bearer {SECRET}"
 
 
-def test_without_keys_everybody_may_everything() -> None:
-    door = Authenticator([])
-    assert door.open
-    assert door.admit("metrics", "", []) is None
-    assert door.admit("stream", "Bearer whatever", ["emotide.v1"]) is None
+def test_without_keys_every_request_is_admitted() -> None:
+    authenticator = Authenticator([])
+    assert authenticator.open
+    assert authenticator.admit("metrics", "", []) is None
+    assert authenticator.admit("stream", "Bearer whatever", ["emotide.v1"]) is None
 
 
-def test_a_key_opens_its_scopes_and_no_other() -> None:
-    door = Authenticator([Key("other", "0" * 64, frozenset({"stream"})), KEY])
-    assert door.admit("subscribe", BEARER, []) is KEY
-    assert door.admit("subscribe", BEARER.replace("Bearer", "bearer"), []) is KEY
+def test_a_key_admits_only_its_scopes() -> None:
+    authenticator = Authenticator([Key("other", "0" * 64, frozenset({"stream"})), KEY])
+    assert authenticator.admit("subscribe", BEARER, []) is KEY
+    assert authenticator.admit("subscribe", BEARER.replace("Bearer", "bearer"), []) is KEY
     with pytest.raises(
-        AuthenticationError, match='forbidden: the key "desk" does not open "stream"'
+        AuthenticationError, match='forbidden: the key "desk" lacks the scope "stream"'
     ):
-        door.admit("stream", BEARER, [])
+        authenticator.admit("stream", BEARER, [])
 
 
 @pytest.mark.parametrize(
-    "shown",
+    "header",
     ["", "Bearer", "Bearer ", f"Bearer {SECRET}x", f"Basic {SECRET}", SECRET, f"Bearer {DIGEST}"],
 )
-def test_what_is_no_key_opens_nothing(shown: str) -> None:
+def test_an_invalid_authorization_header_is_refused(header: str) -> None:
     with pytest.raises(
-        AuthenticationError, match="unauthorized: this server wants a key"
+        AuthenticationError, match="unauthorized: this server requires a key"
     ) as refusal:
-        Authenticator([KEY]).admit("subscribe", shown, [])
-    assert "POST /v1/token" in str(refusal.value), "a browser is told its way"
+        Authenticator([KEY]).admit("subscribe", header, [])
+    assert "POST /v1/token" in str(refusal.value), "the remedy for browsers"
 
 
-def test_a_ticket_opens_once() -> None:
-    door = Authenticator([KEY])
-    offered = ["emotide.v1", TICKET + door.ticket(KEY)]
-    assert door.admit("subscribe", "", offered) is KEY
+def test_a_ticket_is_valid_once() -> None:
+    authenticator = Authenticator([KEY])
+    offered = ["emotide.v1", TICKET + authenticator.ticket(KEY)]
+    assert authenticator.admit("subscribe", "", offered) is KEY
     with pytest.raises(AuthenticationError):
-        door.admit("subscribe", "", offered)
+        authenticator.admit("subscribe", "", offered)
 
 
-def test_a_ticket_has_the_rights_of_its_key_and_a_minute() -> None:
+def test_a_ticket_has_the_scopes_of_its_key_and_expires_after_a_minute() -> None:
     clock = Clock()
-    door = Authenticator([KEY], clock)
+    authenticator = Authenticator([KEY], clock)
     with pytest.raises(AuthenticationError, match="forbidden"):
-        door.admit("stream", "", [TICKET + door.ticket(KEY)])
-    late, kept = door.ticket(KEY), door.ticket(KEY)
+        authenticator.admit("stream", "", [TICKET + authenticator.ticket(KEY)])
+    late, early = authenticator.ticket(KEY), authenticator.ticket(KEY)
     clock.now += TICKET_S
-    assert door.redeem([TICKET + kept]) is KEY
+    assert authenticator.redeem([TICKET + early]) is KEY
     clock.now += 0.1
-    assert door.redeem([TICKET + late]) is None
+    assert authenticator.redeem([TICKET + late]) is None
 
 
-def test_tickets_that_nobody_redeems_do_not_pile_up() -> None:
+def test_the_number_of_unused_tickets_is_bounded() -> None:
     clock = Clock()
-    door = Authenticator([KEY], clock)
-    first = door.ticket(KEY)
-    for _ in range(MOST_TICKETS):
-        door.ticket(KEY)
-    assert len(door._tickets) == MOST_TICKETS
-    assert door.redeem([TICKET + first]) is None, "the oldest made room"
+    authenticator = Authenticator([KEY], clock)
+    first = authenticator.ticket(KEY)
+    for _ in range(MAX_TICKETS):
+        authenticator.ticket(KEY)
+    assert len(authenticator._tickets) == MAX_TICKETS
+    assert authenticator.redeem([TICKET + first]) is None, "the oldest ticket is dropped"
     clock.now += TICKET_S + 1
-    door.ticket(KEY)
-    assert len(door._tickets) == 1
+    authenticator.ticket(KEY)
+    assert len(authenticator._tickets) == 1
 
 
-def test_the_command_prints_what_the_configuration_takes(
+def test_the_command_prints_a_valid_configuration(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["auth", "desk", "--scopes", "subscribe", "metrics"])
@@ -115,13 +115,13 @@ def test_the_command_prints_what_the_configuration_takes(
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ('{desk = {sha256 = "secret"}}', "sha256"),
         (f'{{desk = {{sha256 = "{DIGEST}", scopes = ["all"]}}}}', "scopes"),
         (f'{{"a b" = {{sha256 = "{DIGEST}"}}}}', "auth.keys"),
     ],
 )
-def test_a_wrong_entry_is_named(text: str, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+def test_an_invalid_entry_is_named(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load(None, {}, {"auth.keys": text})

@@ -1,16 +1,16 @@
-"""What a download is called, and which part of it was asked for."""
+"""File names and byte ranges of downloads."""
 
 from __future__ import annotations
 
 import pytest
 
 from stream.recordings.messages import title
-from stream.recordings.writer import RESULT
+from stream.result_files import RESULT
 from stream.server.downloads import BadRange, byte_range, disposition
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "expected"),
     [
         ("call.mp3", "call"),
         ("../../etc/passwd", "passwd"),
@@ -22,8 +22,8 @@ from stream.server.downloads import BadRange, byte_range, disposition
         ("x" * 200 + ".wav", "x" * 80),
     ],
 )
-def test_downloads_are_named_after_the_file_without_its_tricks(name: str, wanted: str) -> None:
-    assert title(name) == wanted
+def test_download_names_are_sanitised(name: str, expected: str) -> None:
+    assert title(name) == expected
     header = disposition(title(name), RESULT)
     assert header.isascii()
     assert header.count('"') == 2
@@ -31,7 +31,7 @@ def test_downloads_are_named_after_the_file_without_its_tricks(name: str, wanted
 
 
 @pytest.mark.parametrize(
-    ("header", "wanted"),
+    ("header", "expected"),
     [
         (None, None),
         ("bytes=0-0", (0, 1)),
@@ -44,11 +44,11 @@ def test_downloads_are_named_after_the_file_without_its_tricks(name: str, wanted
         ("bytes=1-2,4-5", None),
     ],
 )
-def test_byte_ranges(header: str | None, wanted: tuple[int, int] | None) -> None:
-    assert byte_range(header, 10) == wanted
+def test_byte_ranges(header: str | None, expected: tuple[int, int] | None) -> None:
+    assert byte_range(header, 10) == expected
 
 
 @pytest.mark.parametrize("header", ["bytes=10-", "bytes=10-12", "bytes=-0"])
-def test_ranges_that_are_not_there(header: str) -> None:
+def test_ranges_outside_the_file_raise_bad_range(header: str) -> None:
     with pytest.raises(BadRange):
         byte_range(header, 10)

@@ -1,4 +1,4 @@
-"""Results over HTTP: whoever has the address gets them, in pieces if asked, and nothing else."""
+"""Downloads of results over HTTP: headers, ranges, limits, keys."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.audio_files import record
 from tests.support.clients import run
 from tests.support.contract import validate
 from tests.support.running import Event, Server, running_server, started_server
-from tests.support.uploading import analysed, uploader
+from tests.support.uploading import analyse, uploader
 from tests.support.utterances import RATE, speech
 
-MINE, DIGEST = make_key()
-OTHERS, OTHERS_DIGEST = make_key()
-LISTENER, LISTENERS_DIGEST = make_key()
+OWNER, OWNER_DIGEST = make_key()
+OTHER, OTHER_DIGEST = make_key()
+LISTENER, LISTENER_DIGEST = make_key()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Event:
     async def session() -> Event:
         async with uploader(server) as client:
             path = tmp_path_factory.mktemp("r") / "Gespräch (1).wav"
-            return await analysed(client, record(path, np.tile(speech(), 30)))
+            return await analyse(client, record(path, np.tile(speech(), 30)))
 
     return run(session(), 90)
 
@@ -48,7 +48,7 @@ def url_of(done: Event, name: str) -> str:
     return str(next(file["url"] for file in done["files"] if file["name"] == name))
 
 
-def test_a_download_says_what_it_is(server: Server, done: Event) -> None:
+def test_a_download_has_its_headers(server: Server, done: Event) -> None:
     url = url_of(done, "processed_audio.wav")
     status, headers, body = server.get(url)
     assert status == 200
@@ -61,13 +61,13 @@ def test_a_download_says_what_it_is(server: Server, done: Event) -> None:
         'attachment; filename="Gespr_ch-1_processed_audio.wav"; '
         "filename*=UTF-8''Gespr%C3%A4ch-1_processed_audio.wav"
     )
-    status, about, nothing = server.get(url, "HEAD")
-    assert (status, nothing) == (200, b"")
-    assert about["content-length"] == headers["content-length"] == str(len(body))
+    status, head, empty = server.get(url, "HEAD")
+    assert (status, empty) == (200, b"")
+    assert head["content-length"] == headers["content-length"] == str(len(body))
 
 
 @pytest.mark.parametrize(
-    ("wanted", "status", "part"),
+    ("header", "status", "part"),
     [
         ("bytes=0-43", 206, slice(0, 44)),
         ("bytes=1000000-", 206, slice(1_000_000, None)),
@@ -80,11 +80,11 @@ def test_a_download_says_what_it_is(server: Server, done: Event) -> None:
         ("bytes=-0", 416, None),
     ],
 )
-def test_ranges(server: Server, done: Event, wanted: str, status: int, part: slice | None) -> None:
+def test_ranges(server: Server, done: Event, header: str, status: int, part: slice | None) -> None:
     url = url_of(done, "processed_audio.wav")
     whole = server.get(url)[2]
-    got, headers, body = server.get(url, headers={"Range": wanted})
-    assert got == status
+    received, headers, body = server.get(url, headers={"Range": header})
+    assert received == status
     if part is None:
         assert headers["content-range"] == f"bytes */{len(whole)}"
         return
@@ -94,7 +94,7 @@ def test_ranges(server: Server, done: Event, wanted: str, status: int, part: sli
         assert headers["content-range"] == f"bytes {start}-{stop - 1}/{len(whole)}"
 
 
-def test_nobody_gets_what_is_not_offered(server: Server, done: Event, folder: Path) -> None:
+def test_only_published_files_can_be_downloaded(server: Server, done: Event, folder: Path) -> None:
     (folder / "secret.txt").write_text("secret")
     key = url_of(done, "result.json").split("/")[3]
     for path in (
@@ -130,38 +130,40 @@ def test_nobody_gets_what_is_not_offered(server: Server, done: Event, folder: Pa
         "…" * 100,
     ],
 )
-def test_no_name_leaves_its_folder(name: str, server: Server, folder: Path, tmp_path: Path) -> None:
-    """What an uploader calls a file is shown to people, and is never a path or a header."""
+async def test_a_file_name_is_never_a_path_or_a_header(
+    name: str, server: Server, folder: Path, tmp_path: Path
+) -> None:
+    """The name of an uploaded file is only displayed."""
     content = record(tmp_path / "a.mp3", speech()[: 4 * RATE]).read_bytes()
 
     async def session() -> Event:
         async with uploader(server) as client:
-            await client.say("file.begin", name=name, size=len(content))
+            await client.send("file.begin", name=name, size=len(content))
             await client.socket.send(content)
-            await client.say("file.end")
+            await client.send("file.end")
             return await client.until("file.done", timeout=60)
 
     before = {*folder.parent.rglob("*")}
-    done = run(session(), 60)
+    done = await asyncio.wait_for(session(), 60)
     assert done["result"]["file"]["name"] == name
-    made = {*folder.parent.rglob("*")} - before
-    [home] = [path for path in made if path.is_dir()]
-    assert home.parent == folder
-    offered = {file["name"] for file in done["files"]}
-    assert {path.name for path in made - {home}} == offered | {".emotide"}
+    created = {*folder.parent.rglob("*")} - before
+    [result] = [path for path in created if path.is_dir()]
+    assert result.parent == folder
+    published = {file["name"] for file in done["files"]}
+    assert {path.name for path in created - {result}} == published | {".emotide"}
     headers = server.get(url_of(done, "result.json"))[1]
     assert "set-cookie" not in headers
-    saved_as = headers["content-disposition"].partition("filename*=")[2]
-    assert not set(saved_as) & set('/\\";'), saved_as
+    filename = headers["content-disposition"].partition("filename*=")[2]
+    assert not set(filename) & set('/\\";'), filename
 
 
-def test_long_downloads_take_no_memory_and_slow_readers_no_others(tmp_path: Path) -> None:
-    """Twenty readers that stop reading a large file: the server holds a piece for each."""
+async def test_slow_downloads_use_little_memory_and_do_not_block_others(tmp_path: Path) -> None:
+    """Twenty clients stop reading a large file; the server holds one piece for each."""
     path = record(tmp_path / "a.flac", np.tile(speech(), 120))
 
     async def session(server: Server) -> None:
         async with uploader(server) as client:
-            done = await analysed(client, path)
+            done = await analyse(client, path)
         before = server.rss()
         request = f"GET {url_of(done, 'processed_audio.wav')} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         readers = []
@@ -174,25 +176,25 @@ def test_long_downloads_take_no_memory_and_slow_readers_no_others(tmp_path: Path
         assert (await asyncio.to_thread(server.get, "/healthz"))[0] == 200
         small = await asyncio.to_thread(server.get, url_of(done, "result.json"))
         assert small[0] == 200
-        # One that was slow gets all of it in the end.
+        # A slow client that reads again gets the complete file.
         reader, writer = readers[0]
-        whole = await asyncio.wait_for(reader.read(-1), 20)
-        assert len(whole) > 2 * 120 * len(speech())
+        response = await asyncio.wait_for(reader.read(-1), 20)
+        assert len(response) > 2 * 120 * len(speech())
         for _, writer in readers:
             writer.transport.abort()
 
     with running_server(
         "--set", f"files.folder={tmp_path / 'o'}", "--set", "files.max_downloads=25"
     ) as server:
-        run(session(server), 90)
+        await asyncio.wait_for(session(server), 90)
 
 
-def test_too_many_downloads_are_told_to_come_again(tmp_path: Path) -> None:
+async def test_too_many_downloads_get_retry_after(tmp_path: Path) -> None:
     path = record(tmp_path / "a.flac", np.tile(speech(), 120))
 
     async def session(server: Server) -> None:
         async with uploader(server) as client:
-            done = await analysed(client, path)
+            done = await analyse(client, path)
         url = url_of(done, "processed_audio.wav")
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
         writer.write(f"GET {url} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
@@ -204,22 +206,22 @@ def test_too_many_downloads_are_told_to_come_again(tmp_path: Path) -> None:
             if (await asyncio.to_thread(server.get, url, "HEAD"))[0] == 200:
                 return
             await asyncio.sleep(0.05)
-        raise AssertionError("the place is never free again")
+        raise AssertionError("an aborted download still counts")
 
     with running_server(
         "--set", f"files.folder={tmp_path / 'o'}", "--set", "files.max_downloads=1"
     ) as server:
-        run(session(server), 60)
+        await asyncio.wait_for(session(server), 60)
 
 
-def test_with_keys_a_result_is_whose_key_sent_the_recording(tmp_path: Path) -> None:
-    """Its address alone was once enough; addresses end up in logs, histories and chats."""
+async def test_with_keys_a_result_needs_the_key_of_its_recording(tmp_path: Path) -> None:
+    """Its URL alone was enough, although URLs end up in logs, histories and chats."""
     keys = ", ".join(
         f'{name} = {{sha256 = "{digest}", scopes = ["{scope}"]}}'
         for name, digest, scope in (
-            ("mine", DIGEST, "files"),
-            ("others", OTHERS_DIGEST, "files"),
-            ("listener", LISTENERS_DIGEST, "subscribe"),
+            ("owner", OWNER_DIGEST, "files"),
+            ("other", OTHER_DIGEST, "files"),
+            ("listener", LISTENER_DIGEST, "subscribe"),
         )
     )
 
@@ -229,32 +231,32 @@ def test_with_keys_a_result_is_whose_key_sent_the_recording(tmp_path: Path) -> N
                 async with uploader(server, additional_headers=bearer(key)):
                     pass
             assert refused.value.response.status_code == status
-        async with uploader(server, additional_headers=bearer(MINE)) as client:
-            return await analysed(client, record(tmp_path / "a.mp3"))
+        async with uploader(server, additional_headers=bearer(OWNER)) as client:
+            return await analyse(client, record(tmp_path / "a.mp3"))
 
     def statuses(server: Server, url: str) -> list[int]:
-        asked = (None, LISTENER, OTHERS, MINE)
-        return [server.get(url, headers=bearer(key))[0] for key in asked]
+        keys = (None, LISTENER, OTHER, OWNER)
+        return [server.get(url, headers=bearer(key))[0] for key in keys]
 
     settings = ("--set", f"files.folder={tmp_path / 'o'}", "--set", f"auth.keys={{{keys}}}")
     with running_server(*settings) as server:
-        url = url_of(run(session(), 60), "result.json")
+        url = url_of(await asyncio.wait_for(session(), 60), "result.json")
         assert statuses(server, url) == [401, 403, 404, 200]
-        assert [server.get(url, "HEAD", bearer(key))[0] for key in (None, MINE)] == [401, 200]
-        refused = {line.get("path") for line in server.lines if "at the door" in line["event"]}
+        assert [server.get(url, "HEAD", bearer(key))[0] for key in (None, OWNER)] == [401, 200]
+        refused = {line.get("path") for line in server.lines if line["event"] == "request refused"}
         assert refused == {"/v1/files", "/v1/results/"}
-        assert url not in server.log(), "half a key, in the log"
+        assert url not in server.log(), "the id of a result must not be logged"
     with running_server(*settings) as server:
         server.line("ready")
-        assert statuses(server, url) == [401, 403, 404, 200], "after a restart as before"
+        assert statuses(server, url) == [401, 403, 404, 200], "unchanged after a restart"
 
 
 def bearer(key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def test_a_request_must_come_soon(tmp_path: Path) -> None:
-    """Downloads may be slow, but who says nothing is sent away as before."""
+async def test_a_request_has_a_time_limit(tmp_path: Path) -> None:
+    """Downloads may be slow, but a connection without a complete request is closed."""
 
     async def session(server: Server) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -263,10 +265,10 @@ def test_a_request_must_come_soon(tmp_path: Path) -> None:
         writer.close()
 
     with started_server() as server:
-        server.listens()
-        run(session(server), 30)
+        server.wait_for_port()
+        await asyncio.wait_for(session(server), 30)
 
 
-def test_every_event_was_held_against_the_contract() -> None:
+def test_the_contract_is_checked() -> None:
     with pytest.raises(AssertionError):
         validate({"type": "file.done", "v": 1}, "to_uploader")

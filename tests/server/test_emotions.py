@@ -1,7 +1,7 @@
-"""Recordings with known emotions through the real server and the model that is shipped.
+"""Recordings with known emotions, scored by a server process with the shipped model.
 
-The shipped model was trained on these recordings too: that it names their emotions shows that
-decoding, voice detection, windows, labels and pooling fit together, and nothing of its accuracy.
+The shipped model was also trained on these recordings. The tests show that decoding, voice
+detection, windows, labels and pooling work together; they do not measure its accuracy.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.support.clients import run, stream
+from tests.support.clients import stream
 from tests.support.running import Server, running_server
 from tests.support.utterances import CLIPS, RATE, Pcm, clip, encode
 from training.sounds import music
 
 with (CLIPS / "manifest.csv").open(newline="") as lines:
-    # Bored voices, `other` in the manifest, are neutral to the shipped model.
+    # Bored speech is `other` in the manifest and `neutral` in the shipped model.
     EMOTIONS = {
         row["path"]: row["emotion"].replace("other", "neutral") for row in csv.DictReader(lines)
     }
@@ -30,38 +30,38 @@ def server() -> Iterator[Server]:
         yield started
 
 
-async def heard(server: Server, pcm: Pcm, **query: object) -> dict[str, float]:
-    """The whole call's scores after the last utterance of a stream; empty if none was found."""
+async def call_scores(server: Server, pcm: Pcm, **query: object) -> dict[str, float]:
+    """Return the scores over a whole stream; empty if it has no utterance."""
     encoding, rate = (
         str(query.get("encoding", "linear16")),
         int(str(query.get("sample_rate", RATE))),
     )
-    quiet = np.random.default_rng(3).integers(-8, 9, RATE).astype(np.int16)
+    noise = np.random.default_rng(3).integers(-8, 9, RATE).astype(np.int16)
     async with stream(server, **query) as client:
-        await client.audio(encode(np.concatenate([quiet, pcm, quiet]), encoding, rate))
+        await client.audio(encode(np.concatenate([noise, pcm, noise]), encoding, rate))
         await client.close_session()
         segments = client.of("emotion.segment")
         return segments[-1]["rolling"]["call"] if segments else {}
 
 
-def test_names_the_emotion_of_a_recording(server: Server) -> None:
-    named = {name: run(heard(server, clip(name))) for name in EMOTIONS}
-    tops = {name: max(scores, key=scores.__getitem__) for name, scores in named.items()}
-    right = [name for name, top in tops.items() if top == EMOTIONS[name]]
-    assert len(right) >= 6, named
+async def test_the_top_label_is_the_emotion_of_the_recording(server: Server) -> None:
+    scored = {name: await call_scores(server, clip(name)) for name in EMOTIONS}
+    tops = {name: max(scores, key=scores.__getitem__) for name, scores in scored.items()}
+    correct = [name for name, top in tops.items() if top == EMOTIONS[name]]
+    assert len(correct) >= 6, scored
 
 
 @pytest.mark.parametrize("name", [name for name, x in EMOTIONS.items() if x != "disgusted"])
-def test_hears_activation_over_a_telephone(server: Server, name: str) -> None:
-    scores = run(heard(server, clip(name), encoding="mulaw", sample_rate=8000))
+async def test_activation_is_recognised_in_telephone_audio(server: Server, name: str) -> None:
+    scores = await call_scores(server, clip(name), encoding="mulaw", sample_rate=8000)
     aroused = scores["angry"] + scores["happy"] + scores["fearful"]
     calm = scores["neutral"] + scores["sad"]
     assert (aroused > calm) == (EMOTIONS[name] in ("angry", "happy", "fearful")), scores
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_music_made_by_code_has_no_emotion(server: Server, seed: int) -> None:
+async def test_synthetic_music_has_no_emotion(server: Server, seed: int) -> None:
     sound = music(np.random.default_rng(1000 + seed), 5 * RATE)
     pcm = (sound / np.abs(sound).max() * 16_000).astype(np.int16)
-    scores = run(heard(server, pcm))
+    scores = await call_scores(server, pcm)
     assert not scores or max(scores, key=scores.__getitem__) == "unknown", scores

@@ -1,58 +1,56 @@
-"""Recordings that the real server cannot take, and messages that make no sense."""
+"""Refused recordings and invalid messages on /v1/files."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.support.audio_files import bad_files, record
-from tests.support.clients import run
 from tests.support.running import Server, running_server
-from tests.support.uploading import analysed, emptied, send, uploader
+from tests.support.uploading import analyse, upload, uploader, wait_until_empty
 from tests.support.utterances import speech
 
 
-def test_bad_files_get_their_code_and_the_connection_goes_on(
+async def test_bad_files_get_their_error_code_and_the_connection_stays_open(
     server: Server, folder: Path, tmp_path: Path
 ) -> None:
-    async def session() -> None:
-        async with uploader(server) as client:
-            for name, (path, code) in bad_files(tmp_path).items():
-                told = await analysed(client, path)
-                assert (told["type"], told.get("code")) == ("error", code), name
-                assert not told["fatal"]
-                assert told["file_id"].startswith("file_")
-            empty = tmp_path / "empty.wav"
-            empty.touch()
-            assert (await analysed(client, empty))["code"] == "empty_file"
-            assert (await analysed(client, record(tmp_path / "a.wav")))["type"] == "file.done"
 
     before = set(folder.iterdir())
-    run(session(), 90)
+    async with uploader(server) as client:
+        for name, (path, code) in bad_files(tmp_path).items():
+            event = await analyse(client, path)
+            assert (event["type"], event.get("code")) == ("error", code), name
+            assert not event["fatal"]
+            assert event["file_id"].startswith("file_")
+        empty = tmp_path / "empty.wav"
+        empty.touch()
+        assert (await analyse(client, empty))["code"] == "empty_file"
+        assert (await analyse(client, record(tmp_path / "a.wav")))["type"] == "file.done"
     assert len(set(folder.iterdir()) - before) == 1
 
 
-def test_sizes_and_lengths_are_bounded(tmp_path: Path) -> None:
+async def test_file_size_and_duration_are_limited(tmp_path: Path) -> None:
     async def session(server: Server) -> None:
         async with uploader(server) as client:
             assert client.events[0]["limits"]["max_bytes"] == 100_000
             large = record(tmp_path / "large.wav")
-            told = await analysed(client, large)
-            assert (told["code"], told["param"]) == ("file_too_large", "size")
+            event = await analyse(client, large)
+            assert (event["code"], event["param"]) == ("file_too_large", "size")
             long = record(tmp_path / "long.mp3", np.tile(speech(), 3))
-            assert (await analysed(client, long))["code"] == "audio_too_long"
-            await client.say("file.begin", name="liar.wav", size=1000)
+            assert (await analyse(client, long))["code"] == "audio_too_long"
+            await client.send("file.begin", name="longer.wav", size=1000)
             await client.socket.send(b"x" * 2000)
             await client.until(lambda e: e.get("param") == "size", 2)
             await client.socket.send(b"x" * 2000)
-            await client.say("file.end")
-            assert (await analysed(client, record(tmp_path / "a.mp3")))["type"] == "file.done"
+            await client.send("file.end")
+            assert (await analyse(client, record(tmp_path / "a.mp3")))["type"] == "file.done"
 
     limits = ["--set", "files.max_mb=0.1", "--set", "files.max_minutes=0.25"]
     with running_server("--set", f"files.folder={tmp_path / 'o'}", *limits) as server:
-        run(session(server), 60)
+        await asyncio.wait_for(session(server), 60)
         assert len([*(tmp_path / "o").iterdir()]) == 1
 
 
@@ -90,62 +88,53 @@ def test_sizes_and_lengths_are_bounded(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_message_costs_nothing(
+async def test_an_invalid_message_does_not_affect_the_next_file(
     server: Server, tmp_path: Path, messages: list[str | bytes], code: str, param: str | None
 ) -> None:
-    async def session() -> None:
-        async with uploader(server) as client:
-            for message in messages:
-                await client.socket.send(message)
-            told = await client.until("error")
-            assert (told["code"], told.get("param"), told["fatal"]) == (code, param, False)
-            await client.say("file.cancel")
-            if len(client.of("file.accepted")) and param != "size":
-                await client.until("file.cancelled")
-                client.events.clear()
-            assert (await analysed(client, record(tmp_path / "a.mp3")))["type"] == "file.done"
-
-    run(session(), 60)
+    async with uploader(server) as client:
+        for message in messages:
+            await client.socket.send(message)
+        event = await client.until("error")
+        assert (event["code"], event.get("param"), event["fatal"]) == (code, param, False)
+        await client.send("file.cancel")
+        if len(client.of("file.accepted")) and param != "size":
+            await client.until("file.cancelled")
+            client.events.clear()
+        assert (await analyse(client, record(tmp_path / "a.mp3")))["type"] == "file.done"
 
 
 @pytest.mark.parametrize("late", ['{"type":"file.end"}', b"more", b""])
-def test_messages_after_the_end_leave_the_running_job_alone(
+async def test_messages_after_file_end_do_not_affect_the_running_job(
     server: Server, tmp_path: Path, late: str | bytes
 ) -> None:
-    """A second file.end started a second job on the same file; a late byte took the file away."""
+    """A second file.end started a second job on the same file; a late byte removed the file."""
 
-    async def session() -> None:
-        async with uploader(server) as client:
-            await send(client, record(tmp_path / "a.mp3"))
-            await client.socket.send(late)
-            told = await client.until("error")
-            assert (told["code"], told["param"], told["fatal"]) == (
-                "invalid_message",
-                "type",
-                False,
-            )
-            assert (await client.until("file.done"))["type"] == "file.done"
-            assert (await analysed(client, record(tmp_path / "b.mp3")))["type"] == "file.done"
-            assert len(client.of("file.done")) == 2
-
-    run(session(), 60)
+    async with uploader(server) as client:
+        await upload(client, record(tmp_path / "a.mp3"))
+        await client.socket.send(late)
+        event = await client.until("error")
+        assert (event["code"], event["param"], event["fatal"]) == (
+            "invalid_message",
+            "type",
+            False,
+        )
+        assert (await client.until("file.done"))["type"] == "file.done"
+        assert (await analyse(client, record(tmp_path / "b.mp3")))["type"] == "file.done"
+        assert len(client.of("file.done")) == 2
 
 
-def test_the_tenth_wrong_message_ends_the_connection(server: Server) -> None:
-    async def session() -> None:
-        async with uploader(server) as client:
-            for _ in range(10):
-                await client.text("{}")
-            assert await client.closed() == 4400
-            assert [e["fatal"] for e in client.of("error")] == [False] * 9 + [True]
-
-    run(session(), 30)
+async def test_the_tenth_invalid_message_closes_the_connection(server: Server) -> None:
+    async with uploader(server) as client:
+        for _ in range(10):
+            await client.text("{}")
+        assert await client.closed() == 4400
+        assert [e["fatal"] for e in client.of("error")] == [False] * 9 + [True]
 
 
-def test_whoever_only_sits_there_is_sent_away(tmp_path: Path) -> None:
+async def test_idle_connections_are_closed(tmp_path: Path) -> None:
     async def session(server: Server) -> None:
         async with uploader(server) as idle, uploader(server) as stuck:
-            await stuck.say("file.begin", name="a.wav", size=1000)
+            await stuck.send("file.begin", name="a.wav", size=1000)
             await stuck.until("file.accepted")
             assert await idle.closed() == 4408
             assert await stuck.closed() == 4408
@@ -154,20 +143,20 @@ def test_whoever_only_sits_there_is_sent_away(tmp_path: Path) -> None:
     with running_server(
         "--set", f"files.folder={tmp_path / 'o'}", "--set", "limits.idle_timeout_s=1"
     ) as server:
-        run(session(server), 30)
-        emptied(tmp_path / "o")
+        await asyncio.wait_for(session(server), 30)
+        wait_until_empty(tmp_path / "o")
 
 
-def test_disclosure_is_asked_for_as_in_calls(tmp_path: Path) -> None:
+async def test_disclosure_is_required_as_in_live_streams(tmp_path: Path) -> None:
     async def session(server: Server) -> None:
         async with uploader(server) as client:
             path = record(tmp_path / "a.mp3")
-            told = await analysed(client, path)
-            assert (told["code"], told["param"]) == ("disclosure_required", "options.disclosed")
-            assert "options.disclosed" in told["message"]
-            assert (await analysed(client, path, disclosed=True))["type"] == "file.done"
+            event = await analyse(client, path)
+            assert (event["code"], event["param"]) == ("disclosure_required", "options.disclosed")
+            assert "options.disclosed" in event["message"]
+            assert (await analyse(client, path, disclosed=True))["type"] == "file.done"
 
     with running_server(
         "--set", f"files.folder={tmp_path / 'o'}", "--set", "privacy.require_disclosure=true"
     ) as server:
-        run(session(server), 30)
+        await asyncio.wait_for(session(server), 30)

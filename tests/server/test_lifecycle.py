@@ -1,4 +1,4 @@
-"""Starting, refusing to start, and going."""
+"""Start of the server: refusals, the command line, TLS."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ import pytest
 from websockets.asyncio.client import connect as websocket
 
 from server import main
-from tests.support.clients import Client, run
+from tests.support.clients import Client
 from tests.support.running import ROOT, Server, running_server
 from tests.support.utterances import talk
 
 
 @dataclass
-class Ended:
+class Result:
     returncode: int
     stdout: str
     stderr: str
 
 
-def command(*args: str) -> Ended:
-    """`python server.py …` where it ends before it serves; in this process, which is faster."""
+def command(*args: str) -> Result:
+    """Run `python server.py …` in this process, for arguments with which it does not serve."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main(list(args))
-    return Ended(status, out.getvalue(), err.getvalue())
+    return Result(status, out.getvalue(), err.getvalue())
 
 
 def refusal(*args: str, status: int) -> str:
-    """The one thing a server says that does not start."""
-    ended = subprocess.run(
+    """Start a server that must exit with `status`; return its only error message."""
+    result = subprocess.run(
         [
             sys.executable,
             "server.py",
@@ -54,28 +54,28 @@ def refusal(*args: str, status: int) -> str:
         timeout=20,
         check=False,
     )
-    assert ended.returncode == status, ended.stderr
-    assert "Traceback" not in ended.stderr
-    said = [x for x in ended.stderr.splitlines() if x.startswith("emotide: ")]
-    assert len(said) == 1, ended.stderr
-    return said[0]
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr
+    messages = [x for x in result.stderr.splitlines() if x.startswith("emotide: ")]
+    assert len(messages) == 1, result.stderr
+    return messages[0]
 
 
 # -- refusing to start ------------------------------------------------------------------------
 
 
-def test_port_in_use() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        said = refusal("--port", port, status=2)
-    assert "server.port" in said
-    assert port in said
-    assert "choose another --port" in said
+def test_a_port_in_use_is_refused() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        message = refusal("--port", port, status=2)
+    assert "server.port" in message
+    assert port in message
+    assert "choose another --port" in message
 
 
-def test_unreadable_certificate(tmp_path: Path) -> None:
+def test_an_unreadable_certificate_is_refused(tmp_path: Path) -> None:
     missing = tmp_path / "none.pem"
     assert str(missing) in refusal("--set", f"server.tls_cert={missing}", status=2)
     nonsense = tmp_path / "nonsense.pem"
@@ -85,7 +85,7 @@ def test_unreadable_certificate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("[vad]\nmode = 9\n", "vad.mode"),
         ("[vad]\nmod = 2\n", "did you mean 'mode'"),
@@ -95,38 +95,39 @@ def test_unreadable_certificate(tmp_path: Path) -> None:
         ('[privacy]\nanalyse_roles = ["agent"]\n', "employee_basis"),
     ],
 )
-def test_bad_configuration(tmp_path: Path, text: str, says: str) -> None:
+def test_an_invalid_configuration_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)
-    ended = command("--config", str(path), "--check-config")
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"emotide: {path}: ")
-    assert says in ended.stderr
-    assert "Traceback" not in ended.stderr
+    result = command("--config", str(path), "--check-config")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"emotide: {path}: ")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_missing_configuration(tmp_path: Path) -> None:
+def test_a_missing_configuration_is_refused(tmp_path: Path) -> None:
     assert "no such file" in command("--config", str(tmp_path / "none.toml")).stderr
     assert "SECTION.KEY=VALUE" in command("--set", "vad").stderr
     assert "audit_log" in refusal("--set", "privacy.audit_log=/proc/none/audit", status=2)
 
 
-def test_models_that_are_none(tmp_path: Path) -> None:
+def test_an_invalid_model_is_refused(tmp_path: Path) -> None:
     missing, empty = tmp_path / "missing", tmp_path / "empty"
     empty.mkdir()
     assert str(missing) in refusal("--model", str(missing), status=3)
-    said = refusal("--model", str(empty), status=3)
-    assert str(empty) in said
-    assert "model.json" in said
+    message = refusal("--model", str(empty), status=3)
+    assert str(empty) in message
+    assert "model.json" in message
     assert "put them back" in refusal("--model", "tests.support.plugins:unloadable", status=3)
     assert "cannot be imported" in refusal("--model", "tests.support.plugins:nothing", status=3)
 
 
 @pytest.mark.parametrize("model", ["broken", "nan_at_once"])
-def test_models_that_fail_as_libraries_do(model: str) -> None:
-    """Whatever loading or warming up raises ends with one line and status 3, not a traceback."""
-    said = refusal("--model", f"tests.support.plugins:{model}", status=3)
-    assert f"tests.support.plugins:{model}" in said or "logits" in said or "weights" in said
+def test_a_model_that_raises_any_exception_is_refused(model: str) -> None:
+    """Any exception while loading or warming up becomes one line and status 3, no traceback."""
+    message = refusal("--model", f"tests.support.plugins:{model}", status=3)
+    name = f"tests.support.plugins:{model}"
+    assert name in message or "logits" in message or "weights" in message
 
 
 # -- configuration on the command line --------------------------------------------------------
@@ -134,14 +135,14 @@ def test_models_that_fail_as_libraries_do(model: str) -> None:
 
 def test_check_config() -> None:
     for path in sorted((ROOT / "configs").glob("*.toml")):
-        ended = command("--config", str(path), "--check-config")
-        assert (ended.returncode, ended.stderr) == (0, ""), path
+        result = command("--config", str(path), "--check-config")
+        assert (result.returncode, result.stderr) == (0, ""), path
 
 
-def test_print_config_can_be_read_back(tmp_path: Path) -> None:
+def test_a_printed_configuration_can_be_loaded(tmp_path: Path) -> None:
     odd = 'a "quoted" \\ text'
-    asked = ("--port", "1234", "--set", "vad.mode=3", "--set", f"privacy.disclosure={odd}")
-    first = command("--print-config", *asked)
+    options = ("--port", "1234", "--set", "vad.mode=3", "--set", f"privacy.disclosure={odd}")
+    first = command("--print-config", *options)
     assert first.returncode == 0
     tree = tomllib.loads(first.stdout)
     assert tree["server"]["port"] == 1234
@@ -152,16 +153,16 @@ def test_print_config_can_be_read_back(tmp_path: Path) -> None:
     assert (again.returncode, again.stdout) == (0, first.stdout)
 
 
-def test_a_printed_configuration_shows_no_secret() -> None:
-    ended = command("--print-config", "--set", "mqtt.password=hunter2")
-    assert ended.returncode == 0
-    assert "hunter2" not in ended.stdout + ended.stderr
+def test_a_printed_configuration_contains_no_secret() -> None:
+    result = command("--print-config", "--set", "mqtt.password=hunter2")
+    assert result.returncode == 0
+    assert "hunter2" not in result.stdout + result.stderr
 
 
 # -- TLS ---------------------------------------------------------------------------------------
 
 
-def test_tls(tmp_path: Path) -> None:
+async def test_tls(tmp_path: Path) -> None:
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
         (
@@ -184,4 +185,4 @@ def test_tls(tmp_path: Path) -> None:
 
     args = ("--set", f"server.tls_cert={cert}", "--set", f"server.tls_key={key}")
     with running_server(*args) as server:
-        run(session(server))
+        await session(server)

@@ -1,4 +1,4 @@
-"""A server with keys: who comes in, and who is told what is missing."""
+"""Requests to a server with keys: admitted, refused, and by ticket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import InvalidStatus
 
 from stream.server.auth import TICKET, make_key
-from tests.support.clients import run
 from tests.support.running import Server, running_server
 
 FULL, FULL_DIGEST = make_key()
@@ -34,60 +33,54 @@ def bearer(key: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     "path", ["/", "/app.js", "/healthz", "/readyz", "/v1/info", "/asyncapi.yaml"]
 )
-def test_what_stays_open(server: Server, path: str) -> None:
+def test_public_paths_need_no_key(server: Server, path: str) -> None:
     assert server.get(path)[0] == 200
 
 
-def test_the_page_is_told_that_there_is_a_login(server: Server) -> None:
+def test_info_reports_that_a_login_is_required(server: Server) -> None:
     assert json.loads(server.get("/v1/info")[2])["login"] is True
 
 
 @pytest.mark.parametrize(("path", "scope"), [("/metrics", "metrics"), ("/v1/streams", "subscribe")])
-def test_documents_need_a_key_that_opens_them(server: Server, path: str, scope: str) -> None:
+def test_documents_need_a_key_with_their_scope(server: Server, path: str, scope: str) -> None:
     status, headers, body = server.get(path)
     assert status == 401
     assert headers["www-authenticate"] == 'Bearer realm="emotide"'
-    assert "wants a key" in json.loads(body)["error"]
+    assert "requires a key" in json.loads(body)["error"]
     assert server.get(path, headers=bearer(FULL))[0] == 200
     status, _, body = server.get(path, headers=bearer(LISTENER))
     assert status == (200 if scope == "subscribe" else 403)
 
 
-def test_upgrades_need_a_key_that_opens_them(server: Server) -> None:
-    async def session() -> None:
-        for headers, status in ((None, 401), (bearer("emk_wrong"), 401), (bearer(LISTENER), 403)):
-            with pytest.raises(InvalidStatus) as caught:
-                await websocket(server.ws + "/v1/stream", additional_headers=headers)
-            assert caught.value.response.status_code == status
-        async with websocket(
-            server.ws + "/v1/stream?sample_rate=16000", additional_headers=bearer(FULL)
-        ) as socket:
-            assert json.loads(await socket.recv())["type"] == "session.created"
-
-    run(session())
+async def test_upgrades_need_a_key_with_their_scope(server: Server) -> None:
+    for headers, status in ((None, 401), (bearer("emk_wrong"), 401), (bearer(LISTENER), 403)):
+        with pytest.raises(InvalidStatus) as caught:
+            await websocket(server.ws + "/v1/stream", additional_headers=headers)
+        assert caught.value.response.status_code == status
+    async with websocket(
+        server.ws + "/v1/stream?sample_rate=16000", additional_headers=bearer(FULL)
+    ) as socket:
+        assert json.loads(await socket.recv())["type"] == "session.created"
 
 
-def test_a_browser_comes_in_with_a_ticket_once(server: Server) -> None:
-    """It cannot set a header on a WebSocket; what it can choose are subprotocols."""
+async def test_a_browser_connects_once_with_a_ticket(server: Server) -> None:
+    """A browser cannot set a header on a WebSocket, but it can choose subprotocols."""
     status, headers, body = server.get("/v1/token", "POST", bearer(LISTENER))
     assert status == 200
     assert headers["cache-control"] == "no-store"
-    told = json.loads(body)
-    assert told["expires_s"] == 60
-    offered = ["emotide.v1", TICKET + told["ticket"]]
+    granted = json.loads(body)
+    assert granted["expires_s"] == 60
+    offered = ["emotide.v1", TICKET + granted["ticket"]]
 
-    async def session() -> None:
-        url = server.ws + "/v1/subscribe"
-        async with websocket(url, subprotocols=offered) as socket:
-            assert socket.subprotocol == "emotide.v1", "the ticket is not said back"
-        with pytest.raises(InvalidStatus) as caught:
-            await websocket(url, subprotocols=offered)
-        assert caught.value.response.status_code == 401
-
-    run(session())
+    url = server.ws + "/v1/subscribe"
+    async with websocket(url, subprotocols=offered) as socket:
+        assert socket.subprotocol == "emotide.v1", "the ticket is not sent back"
+    with pytest.raises(InvalidStatus) as caught:
+        await websocket(url, subprotocols=offered)
+    assert caught.value.response.status_code == 401
 
 
-def test_a_ticket_needs_a_key(server: Server) -> None:
+def test_requesting_a_ticket_needs_a_key(server: Server) -> None:
     assert server.get("/v1/token", "POST")[0] == 401
     assert server.get("/v1/token", "POST", bearer("emk_wrong"))[0] == 401
     assert server.get("/v1/token", headers=bearer(FULL))[0] == 405

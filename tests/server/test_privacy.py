@@ -1,4 +1,4 @@
-"""Who may be analysed, who must be told, what is written down, and how to say no."""
+"""Privacy: analysed roles, disclosure, objections, the audit log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.support.clients import Client, connect, run, stream, subscriber
+from tests.support.clients import Client, connect, stream, subscriber
 from tests.support.running import Server, running_server
 from tests.support.utterances import encode, speech, talk, utterances
 
@@ -26,14 +26,14 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(audit: Path) -> Iterator[Server]:
-    """As it comes, with an audit log."""
+    """A server with the default settings and an audit log."""
     args = ("--set", f"privacy.audit_log={audit}", "--set", "limits.ahead_s=1000")
     with running_server(*args) as running:
         yield running
 
 
-def both_talk() -> bytes:
-    """A two-sided call: each channel has the same speech, the second half a second later."""
+def two_channels() -> bytes:
+    """Return a two-channel call with the same speech on both, 0.5 s later on the second."""
     first = speech()
     second = first.copy()
     second[8000:], second[:8000] = first[:-8000], first[-8000:]
@@ -52,56 +52,47 @@ def two_sided(server: Server, **query: Any) -> AbstractAsyncContextManager[Clien
     return stream(server, channels=2, **query)
 
 
-def test_only_the_customer_of_a_call_is_analysed(server: Server) -> None:
-    async def session() -> None:
-        async with two_sided(server) as client:
-            created = await client.until("session.created")
-            assert created["session"]["audio"]["roles"] == ["customer", "agent"]
-            assert created["session"]["analysis"]["analyse_channels"] == [0]
-            await client.audio(both_talk(), 6400)
-            closed = await client.close_session()
-            assert len(utterances(client.events)) == 2
-            assert {e["channel"] for e in client.events if "channel" in e} == {0}
-            assert [part["role"] for part in closed["summary"]] == ["customer"]
-            assert "agent" not in str(client.events[1:])
-
-    run(session())
+async def test_only_the_customer_of_a_call_is_analysed(server: Server) -> None:
+    async with two_sided(server) as client:
+        created = await client.until("session.created")
+        assert created["session"]["audio"]["roles"] == ["customer", "agent"]
+        assert created["session"]["analysis"]["analyse_channels"] == [0]
+        await client.audio(two_channels(), 6400)
+        closed = await client.close_session()
+        assert len(utterances(client.events)) == 2
+        assert {e["channel"] for e in client.events if "channel" in e} == {0}
+        assert [part["role"] for part in closed["summary"]] == ["customer"]
+        assert "agent" not in str(client.events[1:])
 
 
 @pytest.mark.parametrize("role", ["agent", "employee", "supervisor"])
-def test_a_channel_of_somebody_at_work_is_refused(server: Server, role: str) -> None:
-    """Article 5(1)(f) of the AI Act: nobody infers emotions of people at work by default."""
+async def test_a_channel_of_an_employee_is_refused(server: Server, role: str) -> None:
+    """By default no emotions of people at work are inferred (AI Act, Article 5(1)(f))."""
 
-    async def session() -> None:
-        async with stream(server, roles=role) as client:
-            code, close, message = await refusal(client)
-            assert (code, close) == ("agent_channel_forbidden", 4403)
-            assert role in message
-            assert "privacy.analyse_roles" in message
-
-    run(session())
+    async with stream(server, roles=role) as client:
+        code, close, message = await refusal(client)
+        assert (code, close) == ("agent_channel_forbidden", 4403)
+        assert role in message
+        assert "privacy.analyse_roles" in message
 
 
-def test_asking_for_the_agents_channel_is_refused(server: Server) -> None:
-    async def session() -> None:
-        async with connect(server) as client:
-            await client.say(
-                "session.update",
-                session={"audio": {"channels": 2}, "analysis": {"analyse_channels": [0, 1]}},
-            )
-            assert (await refusal(client))[:2] == ("agent_channel_forbidden", 4403)
-
-    run(session())
+async def test_requesting_the_channel_of_the_agent_is_refused(server: Server) -> None:
+    async with connect(server) as client:
+        await client.send(
+            "session.update",
+            session={"audio": {"channels": 2}, "analysis": {"analyse_channels": [0, 1]}},
+        )
+        assert (await refusal(client))[:2] == ("agent_channel_forbidden", 4403)
 
 
-def test_the_agent_may_be_analysed_on_a_lawful_basis_only() -> None:
-    """Without a basis such a configuration does not start: see test_lifecycle."""
+async def test_the_agent_is_analysed_on_a_lawful_basis() -> None:
+    """Without a basis, the server refuses to start with this configuration: see test_lifecycle."""
 
     async def session(server: Server) -> None:
         async with two_sided(server) as client:
             created = await client.until("session.created")
             assert created["session"]["analysis"]["analyse_channels"] == [0, 1]
-            await client.audio(both_talk(), 6400)
+            await client.audio(two_channels(), 6400)
             await client.close_session()
             assert {e["role"] for e in client.of("emotion.segment")} == {"customer", "agent"}
         privacy = server.json("/v1/info")["privacy"]
@@ -109,10 +100,10 @@ def test_the_agent_may_be_analysed_on_a_lawful_basis_only() -> None:
 
     config = '[privacy]\nanalyse_roles = ["customer", "agent"]\nemployee_basis = "acted_recording"'
     with running_server("--set", "limits.ahead_s=1000", config=config) as server:
-        run(session(server))
+        await session(server)
 
 
-def test_disclosure_can_be_required() -> None:
+async def test_disclosure_can_be_required() -> None:
     async def session(server: Server) -> None:
         info = server.json("/v1/info")["privacy"]
         assert info["require_disclosure"] is True
@@ -128,66 +119,61 @@ def test_disclosure_can_be_required() -> None:
             assert created["session"]["consent"]["disclosed"] is True
             await client.close_session()
         async with connect(server) as client:
-            await client.say("session.update", session={"consent": {"disclosed": True}})
+            await client.send("session.update", session={"consent": {"disclosed": True}})
             await client.until("session.updated")
             await client.close_session()
 
     with running_server("--set", "privacy.require_disclosure=true") as server:
-        run(session(server))
+        await session(server)
 
 
-def test_an_objection_deletes_and_stops(server: Server) -> None:
-    """From that word on nothing of the stream is scored, kept or told, not even its summary."""
+async def test_an_objection_ends_the_stream_without_results(server: Server) -> None:
+    """After it, nothing of the stream is scored, kept or sent, not even a summary."""
 
-    async def session() -> None:
-        async with (
-            subscriber(server, filter={"streams": ["objector"]}) as listener,
-            stream(server, stream_id="objector") as client,
-        ):
-            await client.audio(talk(2.2))
-            await client.until("emotion.score")
-            token = client.token
-            await client.say("session.annotate", objected=True)
-            await client.audio(talk(1.0))
-            assert await client.closed() == 1000
-            closed = client.events[-1]
-            assert (closed["type"], closed["reason"]) == ("session.closed", "objected")
-            assert closed["summary"][0]["scores"] == {}
-            assert not client.of("emotion.segment"), "the open utterance is not scored any more"
-            await listener.until("session.closed")
-            await listener.say("subscribe", id="late", since={"objector": -1})
-            await listener.until("subscribed", 2)
-            await listener.say("list")
-            await listener.until("subscriptions")
-            kinds = [event["type"] for event in listener.events]
-            assert "emotion.segment" not in kinds
-            assert not [e for e in listener.events if e.get("sub") == "late" and "scores" in e]
-            assert server.get("/v1/streams/objector")[0] == 404
-            async with connect(server, query={"resume": token}) as again:
-                assert (await refusal(again))[:2] == ("unknown_stream", 4404)
-
-    run(session())
+    async with (
+        subscriber(server, filter={"streams": ["objector"]}) as listener,
+        stream(server, stream_id="objector") as client,
+    ):
+        await client.audio(talk(2.2))
+        await client.until("emotion.score")
+        token = client.token
+        await client.send("session.annotate", objected=True)
+        await client.audio(talk(1.0))
+        assert await client.closed() == 1000
+        closed = client.events[-1]
+        assert (closed["type"], closed["reason"]) == ("session.closed", "objected")
+        assert closed["summary"][0]["scores"] == {}
+        assert not client.of("emotion.segment"), "the open utterance must not be scored"
+        await listener.until("session.closed")
+        await listener.send("subscribe", id="late", since={"objector": -1})
+        await listener.until("subscribed", 2)
+        await listener.send("list")
+        await listener.until("subscriptions")
+        kinds = [event["type"] for event in listener.events]
+        assert "emotion.segment" not in kinds
+        assert not [e for e in listener.events if e.get("sub") == "late" and "scores" in e]
+        assert server.get("/v1/streams/objector")[0] == 404
+        async with connect(server, query={"resume": token}) as again:
+            assert (await refusal(again))[:2] == ("unknown_stream", 4404)
 
 
-def test_the_audit_log_holds_who_and_what(server: Server, audit: Path) -> None:
-    async def session() -> str:
-        listening = subscriber(server, filter={"streams": [PHONE, "queue-*"]})
-        async with listening, connect(server) as client:
-            await client.say(
-                "session.update",
-                session={
-                    "stream_id": PHONE,
-                    "tags": ["vip"],
-                    "attrs": {"caller": "+" + PHONE},
-                    "consent": {"basis": "contract", "disclosed": True, "ref": "c-17"},
-                },
-            )
-            await client.audio(encode(speech()))
-            await client.close_session()
-        await asyncio.sleep(0.3)
-        return str(client.events[0]["session_id"])
+async def test_the_audit_log_records_sessions(server: Server, audit: Path) -> None:
 
-    session_id = run(session())
+    subscription = subscriber(server, filter={"streams": [PHONE, "queue-*"]})
+    async with subscription, connect(server) as client:
+        await client.send(
+            "session.update",
+            session={
+                "stream_id": PHONE,
+                "tags": ["vip"],
+                "attrs": {"caller": "+" + PHONE},
+                "consent": {"basis": "contract", "disclosed": True, "ref": "c-17"},
+            },
+        )
+        await client.audio(encode(speech()))
+        await client.close_session()
+    await asyncio.sleep(0.3)
+    session_id = str(client.events[0]["session_id"])
     lines = [orjson.loads(line) for line in audit.read_bytes().splitlines()]
     (start,) = [x for x in lines if x["event"] == "session.start" and x["session_id"] == session_id]
     (end,) = [x for x in lines if x["event"] == "session.end" and x["session_id"] == session_id]
@@ -199,34 +185,28 @@ def test_the_audit_log_holds_who_and_what(server: Server, audit: Path) -> None:
     text = audit.read_text()
     assert "scores" not in text
     assert "angry" not in text
-    assert len(text) < 20_000, "no audio fits into that"
-    assert not audit.stat().st_mode & stat.S_IROTH, "not for everybody on the machine"
+    assert len(text) < 20_000, "it must not contain audio"
+    assert not audit.stat().st_mode & stat.S_IROTH, "it must not be readable by other users"
 
 
-def test_the_audit_log_says_who_listened(server: Server, audit: Path) -> None:
-    """A record without the listener's address or session does not say who listened to whom."""
+async def test_the_audit_log_records_subscribers(server: Server, audit: Path) -> None:
+    """Without the address of the subscriber, a record does not identify it."""
 
-    async def session() -> None:
-        async with subscriber(server, filter={"streams": ["who"]}):
-            await asyncio.sleep(0.3)
-
-    run(session())
+    async with subscriber(server, filter={"streams": ["who"]}):
+        await asyncio.sleep(0.3)
     last = [orjson.loads(x) for x in audit.read_bytes().splitlines() if b'"subscribe"' in x][-1]
     assert last["event"] == "subscribe"
     assert "127.0.0.1" in str(last), last
 
 
-def test_no_phone_number_is_written_down(server: Server, audit: Path) -> None:
-    """Stream ids are often phone numbers. Sessions are recorded without; filters were not."""
+async def test_no_stream_id_is_logged(server: Server, audit: Path) -> None:
+    """Stream ids are often phone numbers. Records of subscriptions contained them."""
 
-    async def session() -> None:
-        async with (
-            subscriber(server, filter={"streams": [PHONE]}),
-            stream(server, stream_id=PHONE) as client,
-        ):
-            await client.close_session()
-        await asyncio.sleep(0.3)
-
-    run(session())
+    async with (
+        subscriber(server, filter={"streams": [PHONE]}),
+        stream(server, stream_id=PHONE) as client,
+    ):
+        await client.close_session()
+    await asyncio.sleep(0.3)
     assert PHONE not in audit.read_text()
     assert PHONE not in server.log()

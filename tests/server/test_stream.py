@@ -1,4 +1,4 @@
-"""The native protocol on /v1/stream, from the first message to the last."""
+"""The protocol emotide.v1 on /v1/stream, from the first message to the last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.clients import Client, connect, run, stream
+from tests.support.clients import connect, run, stream
 from tests.support.running import Event, Server, running_server
 from tests.support.utterances import RATE, encode, same_utterances, speech, talk, utterances
 
@@ -29,11 +29,11 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def reference(server: Server) -> list[Event]:
-    """What linear16 at 16 kHz makes of `speech()`."""
-    return run(spoken(server, encode(speech())))
+    """The events of `speech()` as linear16 at 16 kHz."""
+    return run(streamed(server, encode(speech())))
 
 
-async def spoken(server: Server, data: bytes, chunk: int = 3200, **query: Any) -> list[Event]:
+async def streamed(server: Server, data: bytes, chunk: int = 3200, **query: Any) -> list[Event]:
     async with stream(server, **query) as client:
         await client.audio(data, chunk)
         await client.close_session()
@@ -44,91 +44,85 @@ def numbers(events: Sequence[Event]) -> list[int]:
     return [event["seq"] for event in events]
 
 
-def test_update_configures_and_is_answered_with_what_is_in_force(server: Server) -> None:
-    async def session() -> None:
-        async with connect(server) as client:
-            created = await client.until("session.created")
-            assert created["session"]["audio"]["sample_rate"] == RATE
-            assert created["limits"]["max_message_bytes"] == 1_048_576
-            assert "resume_token" not in created, "there is nothing to resume yet"
-            await client.say(
-                "session.update",
-                session={
-                    "audio": {"encoding": "mulaw", "sample_rate": 8000, "roles": ["customer"]},
-                    "analysis": {"interval_ms": 500, "window_ms": 2000},
-                    "stream_id": "call-1",
-                    "tags": ["queue:billing"],
-                    "consent": {"basis": "contract", "disclosed": True},
-                },
-            )
-            updated = await client.until("session.updated")
-            assert updated["stream_id"] == "call-1"
-            assert updated["resume_token"].startswith("rt_")
-            audio, analysis = updated["session"]["audio"], updated["session"]["analysis"]
-            assert (audio["encoding"], audio["sample_rate"]) == ("mulaw", 8000)
-            assert (audio["channels"], audio["roles"]) == (1, ["customer"])
-            assert (analysis["interval_ms"], analysis["window_ms"]) == (500, 2000)
-            assert updated["session"]["tags"] == ["queue:billing"]
-            assert updated["session"]["consent"]["disclosed"] is True
-            closed = await client.close_session()
-            assert closed["session_id"] == created["session_id"]
-            assert numbers(client.events) == list(range(len(client.events)))
-
-    run(session())
+async def test_session_update_configures_and_returns_the_effective_settings(server: Server) -> None:
+    async with connect(server) as client:
+        created = await client.until("session.created")
+        assert created["session"]["audio"]["sample_rate"] == RATE
+        assert created["limits"]["max_message_bytes"] == 1_048_576
+        assert "resume_token" not in created, "there is no session to resume yet"
+        await client.send(
+            "session.update",
+            session={
+                "audio": {"encoding": "mulaw", "sample_rate": 8000, "roles": ["customer"]},
+                "analysis": {"interval_ms": 500, "window_ms": 2000},
+                "stream_id": "call-1",
+                "tags": ["queue:billing"],
+                "consent": {"basis": "contract", "disclosed": True},
+            },
+        )
+        updated = await client.until("session.updated")
+        assert updated["stream_id"] == "call-1"
+        assert updated["resume_token"].startswith("rt_")
+        audio, analysis = updated["session"]["audio"], updated["session"]["analysis"]
+        assert (audio["encoding"], audio["sample_rate"]) == ("mulaw", 8000)
+        assert (audio["channels"], audio["roles"]) == (1, ["customer"])
+        assert (analysis["interval_ms"], analysis["window_ms"]) == (500, 2000)
+        assert updated["session"]["tags"] == ["queue:billing"]
+        assert updated["session"]["consent"]["disclosed"] is True
+        closed = await client.close_session()
+        assert closed["session_id"] == created["session_id"]
+        assert numbers(client.events) == list(range(len(client.events)))
 
 
 @pytest.mark.parametrize("regulated", [True, False])
-def test_a_microphone_with_automatic_gain_is_warned_of(server: Server, regulated: bool) -> None:
-    """Browsers may regulate the level although they were asked not to; the producer is told."""
+async def test_automatic_gain_control_emits_a_warning(server: Server, regulated: bool) -> None:
+    """Browsers may apply automatic gain control although they were asked not to."""
 
     async def session() -> list[Event]:
         async with connect(server) as client:
             attrs = {"capture": {"autoGainControl": regulated, "sampleRate": 48_000}}
-            await client.say("session.update", session={"attrs": attrs})
+            await client.send("session.update", session={"attrs": attrs})
             await client.until("session.updated")
             await client.close_session()
             return client.of("warning")
 
-    assert [event["code"] for event in run(session())] == ["agc_suspected"] * regulated
+    assert [event["code"] for event in await session()] == ["agc_suspected"] * regulated
 
 
-def test_query_is_a_shortcut_for_update(server: Server) -> None:
-    async def session() -> None:
-        query = [
-            ("sample_rate", 8000),
-            ("encoding", "alaw"),
-            ("channels", 2),
-            ("roles", "customer,agent"),
-            ("stream_id", "call-2"),
-            ("interval_ms", 500),
-            ("tag", "a"),
-            ("tag", "b:1"),
-        ]
-        async with connect(server, query=query) as client:
-            created = await client.until("session.created")
-            assert (created["seq"], created["stream_id"]) == (0, "call-2")
-            assert created["resume_token"].startswith("rt_")
-            assert created["session"]["audio"] == {
-                "encoding": "alaw",
-                "sample_rate": 8000,
-                "channels": 2,
-                "roles": ["customer", "agent"],
-            }
-            assert created["session"]["analysis"]["analyse_channels"] == [0]
-            assert created["session"]["tags"] == ["a", "b:1"]
-            await client.close_session()
-
-    run(session())
+async def test_the_query_configures_like_session_update(server: Server) -> None:
+    query = [
+        ("sample_rate", 8000),
+        ("encoding", "alaw"),
+        ("channels", 2),
+        ("roles", "customer,agent"),
+        ("stream_id", "call-2"),
+        ("interval_ms", 500),
+        ("tag", "a"),
+        ("tag", "b:1"),
+    ]
+    async with connect(server, query=query) as client:
+        created = await client.until("session.created")
+        assert (created["seq"], created["stream_id"]) == (0, "call-2")
+        assert created["resume_token"].startswith("rt_")
+        assert created["session"]["audio"] == {
+            "encoding": "alaw",
+            "sample_rate": 8000,
+            "channels": 2,
+            "roles": ["customer", "agent"],
+        }
+        assert created["session"]["analysis"]["analyse_channels"] == [0]
+        assert created["session"]["tags"] == ["a", "b:1"]
+        await client.close_session()
 
 
 @pytest.mark.parametrize(("encoding", "rate", "channels"), FORMATS)
-def test_every_format_tells_of_the_same_utterances(
+async def test_every_format_has_the_same_utterances(
     server: Server, reference: list[Event], encoding: str, rate: int, channels: int
 ) -> None:
-    """Encoding, rate and channels are the producer's business: the speech stays where it is."""
+    """Encoding, rate and channels do not move the utterances."""
     data = encode(speech(), encoding, rate, channels)
     query = {"encoding": encoding, "sample_rate": rate, "channels": channels}
-    events = run(spoken(server, data, chunk=len(data) // 37, **query))
+    events = await streamed(server, data, chunk=len(data) // 37, **query)
     assert len(utterances(reference)) == 2
     assert same_utterances(utterances(events), utterances(reference)), (
         utterances(events),
@@ -136,7 +130,7 @@ def test_every_format_tells_of_the_same_utterances(
     )
 
 
-def test_an_utterance_is_told_from_start_to_segment(reference: list[Event]) -> None:
+def test_the_events_of_an_utterance_are_in_order(reference: list[Event]) -> None:
     kinds = [event["type"] for event in reference]
     assert (kinds[0], kinds[-1]) == ("session.created", "session.closed")
     for number in (0, 1):
@@ -157,11 +151,11 @@ def test_an_utterance_is_told_from_start_to_segment(reference: list[Event]) -> N
         assert score["latency_ms"] >= 0
 
 
-def test_numbers_have_no_holes(reference: list[Event]) -> None:
+def test_seq_is_contiguous(reference: list[Event]) -> None:
     assert numbers(reference) == list(range(len(reference)))
 
 
-def test_totals_and_summary_add_up(reference: list[Event]) -> None:
+def test_totals_and_summary_match_the_events(reference: list[Event]) -> None:
     closed, kinds = reference[-1], [event["type"] for event in reference]
     totals = closed["totals"]
     assert totals["audio_ms"] == len(speech()) * 1000 // RATE
@@ -176,346 +170,300 @@ def test_totals_and_summary_add_up(reference: list[Event]) -> None:
     assert summary["scores"] == pytest.approx(last["rolling"]["call"], abs=1e-3)
 
 
-def test_chunking_does_not_matter(server: Server, reference: list[Event]) -> None:
-    """Odd chunks split samples; scores and positions are those of even ones."""
-    events = run(spoken(server, encode(speech()), chunk=1777))
+async def test_chunking_does_not_change_the_results(server: Server, reference: list[Event]) -> None:
+    """Chunks of odd length split samples; scores and positions stay the same."""
+    events = await streamed(server, encode(speech()), chunk=1777)
     assert utterances(events) == utterances(reference)
     assert events[-1]["totals"]["audio_ms"] == reference[-1]["totals"]["audio_ms"]
     assert events[-1]["summary"] == reference[-1]["summary"]
 
 
-def test_two_analysed_channels_stay_apart(server: Server) -> None:
-    """The silent channel hears nothing of the loud one."""
+async def test_two_analysed_channels_are_independent(server: Server) -> None:
+    """The silent channel has no utterance of the loud one."""
 
-    async def session() -> None:
-        data = encode(speech(), channels=2)
-        async with stream(server, channels=2, roles="customer,speaker") as client:
-            await client.audio(data, 6400)
-            closed = await client.close_session()
-            assert [part["role"] for part in closed["summary"]] == ["customer", "speaker"]
-            assert [part["utterances"] for part in closed["summary"]] == [2, 0]
-            assert closed["summary"][1]["scores"] == {}
-            assert {event["channel"] for event in client.of("emotion.score")} == {0}
-
-    run(session())
+    data = encode(speech(), channels=2)
+    async with stream(server, channels=2, roles="customer,speaker") as client:
+        await client.audio(data, 6400)
+        closed = await client.close_session()
+        assert [part["role"] for part in closed["summary"]] == ["customer", "speaker"]
+        assert [part["utterances"] for part in closed["summary"]] == [2, 0]
+        assert closed["summary"][1]["scores"] == {}
+        assert {event["channel"] for event in client.of("emotion.score")} == {0}
 
 
-def test_flush_gives_the_result_of_what_was_heard(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server) as client:
-            await client.audio(talk(2.0))
-            await client.until("speech.start")
-            assert not client.of("emotion.segment")
-            await client.say("input.flush")
-            segment = await client.until("emotion.segment")
-            assert segment["trigger"] == "flush"
-            assert segment["audio_end_ms"] == pytest.approx(2000, abs=400)
-            await client.say("input.flush")  # with nothing open it does nothing
-            await client.audio(talk(1.0))
-            closed = await client.close_session()
-            assert closed["totals"]["segments"] == 2
-            assert closed["totals"]["audio_ms"] == 3000
-
-    run(session())
+async def test_flush_scores_the_audio_received_so_far(server: Server) -> None:
+    async with stream(server) as client:
+        await client.audio(talk(2.0))
+        await client.until("speech.start")
+        assert not client.of("emotion.segment")
+        await client.send("input.flush")
+        segment = await client.until("emotion.segment")
+        assert segment["trigger"] == "flush"
+        assert segment["audio_end_ms"] == pytest.approx(2000, abs=400)
+        await client.send("input.flush")  # without an open utterance it has no effect
+        await client.audio(talk(1.0))
+        closed = await client.close_session()
+        assert closed["totals"]["segments"] == 2
+        assert closed["totals"]["audio_ms"] == 3000
 
 
-def test_pause_stops_analysis_and_time_goes_on(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server) as client:
-            await client.audio(talk(2.0))
-            await client.say("input.pause")
-            paused = await client.until("stream.paused")
-            assert paused["audio_ms"] == 2000
-            assert client.of("emotion.segment") or await client.until("emotion.segment")
-            assert server.json(f"/v1/streams/{paused['stream_id']}")["state"] == "paused"
-            await client.audio(talk(3.0))  # music on hold: heard by nobody
-            await client.say("input.resume", skipped_ms=1500)
-            resumed = await client.until("stream.resumed")
-            assert resumed["audio_ms"] == 2000 + 3000 + 1500
-            await client.audio(talk(2.0))
-            closed = await client.close_session()
-            assert closed["totals"]["audio_ms"] == 8500
-            (first, second) = utterances(client.events)
-            assert first[1] <= 2000
-            assert second[0] >= 6500
-            for score in client.of("emotion.score"):
-                end = score["audio_end_ms"]
-                assert end <= 2000 or end > 6500, "nothing of the pause was scored"
-
-    run(session())
+async def test_pause_stops_the_analysis_but_not_the_clock(server: Server) -> None:
+    async with stream(server) as client:
+        await client.audio(talk(2.0))
+        await client.send("input.pause")
+        paused = await client.until("stream.paused")
+        assert paused["audio_ms"] == 2000
+        assert client.of("emotion.segment") or await client.until("emotion.segment")
+        assert server.json(f"/v1/streams/{paused['stream_id']}")["state"] == "paused"
+        await client.audio(talk(3.0))  # music on hold, not analysed
+        await client.send("input.resume", skipped_ms=1500)
+        resumed = await client.until("stream.resumed")
+        assert resumed["audio_ms"] == 2000 + 3000 + 1500
+        await client.audio(talk(2.0))
+        closed = await client.close_session()
+        assert closed["totals"]["audio_ms"] == 8500
+        (first, second) = utterances(client.events)
+        assert first[1] <= 2000
+        assert second[0] >= 6500
+        for score in client.of("emotion.score"):
+            end = score["audio_end_ms"]
+            assert end <= 2000 or end > 6500, "audio of the pause must not be scored"
 
 
-def test_odd_chunks_in_a_pause_do_not_garble_what_follows(
+async def test_odd_chunks_in_a_pause_do_not_corrupt_later_audio(
     server: Server, reference: list[Event]
 ) -> None:
-    """Chunks that split samples are carried in a pause as well: 641 bytes are 320½ samples.
+    """Split samples are carried during a pause too; 641 bytes are 320½ samples.
 
-    While paused, the half samples were forgotten: time fell behind, and after an odd number of
-    chunks every later sample was put together from halves of two, which is loud noise.
+    While paused, half samples were discarded: the clock fell behind, and after an odd number of
+    chunks every later sample consisted of halves of two samples, which is loud noise.
     """
 
-    async def session() -> list[tuple[int, int]]:
-        data = encode(speech())
-        heard = 641 * 75  # 1.5 s: in the middle of the first utterance
-        async with stream(server) as client:
-            await client.say("input.pause")
-            await client.audio(data[:heard], 641)
-            await client.say("input.resume")
-            resumed = await client.until("stream.resumed")
-            await client.audio(data[heard:], 641)
-            closed = await client.close_session()
-        assert abs(resumed["audio_ms"] - heard * 1000 // SECOND) <= 1
-        assert abs(closed["totals"]["audio_ms"] - len(data) * 1000 // SECOND) <= 1
-        return utterances(client.events)
-
-    first, second = run(session())
+    data = encode(speech())
+    paused = 641 * 75  # 1.5 s: in the middle of the first utterance
+    async with stream(server) as client:
+        await client.send("input.pause")
+        await client.audio(data[:paused], 641)
+        await client.send("input.resume")
+        resumed = await client.until("stream.resumed")
+        await client.audio(data[paused:], 641)
+        closed = await client.close_session()
+    assert abs(resumed["audio_ms"] - paused * 1000 // SECOND) <= 1
+    assert abs(closed["totals"]["audio_ms"] - len(data) * 1000 // SECOND) <= 1
+    first, second = utterances(client.events)
     assert abs(first[1] - utterances(reference)[0][1]) <= 40
     assert same_utterances([second], utterances(reference)[1:])
 
 
-def test_keepalive_has_no_answer_and_keeps_the_stream() -> None:
+async def test_keepalive_has_no_response_and_prevents_the_idle_timeout() -> None:
     async def session(server: Server) -> None:
         async with stream(server) as client:
             for _ in range(6):
-                await client.say("keepalive")
+                await client.send("keepalive")
                 await asyncio.sleep(0.3)
             assert {event["type"] for event in client.events} <= {"session.created", "audio.ack"}
             await client.close_session()
 
     with running_server("--set", "limits.idle_timeout_s=0.8") as server:
-        run(session(server))
+        await session(server)
 
 
-def test_annotations_are_told(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server) as client:
-            await client.audio(b"\0" * SECOND)
-            await client.say("session.annotate", attrs={"agent": "a7", "n": 1})
-            await client.say("session.annotate", dtmf="5#")
-            await client.say("session.annotate", mark="transferred")
-            await client.until("session.annotated", 3)
-            one, two, three = client.of("session.annotated")
-            assert one["attrs"] == {"agent": "a7", "n": 1}
-            assert one["audio_ms"] == 1000
-            assert (two["dtmf"], three["mark"]) == ("5#", "transferred")
-            await client.close_session()
-
-    run(session())
+async def test_annotations_are_emitted(server: Server) -> None:
+    async with stream(server) as client:
+        await client.audio(b"\0" * SECOND)
+        await client.send("session.annotate", attrs={"agent": "a7", "n": 1})
+        await client.send("session.annotate", dtmf="5#")
+        await client.send("session.annotate", mark="transferred")
+        await client.until("session.annotated", 3)
+        one, two, three = client.of("session.annotated")
+        assert one["attrs"] == {"agent": "a7", "n": 1}
+        assert one["audio_ms"] == 1000
+        assert (two["dtmf"], three["mark"]) == ("5#", "transferred")
+        await client.close_session()
 
 
-def test_acknowledges_once_a_second(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server) as client:
-            await client.audio(encode(speech()))
-            ack = await client.until("audio.ack", 2)
-            assert ack["received_samples"] == len(speech())
-            assert ack["processed_ms"] == ack["received_ms"] == len(speech()) * 1000 // RATE
-            assert ack["dropped_ms"] == 0
-            await client.close_session()
-
-    run(session())
+async def test_audio_is_acknowledged_once_a_second(server: Server) -> None:
+    async with stream(server) as client:
+        await client.audio(encode(speech()))
+        ack = await client.until("audio.ack", 2)
+        assert ack["received_samples"] == len(speech())
+        assert ack["processed_ms"] == ack["received_ms"] == len(speech()) * 1000 // RATE
+        assert ack["dropped_ms"] == 0
+        await client.close_session()
 
 
-def test_without_results_the_producer_gets_none_and_subscribers_do(server: Server) -> None:
-    async def session() -> None:
-        async with (
-            connect(server, "/v1/subscribe") as listener,
-            stream(server, results="false", stream_id="mute") as client,
-        ):
-            await listener.say("subscribe", filter={"streams": ["mute"]})
-            await listener.until("subscribed")
-            await client.audio(encode(speech()))
-            closed = await client.close_session()
-            assert closed["totals"]["scores"] > 0
-            assert not [e for e in client.events if e["type"].startswith(("emotion.", "speech."))]
-            await listener.until("session.closed")
-            assert listener.of("emotion.score")
-            assert listener.of("emotion.segment")
-            seen = numbers(client.events)
-            assert seen == sorted(set(seen)), "what is left out leaves holes, nothing else"
-
-    run(session())
+async def test_with_results_false_only_subscribers_get_results(server: Server) -> None:
+    async with (
+        connect(server, "/v1/subscribe") as listener,
+        stream(server, results="false", stream_id="mute") as client,
+    ):
+        await listener.send("subscribe", filter={"streams": ["mute"]})
+        await listener.until("subscribed")
+        await client.audio(encode(speech()))
+        closed = await client.close_session()
+        assert closed["totals"]["scores"] > 0
+        assert not [e for e in client.events if e["type"].startswith(("emotion.", "speech."))]
+        await listener.until("session.closed")
+        assert listener.of("emotion.score")
+        assert listener.of("emotion.segment")
+        seen = numbers(client.events)
+        assert seen == sorted(set(seen)), "omitted events only leave gaps in seq"
 
 
-def test_frames_join_up(server: Server) -> None:
-    """`frames=true`: every score brings the posteriors of the frames that no score had before.
+async def test_frames_are_contiguous_and_never_repeated(server: Server) -> None:
+    """With `frames=true` every score has the posteriors of those frames that no score had before.
 
-    Audio that came in a burst had frames twice: the second window was cut while the first still
-    waited, so its `fresh` covered the first one's speech; then the first was taken all the same.
+    Audio in a burst had repeated frames: the second window was cut while the first still waited,
+    so its `fresh` covered the speech of the first one, which was then taken all the same.
     """
 
-    async def session() -> None:
-        async with stream(server, frames="true") as client:
-            await client.audio(encode(speech()))
-            await client.close_session()
-            seen: set[int] = set()
-            for score in client.of("emotion.score"):
-                frames = score["frames"]
-                assert frames["labels"] == ["angry", "happy", "neutral", "sad"]
-                assert frames["hop_ms"] == 20
-                own = range(
-                    frames["start_ms"], frames["start_ms"] + 20 * len(frames["posteriors"]), 20
-                )
-                assert not seen & set(own), "a frame came twice"
-                seen |= set(own)
-                for row in frames["posteriors"]:
-                    assert sum(row) == pytest.approx(1, abs=0.01)
-            for begin, end in utterances(client.events):
-                assert set(range(begin, end, 20)) <= seen
-
-    run(session())
+    async with stream(server, frames="true") as client:
+        await client.audio(encode(speech()))
+        await client.close_session()
+        seen: set[int] = set()
+        for score in client.of("emotion.score"):
+            frames = score["frames"]
+            assert frames["labels"] == ["angry", "happy", "neutral", "sad"]
+            assert frames["hop_ms"] == 20
+            own = range(frames["start_ms"], frames["start_ms"] + 20 * len(frames["posteriors"]), 20)
+            assert not seen & set(own), "a frame was repeated"
+            seen |= set(own)
+            for row in frames["posteriors"]:
+                assert sum(row) == pytest.approx(1, abs=0.01)
+        for begin, end in utterances(client.events):
+            assert set(range(begin, end, 20)) <= seen
 
 
-def test_embeddings_on_request(server: Server) -> None:
-    """Every segment has its embedding, every score those of its frames; others have none."""
+async def test_embeddings_are_sent_on_request(server: Server) -> None:
+    """Every segment has its embedding, every score those of its frames, by default neither."""
 
-    async def session() -> None:
-        data = encode(speech())
-        async with stream(server, frames="true", embeddings="true") as client:
-            created = await client.until("session.created")
-            assert created["session"]["analysis"]["embeddings"] is True
-            assert created["session"]["analysis"]["model"]["embedding_dim"] == 2
-            await client.audio(data)
-            await client.close_session()
-            for score in client.of("emotion.score"):
-                frames = score["frames"]
-                assert frames["embeddings"]["shape"] == [len(frames["posteriors"]), 2]
-            for segment in client.of("emotion.segment"):
-                assert segment["embedding"]["shape"] == [2]
-                vector = np.frombuffer(base64.b64decode(segment["embedding"]["data"]), "<f2")
-                assert vector[1] == 1, "the stand-in's second feature is always 1"
-                assert 0 < vector[0] < 20
-        async with stream(server) as client:
-            await client.audio(data)
-            await client.close_session()
-            assert client.of("emotion.segment")
-            assert not any("embedding" in event for event in client.events)
-
-    run(session())
+    data = encode(speech())
+    async with stream(server, frames="true", embeddings="true") as client:
+        created = await client.until("session.created")
+        assert created["session"]["analysis"]["embeddings"] is True
+        assert created["session"]["analysis"]["model"]["embedding_dim"] == 2
+        await client.audio(data)
+        await client.close_session()
+        for score in client.of("emotion.score"):
+            frames = score["frames"]
+            assert frames["embeddings"]["shape"] == [len(frames["posteriors"]), 2]
+        for segment in client.of("emotion.segment"):
+            assert segment["embedding"]["shape"] == [2]
+            vector = np.frombuffer(base64.b64decode(segment["embedding"]["data"]), "<f2")
+            assert vector[1] == 1, "the second feature of the stand-in is always 1"
+            assert 0 < vector[0] < 20
+    async with stream(server) as client:
+        await client.audio(data)
+        await client.close_session()
+        assert client.of("emotion.segment")
+        assert not any("embedding" in event for event in client.events)
 
 
-def test_only_the_labels_asked_for(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server, labels="angry,sad") as client:
-            created = await client.until("session.created")
-            assert created["session"]["analysis"]["labels"] == ["angry", "sad"]
-            await client.audio(encode(speech()))
-            closed = await client.close_session()
-            for event in client.of("emotion.score", "emotion.segment"):
-                assert set(event["scores"]) == {"angry", "sad"}
-                assert all(set(shares) == {"angry", "sad"} for shares in event["rolling"].values())
-            assert set(closed["summary"][0]["scores"]) == {"angry", "sad"}
-
-    run(session())
+async def test_only_the_requested_labels_are_sent(server: Server) -> None:
+    async with stream(server, labels="angry,sad") as client:
+        created = await client.until("session.created")
+        assert created["session"]["analysis"]["labels"] == ["angry", "sad"]
+        await client.audio(encode(speech()))
+        closed = await client.close_session()
+        for event in client.of("emotion.score", "emotion.segment"):
+            assert set(event["scores"]) == {"angry", "sad"}
+            assert all(set(shares) == {"angry", "sad"} for shares in event["rolling"].values())
+        assert set(closed["summary"][0]["scores"]) == {"angry", "sad"}
 
 
-def test_a_stream_is_listed_while_it_lives(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server, stream_id="room:1.a-b_c", tag="floor:2") as client:
-            await client.audio(talk(2.0))
-            await client.until("emotion.score")
-            shown = server.json("/v1/streams/room:1.a-b_c")
-            assert shown in server.json("/v1/streams")["streams"]
-            assert (shown["tags"], shown["roles"]) == (["floor:2"], ["speaker"])
-            assert shown["speaking"] == [0]
-            assert shown["last"][0]["scores"] == client.of("emotion.score")[-1]["scores"]
-            await client.close_session()
-        assert server.get("/v1/streams/room:1.a-b_c")[0] == 404
-
-    run(session())
+async def test_a_live_stream_is_listed(server: Server) -> None:
+    async with stream(server, stream_id="room:1.a-b_c", tag="floor:2") as client:
+        await client.audio(talk(2.0))
+        await client.until("emotion.score")
+        shown = server.json("/v1/streams/room:1.a-b_c")
+        assert shown in server.json("/v1/streams")["streams"]
+        assert (shown["tags"], shown["roles"]) == (["floor:2"], ["speaker"])
+        assert shown["speaking"] == [0]
+        assert shown["last"][0]["scores"] == client.of("emotion.score")[-1]["scores"]
+        await client.close_session()
+    assert server.get("/v1/streams/room:1.a-b_c")[0] == 404
 
 
-def test_vosk(server: Server, reference: list[Event]) -> None:
-    run(in_other_words(server, reference, '{"config": {"sample_rate": 16000}}', '{"eof" : 1}'))
+async def test_vosk_control_messages(server: Server, reference: list[Event]) -> None:
+    await with_control_messages(
+        server, reference, '{"config": {"sample_rate": 16000}}', '{"eof" : 1}'
+    )
 
 
-def test_funasr(server: Server, reference: list[Event]) -> None:
-    hello = (
+async def test_funasr_control_messages(server: Server, reference: list[Event]) -> None:
+    first = (
         '{"mode": "2pass", "wav_name": "mic", "is_speaking": true, "wav_format": "pcm", '
         '"chunk_size": [5, 10, 5], "audio_fs": 16000}'
     )
-    run(in_other_words(server, reference, hello, '{"is_speaking": false}'))
+    await with_control_messages(server, reference, first, '{"is_speaking": false}')
 
 
-def test_deepgram(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server, encoding="linear16", channels=1) as client:
-            await client.text('{"type": "KeepAlive"}')
-            await client.audio(talk(2.0))
-            await client.text('{"type": "Finalize"}')
-            assert (await client.until("emotion.segment"))["trigger"] == "flush"
-            await client.text('{"type": "CloseStream"}')
-            assert await client.closed() == 1000
-            assert client.events[-1]["reason"] == "completed"
-
-    run(session())
+async def test_deepgram_control_messages(server: Server) -> None:
+    async with stream(server, encoding="linear16", channels=1) as client:
+        await client.text('{"type": "KeepAlive"}')
+        await client.audio(talk(2.0))
+        await client.text('{"type": "Finalize"}')
+        assert (await client.until("emotion.segment"))["trigger"] == "flush"
+        await client.text('{"type": "CloseStream"}')
+        assert await client.closed() == 1000
+        assert client.events[-1]["reason"] == "completed"
 
 
-async def in_other_words(server: Server, reference: list[Event], hello: str, goodbye: str) -> None:
+async def with_control_messages(
+    server: Server, reference: list[Event], first: str, last: str
+) -> None:
     async with connect(server) as client:
-        await client.text(hello)
+        await client.text(first)
         await client.until("session.updated")
         await client.audio(encode(speech()))
-        await client.text(goodbye)
+        await client.text(last)
         assert await client.closed() == 1000
         assert utterances(client.events) == utterances(reference)
         assert client.events[-1]["summary"] == reference[-1]["summary"]
 
 
-def test_a_close_without_a_code_ends_the_stream(server: Server) -> None:
+async def test_a_close_without_a_code_ends_the_stream(server: Server) -> None:
     """`new WebSocket(…).close()` in a browser sends a close frame without a code.
 
-    It is a proper goodbye as 1000 is: nobody comes back, so nothing is to be kept for 60 s.
+    It is a clean close like 1000: the client does not return, so the stream is not kept for 60 s.
     """
 
-    async def session() -> None:
-        async with stream(server, stream_id="browser") as client:
-            await client.audio(talk(1.0))
-            await client.until("speech.start")
-            client.socket.protocol.send_close()
-            for data in client.socket.protocol.data_to_send():
-                client.socket.transport.write(data)
-            await client.closed()
-        await gone(server, "browser")
-
-    run(session())
+    async with stream(server, stream_id="browser") as client:
+        await client.audio(talk(1.0))
+        await client.until("speech.start")
+        client.socket.protocol.send_close()
+        for data in client.socket.protocol.data_to_send():
+            client.socket.transport.write(data)
+        await client.closed()
+    await wait_until_ended(server, "browser")
 
 
-def test_a_client_that_leaves_with_1001_ends_the_stream(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server, stream_id="tab") as client:
-            await client.socket.close(1001)
-        await gone(server, "tab")
-
-    run(session())
+async def test_a_close_with_1001_ends_the_stream(server: Server) -> None:
+    async with stream(server, stream_id="tab") as client:
+        await client.socket.close(1001)
+    await wait_until_ended(server, "tab")
 
 
-async def gone(server: Server, stream_id: str, within_s: float = 2.0) -> None:
+async def wait_until_ended(server: Server, stream_id: str, within_s: float = 2.0) -> None:
     for _ in range(int(within_s * 20)):
         if (await asyncio.to_thread(server.get, f"/v1/streams/{stream_id}"))[0] == 404:
             return
         await asyncio.sleep(0.05)
-    raise AssertionError(f"{stream_id} still lives")
+    raise AssertionError(f"{stream_id} is still live")
 
 
-def test_nothing_follows_the_goodbye(server: Server) -> None:
-    """Audio sent on after session.close is ignored; `session.closed` is the last word.
+async def test_session_closed_is_the_last_event(server: Server) -> None:
+    """Audio after session.close is ignored, `session.closed` is the last event, the close prompt.
 
-    And the socket ends at once: with more than `max_queue` messages unread the server stopped
-    reading, never saw the peer's close frame, and held the connection for five seconds.
+    With more than `max_queue` messages unread, the server stopped reading, did not receive the
+    peer's close frame, and held the connection for five seconds.
     """
 
-    async def session(client: Client) -> None:
+    async with stream(server) as client:
         await client.audio(talk(2.0))
-        await client.say("session.close")
+        await client.send("session.close")
         await client.audio(talk(2.0))
         await client.until("session.closed")
         assert await client.closed(2) == 1000
         assert client.events[-1]["type"] == "session.closed"
         assert client.events[-1]["totals"]["audio_ms"] == 2000
-
-    async def whole() -> None:
-        async with stream(server) as client:
-            await session(client)
-
-    run(whole())

@@ -1,4 +1,4 @@
-"""/v1/subscribe: who hears what, and what slow listeners cost (themselves)."""
+"""Subscriptions on /v1/subscribe: filters, snapshots, replay, slow subscribers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import Client, connect, run, stream, subscriber
+from tests.support.clients import Client, connect, stream, subscriber
 from tests.support.running import Server, running_server
 from tests.support.utterances import encode, speech, talk
 
@@ -25,17 +25,17 @@ def server() -> Iterator[Server]:
 
 
 async def call(server: Server, stream_id: str, data: bytes = DATA, **query: Any) -> Client:
-    """A whole stream, from its first to its last message."""
+    """Run a complete stream and return its client."""
     async with stream(server, stream_id=stream_id, **query) as client:
         await client.audio(data)
         await client.close_session()
         return client
 
 
-async def settled(client: Client) -> None:
-    """Everything said to this subscriber so far has arrived."""
+async def all_received(client: Client) -> None:
+    """Wait until everything sent to this subscriber so far has arrived."""
     before = len(client.of("subscriptions"))
-    await client.say("list")
+    await client.send("list")
     await client.until("subscriptions", before + 1)
 
 
@@ -43,43 +43,39 @@ def streams(client: Client) -> set[str]:
     return {e["stream_id"] for e in client.events if "stream_id" in e}
 
 
-def test_subscribed_then_snapshot_then_live(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server, stream_id="live-1") as producer:
-            await producer.audio(DATA)
-            await producer.until("emotion.score")
-            async with subscriber(server, id="mine") as listener:
-                subscribed = await listener.until("subscribed")
-                assert (subscribed["id"], subscribed["matched"]) == ("mine", 1)
-                snapshot = await listener.until("snapshot")
-                assert snapshot["sub"] == "mine"
-                (shown,) = snapshot["streams"]
-                assert (shown["stream_id"], shown["state"]) == ("live-1", "active")
-                assert shown["last"][0]["type"] == "emotion.score"
-                await producer.close_session()
-                await listener.until("session.closed")
-                kinds = [event["type"] for event in listener.events]
-                assert kinds[:2] == ["subscribed", "snapshot"]
-                for event in listener.events[2:]:
-                    assert event["sub"] == "mine"
-                    match = dict(event)
-                    match.pop("sub")
-                    assert match in producer.events, "the same event, word by word"
+async def test_a_subscription_gets_its_confirmation_a_snapshot_and_live_events(
+    server: Server,
+) -> None:
+    async with stream(server, stream_id="live-1") as producer:
+        await producer.audio(DATA)
+        await producer.until("emotion.score")
+        async with subscriber(server, id="mine") as listener:
+            subscribed = await listener.until("subscribed")
+            assert (subscribed["id"], subscribed["matched"]) == ("mine", 1)
+            snapshot = await listener.until("snapshot")
+            assert snapshot["sub"] == "mine"
+            (shown,) = snapshot["streams"]
+            assert (shown["stream_id"], shown["state"]) == ("live-1", "active")
+            assert shown["last"][0]["type"] == "emotion.score"
+            await producer.close_session()
+            await listener.until("session.closed")
+            kinds = [event["type"] for event in listener.events]
+            assert kinds[:2] == ["subscribed", "snapshot"]
+            for event in listener.events[2:]:
+                assert event["sub"] == "mine"
+                match = dict(event)
+                match.pop("sub")
+                assert match in producer.events, "the same event, word by word"
 
-    run(session())
 
-
-def test_without_snapshot(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server), subscriber(server, snapshot=False) as listener:
-            await settled(listener)
-            assert not listener.of("snapshot")
-
-    run(session())
+async def test_a_subscription_can_omit_the_snapshot(server: Server) -> None:
+    async with stream(server), subscriber(server, snapshot=False) as listener:
+        await all_received(listener)
+        assert not listener.of("snapshot")
 
 
 @pytest.mark.parametrize(
-    ("globs", "heard"),
+    ("globs", "expected"),
     [
         (["*"], {"call-1", "call-2", "room"}),
         (["call-*"], {"call-1", "call-2"}),
@@ -89,237 +85,201 @@ def test_without_snapshot(server: Server) -> None:
         (["*-1"], {"call-1"}),
     ],
 )
-def test_globs(server: Server, globs: list[str], heard: set[str]) -> None:
-    async def session() -> None:
-        async with subscriber(server, filter={"streams": globs}) as listener:
-            await asyncio.gather(
-                *(call(server, name, talk(0.5)) for name in ("call-1", "call-2", "room"))
-            )
-            await settled(listener)
-            assert streams(listener) == heard
-
-    run(session())
+async def test_stream_globs(server: Server, globs: list[str], expected: set[str]) -> None:
+    async with subscriber(server, filter={"streams": globs}) as listener:
+        await asyncio.gather(
+            *(call(server, name, talk(0.5)) for name in ("call-1", "call-2", "room"))
+        )
+        await all_received(listener)
+        assert streams(listener) == expected
 
 
-def test_tags(server: Server) -> None:
-    async def session() -> None:
-        async with subscriber(server, filter={"tags": ["queue:a", "vip"]}) as listener:
-            await call(server, "tagged-a", talk(0.5), tag="queue:a")
-            await call(server, "tagged-b", talk(0.5), tag="queue:b")
-            await call(server, "untagged", talk(0.5))
-            await settled(listener)
-            assert streams(listener) == {"tagged-a"}
-
-    run(session())
+async def test_tag_filter(server: Server) -> None:
+    async with subscriber(server, filter={"tags": ["queue:a", "vip"]}) as listener:
+        await call(server, "tagged-a", talk(0.5), tag="queue:a")
+        await call(server, "tagged-b", talk(0.5), tag="queue:b")
+        await call(server, "untagged", talk(0.5))
+        await all_received(listener)
+        assert streams(listener) == {"tagged-a"}
 
 
-def test_roles(server: Server) -> None:
-    """Events of other roles' channels are left out; those of the whole stream are not."""
+async def test_role_filter(server: Server) -> None:
+    """Events of channels with other roles are filtered out; events of the stream are not."""
 
-    async def session() -> None:
-        both = encode(speech(), channels=2)
-        swapped = both[2:] + both[:2]  # the voice is on the other channel
-        async with subscriber(server, filter={"roles": ["customer"]}) as listener:
-            await call(server, "cs", both, channels=2, roles="customer,speaker")
-            await call(server, "sc", swapped, channels=2, roles="customer,speaker")
-            await settled(listener)
-            spoken = [e for e in listener.events if "role" in e]
-            assert {e["role"] for e in spoken} == {"customer"}
-            assert {e["stream_id"] for e in spoken} == {"cs"}
-            assert {e["stream_id"] for e in listener.of("session.closed")} == {"cs", "sc"}
-
-    run(session())
+    both = encode(speech(), channels=2)
+    swapped = both[2:] + both[:2]  # the speech is on the other channel
+    async with subscriber(server, filter={"roles": ["customer"]}) as listener:
+        await call(server, "cs", both, channels=2, roles="customer,speaker")
+        await call(server, "sc", swapped, channels=2, roles="customer,speaker")
+        await all_received(listener)
+        of_channels = [e for e in listener.events if "role" in e]
+        assert {e["role"] for e in of_channels} == {"customer"}
+        assert {e["stream_id"] for e in of_channels} == {"cs"}
+        assert {e["stream_id"] for e in listener.of("session.closed")} == {"cs", "sc"}
 
 
-def test_event_filter(server: Server) -> None:
-    async def session() -> None:
-        wanted = {"events": ["emotion.segment", "session.*"]}
+async def test_event_filter(server: Server) -> None:
+    wanted = {"events": ["emotion.segment", "session.*"]}
+    async with subscriber(server, filter=wanted) as listener:
+        await call(server, "kinds")
+        await all_received(listener)
+        kinds = [e["type"] for e in listener.events if "stream_id" in e]
+        assert kinds == [
+            "session.created",
+            "emotion.segment",
+            "emotion.segment",
+            "session.closed",
+        ]
+
+
+async def test_label_and_min_score_filters(server: Server) -> None:
+    async with connect(server, "/v1/subscribe") as listener:
+        few = {"labels": ["angry"], "events": ["emotion.*"]}
+        high = {"min_score": {"sad": 0.9}, "events": ["emotion.*"]}
+        low = {"min_score": {"sad": 0.9, "angry": 0.01}, "events": ["emotion.segment"]}
+        for name, wanted in (("few", few), ("high", high), ("low", low)):
+            await listener.send("subscribe", id=name, filter=wanted)
+        await listener.until("subscribed", 3)
+        await call(server, "labels")
+        await all_received(listener)
+        got = {n: [e for e in listener.events if e.get("sub") == n] for n in ("high", "low")}
+        assert [e["type"] for e in got["high"]] == ["snapshot"]
+        assert len([e for e in got["low"] if e["type"] == "emotion.segment"]) == 2
+        for event in listener.of("emotion.score", "emotion.segment"):
+            if event["sub"] == "few":
+                assert set(event["scores"]) == {"angry"}
+                assert all(set(r) == {"angry"} for r in event["rolling"].values())
+
+
+async def test_a_snapshot_is_filtered_by_roles_and_labels(server: Server) -> None:
+    """The filters apply to the newest scores in a snapshot as they do to events."""
+
+    query = {"channels": 2, "roles": "customer,speaker", "stream_id": "snap"}
+    async with stream(server, **query) as producer:
+        both = speech().repeat(2).tobytes()  # the same on both channels
+        await producer.audio(both, 6400)
+        await producer.until("emotion.segment", 4)
+        wanted = {"streams": ["snap"], "roles": ["customer"], "labels": ["angry"]}
         async with subscriber(server, filter=wanted) as listener:
-            await call(server, "kinds")
-            await settled(listener)
-            kinds = [e["type"] for e in listener.events if "stream_id" in e]
-            assert kinds == [
-                "session.created",
-                "emotion.segment",
-                "emotion.segment",
-                "session.closed",
-            ]
-
-    run(session())
+            (shown,) = (await listener.until("snapshot"))["streams"]
+            assert {score["role"] for score in shown["last"]} == {"customer"}
+            assert all(set(score["scores"]) == {"angry"} for score in shown["last"])
 
 
-def test_labels_and_least_score(server: Server) -> None:
-    async def session() -> None:
-        async with connect(server, "/v1/subscribe") as listener:
-            few = {"labels": ["angry"], "events": ["emotion.*"]}
-            high = {"min_score": {"sad": 0.9}, "events": ["emotion.*"]}
-            low = {"min_score": {"sad": 0.9, "angry": 0.01}, "events": ["emotion.segment"]}
-            for name, wanted in (("few", few), ("high", high), ("low", low)):
-                await listener.say("subscribe", id=name, filter=wanted)
-            await listener.until("subscribed", 3)
-            await call(server, "labels")
-            await settled(listener)
-            got = {n: [e for e in listener.events if e.get("sub") == n] for n in ("high", "low")}
-            assert [e["type"] for e in got["high"]] == ["snapshot"]
-            assert len([e for e in got["low"] if e["type"] == "emotion.segment"]) == 2
-            for event in listener.of("emotion.score", "emotion.segment"):
-                if event["sub"] == "few":
-                    assert set(event["scores"]) == {"angry"}
-                    assert all(set(r) == {"angry"} for r in event["rolling"].values())
-
-    run(session())
-
-
-def test_a_snapshot_shows_only_what_the_filter_lets_through(server: Server) -> None:
-    """The newest scores in a snapshot are scores like others: roles and labels hold for them."""
-
-    async def session() -> None:
-        query = {"channels": 2, "roles": "customer,speaker", "stream_id": "snap"}
-        async with stream(server, **query) as producer:
-            voice = speech().repeat(2).tobytes()  # the same on both channels
-            await producer.audio(voice, 6400)
-            await producer.until("emotion.segment", 4)
-            wanted = {"streams": ["snap"], "roles": ["customer"], "labels": ["angry"]}
-            async with subscriber(server, filter=wanted) as listener:
-                (shown,) = (await listener.until("snapshot"))["streams"]
-                assert {score["role"] for score in shown["last"]} == {"customer"}
-                assert all(set(score["scores"]) == {"angry"} for score in shown["last"])
-
-    run(session())
-
-
-def test_rate_paces_scores_and_nothing_else(server: Server) -> None:
-    async def session() -> None:
-        async with connect(server, "/v1/subscribe") as listener:
-            await listener.say("subscribe", id="all", filter={"streams": ["paced"]})
-            await listener.say("subscribe", id="few", filter={"streams": ["paced"]}, rate_hz=1)
-            await listener.until("subscribed", 2)
-            async with stream(server, stream_id="paced", interval_ms=250) as producer:
-                for _ in range(20):
-                    await producer.audio(talk(0.3), 9600)
-                    await asyncio.sleep(0.1)
-                await producer.close_session()
-            await listener.until(lambda e: e["type"] == "session.closed" and e["sub"] == "few")
-            counts = {
-                name: {
-                    kind: sum(e["type"] == kind and e.get("sub") == name for e in listener.events)
-                    for kind in ("emotion.score", "emotion.segment", "speech.start")
-                }
-                for name in ("all", "few")
+async def test_rate_hz_limits_scores_only(server: Server) -> None:
+    async with connect(server, "/v1/subscribe") as listener:
+        await listener.send("subscribe", id="all", filter={"streams": ["limited"]})
+        await listener.send("subscribe", id="few", filter={"streams": ["limited"]}, rate_hz=1)
+        await listener.until("subscribed", 2)
+        async with stream(server, stream_id="limited", interval_ms=250) as producer:
+            for _ in range(20):
+                await producer.audio(talk(0.3), 9600)
+                await asyncio.sleep(0.1)
+            await producer.close_session()
+        await listener.until(lambda e: e["type"] == "session.closed" and e["sub"] == "few")
+        counts = {
+            name: {
+                kind: sum(e["type"] == kind and e.get("sub") == name for e in listener.events)
+                for kind in ("emotion.score", "emotion.segment", "speech.start")
             }
-            assert counts["all"]["emotion.score"] >= 8
-            assert 2 <= counts["few"]["emotion.score"] <= 4
-            assert counts["few"]["emotion.segment"] == counts["all"]["emotion.segment"]
-            assert counts["few"]["speech.start"] == counts["all"]["speech.start"]
-
-    run(session())
-
-
-def test_since_replays_what_was_missed(server: Server) -> None:
-    async def session() -> None:
-        async with stream(server, stream_id="again") as producer:
-            await producer.audio(DATA)
-            await producer.until("emotion.segment", 2)
-            async with subscriber(server, since={"again": 2}) as listener:
-                await producer.close_session()
-                await listener.until("session.closed")
-                told = [e for e in producer.events if e["seq"] > 2 and e["type"] != "audio.ack"]
-                got = [e for e in listener.events if "seq" in e]
-                assert [e["seq"] for e in got] == [e["seq"] for e in told]
-
-    run(session())
+            for name in ("all", "few")
+        }
+        assert counts["all"]["emotion.score"] >= 8
+        assert 2 <= counts["few"]["emotion.score"] <= 4
+        assert counts["few"]["emotion.segment"] == counts["all"]["emotion.segment"]
+        assert counts["few"]["speech.start"] == counts["all"]["speech.start"]
 
 
-def test_resume_tokens_are_the_producers_alone(server: Server) -> None:
-    """Who knows the token may stream in the producer's name: no listener ever sees it."""
-
-    async def session() -> None:
-        async with subscriber(server, id="early") as listener:
-            async with stream(server, stream_id="secret") as before:
-                await before.audio(talk(2.0))
-                await before.until("speech.start")
-                await before.abort()
-            async with connect(server, query={"resume": before.token, "last_seq": 0}) as after:
-                await after.until("session.resumed")
-                await listener.say("subscribe", id="late", since={"secret": -1})
-                await listener.until("subscribed", 2)
-                shown = server.get("/v1/streams")[2] + server.get("/v1/streams/secret")[2]
-                await after.close_session()
-            await listener.until("session.closed", 2)
-            assert listener.of("session.created")
-            assert listener.of("session.resumed")
-            assert before.token not in str(listener.events)
-            assert "resume_token" not in str(listener.events)
-            assert b"resume_token" not in shown
-            assert before.token.encode() not in shown
-            assert before.token not in server.log()
-
-    run(session())
+async def test_since_replays_missed_events(server: Server) -> None:
+    async with stream(server, stream_id="again") as producer:
+        await producer.audio(DATA)
+        await producer.until("emotion.segment", 2)
+        async with subscriber(server, since={"again": 2}) as listener:
+            await producer.close_session()
+            await listener.until("session.closed")
+            sent = [e for e in producer.events if e["seq"] > 2 and e["type"] != "audio.ack"]
+            received = [e for e in listener.events if "seq" in e]
+            assert [e["seq"] for e in received] == [e["seq"] for e in sent]
 
 
-def test_unsubscribe_and_list(server: Server) -> None:
-    async def session() -> None:
-        async with subscriber(server, id="a") as listener:
-            await listener.say("subscribe", id="b")
+async def test_resume_tokens_are_sent_to_producers_only(server: Server) -> None:
+    """A client with the token can stream in the producer's name, so no subscriber may get it."""
+
+    async with subscriber(server, id="early") as listener:
+        async with stream(server, stream_id="secret") as before:
+            await before.audio(talk(2.0))
+            await before.until("speech.start")
+            await before.abort()
+        async with connect(server, query={"resume": before.token, "last_seq": 0}) as after:
+            await after.until("session.resumed")
+            await listener.send("subscribe", id="late", since={"secret": -1})
             await listener.until("subscribed", 2)
-            await listener.say("list")
-            assert (await listener.until("subscriptions"))["ids"] == ["a", "b"]
-            await listener.say("unsubscribe", id="a")
-            assert (await listener.until("unsubscribed"))["id"] == "a"
-            await call(server, "one", talk(0.5))
-            await settled(listener)
-            assert {e["sub"] for e in listener.events if "stream_id" in e} == {"b"}
-
-    run(session())
-
-
-def test_a_stream_that_is_taken_over_has_one_goodbye(server: Server) -> None:
-    async def session() -> None:
-        async with subscriber(server, filter={"streams": ["seat"]}) as listener:
-            async with stream(server, stream_id="seat") as first:
-                await first.until("session.created")
-                async with stream(server, stream_id="seat", takeover="true") as second:
-                    await second.close_session()
-            await listener.until("session.closed", 2)
-            assert [e["type"] for e in listener.of("session.created", "session.closed")] == [
-                "session.created",
-                "session.closed",
-            ] * 2
-
-    run(session())
+            shown = server.get("/v1/streams")[2] + server.get("/v1/streams/secret")[2]
+            await after.close_session()
+        await listener.until("session.closed", 2)
+        assert listener.of("session.created")
+        assert listener.of("session.resumed")
+        assert before.token not in str(listener.events)
+        assert "resume_token" not in str(listener.events)
+        assert b"resume_token" not in shown
+        assert before.token.encode() not in shown
+        assert before.token not in server.log()
 
 
-def test_fifty_subscribers_hear_the_same(server: Server) -> None:
-    async def session() -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            wanted = {"streams": ["stage"]}
-            listeners = await asyncio.gather(
-                *(stack.enter_async_context(subscriber(server, filter=wanted)) for _ in range(50))
-            )
-            assert server.metric("emotide_subscribers_active") == 50
-            producer = await call(server, "stage")
-            for listener in listeners:
-                await listener.until("session.closed")
-            want = [e["seq"] for e in producer.events if e["type"] not in ("audio.ack",)]
-            for listener in listeners:
-                got = [e["seq"] for e in listener.events if "seq" in e]
-                rest = set(want) - set(got)
-                kinds = {e["type"] for e in producer.events if e["seq"] in rest}
-                assert kinds <= {"emotion.score"}, "only scores conflate"
-        for _ in range(40):
-            if not server.metric("emotide_subscribers_active"):
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError("subscribers are left behind")
-
-    run(session())
+async def test_unsubscribe_and_list(server: Server) -> None:
+    async with subscriber(server, id="a") as listener:
+        await listener.send("subscribe", id="b")
+        await listener.until("subscribed", 2)
+        await listener.send("list")
+        assert (await listener.until("subscriptions"))["ids"] == ["a", "b"]
+        await listener.send("unsubscribe", id="a")
+        assert (await listener.until("unsubscribed"))["id"] == "a"
+        await call(server, "one", talk(0.5))
+        await all_received(listener)
+        assert {e["sub"] for e in listener.events if "stream_id" in e} == {"b"}
 
 
-# -- listeners that do not listen -----------------------------------------------------------
+async def test_a_takeover_emits_one_session_closed_per_session(server: Server) -> None:
+    async with subscriber(server, filter={"streams": ["seat"]}) as listener:
+        async with stream(server, stream_id="seat") as first:
+            await first.until("session.created")
+            async with stream(server, stream_id="seat", takeover="true") as second:
+                await second.close_session()
+        await listener.until("session.closed", 2)
+        assert [e["type"] for e in listener.of("session.created", "session.closed")] == [
+            "session.created",
+            "session.closed",
+        ] * 2
 
 
-def narrow(slow_consumer_s: float) -> AbstractContextManager[Server]:
-    """A server with small queues, and as patient as told."""
+async def test_fifty_subscribers_receive_the_same_events(server: Server) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        wanted = {"streams": ["stage"]}
+        listeners = await asyncio.gather(
+            *(stack.enter_async_context(subscriber(server, filter=wanted)) for _ in range(50))
+        )
+        assert server.metric("emotide_subscribers_active") == 50
+        producer = await call(server, "stage")
+        for listener in listeners:
+            await listener.until("session.closed")
+        sent = [e["seq"] for e in producer.events if e["type"] not in ("audio.ack",)]
+        for listener in listeners:
+            received = [e["seq"] for e in listener.events if "seq" in e]
+            rest = set(sent) - set(received)
+            kinds = {e["type"] for e in producer.events if e["seq"] in rest}
+            assert kinds <= {"emotion.score"}, "only scores conflate"
+    for _ in range(40):
+        if not server.metric("emotide_subscribers_active"):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("closed subscribers still count")
+
+
+# -- subscribers that do not read -----------------------------------------------------------
+
+
+def small_queues(slow_consumer_s: float) -> AbstractContextManager[Server]:
+    """Start a server with small queues and the given limit for slow subscribers."""
     limits = ("ahead_s=1000", "subscriber_queue=100", "resume_events=5000")
     limits = (*limits, f"slow_consumer_s={slow_consumer_s}")
     return running_server(*(x for limit in limits for x in ("--set", f"limits.{limit}")))
@@ -327,117 +287,110 @@ def narrow(slow_consumer_s: float) -> AbstractContextManager[Server]:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Server]:
-    with narrow(0.5) as running:
+    with small_queues(0.5) as running:
         yield running
 
 
 @pytest.fixture
 def patient() -> Iterator[Server]:
-    with narrow(30.0) as running:
+    with small_queues(30.0) as running:
         yield running
 
 
-def small() -> socket.socket:
-    """A socket whose receive buffer is full soon."""
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    return made
+def small_buffer() -> socket.socket:
+    """Return a socket with a receive buffer of 4 kB."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    return sock
 
 
 async def fill(server: Server, listener: Client) -> int:
-    """Ask for 2 kB answers until the server cannot send any more; how often was asked."""
-    asked, sent = 0, -1.0
+    """Request 2 kB responses until the server cannot send any more; return their number."""
+    requested, sent = 0, -1.0
     while sent != (sent := server.metric("emotide_events_sent_total")):
-        assert asked < 20_000, "these buffers have no end"
+        assert requested < 20_000, "the buffers never fill"
         for _ in range(10):
             for _ in range(50):
-                await listener.say("list")
+                await listener.send("list")
             await asyncio.sleep(0.003)
-        asked += 500
+        requested += 500
         await asyncio.sleep(0.03)
-    return asked
+    return requested
 
 
-async def deaf(server: Server, stack: contextlib.AsyncExitStack, **subscribe: Any) -> Client:
-    """A subscriber whose connection is full and that reads nothing."""
-    sock = small()
+async def unread(server: Server, stack: contextlib.AsyncExitStack, **subscribe: Any) -> Client:
+    """Connect a subscriber with a small receive buffer, and stop reading."""
+    sock = small_buffer()
     sock.connect(("127.0.0.1", server.port))
     listener = await stack.enter_async_context(connect(server, "/v1/subscribe", sock=sock))
     for number in range(31):
-        await listener.say("subscribe", id=f"{number}".ljust(64, "-"), filter={"streams": ["-"]})
+        await listener.send("subscribe", id=f"{number}".ljust(64, "-"), filter={"streams": ["-"]})
         await listener.until("subscribed", number + 1)
-    await listener.say("subscribe", id="all", **subscribe)
+    await listener.send("subscribe", id="all", **subscribe)
     await listener.until("subscribed", 32)
     listener.socket.transport.pause_reading()
     return listener
 
 
-def test_a_listener_that_never_reads_is_closed_and_nobody_else_notices(strict: Server) -> None:
-    async def session() -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            dead = await deaf(strict, stack)
-            good = await stack.enter_async_context(subscriber(strict, filter={"streams": ["go"]}))
-            before = strict.rss()
-            await fill(strict, dead)
-            producer = await call(strict, "go")
-            await good.until("session.closed")
-            assert len(good.of("emotion.segment")) == len(producer.of("emotion.segment")) == 2
-            for _ in range(200):
-                if strict.metric("emotide_subscribers_active") == 1:
-                    break
-                await asyncio.sleep(0.05)
-            assert strict.metric("emotide_subscribers_active") == 1, "it is gone"
-            assert strict.metric("emotide_events_dropped_total", transport="ws") > 0
-            assert strict.rss() - before < 30_000_000
-
-    run(session())
-
-
-def test_a_slow_listener_is_told_why_it_is_closed(strict: Server) -> None:
-    """It reads again soon after the server has given up on it, and finds 4408 at the end."""
-
-    async def session() -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            since = asyncio.get_running_loop().time()
-            slow = await deaf(strict, stack)
-            slow.checks = False
-            # The server looks once a second; blocked from 1 s on, it is given up at 2 s.
-            await asyncio.sleep(since + 0.75 - asyncio.get_running_loop().time())
-            await fill(strict, slow)
-            await asyncio.sleep(since + 2.3 - asyncio.get_running_loop().time())
-            slow.socket.transport.resume_reading()
-            assert await slow.closed() == 4408
-
-    run(session())
+async def test_a_subscriber_that_never_reads_is_closed_without_effect_on_others(
+    strict: Server,
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        dead = await unread(strict, stack)
+        good = await stack.enter_async_context(subscriber(strict, filter={"streams": ["go"]}))
+        before = strict.rss()
+        await fill(strict, dead)
+        producer = await call(strict, "go")
+        await good.until("session.closed")
+        assert len(good.of("emotion.segment")) == len(producer.of("emotion.segment")) == 2
+        for _ in range(200):
+            if strict.metric("emotide_subscribers_active") == 1:
+                break
+            await asyncio.sleep(0.05)
+        assert strict.metric("emotide_subscribers_active") == 1, "it was closed"
+        assert strict.metric("emotide_events_dropped_total", transport="ws") > 0
+        assert strict.rss() - before < 30_000_000
 
 
-def test_scores_conflate_and_losses_are_told(patient: Server) -> None:
-    """A pause in reading: of the scores the newest arrive, of the rest what fits, and `lagged`.
+async def test_a_slow_subscriber_receives_4408(strict: Server) -> None:
+    """It reads again soon after the server has closed it, and then receives the close code."""
 
-    `lagged` waited in the same queue and was itself dropped, and what it told of was told by
-    nobody: the numbers did not add up.
+    async with contextlib.AsyncExitStack() as stack:
+        since = asyncio.get_running_loop().time()
+        slow = await unread(strict, stack)
+        slow.checks = False
+        # The server checks once a second; a subscriber blocked since 1 s is closed at 2 s.
+        await asyncio.sleep(since + 0.75 - asyncio.get_running_loop().time())
+        await fill(strict, slow)
+        await asyncio.sleep(since + 2.3 - asyncio.get_running_loop().time())
+        slow.socket.transport.resume_reading()
+        assert await slow.closed() == 4408
+
+
+async def test_scores_conflate_and_drops_are_reported(patient: Server) -> None:
+    """After a pause in reading: the newest scores, other events as far as they fit, `lagged`.
+
+    `lagged` was in the same queue and could itself be dropped; the events that it counted were
+    then not reported.
     """
 
-    async def session() -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            slow = await deaf(patient, stack, filter={"streams": ["busy"]})
-            async with stream(patient, stream_id="busy", interval_ms=250) as producer:
-                await producer.until("session.created")
-                asked = await fill(patient, slow)
-                for _ in range(150):
-                    await producer.say("session.annotate", attrs={"note": "x" * 1000})
-                await producer.audio(talk(3.0))
-                await producer.until("emotion.score", 2)
-                slow.socket.transport.resume_reading()
-                await slow.until("lagged")
-                await producer.audio(talk(1.0))
-                await producer.close_session()
-                await slow.until("session.closed")
-                lost = sum(event["dropped"] for event in slow.of("lagged"))
-                annotated = 150
-                got = len(slow.of("subscriptions")) + len(slow.of("session.annotated"))
-                assert lost + got == pytest.approx(asked + annotated, abs=10)
-                newest = producer.of("emotion.score")[-1]["seq"]
-                assert newest in {e["seq"] for e in slow.of("emotion.score")}
-
-    run(session())
+    async with contextlib.AsyncExitStack() as stack:
+        slow = await unread(patient, stack, filter={"streams": ["busy"]})
+        async with stream(patient, stream_id="busy", interval_ms=250) as producer:
+            await producer.until("session.created")
+            requested = await fill(patient, slow)
+            for _ in range(150):
+                await producer.send("session.annotate", attrs={"note": "x" * 1000})
+            await producer.audio(talk(3.0))
+            await producer.until("emotion.score", 2)
+            slow.socket.transport.resume_reading()
+            await slow.until("lagged")
+            await producer.audio(talk(1.0))
+            await producer.close_session()
+            await slow.until("session.closed")
+            dropped = sum(event["dropped"] for event in slow.of("lagged"))
+            annotated = 150
+            received = len(slow.of("subscriptions")) + len(slow.of("session.annotated"))
+            assert dropped + received == pytest.approx(requested + annotated, abs=10)
+            newest = producer.of("emotion.score")[-1]["seq"]
+            assert newest in {e["seq"] for e in slow.of("emotion.score")}

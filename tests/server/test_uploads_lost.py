@@ -1,4 +1,4 @@
-"""Recordings that are cancelled, lost, too many, or too much for the disk."""
+"""Recordings that are cancelled or lost, concurrent recordings, a full disk, expiry."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.support.audio_files import record
-from tests.support.clients import run, stream
+from tests.support.clients import stream
 from tests.support.running import Event, Gate, Server, running_server
-from tests.support.uploading import analysed, emptied, fetch, send, uploader
+from tests.support.uploading import analyse, fetch, upload, uploader, wait_until_empty
 from tests.support.utterances import RATE, speech, talk
 
 
@@ -39,7 +39,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def gated(tmp_path: Path, *args: str) -> Iterator[tuple[Server, Gate]]:
-    """A server whose model waits while the gate is shut."""
+    """Start a server whose model waits while the gate is shut."""
     gate = Gate(tmp_path / "gate")
     with running_server(
         "--set",
@@ -53,10 +53,13 @@ def gated(tmp_path: Path, *args: str) -> Iterator[tuple[Server, Gate]]:
 
 @pytest.mark.parametrize("how", ["cancel", "abort"])
 @pytest.mark.parametrize("stage", ["upload", "decode", "queue", "analysis"])
-def test_it_can_end_at_any_stage_and_leaves_nothing(how: str, stage: str, tmp_path: Path) -> None:
+async def test_a_recording_ended_at_any_stage_is_removed(
+    how: str, stage: str, tmp_path: Path
+) -> None:
     path = record(tmp_path / "a.flac", np.tile(speech(), 40 if stage == "decode" else 1))
     if stage == "decode":
-        two = np.stack([np.tile(speech(), 200)] * 2, axis=1)  # equal to the end: it looks long
+        # The comparison of two equal channels reads the whole file.
+        two = np.stack([np.tile(speech(), 200)] * 2, axis=1)
         path = record(tmp_path / "a.flac", two)
 
     async def session(server: Server, gate: Gate) -> None:
@@ -66,57 +69,57 @@ def test_it_can_end_at_any_stage_and_leaves_nothing(how: str, stage: str, tmp_pa
                 gate.shut()
             if stage == "queue":
                 first = await stack.enter_async_context(uploader(server))
-                await send(first, path)
+                await upload(first, path)
                 await first.until("speech.start")
             client = await stack.enter_async_context(uploader(server))
             if stage == "upload":
-                await client.say("file.begin", name="a.flac", size=1_000_000)
+                await client.send("file.begin", name="a.flac", size=1_000_000)
                 await client.socket.send(b"x" * 1000)
                 await client.until("file.progress")
             else:
-                await send(client, path)
+                await upload(client, path)
                 wanted = {"queue": "file.log", "analysis": "speech.start"}.get(stage)
                 await client.until(wanted or (lambda e: e.get("stage") == "decode"), timeout=30)
             if how == "cancel":
-                await client.say("file.cancel")
+                await client.send("file.cancel")
                 cancelled = await client.until("file.cancelled")
                 assert cancelled["file_id"] == client.of("file.accepted")[0]["file_id"]
             else:
                 await client.abort()
             if first is not None:
                 assert client.of("file.log")[0]["code"] == "queued" or how == "abort"
-                await first.say("file.cancel")
+                await first.send("file.cancel")
                 await first.until("file.cancelled")
             gate.open()
             if how == "cancel":
                 small = record(tmp_path / "small.mp3")
-                done = await analysed(client, small)
+                done = await analyse(client, small)
                 assert done["type"] == "file.done"
                 shutil.rmtree(next((tmp_path / "o").glob("outputs_*")))
 
     with gated(tmp_path, "--set", "files.max_jobs=1") as (server, gate):
-        run(session(server, gate), 90)
-        emptied(tmp_path / "o")
+        await asyncio.wait_for(session(server, gate), 90)
+        wait_until_empty(tmp_path / "o")
         assert server.metric("emotide_files_active") == 0
         assert server.metric("emotide_files_total", outcome="cancelled") >= 1
         children = subprocess.run(
             ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False
         )
-        assert not children.stdout, "a decoder lives on"
+        assert not children.stdout, "a decoder process is left"
 
 
-def test_many_at_once_have_folders_of_their_own_and_wait_their_turn(tmp_path: Path) -> None:
+async def test_concurrent_recordings_have_separate_folders(tmp_path: Path) -> None:
     path = record(tmp_path / "a.mp3")
 
     async def one(server: Server) -> Event:
         async with uploader(server) as client:
-            return await analysed(client, path)
+            return await analyse(client, path)
 
     async def all_of_them(server: Server) -> list[Event]:
         return await asyncio.gather(*(one(server) for _ in range(8)))
 
     with running_server("--set", f"files.folder={tmp_path / 'o'}") as server:
-        done = run(all_of_them(server), 90)
+        done = await asyncio.wait_for(all_of_them(server), 90)
         assert {event["type"] for event in done} == {"file.done"}
         assert len({event["files"][0]["url"] for event in done}) == 8
         assert len([*(tmp_path / "o").iterdir()]) == 8
@@ -125,7 +128,7 @@ def test_many_at_once_have_folders_of_their_own_and_wait_their_turn(tmp_path: Pa
         assert server.metric("emotide_file_audio_seconds_total") > 40
 
 
-def test_one_connection_too_many_is_refused(tmp_path: Path) -> None:
+async def test_connections_above_max_clients_are_refused(tmp_path: Path) -> None:
     async def session(server: Server) -> None:
         async with uploader(server):
             with pytest.raises(InvalidStatus, match="503"):
@@ -135,25 +138,25 @@ def test_one_connection_too_many_is_refused(tmp_path: Path) -> None:
     with running_server(
         "--set", f"files.folder={tmp_path / 'o'}", "--set", "files.max_clients=1"
     ) as server:
-        run(session(server), 30)
+        await asyncio.wait_for(session(server), 30)
 
 
-def test_where_it_is_turned_off_there_is_nothing(tmp_path: Path) -> None:
+def test_paths_of_recordings_are_not_found_when_disabled(tmp_path: Path) -> None:
     with running_server("--set", "files.enabled=false") as server:
         assert server.get("/v1/files")[0] == 404
         assert server.get("/v1/results/x/result.json")[0] == 404
         assert server.json("/v1/info")["privacy"]["recordings_kept_s"] == 0
 
 
-def test_a_call_keeps_its_turn_beside_recordings(tmp_path: Path) -> None:
-    """A batch holds one window of each: a call waits for one batch more, never for a file."""
+async def test_recordings_delay_a_live_stream_by_at_most_one_batch(tmp_path: Path) -> None:
+    """A batch has one window of each channel, so a live stream never waits for a whole file."""
     path = record(tmp_path / "a.flac", np.tile(speech(), 30))
 
     async def latencies(server: Server, files: int) -> list[int]:
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(files):
                 client = await stack.enter_async_context(uploader(server))
-                await send(client, path)
+                await upload(client, path)
                 await client.until("emotion.score", timeout=30)
             call = await stack.enter_async_context(stream(server))
             await call.audio(talk(8.0), pace_s=0.1)
@@ -167,18 +170,18 @@ def test_a_call_keeps_its_turn_beside_recordings(tmp_path: Path) -> None:
         model="tests.support.plugins:slow",
         env={"EMOTEST_SLEEP_S": "0.1"},
     ) as server:
-        alone = run(latencies(server, 0), 60)
-        beside = run(latencies(server, 2), 90)
+        alone = await asyncio.wait_for(latencies(server, 0), 60)
+        beside = await asyncio.wait_for(latencies(server, 2), 90)
     assert statistics.median(beside) < statistics.median(alone) + 250
 
 
-def test_a_server_that_goes_tells_its_uploaders(tmp_path: Path) -> None:
-    """It once left half a result behind, when it was gone before the connection's own clean-up."""
+async def test_a_drain_closes_uploads_and_removes_their_files(tmp_path: Path) -> None:
+    """An incomplete result was left when the process exited before the connection's clean-up."""
 
     async def session(server: Server, gate: Gate) -> None:
         async with uploader(server) as client:
             gate.shut()
-            await send(client, record(tmp_path / "a.wav"))
+            await upload(client, record(tmp_path / "a.wav"))
             await client.until("speech.start", timeout=30)
             server.signal()
             assert await client.closed(15) == 1012
@@ -186,21 +189,23 @@ def test_a_server_that_goes_tells_its_uploaders(tmp_path: Path) -> None:
             gate.open()
 
     with gated(tmp_path) as (server, gate):
-        run(session(server, gate), 60)
+        await asyncio.wait_for(session(server, gate), 60)
         assert server.exit(15) == 0
-        emptied(tmp_path / "o")
+        wait_until_empty(tmp_path / "o")
 
 
 # -- the disk ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stage", ["upload", "analysis"])
-def test_a_full_disk_is_told_and_leaves_no_halves(stage: str, tmp_path: Path) -> None:
-    """RLIMIT_FSIZE stands for the disk: the write fails as it does on one that is full."""
-    room = 140_000 if stage == "upload" else 160_000
+async def test_a_full_disk_is_reported_and_leaves_no_incomplete_result(
+    stage: str, tmp_path: Path
+) -> None:
+    """RLIMIT_FSIZE simulates a full disk: writes fail in the same way."""
+    limit = 140_000 if stage == "upload" else 160_000
     script = (
         "import resource, signal, runpy, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}));"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
         "sys.argv = sys.argv[1:]; sys.path.insert(0, '.');"
         "runpy.run_path('server.py', run_name='__main__')"
     )
@@ -208,13 +213,13 @@ def test_a_full_disk_is_told_and_leaves_no_halves(stage: str, tmp_path: Path) ->
     async def session(server: Server) -> None:
         async with uploader(server) as client:
             path = record(tmp_path / ("a.wav" if stage == "upload" else "a.mp3"))
-            told = await analysed(client, path)
-            assert (told["type"], told.get("code")) == ("error", "disk_full")
-            assert told["retryable"]
+            error = await analyse(client, path)
+            assert (error["type"], error.get("code")) == ("error", "disk_full")
+            assert error["retryable"]
             stages = [event["stage"] for event in client.of("file.progress")]
             assert stages[-1] == stage
             short = record(tmp_path / "short.mp3", speech()[: 4 * RATE])
-            assert (await analysed(client, short))["type"] == "file.done"
+            assert (await analyse(client, short))["type"] == "file.done"
 
     out = tmp_path / "o"
     process = subprocess.Popen(
@@ -233,9 +238,9 @@ def test_a_full_disk_is_told_and_leaves_no_halves(stage: str, tmp_path: Path) ->
     try:
         server.url = server.line("ready")["url"]
         server.port = int(server.url.rstrip("/").rpartition(":")[2])
-        run(session(server), 60)
+        await asyncio.wait_for(session(server), 60)
         assert len([*out.iterdir()]) == 1
-        server.line("a result cannot be written")
+        server.line("result not written")
     finally:
         process.kill()
         server.exit()
@@ -243,19 +248,19 @@ def test_a_full_disk_is_told_and_leaves_no_halves(stage: str, tmp_path: Path) ->
         process.stderr.close()
 
 
-def test_a_result_is_kept_as_long_as_configured_and_then_deleted(tmp_path: Path) -> None:
+async def test_a_result_is_deleted_after_the_configured_time(tmp_path: Path) -> None:
     out = tmp_path / "o"
     keep_s = 4.0
 
     async def one(server: Server) -> Event:
         async with uploader(server) as client:
             assert client.events[0]["limits"]["keep_s"] == pytest.approx(keep_s)
-            return await analysed(client, record(tmp_path / "a.mp3"))
+            return await analyse(client, record(tmp_path / "a.mp3"))
 
     with running_server(
         *("--set", f"files.folder={out}", "--set", f"files.keep_hours={keep_s / 3600}")
     ) as server:
-        done = run(one(server), 60)
+        done = await asyncio.wait_for(one(server), 60)
         expires = datetime.fromisoformat(done["expires"]).timestamp()
         assert expires == pytest.approx(time.time() + keep_s, abs=2)
         url = done["files"][0]["url"]
@@ -263,39 +268,41 @@ def test_a_result_is_kept_as_long_as_configured_and_then_deleted(tmp_path: Path)
             time.sleep(0.1)
         assert status == 404
         assert time.time() == pytest.approx(expires, abs=1)
-        emptied(out)
+        wait_until_empty(out)
 
 
-def test_results_end_and_leftovers_go_but_nothing_of_others(tmp_path: Path) -> None:
+async def test_expired_and_abandoned_results_are_deleted_and_other_folders_are_not(
+    tmp_path: Path,
+) -> None:
     out = tmp_path / "o"
-    theirs = out / "outputs_20200101_000000"
-    theirs.mkdir(parents=True)
-    (theirs / "result.json").write_text("{}")
-    half = out / "outputs_20200101_000001"
-    half.mkdir()
-    (half / ".emotide").touch()
-    (half / "processed_audio.wav").write_bytes(b"RIFF")
+    foreign = out / "outputs_20200101_000000"
+    foreign.mkdir(parents=True)
+    (foreign / "result.json").write_text("{}")
+    abandoned = out / "outputs_20200101_000001"
+    abandoned.mkdir()
+    (abandoned / ".emotide").touch()
+    (abandoned / "processed_audio.wav").write_bytes(b"RIFF")
     linked = out / "outputs_20200101_000002"
     linked.mkdir()
-    (linked / ".emotide").symlink_to(half / ".emotide")
+    (linked / ".emotide").symlink_to(abandoned / ".emotide")
 
     async def one(server: Server) -> Event:
         async with uploader(server) as client:
-            return await analysed(client, record(tmp_path / "a.mp3"))
+            return await analyse(client, record(tmp_path / "a.mp3"))
 
     with running_server("--set", f"files.folder={out}") as server:
-        done = run(one(server), 60)
-        assert not half.exists()
+        done = await asyncio.wait_for(one(server), 60)
+        assert not abandoned.exists()
     with running_server("--set", f"files.folder={out}") as server:
-        # Results outlive the process that made them.
+        # Results outlive the process that wrote them.
         deadline = 50
         while server.get(done["files"][0]["url"])[0] != 200 and deadline:
             deadline -= 1
         assert fetch(server, done, "result.json")
     [marker] = [one for one in out.glob("*/.emotide") if not one.is_symlink()]
-    record_ = orjson.loads(marker.read_bytes())
-    marker.write_bytes(orjson.dumps({**record_, "expires": 1.0}))
+    stored = orjson.loads(marker.read_bytes())
+    marker.write_bytes(orjson.dumps({**stored, "expires": 1.0}))
     with running_server("--set", f"files.folder={out}") as server:
-        server.line("a result was deleted")
+        server.line("result deleted")
         assert server.get(done["files"][0]["url"])[0] == 404
-    assert sorted(p.name for p in out.iterdir()) == [theirs.name, linked.name]
+    assert sorted(p.name for p in out.iterdir()) == [foreign.name, linked.name]

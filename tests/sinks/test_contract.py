@@ -1,4 +1,4 @@
-"""What is published on MQTT is what the contract says."""
+"""MQTT publications match the contract."""
 
 from __future__ import annotations
 
@@ -28,56 +28,56 @@ SHARES = dict.fromkeys(LABELS, 0.1)
 
 
 def publications() -> Iterator[tuple[str, Message]]:
-    """Operation and message of everything that a node may publish."""
+    """Yield operation and message of every kind of publication of a node."""
     live = LiveStream("call 1", "ses_x", ("customer", "agent"), (0,), ("queue:a",), 1.7e9)
     names = StreamNames(b"key")
     topics = Topics("emotide", "n1", names)
-    voice = EventEncoder(live.roles, MODEL)
+    encoder = EventEncoder(live.roles, MODEL)
     quality = Quality(-20.0, 0.0, None, "wide", 2.5)
     rolling = {"10s": SHARES}
     score = Score(0, 0, 0, 32_000, "interval", 0.8, SHARES, rolling, quality, ())
     segment = Segment(0, 0, 0, 32_000, "speech_end", 1.0, SHARES, rolling, quality, ("noisy",))
     silent = Segment(0, 0, 0, 32_000, "split", 0.0, {}, {}, quality, ())
     events: list[Event] = [SpeechStart(0, 0, 0), score, segment, silent]
-    said = [
-        encode(voice.body(event, 5), n, "ses_x", live.stream_id, 1.7e9)
+    encoded = [
+        encode(encoder.body(event, 5), n, "ses_x", live.stream_id, 1.7e9)
         for n, event in enumerate(events)
     ]
-    live.last[0] = said[1]
+    live.last[0] = encoded[1]
     yield "mqtt_status", topics.status(True)
     yield "mqtt_status", topics.status(False)
     yield "mqtt_state", topics.state(live, 1.7e9)
-    yield "mqtt_score", topics.score(live, said[1].body)
-    yield "mqtt_segment", topics.segment(live, said[2].body)
-    yield "mqtt_segment", topics.segment(live, said[3].body)
+    yield "mqtt_score", topics.score(live, encoded[1].body)
+    yield "mqtt_segment", topics.segment(live, encoded[2].body)
+    yield "mqtt_segment", topics.segment(live, encoded[3].body)
     yield "mqtt_summary", topics.summary("queue:a", [live], 1.7e9)
     yield "mqtt_summary", topics.summary("queue:a", [], 1.7e9)
     utterances = Utterances(live, names)
-    for event in said[:3]:
+    for event in encoded[:3]:
         step = utterances.step(event.body)
         assert step is not None
         yield "mqtt_event", topics.change(*step)
 
 
 def check_publication(operation: str, message: Message) -> None:
-    wanted = document()["operations"][operation]
-    channel = resolve(wanted["channel"])
+    documented = document()["operations"][operation]
+    channel = resolve(documented["channel"])
     address = re.sub(r"\\{\w+\\}", r"[^/]+", re.escape(channel["address"]))
     assert re.fullmatch(address, message.topic), message.topic
-    binding = wanted["bindings"]["mqtt"]
+    binding = documented["bindings"]["mqtt"]
     assert (binding["qos"], binding["retain"]) == (message.qos, message.retain), operation
     assert binding.get("messageExpiryInterval") == message.expiry_s, operation
-    [(_, told)] = messages(operation)
-    assert resolve(told["headers"])["properties"]["schema"]["const"] == message.schema
-    assert told["bindings"]["mqtt"]["contentType"] == message.content_type
+    [(_, schema)] = messages(operation)
+    assert resolve(schema["headers"])["properties"]["schema"]["const"] == message.schema
+    assert schema["bindings"]["mqtt"]["contentType"] == message.content_type
     plain = message.content_type == "text/plain"
     payload = message.payload.decode() if plain else orjson.loads(message.payload)
     try:
-        validator(told["payload"]).validate(payload)
+        validator(schema["payload"]).validate(payload)
     except ValidationError as error:
         raise AssertionError(f"{operation} {error.json_path}: {error.message}") from None
 
 
 @pytest.mark.parametrize(("operation", "message"), [*publications()])
-def test_mqtt_is_as_documented(operation: str, message: Message) -> None:
+def test_mqtt_publications_match_the_contract(operation: str, message: Message) -> None:
     check_publication(operation, message)

@@ -23,7 +23,7 @@ from stream.sinks.mqtt_topics import (
     level,
     role_levels,
 )
-from tests.support.mqtt_samples import ANGRY, CALM, alert, end, live, score, sealed, segment, start
+from tests.support.mqtt_samples import ANGRY, CALM, alert, encoded, end, live, score, segment, start
 
 READABLE = Topics("emotide", "n1", StreamNames(None))
 HASHED = Topics("emotide", "n1", StreamNames(b"secret"))
@@ -37,7 +37,7 @@ def fields(message: Message) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_a_level_is_harmless(text: str) -> None:
+def test_a_level_holds_no_wildcard_and_no_separator(text: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9_.%-]+", level(text))
 
 
@@ -55,7 +55,7 @@ def test_ordinary_names_stay_readable() -> None:
 @pytest.mark.parametrize("topics", [READABLE, HASHED])
 def test_no_name_adds_a_level_or_a_wildcard(topics: Topics, text: str) -> None:
     stream = live(text, roles=(text,), tags=(text,))
-    body = sealed(live(), score()).body
+    body = encoded(live(), score()).body
     for topic in (
         topics.state_topic(stream),
         topics.score(stream, body).topic,
@@ -77,28 +77,28 @@ def test_hashed_names_are_keyed_and_stable() -> None:
 
 def test_hashing_leaves_no_trace_of_the_id() -> None:
     stream = live("+49301234567", tags=("sales",))
-    told = sealed(stream, score())
-    stream.last[0] = told
+    event = encoded(stream, score())
+    stream.last[0] = event
     utterances = Utterances(stream, HASHED.names)
-    step = utterances.step(sealed(stream, start()).body)
+    step = utterances.step(encoded(stream, start()).body)
     assert step is not None
     for message in (
         HASHED.state(stream, 0),
-        HASHED.score(stream, told.body),
-        HASHED.segment(stream, sealed(stream, segment()).body),
+        HASHED.score(stream, event.body),
+        HASHED.segment(stream, encoded(stream, segment()).body),
         HASHED.alert(stream, alert(stream).body),
         HASHED.change(*step),
         HASHED.summary("sales", [stream], 0),
     ):
         assert b"49301234567" not in message.payload
         assert "49301234567" not in message.topic
-    assert fields(HASHED.score(stream, told.body))["stream"] == HASHED.names.of(stream.stream_id)
+    assert fields(HASHED.score(stream, event.body))["stream"] == HASHED.names.of(stream.stream_id)
 
 
-def test_channels_of_one_role_have_topics_of_their_own() -> None:
+def test_channels_of_one_role_have_distinct_topics() -> None:
     assert role_levels(("speaker", "speaker", "agent")) == ("speaker", "speaker-1", "agent")
     stream = live(roles=("speaker", "speaker"))
-    second = READABLE.score(stream, sealed(stream, score(channel=1)).body)
+    second = READABLE.score(stream, encoded(stream, score(channel=1)).body)
     assert second.topic == "emotide/stream/call-1/speaker-1/score"
     assert fields(second)["role"] == "speaker-1"
     assert READABLE.score_topics(stream) == [
@@ -109,7 +109,7 @@ def test_channels_of_one_role_have_topics_of_their_own() -> None:
 
 def test_a_score_is_flat() -> None:
     stream = live()
-    message = READABLE.score(stream, sealed(stream, score(), ts=1_763_838_005.21).body)
+    message = READABLE.score(stream, encoded(stream, score(), ts=1_763_838_005.21).body)
     assert (message.qos, message.retain, message.expiry_s) == (0, True, 30)
     assert message.schema == "emotide.score.v1"
     assert fields(message) == {
@@ -130,42 +130,42 @@ def test_a_score_is_flat() -> None:
 
 def test_a_label_hides_no_field() -> None:
     stream = live()
-    told = fields(READABLE.score(stream, sealed(stream, score({"t": 0.6, "role": 0.4})).body))
-    assert told["role"] == "customer"
-    assert told["t"] > 1
+    payload = fields(READABLE.score(stream, encoded(stream, score({"t": 0.6, "role": 0.4})).body))
+    assert payload["role"] == "customer"
+    assert payload["t"] > 1
 
 
 def test_a_segment_is_flat() -> None:
     stream = live()
-    message = READABLE.segment(stream, sealed(stream, segment(ANGRY, utterance=3)).body)
+    message = READABLE.segment(stream, encoded(stream, segment(ANGRY, utterance=3)).body)
     assert (message.qos, message.retain, message.expiry_s) == (1, False, 3600)
-    told = fields(message)
-    assert told["angry"] == 0.8
-    assert (told["top"], told["utterance"], told["covered"]) == ("angry", 3, 1.0)
-    assert (told["audio_start_ms"], told["audio_end_ms"]) == (1000, 4000)
-    assert told["hints"] == ["short_speech"]
-    assert not any(isinstance(value, dict) for value in told.values())
+    payload = fields(message)
+    assert payload["angry"] == 0.8
+    assert (payload["top"], payload["utterance"], payload["covered"]) == ("angry", 3, 1.0)
+    assert (payload["audio_start_ms"], payload["audio_end_ms"]) == (1000, 4000)
+    assert payload["hints"] == ["short_speech"]
+    assert not any(isinstance(value, dict) for value in payload.values())
 
 
 def test_a_segment_without_scores_has_no_top() -> None:
     stream = live()
-    told = fields(READABLE.segment(stream, sealed(stream, segment({})).body))
-    assert "top" not in told
+    payload = fields(READABLE.segment(stream, encoded(stream, segment({})).body))
+    assert "top" not in payload
 
 
-def test_an_alert_is_told_whole_but_for_the_ids() -> None:
+def test_an_alert_is_published_with_all_fields_but_the_ids() -> None:
     stream = live("+49301234567")
     message = HASHED.alert(stream, alert(stream, since_ms=5000).body)
     assert message.topic.endswith("/customer/alert")
     assert (message.qos, message.retain, message.expiry_s) == (1, False, 3600)
-    told = fields(message)
-    assert (told["rule"], told["state"], told["value"], told["since_ms"]) == (
+    payload = fields(message)
+    assert (payload["rule"], payload["state"], payload["value"], payload["since_ms"]) == (
         "anger",
         "new",
         0.8,
         5000,
     )
-    assert "session_id" not in told
+    assert "session_id" not in payload
 
 
 def test_node_and_state() -> None:
@@ -195,33 +195,33 @@ def test_node_and_state() -> None:
 
 def test_a_summary_is_the_mean_of_fresh_scores() -> None:
     calm, angry, silent, stale = (live(f"c{n}", tags=("q:1",)) for n in range(4))
-    calm.last[0] = sealed(calm, score(CALM), ts=100)
-    angry.last[0] = sealed(angry, score(CALM, rolling={"10s": ANGRY}), ts=110)
+    calm.last[0] = encoded(calm, score(CALM), ts=100)
+    angry.last[0] = encoded(angry, score(CALM, rolling={"10s": ANGRY}), ts=110)
     angry.speaking = frozenset({0})
-    stale.last[0] = sealed(stale, score({"happy": 1.0}), ts=50)
+    stale.last[0] = encoded(stale, score({"happy": 1.0}), ts=50)
     message = READABLE.summary("q:1", [calm, angry, silent, stale], 110)
     assert message.topic == "emotide/group/q%3A1/summary"
     assert (message.qos, message.retain, message.expiry_s) == (0, True, 120)
-    told = fields(message)
-    assert told["angry"] == pytest.approx(0.45)
-    assert told["neutral"] == pytest.approx(0.425)
-    assert (told["top"], told["streams"], told["speaking"]) == ("angry", 4, 1)
-    assert "stream" not in told
+    payload = fields(message)
+    assert payload["angry"] == pytest.approx(0.45)
+    assert payload["neutral"] == pytest.approx(0.425)
+    assert (payload["top"], payload["streams"], payload["speaking"]) == ("angry", 4, 1)
+    assert "stream" not in payload
 
 
 def test_a_summary_takes_the_window_where_there_is_no_horizon() -> None:
     stream = live()
-    stream.last[0] = sealed(stream, score(ANGRY, rolling={}), ts=1)
+    stream.last[0] = encoded(stream, score(ANGRY, rolling={}), ts=1)
     assert fields(READABLE.summary("t", [stream], 1))["top"] == "angry"
     assert "top" not in fields(READABLE.summary("t", [], 1))
 
 
-def test_the_life_of_an_utterance() -> None:
+def test_an_utterance_has_a_beginning_updates_and_an_end() -> None:
     stream = live()
     utterances = Utterances(stream, READABLE.names)
 
     def step(event: Any) -> tuple[str, Any, Any] | None:
-        return utterances.step(sealed(stream, event).body)
+        return utterances.step(encoded(stream, event).body)
 
     new = step(start())
     assert new is not None
@@ -238,16 +238,16 @@ def test_the_life_of_an_utterance() -> None:
     last = step(segment(ANGRY))
     assert last is not None
     assert (last[0], last[1]["top"], last[2]["end_ms"]) == ("end", "angry", 4000)
-    assert step(score(CALM)) is None, "its segment was told"
+    assert step(score(CALM)) is None, "its segment was published"
     assert [(kind, after["utterance"]) for kind, _, after in utterances.close()] == [("end", 1)]
     assert utterances.close() == []
 
 
-def test_a_segment_alone_is_an_end() -> None:
+def test_a_segment_without_a_beginning_is_an_end() -> None:
     stream = live()
-    told = Utterances(stream, READABLE.names).step(sealed(stream, segment()).body)
-    assert told is not None
-    assert (told[0], told[1], told[2]["start_ms"]) == ("end", None, 1000)
+    change = Utterances(stream, READABLE.names).step(encoded(stream, segment()).body)
+    assert change is not None
+    assert (change[0], change[1], change[2]["start_ms"]) == ("end", None, 1000)
 
 
 def test_other_events_change_no_utterance() -> None:
@@ -256,9 +256,9 @@ def test_other_events_change_no_utterance() -> None:
     assert Utterances(stream, READABLE.names).step(gap.body) is None
 
 
-def test_retained_is_sent_once_and_again_after_a_reconnect() -> None:
+def test_a_retained_message_is_sent_once_and_again_after_a_reconnect() -> None:
     retained, one = Retained(), READABLE.status(True)
-    retained.want(one, now=0)
+    retained.set(one, now=0)
     assert retained.next(one.topic, 0) == one
     assert retained.next(one.topic, 0) is None
     assert retained.reconnected() == [one.topic]
@@ -267,9 +267,9 @@ def test_retained_is_sent_once_and_again_after_a_reconnect() -> None:
 
 def test_a_deletion_is_repeated_until_it_is_confirmed() -> None:
     retained, one = Retained(), READABLE.status(True)
-    retained.want(one, 0)
+    retained.set(one, 0)
     retained.next(one.topic, 0)
-    retained.unwant(one.topic)
+    retained.clear(one.topic)
     assert retained.next(one.topic, 0) == deletion(one.topic)
     assert retained.reconnected() == [one.topic]
     assert retained.next(one.topic, 0) == deletion(one.topic)
@@ -278,36 +278,36 @@ def test_a_deletion_is_repeated_until_it_is_confirmed() -> None:
     assert retained.reconnected() == []
 
 
-def test_what_the_broker_never_saw_is_not_deleted() -> None:
+def test_a_message_that_was_never_sent_is_not_deleted() -> None:
     retained, one = Retained(), READABLE.status(True)
-    retained.want(one, 0)
-    retained.unwant(one.topic)
+    retained.set(one, 0)
+    retained.clear(one.topic)
     assert retained.next(one.topic, 0) is None
     assert retained.reconnected() == []
 
 
 def test_a_late_confirmation_does_not_forget_the_new_message() -> None:
     retained, one = Retained(), READABLE.status(True)
-    retained.want(one, 0)
+    retained.set(one, 0)
     retained.next(one.topic, 0)
-    retained.unwant(one.topic)
+    retained.clear(one.topic)
     retained.next(one.topic, 0)
-    retained.want(one, 0)
+    retained.set(one, 0)
     assert retained.next(one.topic, 0) == one
     retained.deleted(one.topic)
     assert retained.reconnected() == [one.topic]
 
 
-@pytest.mark.parametrize(("broker_expires", "left_to_us"), [(True, False), (False, True)])
-def test_expiry_counts_from_when_it_was_said(broker_expires: bool, left_to_us: bool) -> None:
+@pytest.mark.parametrize(("broker_expires", "deleted_by_sink"), [(True, False), (False, True)])
+def test_expiry_counts_from_publication(broker_expires: bool, deleted_by_sink: bool) -> None:
     retained, stats = Retained(), READABLE.stats({}, 0)
-    retained.want(stats, now=0)
+    retained.set(stats, now=0)
     later = retained.next(stats.topic, now=20.5)
     assert later is not None
     assert later.expiry_s == 100
     assert retained.expire(119, broker_expires) == []
-    assert retained.expire(120, broker_expires) == ([stats.topic] if left_to_us else [])
-    assert (retained.next(stats.topic, 120) is not None) == left_to_us
+    assert retained.expire(120, broker_expires) == ([stats.topic] if deleted_by_sink else [])
+    assert (retained.next(stats.topic, 120) is not None) == deleted_by_sink
 
 
 def test_the_iot_configuration_loads() -> None:

@@ -1,4 +1,4 @@
-"""Recordings in the formats that people have, and files that only look like some."""
+"""Recordings in common formats, and files that are not recordings."""
 
 from __future__ import annotations
 
@@ -41,55 +41,58 @@ def record(
     options: dict[str, str] | None = None,
     container: str | None = None,
 ) -> Path:
-    """Speech (or int16[samples] or int16[samples, channels] at 16 kHz) as a file.
+    """Write speech, or int16[samples] or int16[samples, channels] at 16 kHz, to a file.
 
-    `codec` "" writes no sound; the name decides what is not said.
+    Defaults of codec, rate and container follow from the name of `path`. With `codec` "" the file
+    has no audio stream.
     """
-    known, hertz = FORMATS.get(path.name, FORMATS.get(f"a{path.suffix}", ("aac", RATE)))
-    codec, rate = (known if codec is None else codec), rate or hertz
+    default_codec, default_rate = FORMATS.get(
+        path.name, FORMATS.get(f"a{path.suffix}", ("aac", RATE))
+    )
+    codec, rate = (default_codec if codec is None else codec), rate or default_rate
     pcm = speech() if pcm is None else pcm
     columns = pcm.reshape(len(pcm), -1)
-    vorbis = codec == "vorbis"  # FFmpeg's own encoder knows stereo alone
+    vorbis = codec == "vorbis"  # FFmpeg's own encoder supports stereo only
     if vorbis:
         columns = np.repeat(columns[:, :1], 2, axis=1)
     layout = layout or ("stereo" if columns.shape[1] == 2 else "mono")
     with av.open(str(path), "w", format=container, options=options or {}) as file:
-        film = None
+        video_stream = None
         if video:
-            film = file.add_stream("mpeg4", rate=10)
-            film.width, film.height, film.pix_fmt = 64, 64, "yuv420p"
-        sound = None
+            video_stream = file.add_stream("mpeg4", rate=10)
+            video_stream.width, video_stream.height, video_stream.pix_fmt = 64, 64, "yuv420p"
+        audio_stream = None
         if codec:
-            sound = file.add_stream(codec, rate=rate)
-            sound.layout = layout
+            audio_stream = file.add_stream(codec, rate=rate)
+            audio_stream.layout = layout
             if vorbis:
-                sound.options = {"strict": "-2"}
-                sound.codec_context.options = {"strict": "-2"}
-        if film is not None:
+                audio_stream.options = {"strict": "-2"}
+                audio_stream.codec_context.options = {"strict": "-2"}
+        if video_stream is not None:
             for number in range(10):
                 black = np.zeros((64, 64, 3), np.uint8)
                 picture = av.VideoFrame.from_ndarray(black, format="rgb24")
                 picture.pts = number
-                file.mux(film.encode(picture))
-            file.mux(film.encode(None))
-        if sound is not None:
+                file.mux(video_stream.encode(picture))
+            file.mux(video_stream.encode(None))
+        if audio_stream is not None:
             row = np.ascontiguousarray(columns, np.int16).reshape(1, -1)
             frame = av.AudioFrame.from_ndarray(row, format="s16", layout=layout)
             frame.sample_rate, frame.pts = RATE, 0
-            file.mux(sound.encode(frame))
-            file.mux(sound.encode(None))
+            file.mux(audio_stream.encode(frame))
+            file.mux(audio_stream.encode(None))
     return path
 
 
 def cut(path: Path, share: float = 0.6) -> Path:
-    """The same file with its end missing."""
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
+    """Truncate a file to `share` of its bytes; return its path."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
     return path
 
 
 def protected(path: Path) -> Path:
-    """An MP4 whose sound is encrypted (CENC), as shops sell it."""
+    """Write an MP4 with encrypted audio (CENC), as sold by shops; return its path."""
     keys = {
         "encryption_scheme": "cenc-aes-ctr",
         "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
@@ -99,7 +102,7 @@ def protected(path: Path) -> Path:
 
 
 def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
-    """What people send by mistake or in malice: name → file and the code it must get."""
+    """Write files that users send by mistake or with bad intent; return name → path, error code."""
 
     def text(name: str, content: str) -> Path:
         path = folder / name

@@ -1,4 +1,4 @@
-"""A real broker for tests, and ways to make its life hard."""
+"""A real MQTT broker for tests, and a proxy that breaks its connections."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ READY_S = 5.0
 
 
 def _binary(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
         raise AssertionError(f"{name} is needed for this test: apt-get install mosquitto")
-    return found
+    return path
 
 
 def free_port() -> int:
@@ -30,10 +30,10 @@ def free_port() -> int:
 
 
 class Broker:
-    """mosquitto on 127.0.0.1, on one port through all its restarts.
+    """A mosquitto process on 127.0.0.1 that keeps its port across restarts.
 
-    `user` is a name and a password; without, everybody may come in. What it retains is lost at
-    every restart unless `persistent`.
+    `user` is a name and a password; without it anonymous clients are accepted. Retained messages
+    are lost at every restart unless `persistent`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Broker:
             "max_queued_messages 0",
         ]
         if os.geteuid() == 0:
-            lines.append("user root")  # else it could not read what lies in `directory`
+            lines.append("user root")  # otherwise it cannot read the files in `directory`
         if user:
             passwords = directory / "passwords"
             command = [_binary("mosquitto_passwd"), "-c", "-b", str(passwords), *user]
@@ -85,32 +85,34 @@ class Broker:
                 if time.monotonic() > deadline or self._process.poll() is not None:
                     self.kill()
                     raise AssertionError(
-                        f"mosquitto does not start: {self._log.read_text()}"
+                        f"mosquitto did not start: {self._log.read_text()}"
                     ) from None
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        """kill -9; does nothing to one that is dead."""
+        """Kill the process with SIGKILL, if it runs."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
             self._process = None
 
     def pause(self) -> None:
-        """Stop it without closing a connection."""
+        """Suspend the process; its connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
+        """Continue the process after `pause`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
 
 class Proxy:
-    """TCP to a broker, through our hands.
+    """TCP proxy in front of a broker.
 
-    `refusal` answers CONNECT with protocol level 5, and the connection is closed. While `blocked`
-    nothing passes to the broker. With no `target` connections are accepted and never answered.
+    `refusal` is the answer to a CONNECT with protocol level 5; then the connection is closed. While
+    `blocked`, no data passes to the broker. Without a `target`, connections are accepted and never
+    answered.
     """
 
     def __init__(self, target: int | None, refusal: bytes | None = None) -> None:
@@ -152,7 +154,7 @@ class Proxy:
         self._writers.add(writer)
         self.connections += 1
         try:
-            await self._talk(reader, writer)
+            await self._forward(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -160,7 +162,7 @@ class Proxy:
             self._writers.discard(writer)
             self._tasks.discard(task)
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._target is None:
             while await reader.read(4096):
                 pass

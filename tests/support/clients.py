@@ -1,4 +1,4 @@
-"""A raw client of the real server that checks every event."""
+"""Raw WebSocket client for tests that validates every event."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ T = TypeVar("T")
 
 
 class Client:
-    """One WebSocket. A task of its own reads and checks every event as soon as it comes."""
+    """One WebSocket, whose own task receives and validates every event."""
 
     def __init__(self, socket: ClientConnection, direction: Direction) -> None:
         self.socket = socket
         self.checks = True
-        """Whether events are held against the contract; a test in a hurry says False."""
+        """Whether events are validated against the contract; False where time matters."""
         self._direction = direction
         self.events: list[Event] = []
         self.times: list[float] = []
-        self._news = asyncio.Condition()
+        self._changed = asyncio.Condition()
         self.reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -42,18 +42,18 @@ class Client:
                 event = orjson.loads(text)
                 if self.checks:
                     validate(event, self._direction)
-                async with self._news:
+                async with self._changed:
                     self.events.append(event)
                     self.times.append(time.monotonic())
-                    self._news.notify_all()
+                    self._changed.notify_all()
         except ConnectionClosed:
             pass
         finally:
-            async with self._news:
-                self._news.notify_all()
+            async with self._changed:
+                self._changed.notify_all()
 
-    async def say(self, kind: str, **fields: Any) -> None:
-        await self.socket.send(orjson.dumps({"type": kind, **fields}).decode())
+    async def send(self, event_type: str, **fields: Any) -> None:
+        await self.socket.send(orjson.dumps({"type": event_type, **fields}).decode())
 
     async def text(self, text: str) -> None:
         await self.socket.send(text)
@@ -67,35 +67,35 @@ class Client:
                 due += pace_s
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    def of(self, *kinds: str) -> list[Event]:
-        return [event for event in self.events if event["type"] in kinds]
+    def of(self, *event_types: str) -> list[Event]:
+        return [event for event in self.events if event["type"] in event_types]
 
     async def until(
         self, wanted: str | Callable[[Event], bool], count: int = 1, timeout: float = 10.0
     ) -> Event:
-        """Wait for the `count`-th event of a type (or that a function wants) and return it."""
+        """Wait for the `count`-th event of a type, or that a predicate accepts; return it."""
 
-        def fits(event: Event) -> bool:
+        def matches(event: Event) -> bool:
             return event["type"] == wanted if isinstance(wanted, str) else wanted(event)
 
-        async def look() -> Event:
-            async with self._news:
+        async def find() -> Event:
+            async with self._changed:
                 while True:
-                    found = [event for event in self.events if fits(event)]
-                    if len(found) >= count:
-                        return found[count - 1]
+                    matching = [event for event in self.events if matches(event)]
+                    if len(matching) >= count:
+                        return matching[count - 1]
                     if self.reader.done():
                         self.reader.result()
                         raise AssertionError(f"closed ({self.code}) without {wanted}: {self}")
-                    await self._news.wait()
+                    await self._changed.wait()
 
         try:
-            return await asyncio.wait_for(look(), timeout)
+            return await asyncio.wait_for(find(), timeout)
         except TimeoutError:
             raise AssertionError(f"no {wanted} (x{count}) in {timeout} s: {self}") from None
 
     async def closed(self, timeout: float = 10.0) -> int | None:
-        """Wait until the server has closed; the close code."""
+        """Wait until the server has closed; return the close code."""
         try:
             await asyncio.wait_for(asyncio.shield(self.reader), timeout)
         except TimeoutError:
@@ -104,14 +104,14 @@ class Client:
         return self.code
 
     async def close_session(self, timeout: float = 15.0) -> Event:
-        """End the stream properly; the `session.closed` event."""
-        await self.say("session.close")
+        """End the stream with `session.close`; return the `session.closed` event."""
+        await self.send("session.close")
         assert await self.closed(timeout) == 1000, str(self)
         assert self.events[-1]["type"] == "session.closed", str(self)
         return self.events[-1]
 
     async def abort(self) -> None:
-        """Cut the connection without a goodbye."""
+        """Break the connection without a close frame."""
         self.socket.transport.abort()
         await self.socket.wait_closed()
 
@@ -143,7 +143,7 @@ async def connect(
     query: Mapping[str, Any] | Sequence[tuple[str, Any]] | None = None,
     **options: Any,
 ) -> AsyncIterator[Client]:
-    """A client on `path`; cut at the end of the block if it is still open."""
+    """Connect a client to `path`; abort it at the end of the block if it is still open."""
     url = server.ws + path + (f"?{urlencode(query)}" if query else "")
     options = {"compression": None, "max_size": None, "max_queue": None, **options}
     socket = await websocket(url, open_timeout=10, close_timeout=5, **options)
@@ -159,21 +159,21 @@ async def connect(
 
 
 def stream(server: Server, **query: Any) -> contextlib.AbstractAsyncContextManager[Client]:
-    """A producer that is configured by its URL: linear16, 16 kHz unless said otherwise."""
+    """Connect a producer configured by its URL: linear16 at 16 kHz by default."""
     return connect(server, query={"sample_rate": RATE, **query})
 
 
 @contextlib.asynccontextmanager
 async def subscriber(server: Server, **subscribe: Any) -> AsyncIterator[Client]:
-    """A subscriber whose first subscription is in force."""
+    """Connect a subscriber and wait until its first subscription is active."""
     async with connect(server, "/v1/subscribe") as client:
-        await client.say("subscribe", **{"id": "s1", **subscribe})
+        await client.send("subscribe", **{"id": "s1", **subscribe})
         await client.until("subscribed")
         yield client
 
 
 def run(work: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
-    """Run a test's coroutine; nothing waits for ever."""
+    """Run a test's coroutine with a time limit."""
 
     async def bounded() -> T:
         return await asyncio.wait_for(work, timeout)

@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml as something to hold messages against."""
+"""Validation of messages against docs/asyncapi.yaml."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Direction = Literal[
     "from_subscriber",
     "from_uploader",
 ]
-"""The operations of the document that a WebSocket carries."""
+"""Operations of the document that use a WebSocket."""
 
 SECRETS = ("resume_token",)
-"""Fields of a producer's events that nobody else may see."""
+"""Fields of a producer's events that no subscriber may get."""
 
 
 @functools.cache
@@ -37,7 +37,7 @@ def document() -> dict[str, Any]:
 
 
 def resolve(node: Any) -> Any:
-    """What a `$ref` within the document points to; anything else as it is."""
+    """Return the target of a `$ref` within the document; any other node unchanged."""
     while isinstance(node, dict) and "$ref" in node:
         reference = node["$ref"]
         assert reference.startswith("#/"), f"{reference} leaves the document"
@@ -49,7 +49,7 @@ def resolve(node: Any) -> Any:
 
 
 def messages(operation: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The messages of an operation, by the word that stands in their `type`."""
+    """Yield the messages of an operation, each with the value of its `type`."""
     for reference in document()["operations"][operation]["messages"]:
         message = resolve(reference)
         yield message.get("name", reference["$ref"].rpartition("/")[2]), message
@@ -63,12 +63,12 @@ def _registry() -> Registry[Any]:
 
 
 def validator(schema: Mapping[str, Any]) -> Draft7Validator:
-    """A validator of one of the document's schemas, which may be a reference into it."""
+    """Return a validator of a schema of the document, which may be a reference into it."""
     return Draft7Validator(_absolute(schema), registry=_registry())
 
 
 def check_result(result: Mapping[str, Any]) -> None:
-    """Raise `ValidationError` unless this is an `emotide.result.v1` and nothing but that."""
+    """Raise `ValidationError` unless `result` is an `emotide.result.v1` without other keys."""
     validator(document()["components"]["schemas"]["Result"]).validate(result)
 
 
@@ -82,21 +82,22 @@ def _absolute(schema: Any) -> Any:
 
 @functools.cache
 def _validators(direction: Direction) -> Mapping[str, tuple[Draft7Validator, ...]]:
-    """By type; `error` towards a subscriber is of two kinds."""
-    found: dict[str, tuple[Draft7Validator, ...]] = {}
+    """Return the validators by type; `error` has two of them towards a subscriber."""
+    validators: dict[str, tuple[Draft7Validator, ...]] = {}
     for name, message in messages(direction):
         if message.get("contentType", "application/json") == "application/json":
-            found[name] = (*found.get(name, ()), validator(message["payload"]))
-    return found
+            validators[name] = (*validators.get(name, ()), validator(message["payload"]))
+    return validators
 
 
 def validate(event: Mapping[str, Any], direction: Direction | None = None) -> None:
-    """Raise AssertionError, naming type and path, unless the contract knows this message.
+    """Raise `AssertionError` with type and path unless the message conforms to the contract.
 
-    Without a `direction` it is an event from the server, to a subscriber if it looks like it.
+    Without a `direction` the message is an event of the server: to a producer if it has `seq` and
+    no `sub`, otherwise to a subscriber.
     """
     kind = event.get("type")
-    where = direction or _towards(event)
+    where = direction or _direction_of(event)
     known = _validators(where)
     assert kind in known, f"{where}: {kind!r} is not in the contract: {dict(event)}"
     candidates = known[str(kind)]
@@ -106,12 +107,12 @@ def validate(event: Mapping[str, Any], direction: Direction | None = None) -> No
     if error is not None:
         raise AssertionError(f"{where}: {kind} {error.json_path}: {error.message} in {dict(event)}")
     if where == "to_producer":
-        assert "sub" not in event, f"{where}: {kind} $.sub is a subscriber's: {dict(event)}"
+        assert "sub" not in event, f"{where}: {kind} $.sub is for subscribers only: {dict(event)}"
     elif where == "to_subscriber" and "seq" in event:
         assert "sub" in event, f"{where}: {kind} $.sub is missing: {dict(event)}"
         leaked = [name for name in SECRETS if name in event]
-        assert not leaked, f"{where}: {kind} $.{leaked} is the producer's alone"
+        assert not leaked, f"{where}: {kind} $.{leaked} is for the producer only"
 
 
-def _towards(event: Mapping[str, Any]) -> Direction:
+def _direction_of(event: Mapping[str, Any]) -> Direction:
     return "to_producer" if "seq" in event and "sub" not in event else "to_subscriber"

@@ -1,4 +1,4 @@
-"""The small model under test, loaded, and signals to try it with."""
+"""Helpers of the emotion2vec tests: loading, speech-like signals, access to the network."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def load(directory: Path) -> Emotion2vec:
     return loaded
 
 
-def voice(samples: int, seed: int = 1, gain: float = 0.1) -> NDArray[np.float32]:
-    """Something with the rhythm of speech: a wandering tone in bursts, above faint noise."""
-    dice = np.random.default_rng(seed)
+def speech_like(samples: int, seed: int = 1, gain: float = 0.1) -> NDArray[np.float32]:
+    """Return a signal with the rhythm of speech: a wandering tone in bursts, above faint noise."""
+    rng = np.random.default_rng(seed)
     t = np.arange(samples) / SAMPLE_RATE
-    pitch = 120 + 60 * dice.random() + 30 * np.sin(2 * np.pi * (1 + dice.random()) * t)
+    pitch = 120 + 60 * rng.random() + 30 * np.sin(2 * np.pi * (1 + rng.random()) * t)
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
     tone = np.sum([np.sin(k * phase) / k for k in range(1, 12)], axis=0)
-    bursts = np.clip(np.sin(2 * np.pi * (3 + dice.random()) * t), 0, 1)
-    audio = tone * bursts + 0.02 * dice.standard_normal(samples)
+    bursts = np.clip(np.sin(2 * np.pi * (3 + rng.random()) * t), 0, 1)
+    audio = tone * bursts + 0.02 * rng.standard_normal(samples)
     return np.asarray(gain * audio / np.abs(audio).max(), np.float32)
 
 
@@ -40,7 +40,7 @@ def softmax(x: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def features(loaded: Emotion2vec, audio: NDArray[np.float32]) -> Any:
-    """The frames before the head, float32[rows, frames, dim]."""
+    """Return the frames before the head, float32[rows, frames, dim]."""
     import torch
 
     with torch.inference_mode():

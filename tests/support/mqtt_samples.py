@@ -1,4 +1,4 @@
-"""Streams and events as sessions make them, for tests of what sinks do with them."""
+"""Streams and events as sessions create them, for tests of sinks."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def live(
     )
 
 
-def sealed(stream: LiveStream, event: Event, ts: float | None = None) -> EncodedEvent:
-    """An event as the hub gets it."""
+def encoded(stream: LiveStream, event: Event, ts: float | None = None) -> EncodedEvent:
+    """Return an event as a session publishes it to the hub."""
     body = EventEncoder(stream.roles, MODEL).body(event, latency_ms=40)
     now = time.time() if ts is None else ts
     return encode(body, 1, stream.session_id, stream.stream_id, now)

@@ -1,8 +1,8 @@
-"""Stand-in models for tests in which the model is not the matter.
+"""Stand-in models for tests that do not need a real model.
 
-Used by name, `--model tests.support.plugins:fast`; environment variables set them up. Each listens
-to the loudness of every frame, so that scores depend on the audio and a window of one stream that
-ended up in another is seen.
+Used by name, `--model tests.support.plugins:fast`; environment variables configure them. Scores
+depend on the loudness of every frame, so a test notices if a window of one stream ends up in
+another.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ POISON = 0.97
 
 
 class Fast:
-    """Louder is angrier."""
+    """A fast model: louder frames are angrier."""
 
     def __init__(self, sizes: tuple[int, ...] = (1, 8, 32)) -> None:
         self.calls = 0
@@ -41,13 +41,13 @@ class Fast:
             temperature=1.0,
             licence="test",
             device="cpu",
-            why="a test wants it",
+            why="selected by a test",
             dim=2,
         )
 
     @property
     def warm(self) -> bool:
-        """Whether the server is past its warm-up: every length in every size."""
+        """True after the server's warm-up, which runs every length in every size."""
         return self.calls > len(LENGTHS) * len(self.info.batch_sizes)
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,7 +69,7 @@ class Fast:
 
 
 class Slow(Fast):
-    """Sleeps EMOTEST_SLEEP_S seconds a batch, whatever its size up to EMOTEST_SIZE rows."""
+    """Sleeps EMOTEST_SLEEP_S seconds per batch, for any size up to EMOTEST_SIZE rows."""
 
     def __init__(self) -> None:
         super().__init__((int(os.environ.get("EMOTEST_SIZE", "32")),))
@@ -83,17 +83,17 @@ class Slow(Fast):
 
 
 class Blocked(Fast):
-    """Does not come back while the file EMOTEST_BLOCK exists."""
+    """Blocks while the file EMOTEST_BLOCK exists."""
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = super().infer(batch)
-        while self.warm and _blocks("EMOTEST_BLOCK"):
+        while self.warm and _file_exists("EMOTEST_BLOCK"):
             time.sleep(0.01)
         return logits
 
 
 class Poisoned(Fast):
-    """Fails whenever a row of the batch peaks above POISON."""
+    """Fails if a row of the batch peaks above POISON."""
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         if np.abs(batch).max() > POISON and self.warm:
@@ -102,7 +102,7 @@ class Poisoned(Fast):
 
 
 class Nan(Fast):
-    """Answers NaN once it is warm."""
+    """Returns NaN once it is warm."""
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = super().infer(batch)
@@ -110,7 +110,7 @@ class Nan(Fast):
 
 
 class NanAtOnce(Fast):
-    """Answers NaN from the start."""
+    """Returns NaN from the start."""
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.full_like(super().infer(batch), np.nan)
@@ -141,22 +141,22 @@ def nan_at_once() -> Backend:
 
 
 def unloadable() -> Backend:
-    """Refused as backends refuse: a sentence for the operator."""
+    """Raise ModelRefused with a sentence for the operator, as backends do."""
     raise ModelRefused("tests.support.plugins: the weights are missing: put them back")
 
 
 def broken() -> Backend:
-    """Fails as a library fails."""
+    """Raise an unexpected error, as a library does."""
     raise RuntimeError("weights of an unexpected shape")
 
 
 def loading() -> Backend:
-    """Loads as long as the file EMOTEST_LOADING exists, and cannot be interrupted meanwhile."""
-    while _blocks("EMOTEST_LOADING"):
+    """Load while the file EMOTEST_LOADING exists; loading cannot be interrupted."""
+    while _file_exists("EMOTEST_LOADING"):
         threading.Event().wait(0.01)
     return Fast()
 
 
-def _blocks(name: str) -> bool:
+def _file_exists(name: str) -> bool:
     path = os.environ.get(name, "")
     return bool(path) and Path(path).exists()

@@ -1,8 +1,9 @@
-"""Writes docs/result.schema.json from the contract: `python -m tests.support.result_schema`.
+"""Generator of docs/result.schema.json: `python -m tests.support.result_schema`.
 
-The contract, docs/asyncapi.yaml, describes every message; whoever only reads result.json gets the
-same schema by itself, for any JSON Schema validator. The contract is closed, because it says what
-this server does; a reader's schema tolerates fields that a later one adds.
+The contract, docs/asyncapi.yaml, describes every message. Programs that only read result.json get
+its schema as a file of its own, for any JSON Schema validator. The schemas of the contract are
+closed, because they describe exactly what this version sends; the generated schema accepts fields
+that a later version adds.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ POINTER = "#/components/schemas/"
 
 
 def schema() -> dict[str, Any]:
-    """`emotide.result.v1` as a JSON Schema (draft 7) of its own."""
+    """Return `emotide.result.v1` as a self-contained JSON Schema (draft 7)."""
     schemas = document()["components"]["schemas"]
     definitions: dict[str, Any] = {}
 
-    def moved(node: Any) -> Any:
+    def copied(node: Any) -> Any:
         if isinstance(node, list):
-            return [moved(item) for item in node]
+            return [copied(item) for item in node]
         if not isinstance(node, dict):
             return node
         if "$ref" in node:
             name = node["$ref"].removeprefix(POINTER)
             if name not in definitions:
-                definitions[name] = None  # found; not to be gone into twice
-                definitions[name] = moved(schemas[name])
+                definitions[name] = None  # marks the name as visited, against endless recursion
+                definitions[name] = copied(schemas[name])
             return {"$ref": f"#/definitions/{name}"}
         closed = ("additionalProperties", False)
-        return {key: moved(value) for key, value in node.items() if (key, value) != closed}
+        return {key: copied(value) for key, value in node.items() if (key, value) != closed}
 
-    body = moved(schemas["Result"])
+    body = copied(schemas["Result"])
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": f"urn:{SCHEMA.replace('.', ':')}",
@@ -48,7 +49,7 @@ def schema() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The file as it must be."""
+    """Return the content of the file."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 

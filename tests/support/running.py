@@ -1,4 +1,4 @@
-"""The real server as a subprocess."""
+"""Server processes for tests."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Event = dict[str, Any]
 
 
 class Server:
-    """A `server.py` that runs. `lines` are its log lines so far, `noise` what is no JSON."""
+    """A running `server.py`. `lines` are its log lines, `non_json` its other output on stderr."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.lines: list[Event] = []
-        self.noise: list[str] = []
-        self.tidy = True
-        """Whether the log must hold no errors; a test that provokes some says False."""
+        self.non_json: list[str] = []
+        self.errors_expected = False
+        """Whether the log may contain errors; set by tests that provoke them."""
         self.url = ""
         self.host, self.port = "127.0.0.1", 0
         self._changed = threading.Condition()
@@ -54,19 +54,19 @@ class Server:
                 for line in self.lines:
                     if line.get("event") == event:
                         return line
-                left = deadline - time.monotonic()
-                assert left > 0, f"no log line {event!r} in {timeout} s: {self.log()}"
+                remaining = deadline - time.monotonic()
+                assert remaining > 0, f"no log line {event!r} in {timeout} s: {self.log()}"
                 if not self._reader.is_alive():
                     raise AssertionError(f"the server ended without {event!r}: {self.log()}")
-                self._changed.wait(min(left, 0.1))
+                self._changed.wait(min(remaining, 0.1))
 
-    def listens(self, timeout: float = 20.0) -> None:
-        """Wait until the port is open, which is before the model is loaded."""
-        ours = psutil.Process(self.process.pid)
+    def wait_for_port(self, timeout: float = 20.0) -> None:
+        """Wait until the port is open; this is before the model is loaded."""
+        process = psutil.Process(self.process.pid)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             assert not self.ended, self.log()
-            for connection in ours.net_connections("tcp"):
+            for connection in process.net_connections("tcp"):
                 if connection.status == psutil.CONN_LISTEN:
                     self.port = connection.laddr.port
                     self.url = f"http://127.0.0.1:{self.port}/"
@@ -75,13 +75,13 @@ class Server:
         raise AssertionError(f"no open port in {timeout} s: {self.log()}")
 
     def log(self) -> str:
-        return "\n".join([*(str(line) for line in self.lines), *self.noise])
+        return "\n".join([*(str(line) for line in self.lines), *self.non_json])
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
     def exit(self, timeout: float = 10.0) -> int:
-        """Wait for the end; the exit status."""
+        """Wait for the process to exit; return its status."""
         status = self.process.wait(timeout)
         self._reader.join(5)
         return status
@@ -89,13 +89,13 @@ class Server:
     def get(
         self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers (names in lower case) and body of a plain request."""
+        """Send a plain request; return its status, headers (names in lower case) and body."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
         try:
             connection.request(method, path, headers=dict(headers or {}))
-            answer = connection.getresponse()
-            names = {name.lower(): value for name, value in answer.getheaders()}
-            return answer.status, names, answer.read()
+            response = connection.getresponse()
+            received = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, received, response.read()
         finally:
             connection.close()
 
@@ -105,7 +105,7 @@ class Server:
         return orjson.loads(body)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of all samples of this name whose labels are as given."""
+        """Return the sum of all samples of this name that have the given labels."""
         from prometheus_client.parser import text_string_to_metric_families
 
         text = self.get("/metrics")[2].decode()
@@ -117,7 +117,7 @@ class Server:
         )
 
     def rss(self) -> int:
-        """Bytes of memory."""
+        """Return the resident memory in bytes."""
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def fds(self) -> int:
@@ -131,7 +131,7 @@ class Server:
                     line = orjson.loads(text)
                     self.lines.append(line if isinstance(line, dict) else {"event": line})
                 except orjson.JSONDecodeError:
-                    self.noise.append(text.rstrip("\n"))
+                    self.non_json.append(text.rstrip("\n"))
                 self._changed.notify_all()
 
 
@@ -142,7 +142,7 @@ def start(
     model: str = "tests.support.plugins:fast",
     folder: Path,
 ) -> Server:
-    """`python server.py --port 0 …` in the repository root, with a clean environment."""
+    """Start `python server.py --port 0 …` in the repository root, with a clean environment."""
     command = [sys.executable, "-W", "default", "server.py", "--port", "0", "--model", model]
     if config is not None:
         path = folder / "server.toml"
@@ -163,7 +163,7 @@ def start(
 
 @contextlib.contextmanager
 def started_server(*args: str, **options: Any) -> Iterator[Server]:
-    """A server that may not be ready yet and may end as it likes; it never outlives the block."""
+    """Start a server that may exit in any way; kill it at the end of the block."""
     with tempfile.TemporaryDirectory() as folder:
         server = start(*args, folder=Path(folder), **options)
         try:
@@ -178,10 +178,10 @@ def started_server(*args: str, **options: Any) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def running_server(*args: str, **options: Any) -> Iterator[Server]:
-    """A server that is ready; at the end it is told to go and must do so cleanly.
+    """Start a server and wait until it is ready; stop it at the end and require a clean exit.
 
-    Cleanly is: status 0, only JSON on stderr, and no errors logged unless `tidy` was set to False.
-    A test that ended it itself is not asked again.
+    A clean exit has status 0, only JSON on stderr, and no logged errors unless `errors_expected`
+    is set. A server that the test has already stopped is not checked.
     """
     with started_server(*args, **options) as server:
         ready = server.line("ready")
@@ -191,14 +191,14 @@ def running_server(*args: str, **options: Any) -> Iterator[Server]:
         if not server.ended:
             server.signal()
             assert server.exit(15) == 0, server.log()
-            assert not server.noise, server.noise
-            if server.tidy:
-                bad = [x for x in server.lines if x["level"] in ("error", "critical")]
-                assert not bad, bad
+            assert not server.non_json, server.non_json
+            if not server.errors_expected:
+                errors = [x for x in server.lines if x["level"] in ("error", "critical")]
+                assert not errors, errors
 
 
 class Gate:
-    """A file that the `blocked` and `loading` models look at; while it is shut, they wait."""
+    """File that the `blocked` and `loading` models check; they wait while it exists."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""A small server that speaks the producer's side of the protocol, and breaks when told to."""
+"""Server of the producer protocol that breaks its connections on request."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ SESSION: Event = {
 
 
 class Session:
-    """What the server keeps of one stream; `socket` is None while it is not heard."""
+    """State of one stream on the server; `socket` is None while its connection is broken."""
 
     def __init__(self) -> None:
         self.audio = bytearray()
-        self.ring: list[Event] = []
-        self.told = 0
+        self.events: list[Event] = []
+        self.scores = 0
         self.socket: ServerConnection | None = None
 
-    async def tell(self, kind: str, **body: Any) -> None:
-        event = {"type": kind, "seq": len(self.ring), "stream_id": "call-1", **body}
-        self.ring.append(event)
+    async def send(self, kind: str, **body: Any) -> None:
+        event = {"type": kind, "seq": len(self.events), "stream_id": "call-1", **body}
+        self.events.append(event)
         if self.socket is not None:
             await self.socket.send(orjson.dumps(event).decode())
 
-    async def leave(self, code: int, reason: str = "") -> None:
+    async def close(self, code: int, reason: str = "") -> None:
         assert self.socket is not None
         await self.socket.close(code, reason)
 
 
 class Scripted:
-    """Takes audio, numbers events, and drops its connection after so many bytes of each.
+    """Server that receives audio, numbers events, and aborts connections.
 
-    `breaks` are those numbers, one per connection; after the last one it holds. Every 100 ms of
-    audio gives an `emotion.score`; every message gives an `audio.ack` if `acks`. `on_audio` and
-    `on_close` happen after the first audio and instead of `session.closed`.
+    `breaks` holds the number of audio bytes after which each connection is aborted; later ones are
+    kept. The server sends an `emotion.score` for every 100 ms of audio, and an `audio.ack` for
+    every message if `acks` is set. `on_audio` is called after the first audio, `on_close` instead
+    of sending `session.closed`.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Scripted:
         self.frame, self.rate, self.acks = frame, rate, acks
         self.breaks = list(breaks)
         self.forget = False
-        """Answer one resume with unknown_stream."""
+        """Refuse the next resume with unknown_stream."""
         self.on_audio: Callable[[Session], Awaitable[None]] | None = None
         self.on_close: Callable[[Session], Awaitable[None]] | None = None
         self.requests: list[dict[str, list[str]]] = []
@@ -67,16 +68,19 @@ class Scripted:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scripted]:
+        """Listen on a free port of 127.0.0.1 during the block."""
         async with serve(self._handle, "127.0.0.1", 0, compression=None) as server:
             self.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
             yield self
 
     @property
     def audio(self) -> bytes:
+        """Bytes that the newest session has received."""
         return bytes(self.sessions[-1].audio)
 
     @property
     def samples(self) -> int:
+        """Whole samples per channel that the newest session has received."""
         return self._samples(self.sessions[-1])
 
     def _samples(self, session: Session) -> int:
@@ -92,39 +96,38 @@ class Scripted:
                 session = Session()
                 self.sessions.append(session)
                 session.socket = socket
-                await session.tell("session.created", resume_token="rt", limits={}, session=SESSION)
+                await session.send("session.created", resume_token="rt", limits={}, session=SESSION)
             elif self.forget:
                 self.forget = False
                 session = Session()
                 session.socket = socket
-                await self.fail(session, "unknown_stream", 4404)
+                await self.refuse(session, "unknown_stream", 4404)
                 return
             else:
                 session = self.sessions[-1]
                 await self._resume(session, socket, int(query["last_seq"][0]))
-            await self._listen(session, socket)
+            await self._receive(session, socket)
 
     async def _resume(self, session: Session, socket: ServerConnection, last: int) -> None:
         session.socket = socket
         del session.audio[len(session.audio) // self.frame * self.frame :]
-        missed = [event for event in session.ring if event["seq"] > last]
+        missed = [event for event in session.events if event["seq"] > last]
         samples = self._samples(session)
-        at = {"received_samples": samples, "received_ms": samples * 1000 // self.rate}
-        await session.tell("session.resumed", **at)
+        position = {"received_samples": samples, "received_ms": samples * 1000 // self.rate}
+        await session.send("session.resumed", **position)
         for event in missed:
             await socket.send(orjson.dumps(event).decode())
 
-    async def _listen(self, session: Session, socket: ServerConnection) -> None:
-        left = self.breaks.pop(0) if self.breaks else None
+    async def _receive(self, session: Session, socket: ServerConnection) -> None:
+        limit = self.breaks.pop(0) if self.breaks else None
         async for message in socket:
             if isinstance(message, str):
                 if await self._control(session, orjson.loads(message)):
                     return
                 continue
-            kept = message if left is None else message[:left]
-            left = None if left is None else left - len(message)
-            broken = left is not None and left <= 0
-            session.audio += kept
+            session.audio += message if limit is None else message[:limit]
+            limit = None if limit is None else limit - len(message)
+            broken = limit is not None and limit <= 0
             if broken:
                 session.socket = None
             await self._progress(session)
@@ -132,8 +135,8 @@ class Scripted:
                 socket.transport.abort()
                 return
             if self.on_audio is not None:
-                act, self.on_audio = self.on_audio, None
-                await act(session)
+                on_audio, self.on_audio = self.on_audio, None
+                await on_audio(session)
                 if socket.state is not State.OPEN:
                     return
 
@@ -149,39 +152,39 @@ class Scripted:
                 await self.on_close(session)
                 return True
             case "session.close":
-                await self.closed(session, "completed")
-                await session.leave(1000)
+                await self.send_closed(session, "completed")
+                await session.close(1000)
                 return True
         return False
 
     async def _progress(self, session: Session) -> None:
-        while session.told < self._samples(session) // (self.rate // 10):
-            session.told += 1
-            await session.tell(
+        while session.scores < self._samples(session) // (self.rate // 10):
+            session.scores += 1
+            await session.send(
                 "emotion.score",
-                number=session.told,
+                number=session.scores,
                 channel=0,
                 role="customer",
-                audio_end_ms=session.told * 100,
+                audio_end_ms=session.scores * 100,
                 scores={"angry": 0.7, "sad": 0.3},
                 rolling={},
                 hints=[],
             )
         if self.acks:
-            await session.tell("audio.ack", received_samples=self._samples(session))
+            await session.send("audio.ack", received_samples=self._samples(session))
 
-    async def closed(self, session: Session, reason: str) -> None:
+    async def send_closed(self, session: Session, reason: str) -> None:
         totals = dict.fromkeys(("speech_ms", "scores", "segments", "dropped_ms"), 0)
         totals["audio_ms"] = self._samples(session) * 1000 // self.rate
-        await session.tell("session.closed", reason=reason, totals=totals, summary=[])
+        await session.send("session.closed", reason=reason, totals=totals, summary=[])
 
-    async def fail(self, session: Session, code: str, close: int) -> None:
-        await session.tell("error", fatal=True, code=code, message=f"because of {code}")
-        await session.leave(close, code)
+    async def refuse(self, session: Session, code: str, close: int) -> None:
+        await session.send("error", fatal=True, code=code, message=f"because of {code}")
+        await session.close(close, code)
 
 
 def within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine, bounded."""
+    """Run a coroutine; raise `TimeoutError` after this many seconds."""
 
     async def bounded() -> Any:
         async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""Sounds and a stand-in model for tests: real speech, tones, G.711 encoders, `ToneBackend`."""
+"""Test signals and a test model: real speech, tones, G.711 encoders, `ToneBackend`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stream.types import FRAME, SAMPLE_RATE, FrameScores, ModelInfo, Samples, Sp
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FIELD = 400
-"""Samples that one frame of the stand-in model looks at, as emotion2vec's does."""
+"""Receptive field of one frame of the test model in samples, as in emotion2vec."""
 
 
 # -- sounds ------------------------------------------------------------------------------------
@@ -25,15 +25,15 @@ FIELD = 400
 
 @functools.cache
 def clips() -> tuple[Path, ...]:
-    """Every recording of speech in the repository's fixtures."""
-    found = [p for p in FIXTURES.rglob("*") if p.suffix in (".flac", ".wav")]
-    assert found, f"no recordings under {FIXTURES}"
-    return tuple(sorted(found))
+    """Return the paths of all recordings of speech in the repository's fixtures."""
+    paths = [p for p in FIXTURES.rglob("*") if p.suffix in (".flac", ".wav")]
+    assert paths, f"no recordings under {FIXTURES}"
+    return tuple(sorted(paths))
 
 
 @functools.cache
 def clip_audio(path: Path) -> Samples:
-    """A recording as float32 mono at 16 kHz."""
+    """Return a recording as float32 mono at 16 kHz."""
     resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
     with av.open(str(path)) as container:
         frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
@@ -44,7 +44,7 @@ def clip_audio(path: Path) -> Samples:
 
 @functools.cache
 def conversation(count: int = 2, pause_s: float = 1.0) -> Samples:
-    """Real speech with pauses of faint noise before, between and after."""
+    """Return `count` recordings of speech with faint noise before, between and after them."""
     pieces = [noise(pause_s, -70, seed=0)]
     for n, path in enumerate(clips()[:count]):
         pieces += [clip_audio(path), noise(pause_s, -70, seed=n + 1)]
@@ -52,13 +52,13 @@ def conversation(count: int = 2, pause_s: float = 1.0) -> Samples:
 
 
 def sine(seconds: float, hz: float, dbfs: float = -20.0, rate: int = SAMPLE_RATE) -> Samples:
-    """A sine whose RMS is `dbfs` (full scale: a square wave)."""
+    """Return a sine whose RMS is `dbfs` (0 dBFS: a square wave at full scale)."""
     t = np.arange(round(seconds * rate)) / rate
     return (10 ** (dbfs / 20) * np.sqrt(2) * np.sin(2 * np.pi * hz * t)).astype(np.float32)
 
 
 def noise(seconds: float, dbfs: float = -20.0, seed: int = 0) -> Samples:
-    """White noise whose RMS is `dbfs`, the same every time."""
+    """Return white noise whose RMS is `dbfs`, the same for the same seed."""
     raw = np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
     return (raw * 10 ** (dbfs / 20)).astype(np.float32)
 
@@ -68,10 +68,10 @@ def silence(seconds: float) -> Samples:
 
 
 def loudness(voiced: Iterable[bool]) -> Samples:
-    """One 20 ms frame of audio per decision, which `LoudDetector` decides the same way.
+    """Return one 20 ms frame of audio per decision, such that `LoudDetector` decides the same.
 
-    Every sample differs from its neighbours and from those a second away: a window that holds the
-    wrong audio is found out.
+    Every sample differs from its neighbours and from those a second away, so that a test detects a
+    window with the wrong audio.
     """
     decisions = np.fromiter(voiced, bool)
     ramp = (np.arange(len(decisions) * FRAME) * 7919 % 10_007 + 5_000) / 65_536
@@ -79,13 +79,13 @@ def loudness(voiced: Iterable[bool]) -> Samples:
 
 
 class LoudDetector:
-    """A voice detector that a test can script: loud frames are voiced."""
+    """Voice detector that a test can control: loud frames are voiced."""
 
     def __init__(self, mode: int = 0) -> None:
-        self.heard = 0
+        self.frames = 0
 
     def is_speech(self, frame: bytes) -> bool:
-        self.heard += 1
+        self.frames += 1
         return bool(np.abs(np.frombuffer(frame, "<i2")).max() > 1_000)
 
 
@@ -101,7 +101,7 @@ def linear16(audio: Samples) -> bytes:
 
 
 def encode_mulaw(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """ITU-T G.711 mu-law: 8 segments that double, above a bias of 33 (of 14 bits)."""
+    """Encode as ITU-T G.711 mu-law: 8 segments that double, above a bias of 33 (of 14 bits)."""
     value = pcm.astype(np.int64)
     magnitude = np.minimum(np.abs(value), 32_635) + 132
     segment = np.floor(np.log2(magnitude)).astype(np.int64) - 7
@@ -110,7 +110,7 @@ def encode_mulaw(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
 
 
 def encode_alaw(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """ITU-T G.711 A-law: two linear segments, six that double; even bits inverted."""
+    """Encode as ITU-T G.711 A-law: two linear segments, six that double; even bits inverted."""
     value = pcm.astype(np.int64)
     magnitude = np.where(value < 0, -value - 1, value)
     segment = np.maximum(np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int64) - 7, 0)
@@ -119,25 +119,25 @@ def encode_alaw(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
 
 
 def at_rate(audio: Samples, rate: int, source: int = SAMPLE_RATE) -> Samples:
-    """Audio at another rate, by band-limited interpolation in one piece."""
+    """Resample audio from `source` to `rate` Hz by band-limited interpolation in one piece."""
     spectrum = np.fft.rfft(audio)
     count = len(audio) * rate // source
     resized = np.zeros(count // 2 + 1, complex)
-    kept = min(len(spectrum), len(resized))
-    resized[:kept] = spectrum[:kept]
+    bins = min(len(spectrum), len(resized))
+    resized[:bins] = spectrum[:bins]
     return (np.fft.irfft(resized, count) * (count / len(audio))).astype(np.float32)
 
 
 def chunks(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
-    """`data` cut into pieces of `sizes`, again and again until it is used up."""
-    at, turn = 0, 0
+    """Split `data` into chunks of `sizes`, which repeat until all data is used."""
+    at, index = 0, 0
     while at < len(data):
-        size = sizes[turn % len(sizes)]
+        size = sizes[index % len(sizes)]
         yield data[at : at + size]
-        at, turn = at + size, turn + 1
+        at, index = at + size, index + 1
 
 
-# -- the stand-in model ------------------------------------------------------------------------
+# -- test model --------------------------------------------------------------------------------
 
 
 def frame_count(samples: int) -> int:
@@ -167,7 +167,7 @@ def model(
 
 
 class ToneBackend:
-    """Frame logits out of energy and zero crossings: cheap, deterministic, row by row."""
+    """Backend with frame logits from energy and zero crossings: fast, deterministic, row by row."""
 
     def __init__(self, info: ModelInfo | None = None) -> None:
         self.info = info or model()
@@ -176,11 +176,11 @@ class ToneBackend:
         self._mixer = mixer.astype(np.float32)
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits float32[batch, frames, labels] of float32[batch, samples]."""
+        """Return logits float32[batch, frames, labels] of float32[batch, samples]."""
         return self.embed(batch)[0]
 
     def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Logits, and the features float32[batch, frames, 3] they are mixed from."""
+        """Return logits, and the features float32[batch, frames, 3] from which they are mixed."""
         views = np.lib.stride_tricks.sliding_window_view(batch, FIELD, axis=1)[:, ::FRAME]
         energy = np.log10(np.square(views).mean(axis=2) + 1e-9) / 4
         crossings = (np.diff(np.signbit(views), axis=2)).mean(axis=2) * 4
@@ -192,28 +192,28 @@ class ToneBackend:
         self.closed = True
 
     def score(self, window: Window) -> FrameScores:
-        """One window, as `pipeline.analyse` asks."""
+        """Score one window, as `pipeline.analyse` requires."""
         logits, features = self.embed(window.audio[None])
         return FrameScores(window, logits[0], features[0])
 
 
-# -- looking at results ------------------------------------------------------------------------
+# -- comparison of results ---------------------------------------------------------------------
 
 
-def plain(value: Any) -> Any:
-    """A window or event as nested tuples that compare by value, arrays by their bytes."""
+def as_tuples(value: Any) -> Any:
+    """Convert a window or event to nested tuples that compare by value, arrays by their bytes."""
     if isinstance(value, np.ndarray):
         return (value.shape, str(value.dtype), value.tobytes())
     if is_dataclass(value):
-        named = ((f.name, plain(getattr(value, f.name))) for f in fields(value))
+        named = ((f.name, as_tuples(getattr(value, f.name))) for f in fields(value))
         return (type(value).__name__, *named)
     if isinstance(value, dict):
-        return tuple((key, plain(item)) for key, item in value.items())
-    return tuple(plain(item) for item in value) if isinstance(value, tuple | list) else value
+        return tuple((key, as_tuples(item)) for key, item in value.items())
+    return tuple(as_tuples(item) for item in value) if isinstance(value, tuple | list) else value
 
 
 def frames_of(spans: Iterable[Span], count: int) -> NDArray[np.bool_]:
-    """Which of `count` frames of 20 ms lie in `spans`, all of which are on that grid."""
+    """Return which of `count` frames of 20 ms lie in `spans`, all of which are on that grid."""
     mask = np.zeros(count, bool)
     for start, end in spans:
         mask[max(0, start) // FRAME : max(0, end) // FRAME] = True

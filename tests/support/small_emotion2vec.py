@@ -1,4 +1,4 @@
-"""A real emotion2vec, small or of full size: a directory as FunASR publishes them."""
+"""Real emotion2vec models with random weights, small or full size, laid out as published."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ FIVE = (
 
 
 def require() -> None:
-    """Fail, not skip, without torch and funasr: an untested backend must not look tested."""
+    """Raise without torch and funasr; a skipped test would make the backend look tested."""
     try:
-        import torch  # noqa: F401  # only whether it can be imported
+        import torch  # noqa: F401  # checks that it can be imported
 
         with warnings.catch_warnings():
-            # The import of funasr turns off all warnings; the tests want theirs back afterwards.
+            # The import of funasr turns off all warnings; the tests need theirs afterwards.
             import funasr.models.emotion2vec.model  # noqa: F401  # likewise
     except ImportError as error:
         raise RuntimeError(
@@ -64,10 +64,10 @@ def build(
     published: bool = False,
     config: dict[str, Any] = CONFIG,
 ) -> Path:
-    """Write a model of random weights into `directory` (made if need be) and return it.
+    """Write a model with random weights into `directory`, created if missing; return it.
 
-    `published` names and wraps the weights as the published checkpoints do, with the optimiser's
-    state beside them; else the file is a bare state_dict.
+    If `published`, the weights are named and wrapped as in the published checkpoints, beside the
+    optimiser's state; else the file is a bare state_dict.
     """
     require()
     import torch
@@ -79,7 +79,7 @@ def build(
         network = Emotion2vec(
             model_conf=copy.deepcopy(config["model_conf"]), vocab_size=len(tokens)
         )
-        # Fresh weights leave all logits near zero; livelier ones make every comparison sharper.
+        # Fresh weights leave all logits near zero; larger ones make comparisons more sensitive.
         with torch.no_grad():
             network.proj.weight.mul_(4.0)
             network.modality_encoders["AUDIO"].alibi_scale.uniform_(0.5, 1.5)

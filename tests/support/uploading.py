@@ -1,4 +1,4 @@
-"""A client that uploads recordings and fetches what comes of them."""
+"""Client helpers that upload recordings and download results."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import Any
 from tests.support.clients import Client, connect
 from tests.support.running import Event, Server
 
-OVER = ("file.done", "file.cancelled", "error")
+FINAL = ("file.done", "file.cancelled", "error")
 
 
 @contextlib.asynccontextmanager
 async def uploader(server: Server, **options: Any) -> AsyncIterator[Client]:
-    """A connection on /v1/files that holds every event against the contract."""
+    """Connect to /v1/files; every event is validated against the contract."""
     async with connect(server, "/v1/files", **options) as client:
         await client.until("files.ready")
         yield client
 
 
-async def send(client: Client, path: Path, chunk: int = 65_536, **options: Any) -> None:
-    """One whole file."""
+async def upload(client: Client, path: Path, chunk: int = 65_536, **options: Any) -> None:
+    """Upload one complete file."""
     content = await asyncio.to_thread(path.read_bytes)
     begin = {"name": path.name, "size": len(content), "options": options}
-    await client.say("file.begin", **begin)
+    await client.send("file.begin", **begin)
     for at in range(0, len(content), chunk):
         await client.socket.send(content[at : at + chunk])
-    await client.say("file.end")
+    await client.send("file.end")
 
 
-async def analysed(client: Client, path: Path, **options: Any) -> Event:
-    """The end of one file: its `file.done`, `file.cancelled` or `error`."""
-    before = len(client.of(*OVER))
-    await send(client, path, **options)
-    return await client.until(lambda event: event["type"] in OVER, before + 1, timeout=60)
+async def analyse(client: Client, path: Path, **options: Any) -> Event:
+    """Upload a file and return its final event: `file.done`, `file.cancelled` or `error`."""
+    before = len(client.of(*FINAL))
+    await upload(client, path, **options)
+    return await client.until(lambda event: event["type"] in FINAL, before + 1, timeout=60)
 
 
 def fetch(server: Server, done: Event, name: str) -> bytes:
@@ -48,9 +48,9 @@ def fetch(server: Server, done: Event, name: str) -> bytes:
     return body
 
 
-def emptied(folder: Path, timeout_s: float = 10.0) -> None:
-    """Wait until nothing is left in a folder of results."""
+def wait_until_empty(folder: Path, timeout_s: float = 10.0) -> None:
+    """Wait until the results folder is empty."""
     deadline = time.monotonic() + timeout_s
     while folder.exists() and any(folder.iterdir()):
-        assert time.monotonic() < deadline, f"left over: {[*folder.rglob('*')]}"
+        assert time.monotonic() < deadline, f"not removed: {[*folder.rglob('*')]}"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Real speech, and what it is sent as."""
+"""Real speech, its encodings on the wire, and comparison of utterances."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pcm = NDArray[np.int16]
 
 @functools.cache
 def clip(name: str) -> Pcm:
-    """One recording of tests/fixtures/emodb at 16 kHz."""
+    """Return one recording of tests/fixtures/emodb at 16 kHz."""
     with av.open(str(CLIPS / name)) as container:
         resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
         frames = [f for x in container.decode(audio=0) for f in resampler.resample(x)]
@@ -31,9 +31,9 @@ def clip(name: str) -> Pcm:
 
 @functools.cache
 def speech(*names: str, pause_s: float = 1.0) -> Pcm:
-    """Real speech: each clip after a pause, and a pause at the end; by default two clips.
+    """Return real speech: a pause before each clip and one at the end; by default two clips.
 
-    Pauses are faint noise, because digital silence is what no microphone gives.
+    Pauses are faint noise, because no microphone delivers digital silence.
     """
     names = names or ("03a01Wa.flac", "08a01Fd.flac")
     rng = np.random.default_rng(3)
@@ -46,14 +46,14 @@ def speech(*names: str, pause_s: float = 1.0) -> Pcm:
 
 @functools.cache
 def talk(seconds: float, name: str = "03a01Wa.flac") -> bytes:
-    """Speech with hardly a pause in it, as linear16."""
-    voice = clip(name)
-    times = -(-int(seconds * RATE) // len(voice))
-    return np.tile(voice, times)[: int(seconds * RATE)].tobytes()
+    """Return speech almost without pauses, as linear16."""
+    pcm = clip(name)
+    times = -(-int(seconds * RATE) // len(pcm))
+    return np.tile(pcm, times)[: int(seconds * RATE)].tobytes()
 
 
 def encode(pcm: Pcm, encoding: str = "linear16", rate: int = RATE, channels: int = 1) -> bytes:
-    """16 kHz speech as a producer would send it; a second channel is silent."""
+    """Encode 16 kHz speech as a producer sends it; a second channel is silent."""
     samples = pcm.astype(np.float32) / 32768
     if rate != RATE:
         samples = soxr.resample(samples, RATE, rate).astype(np.float32)
@@ -70,7 +70,7 @@ def encode(pcm: Pcm, encoding: str = "linear16", rate: int = RATE, channels: int
 
 
 def _mulaw(linear: NDArray[np.int32]) -> bytes:
-    """ITU-T G.711 as in Sun's g711.c: bias 0x84, 8 segments, all bits inverted."""
+    """Encode as ITU-T G.711 mu-law, as Sun's g711.c: bias 0x84, 8 segments, all bits inverted."""
     magnitude = np.minimum(np.abs(linear), 32635) + 0x84
     exponent = np.floor(np.log2(magnitude)).astype(np.int32) - 7
     mantissa = (magnitude >> (exponent + 3)) & 0x0F
@@ -79,7 +79,7 @@ def _mulaw(linear: NDArray[np.int32]) -> bytes:
 
 
 def _alaw(linear: NDArray[np.int32]) -> bytes:
-    """ITU-T G.711: 8 segments, even bits inverted."""
+    """Encode as ITU-T G.711 A-law: 8 segments, even bits inverted."""
     magnitude = np.minimum(np.abs(linear), 32767) >> 4
     exponent = np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int32) - 3
     exponent = np.where(magnitude < 16, 0, exponent)
@@ -89,7 +89,7 @@ def _alaw(linear: NDArray[np.int32]) -> bytes:
 
 
 def utterances(events: Sequence[Event], channel: int = 0) -> list[tuple[int, int]]:
-    """Begin and end in ms of each utterance that has its segment."""
+    """Return start and end in ms of each utterance with an `emotion.segment` event."""
     return [
         (event["audio_start_ms"], event["audio_end_ms"])
         for event in events
@@ -100,7 +100,7 @@ def utterances(events: Sequence[Event], channel: int = 0) -> list[tuple[int, int
 def same_utterances(
     one: Sequence[tuple[int, int]], other: Sequence[tuple[int, int]], within_ms: int = 40
 ) -> bool:
-    """Whether both lists tell of the same speech."""
+    """Return whether both lists have the same utterances, within `within_ms` at each end."""
     return len(one) == len(other) and all(
         abs(a - b) <= within_ms
         for pair in zip(one, other, strict=True)

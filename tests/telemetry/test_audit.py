@@ -1,4 +1,4 @@
-"""The audit log: complete, in order, and never in anybody's way."""
+"""The audit log: complete, in order, and without delay for streams."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_records_are_json_lines_in_order_with_their_time(tmp_path: Path) -> None
     assert str(written[0]["ts"])[:10] == time.strftime("%Y-%m-%d", time.gmtime(before))
 
 
-def test_what_was_there_stays_and_others_may_not_read_it(tmp_path: Path) -> None:
+def test_an_existing_log_is_extended_and_not_readable_by_others(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     for n in range(2):
         audit = AuditLog(path)
@@ -44,7 +44,7 @@ def test_what_was_there_stays_and_others_may_not_read_it(tmp_path: Path) -> None
     assert stat.S_IMODE(path.stat().st_mode) & 0o007 == 0
 
 
-def test_without_a_path_nothing_is_kept_and_nothing_runs() -> None:
+def test_without_a_path_nothing_is_written_and_no_thread_runs() -> None:
     threads = threading.active_count()
     audit = AuditLog(None)
     audit.record("anything", n=1)
@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -
         AuditLog(tmp_path / "file" / "audit.jsonl")
 
 
-def test_a_log_file_that_was_rotated_away_is_made_anew(tmp_path: Path) -> None:
+def test_a_log_file_that_was_rotated_is_created_again(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     audit = AuditLog(path)
     audit.record("one")
@@ -69,7 +69,7 @@ def test_a_log_file_that_was_rotated_away_is_made_anew(tmp_path: Path) -> None:
     assert [record["event"] for record in lines(path)] == ["two"]
 
 
-def test_a_disk_that_is_gone_is_told_once_and_stops_nothing(tmp_path: Path, caplog) -> None:
+def test_a_missing_disk_is_logged_once_and_stops_nothing(tmp_path: Path, caplog) -> None:
     folder = tmp_path / "disk"
     path = folder / "audit.jsonl"
     audit = AuditLog(path)
@@ -82,13 +82,13 @@ def test_a_disk_that_is_gone_is_told_once_and_stops_nothing(tmp_path: Path, capl
         folder.mkdir()
         audit.record("kept")
         audit.close()
-    assert [r.message for r in caplog.records] == ["audit log: records are lost"]
+    assert [r.message for r in caplog.records] == ["audit records lost"]
     assert [record["event"] for record in lines(path)] == ["kept"]
 
 
 @pytest.fixture
 def hung_disk(tmp_path: Path):
-    """A file whose opening blocks until someone reads: a network disk that went away."""
+    """Path of a file whose opening blocks until a reader opens it, like a lost network disk."""
     path = tmp_path / "audit.fifo"
     os.mkfifo(path)
     yield path
@@ -104,14 +104,14 @@ def test_a_disk_that_hangs_delays_no_stream(hung_disk: Path, caplog) -> None:
         for n in range(50):
             audit.record("x", n=n)
     assert time.monotonic() - began < 0.5
-    assert [r.message for r in caplog.records] == ["audit log: records are lost"]
+    assert [r.message for r in caplog.records] == ["audit records lost"]
 
 
-def test_closing_takes_no_longer_than_allowed_though_the_disk_hangs(hung_disk: Path) -> None:
-    """With a full queue there is no room for the word that ends the writer: waiting for room
-    without a limit held up the server's exit for ever."""
+def test_closing_ends_within_its_timeout_although_the_disk_hangs(hung_disk: Path) -> None:
+    """A full queue has no place for the end marker. Waiting for a place without a limit blocked the
+    server's exit for ever."""
     audit = AuditLog(hung_disk, bound=3)
-    audit.record("the one that hangs")
+    audit.record("blocked")
     wait_for(audit._records.empty)
     for n in range(10):
         audit.record("x", n=n)
@@ -124,5 +124,5 @@ def test_closing_takes_no_longer_than_allowed_though_the_disk_hangs(hung_disk: P
 def wait_for(condition, timeout: float = 2.0) -> None:
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "it never came true"
+        assert time.monotonic() < end, "the condition never held"
         time.sleep(0.005)

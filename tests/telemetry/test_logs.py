@@ -1,4 +1,4 @@
-"""Log lines that machines and people can read, whatever is logged."""
+"""Log lines for machines and people, for any logged value."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from stream.config import LogConfig
 from stream.telemetry.logs import JsonFormatter, TextFormatter, configure
 
 
-def record(message: str = "said", *args: object, **extra: Any) -> logging.LogRecord:
-    made = logging.LogRecord("stream.test", logging.WARNING, __file__, 1, message, args, None)
-    made.created = 0.25
-    vars(made).update(extra)
-    return made
+def record(message: str = "logged", *args: object, **extra: Any) -> logging.LogRecord:
+    created = logging.LogRecord("stream.test", logging.WARNING, __file__, 1, message, args, None)
+    created.created = 0.25
+    vars(created).update(extra)
+    return created
 
 
 def failed() -> logging.LogRecord:
@@ -33,7 +33,7 @@ def failed() -> logging.LogRecord:
         return made
 
 
-def test_a_json_line_holds_what_was_said_and_what_was_added() -> None:
+def test_a_json_line_holds_the_message_and_the_extra_fields() -> None:
     line = JsonFormatter().format(record("took %d ms", 5, stream_id="call-1", size=3))
     assert json.loads(line) == {
         "ts": "1970-01-01T00:00:00.250Z",
@@ -45,7 +45,7 @@ def test_a_json_line_holds_what_was_said_and_what_was_added() -> None:
     }
 
 
-def test_a_json_line_is_one_line_whatever_clients_put_into_it() -> None:
+def test_a_json_line_is_one_line_with_any_text_of_a_client() -> None:
     """A client's text with a line break must not forge a second log line."""
     forged = 'x\n{"level":"info","event":"all is well"}'
     line = JsonFormatter().format(record(forged, note=forged, lines=[forged]))
@@ -53,7 +53,7 @@ def test_a_json_line_is_one_line_whatever_clients_put_into_it() -> None:
     assert json.loads(line)["event"] == forged
 
 
-def test_an_exception_is_told_in_its_line() -> None:
+def test_an_exception_is_part_of_its_line() -> None:
     line = JsonFormatter().format(failed())
     assert len(line.splitlines()) == 1
     assert "ValueError: broken" in json.loads(line)["exception"]
@@ -77,18 +77,18 @@ def test_an_exception_is_told_in_its_line() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_anything_can_be_logged(value: object) -> None:
-    """A line that cannot be encoded is lost, and lines are lost when they matter most."""
+def test_any_value_can_be_logged(value: object) -> None:
+    """A record that cannot be encoded would be lost, and that happens when errors are logged."""
     line = json.loads(JsonFormatter().format(record(value=value)))
-    assert line["event"] == "said"
+    assert line["event"] == "logged"
     assert "value" in line
     assert "value=" in TextFormatter().format(record(value=value))
 
 
-def test_a_text_line_is_short_and_for_eyes() -> None:
+def test_a_text_line_is_short() -> None:
     line = TextFormatter().format(record("took %d ms", 5, stream_id="call-1"))
     assert line == "00:00:00.250 warning took 5 ms stream_id=call-1"
-    assert TextFormatter().format(record()) == "00:00:00.250 warning said"
+    assert TextFormatter().format(record()) == "00:00:00.250 warning logged"
 
 
 class Terminal(io.StringIO):
@@ -98,9 +98,9 @@ class Terminal(io.StringIO):
 
 @contextmanager
 def stderr(out: io.StringIO) -> Iterator[io.StringIO]:
-    """`out` as stderr and the root logger as a program starts with, put back afterwards.
+    """Set `out` as stderr and a fresh root logger; restore both afterwards.
 
-    Not a fixture: pytest captures stderr anew between a test's setup and its call."""
+    Not a fixture, because pytest replaces stderr between a test's setup and its call."""
     loggers = [logging.getLogger(name) for name in (None, "websockets", "asyncio")]
     levels, handlers = [logger.level for logger in loggers], loggers[0].handlers[:]
     loggers[0].handlers[:] = []
@@ -113,11 +113,11 @@ def stderr(out: io.StringIO) -> Iterator[io.StringIO]:
             logger.setLevel(level)
 
 
-def test_elsewhere_than_on_a_terminal_lines_are_json() -> None:
+def test_without_a_terminal_lines_are_json() -> None:
     with stderr(io.StringIO()) as out:
         configure(LogConfig())
         logging.getLogger("stream.x").info("hello", extra={"n": 1})
-        logging.getLogger("stream.x").debug("unheard")
+        logging.getLogger("stream.x").debug("not logged")
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["hello"]
 
 
@@ -128,7 +128,7 @@ def test_on_a_terminal_lines_are_text() -> None:
     assert out.getvalue().endswith("info    hello\n")
 
 
-def test_level_and_format_are_as_configured_and_may_be_set_again() -> None:
+def test_level_and_format_are_as_configured_and_may_change() -> None:
     with stderr(io.StringIO()) as out:
         configure(LogConfig(level="error", format="text"))
         logging.getLogger("stream.x").warning("not an error")
@@ -137,10 +137,10 @@ def test_level_and_format_are_as_configured_and_may_be_set_again() -> None:
     assert [json.loads(line)["level"] for line in out.getvalue().splitlines()] == ["debug"]
 
 
-def test_the_sockets_own_chatter_is_kept_down() -> None:
+def test_records_of_the_socket_library_are_suppressed() -> None:
     with stderr(io.StringIO()) as out:
         configure(LogConfig(level="debug"))
         logging.getLogger("websockets.server").error("connection handler failed")
         logging.getLogger("asyncio").info("using selector")
-        logging.getLogger("stream.x").info("heard")
+        logging.getLogger("stream.x").info("hello")
     assert len(out.getvalue().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""A start that takes long says what it is doing."""
+"""Progress of a startup that takes long."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_terminal_gets_a_bar_that_names_the_shape(capsys: pytest.CaptureFixtur
     assert "16 x 3 s" in drawn
 
 
-def test_a_service_log_gets_a_line_now_and_then(
+def test_a_service_log_gets_a_line_every_few_seconds(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]

@@ -1,4 +1,4 @@
-"""Encoders out of other packages' files, from small files laid out like theirs."""
+"""Reading encoders of other packages, from small files in their formats."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.encoder import Encoder, Shape, load_encoder
 from training.pretrained import read_ctranslate2, read_whisper
+from training.whisper import Encoder, Shape, load_encoder
 
 ROOT = Path(__file__).parents[2]
 SMALL = Shape(width=384, heads=6, layers=2, mels=80, positions=150)
@@ -25,7 +25,7 @@ def text(value: str) -> bytes:
 
 
 def ctranslate2(arrays: dict[str, np.ndarray], version: int = 6) -> bytes:
-    """A model file of CTranslate2, in float16."""
+    """Build a CTranslate2 model file in float16."""
     parts = [struct.pack("<I", version), text("WhisperSpec"), struct.pack("<II", 3, len(arrays))]
     for name, array in arrays.items():
         half = array.astype(np.float16)
@@ -39,31 +39,31 @@ def ctranslate2(arrays: dict[str, np.ndarray], version: int = 6) -> bytes:
 
 
 def as_whisper(encoder: Encoder) -> dict[str, np.ndarray]:
-    """An encoder's weights by the names that CTranslate2 gives them."""
+    """Return an encoder's weights by their names in CTranslate2."""
     state = {name: value.numpy() for name, value in encoder.state_dict().items()}
-    found = {"position_encodings/encodings": state["positions"]}
+    variables = {"position_encodings/encodings": state["positions"]}
     for conv in ("conv1", "conv2"):
         for part in ("weight", "bias"):
-            found[f"{conv}/{part}"] = state[f"{conv}.{part}"]
+            variables[f"{conv}/{part}"] = state[f"{conv}.{part}"]
     for index in range(encoder.shape.layers):
-        ours, theirs = f"layers.{index}.", f"layer_{index}/"
-        attention, feed = f"{theirs}self_attention/", f"{theirs}ffn/"
-        keys = np.zeros_like(state[f"{ours}query.bias"])
-        biases = [state[f"{ours}query.bias"], keys, state[f"{ours}value.bias"]]
-        found[f"{attention}linear_0/bias"] = np.concatenate(biases)
-        weights = [state[f"{ours}{name}.weight"] for name in ("query", "key", "value")]
-        found[f"{attention}linear_0/weight"] = np.concatenate(weights)
-        for name, old in (
+        source, target = f"layers.{index}.", f"layer_{index}/"
+        attention, feed = f"{target}self_attention/", f"{target}ffn/"
+        keys = np.zeros_like(state[f"{source}query.bias"])
+        biases = [state[f"{source}query.bias"], keys, state[f"{source}value.bias"]]
+        variables[f"{attention}linear_0/bias"] = np.concatenate(biases)
+        weights = [state[f"{source}{name}.weight"] for name in ("query", "key", "value")]
+        variables[f"{attention}linear_0/weight"] = np.concatenate(weights)
+        for name, stored in (
             ("out", f"{attention}linear_1"),
             ("up", f"{feed}linear_0"),
             ("down", f"{feed}linear_1"),
         ):
             for part in ("weight", "bias"):
-                found[f"{old}/{part}"] = state[f"{ours}{name}.{part}"]
-        for name, old in (("attention_norm", attention), ("feed_norm", feed)):
-            found[f"{old}layer_norm/gamma"] = state[f"{ours}{name}.weight"]
-            found[f"{old}layer_norm/beta"] = state[f"{ours}{name}.bias"]
-    return {f"encoder/{name}": value for name, value in found.items()}
+                variables[f"{stored}/{part}"] = state[f"{source}{name}.{part}"]
+        for name, stored in (("attention_norm", attention), ("feed_norm", feed)):
+            variables[f"{stored}layer_norm/gamma"] = state[f"{source}{name}.weight"]
+            variables[f"{stored}layer_norm/beta"] = state[f"{source}{name}.bias"]
+    return {f"encoder/{name}": value for name, value in variables.items()}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_fewer_layers_are_the_first_ones(encoder: Encoder) -> None:
         torch.testing.assert_close(first.encode(mels), expected, atol=0.02, rtol=0.02)
 
 
-def test_an_encoder_in_8_bits_is_refused_not_misread(encoder: Encoder) -> None:
+def test_an_encoder_in_8_bits_is_refused(encoder: Encoder) -> None:
     arrays = as_whisper(encoder)
     content = ctranslate2(arrays).replace(
         struct.pack("<BI", 4, arrays["encoder/conv1/bias"].size * 2),

@@ -1,4 +1,4 @@
-"""The head as a logistic regression, and emotions milder than they were acted."""
+"""Fitting of the head as a logistic regression, also on milder emotions than were acted."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ import pytest
 import torch
 
 from training.bank import Bank
-from training.encoder import Encoder, Shape
 from training.fit import Task
 from training.model import Emotion, Head
 from training.recipe import Recipe
-from training.settle import Heard, Means, chosen, mean_frames, milder, regress, rotate
+from training.settle import (
+    EncodedBank,
+    Means,
+    mean_frames,
+    milder,
+    regress,
+    set_projection,
+    training_windows,
+)
+from training.whisper import Encoder, Shape
 
 LABELS = ["angry", "neutral", "sad", "unknown"]
 
 
 def means(rows: list[tuple[str, str, list[float]]]) -> Means:
-    """Windows as (speaker, label, mean frame)."""
+    """Build windows from (speaker, label, mean frame)."""
     speakers, labels, frames = zip(*rows, strict=True)
     truth = np.array([LABELS.index(label) for label in labels])
     return Means(torch.tensor(frames), truth, np.array(speakers))
@@ -36,66 +44,66 @@ def test_a_milder_emotion_lies_between_the_acted_one_and_its_speakers_neutral() 
         ]
     )
     half = milder(acted, LABELS, 0.5)
-    assert half.frames.tolist() == [[3.0, 2.0], [-3.0, 0.0]], "c has no neutral voice"
+    assert half.frames.tolist() == [[3.0, 2.0], [-3.0, 0.0]], "c has no neutral window"
     assert [LABELS[label] for label in half.truth] == ["angry", "sad"]
     assert list(half.speakers) == ["a", "b"]
     assert milder(acted, LABELS, 1.0).frames.tolist() == [[5.0, 3.0], [-5.0, 0.0]]
-    assert acted.frames[2].tolist() == [5.0, 3.0], "what was given is left alone"
+    assert acted.frames[2].tolist() == [5.0, 3.0], "the argument is unchanged"
 
 
-def test_without_the_label_neutral_nothing_is_made_milder() -> None:
+def test_without_the_label_neutral_no_window_is_made_milder() -> None:
     acted = Means(torch.ones(2, 2), np.array([0, 1]), np.array(["a", "a"]))
     assert len(milder(acted, ["angry", "sad"], 0.5).frames) == 0
 
 
-def test_a_view_of_nothing_but_a_pause_teaches_nothing() -> None:
-    """Recordings with pauses of a second gave means of no frames, and a head of NaN."""
+def test_a_window_of_a_pause_only_is_not_learnt() -> None:
+    """Recordings with pauses of 1 s produced means over no frames, and a head of NaN."""
     speech = torch.ones(3, 1, 2, 4)
     speech[0, 0, 1] = torch.nan
-    nothing = np.zeros((0, 80, 300), np.float16)
-    bank = Bank(nothing[None], np.zeros((1, 0, 150), np.bool_), nothing)
+    empty = np.zeros((0, 80, 300), np.float16)
+    bank = Bank(empty[None], np.zeros((1, 0, 150), np.bool_), empty)
     task = Task(bank, np.array([0, 1]), np.arange(2), LABELS, ["a", "b"])
-    found = chosen(Heard(speech, torch.zeros(3, 0, 4)), task)
-    assert found.frames.isfinite().all()
-    assert found.truth.tolist() == [0, 0, 1, 0, 1]
-    assert list(found.speakers) == ["a", "a", "b", "a", "b"]
+    windows = training_windows(EncodedBank(speech, torch.zeros(3, 0, 4)), task)
+    assert windows.frames.isfinite().all()
+    assert windows.truth.tolist() == [0, 0, 1, 0, 1]
+    assert list(windows.speakers) == ["a", "a", "b", "a", "b"]
 
 
-def test_rare_labels_weigh_as_much_as_frequent_ones() -> None:
+def test_rare_labels_weigh_as_much_as_frequent_labels() -> None:
     rng = np.random.default_rng(0)
-    answers = np.array([0] * 300 + [1] * 30 + [2] * 30 + [3] * 30)
+    truth = np.array([0] * 300 + [1] * 30 + [2] * 30 + [3] * 30)
     corners = np.array([[2.0, 0], [-2.0, 0], [0, 2.0], [0, -2.0]])
-    points = torch.from_numpy(corners[answers] + rng.normal(0, 0.8, (len(answers), 2))).float()
+    inputs = torch.from_numpy(corners[truth] + rng.normal(0, 0.8, (len(truth), 2))).float()
     out = torch.nn.Linear(2, 4)
-    regress(out, points, answers, LABELS, Recipe(ridge=0.01))
+    regress(out, inputs, truth, LABELS, Recipe(ridge=0.01))
     with torch.no_grad():
-        guess = out(points).argmax(dim=1).numpy()
-    assert all((guess[answers == label] == label).mean() > 0.75 for label in range(4))
+        guess = out(inputs).argmax(dim=1).numpy()
+    assert all((guess[truth == label] == label).mean() > 0.75 for label in range(4))
 
 
-def test_the_projection_is_of_unit_frames_and_keeps_what_varies_together() -> None:
+def test_the_projection_keeps_the_common_variance_of_standardised_frames() -> None:
     torch.manual_seed(0)
     hidden = torch.randn(500, 3)
     frames = hidden @ torch.randn(3, 12) * torch.logspace(-2, 2, 12) + 5
     head = Head(12, 2, components=3)
-    rotate(head, frames)
+    set_projection(head, frames)
     with torch.no_grad():
-        seen = head.project(frames)
-    assert seen.mean(dim=0).abs().max() < 1e-3
-    assert float(seen.var(dim=0).sum()) == pytest.approx(12, rel=1e-3), "nothing of 12 is lost"
+        projected = head.project(frames)
+    assert projected.mean(dim=0).abs().max() < 1e-3
+    assert float(projected.var(dim=0).sum()) == pytest.approx(12, rel=1e-3), "no variance is lost"
 
 
-def test_mean_frames_are_of_the_end_of_a_window_and_of_frames_that_count() -> None:
+def test_mean_frames_cover_the_counting_frames_at_the_end_of_a_window() -> None:
     torch.manual_seed(0)
     encoder = Encoder(Shape(width=32, heads=2, layers=2)).requires_grad_(False).eval()
     levels = np.random.default_rng(0).normal(-3, 1, (3, 80, 300)).astype(np.float16)
     counted = np.zeros((3, 150), np.bool_)
     counted[:, 120:] = True
-    found = mean_frames(encoder, levels, counted, "")
+    result = mean_frames(encoder, levels, counted, "")
     second = torch.from_numpy(levels[..., -100:].astype(np.float32))
     with torch.no_grad():
-        frames = encoder.encode(encoder.mel.levelled(second))
-    torch.testing.assert_close(found[0], frames[:, -30:].mean(dim=1))
+        frames = encoder.encode(encoder.mel.normalised(second))
+    torch.testing.assert_close(result[0], frames[:, -30:].mean(dim=1))
 
 
 def test_the_mean_of_frame_logits_is_the_logits_of_the_mean_frame() -> None:

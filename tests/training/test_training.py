@@ -13,18 +13,18 @@ import pytest
 import torch
 
 from stream.backends.embedded import load
-from training import fit as fitting
-from training.augment import coded, degrade, line, telephone, tempo, voiced
+from training import fit as fit_module
+from training.augment import change_voice, coded, degrade, line, telephone, tempo
 from training.bank import fill_bank
 from training.data import LENGTHS, cut, mirrored, read_manifest
-from training.encoder import Encoder, LogMel, Shape, save_encoder
 from training.fit import Task, Trainer, fit
 from training.measure import activation, activation_recall, confusion, fit_temperature, measure
 from training.model import load_model
 from training.recipe import Recipe
 from training.sounds import KINDS, not_speech
 from training.train import read_set
-from training.views import LINES, windows
+from training.views import CONDITIONS, windows
+from training.whisper import Encoder, LogMel, Shape, save_encoder
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "tests" / "fixtures" / "emodb" / "manifest.csv"
@@ -48,7 +48,7 @@ def encoder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(240)
-def test_trains_exports_and_evaluates_a_model_the_server_loads(
+def test_trains_exports_and_evaluates_a_model_that_the_server_loads(
     tmp_path: Path, encoder: Path
 ) -> None:
     trained, model = tmp_path / "trained", tmp_path / "model"
@@ -66,9 +66,9 @@ def test_trains_exports_and_evaluates_a_model_the_server_loads(
     assert about["dim"] == 64
     where = ("--manifest", MANIFEST, "--model", model, "--trained", trained)
     table = run("training.evaluate", *where, "--corpora", "emodb")
-    assert table.count("| emodb | 10 dB noise |") == 2, "speakers left out, and the model itself"
+    assert table.count("| emodb | 10 dB noise |") == 2, "held-out speakers, and the model itself"
 
-    # A second run finds everything done: the same model, and no training.
+    # A second run finds every result: it writes the same model without training.
     before = (trained / "model.npz").read_bytes()
     folds = {path: path.stat().st_mtime_ns for path in (trained / "work").rglob("*.npz")}
     run("training.train", *arguments, *few)
@@ -85,35 +85,35 @@ def trainer(folder: Path, encoder: Path) -> Trainer:
     return Trainer(task, encoder, TINY, seed=3)
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(
+def test_an_interrupted_training_resumes_to_the_same_weights(
     tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fitting, "SAVED_EVERY", 5)
-    whole = fit(trainer(tmp_path / "bank", encoder), tmp_path / "whole.npz", "whole")
+    monkeypatch.setattr(fit_module, "CHECKPOINT_STEPS", 5)
+    uninterrupted = fit(trainer(tmp_path / "bank", encoder), tmp_path / "full.npz", "full")
 
-    killed = trainer(tmp_path / "bank", encoder)
-    advance = killed.advance
+    interrupted = trainer(tmp_path / "bank", encoder)
+    advance = interrupted.advance
 
     def until_eight() -> None:
-        if killed.step == 8:
+        if interrupted.step == 8:
             raise KeyboardInterrupt
         advance()
 
-    monkeypatch.setattr(killed, "advance", until_eight)
+    monkeypatch.setattr(interrupted, "advance", until_eight)
     with pytest.raises(KeyboardInterrupt):
-        fit(killed, tmp_path / "killed.npz", "killed")
-    assert not (tmp_path / "killed.npz").exists()
+        fit(interrupted, tmp_path / "resumed.npz", "interrupted")
+    assert not (tmp_path / "resumed.npz").exists()
 
     resumed = trainer(tmp_path / "bank", encoder)
-    again = fit(resumed, tmp_path / "killed.npz", "resumed")
-    for name, weights in whole.state_dict().items():
-        torch.testing.assert_close(again.state_dict()[name], weights, rtol=0, atol=1e-6)
-    stored = load_model(tmp_path / "killed.npz").state_dict()
-    assert all(torch.equal(stored[name], value) for name, value in again.state_dict().items())
+    result = fit(resumed, tmp_path / "resumed.npz", "resumed")
+    for name, weights in uninterrupted.state_dict().items():
+        torch.testing.assert_close(result.state_dict()[name], weights, rtol=0, atol=1e-6)
+    stored = load_model(tmp_path / "resumed.npz").state_dict()
+    assert all(torch.equal(stored[name], value) for name, value in result.state_dict().items())
 
 
 def test_an_emotion_may_count_as_another_label() -> None:
-    """Bored voices as a label of their own drew most of the neutral speech of other corpora."""
+    """Bored speech as a separate label attracted most of the neutral speech of other corpora."""
     data = read_set(MANIFEST, set(), sounds=True, counts={"other": "neutral"})
     assert data.labels == ["angry", "disgusted", "fearful", "happy", "neutral", "sad", "unknown"]
     bored = next(i for i, clip in enumerate(data.clips) if clip.path == "13a01Lb.flac")
@@ -128,7 +128,7 @@ def test_refuses_a_count_that_names_no_label(tmp_path: Path, encoder: Path) -> N
     assert "--count: expected EMOTION=LABEL" in done.stderr
 
 
-def test_refuses_a_manifest_without_speakers_to_leave_out(tmp_path: Path, encoder: Path) -> None:
+def test_refuses_a_manifest_with_one_speaker(tmp_path: Path, encoder: Path) -> None:
     manifest = tmp_path / "one.csv"
     clip = MANIFEST.parent / "03a01Wa.flac"
     manifest.write_text(f"path,corpus,speaker,emotion\n{clip},mine,me,angry\n")
@@ -153,10 +153,14 @@ def test_windows_are_cut_and_degraded_without_changing_their_length(length: int)
     clips = read_manifest(MANIFEST)
     for clip in clips:
         audio, mask = cut(rng, clip, clips[0], length)
-        for heard in (degrade(rng, audio), line(rng, audio), *(f(audio) for f in LINES.values())):
-            assert heard.shape == (length,)
-            assert np.isfinite(heard).all()
-            assert heard.dtype == np.float32
+        for changed in (
+            degrade(rng, audio),
+            line(rng, audio),
+            *(f(audio) for f in CONDITIONS.values()),
+        ):
+            assert changed.shape == (length,)
+            assert np.isfinite(changed).all()
+            assert changed.dtype == np.float32
         assert mask.shape == (length // 320,)
         assert mask.any()
 
@@ -174,7 +178,7 @@ def test_sounds_are_finite_and_of_unit_power(
     assert np.isfinite(not_speech(np.random.default_rng(0), 48_000)).all()
 
 
-def test_tempo_keeps_pitch_and_a_voice_changes_it() -> None:
+def test_tempo_keeps_pitch_and_change_voice_does_not() -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000).astype(np.float32)
 
     def pitch(audio: np.ndarray) -> float:
@@ -183,19 +187,19 @@ def test_tempo_keeps_pitch_and_a_voice_changes_it() -> None:
     faster = tempo(tone, 1.25)
     assert len(faster) == pytest.approx(32_000 / 1.25, rel=0.05)
     assert pitch(faster) == pytest.approx(440, rel=0.02)
-    assert {round(pitch(voiced(np.random.default_rng(s), tone))) for s in range(5)} != {440}
+    assert {round(pitch(change_voice(np.random.default_rng(s), tone))) for s in range(5)} != {440}
 
 
 @pytest.mark.parametrize(("codec", "rate"), [("libopus", 16_000), ("libopencore_amrnb", 8_000)])
-def test_codecs_give_speech_back(codec: str, rate: int) -> None:
+def test_codecs_return_similar_speech(codec: str, rate: int) -> None:
     speech = read_manifest(MANIFEST)[0].audio[:rate]
-    heard = coded(speech, rate, codec, 12_200)
-    assert heard.shape == speech.shape
-    spectra = [np.abs(np.fft.rfft(x))[: len(speech) // 5] for x in (speech, heard)]
+    decoded = coded(speech, rate, codec, 12_200)
+    assert decoded.shape == speech.shape
+    spectra = [np.abs(np.fft.rfft(x))[: len(speech) // 5] for x in (speech, decoded)]
     assert np.corrcoef(*spectra)[0, 1] > 0.7
 
 
-def test_views_cover_a_clip_and_count_only_its_own_frames() -> None:
+def test_views_cover_a_clip_and_count_only_its_frames() -> None:
     audio = np.arange(80_000, dtype=np.float32)
     pieces = windows(audio, "clip")
     assert [(w[0], w[-1], n) for w, n in pieces] == [
@@ -206,7 +210,7 @@ def test_views_cover_a_clip_and_count_only_its_own_frames() -> None:
     assert mirrored(audio[:3], 5).tolist() == [2.0, 1.0, 0.0, 1.0, 2.0]
 
 
-def test_telephone_removes_what_no_call_carries() -> None:
+def test_telephone_removes_frequencies_outside_its_band() -> None:
     time = np.arange(16_000) / 16_000
     low, middle, high = (
         np.sin(2 * np.pi * hz * time).astype(np.float32) for hz in (100, 1000, 5000)

@@ -1,7 +1,8 @@
-"""emotion2vec+ batched across streams, frame by frame, on weights that were checked first.
+"""emotion2vec+ batched across streams, frame by frame, on weights that are checked before use.
 
-Our own forward pass (`model`) on FunASR's checkpoints (`locate`, `checkpoint`). Importing this
-package imports neither torch nor onnxruntime; FunASR is never imported, the tests compare with it.
+The forward pass (`model`) is our own; the checkpoints (`locate`, `checkpoint`) are FunASR's.
+Importing this package imports neither torch nor onnxruntime. FunASR itself is never imported
+here; the tests compare against it.
 """
 
 from stream.backends.emotion2vec.backend import (

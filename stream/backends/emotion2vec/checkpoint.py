@@ -1,4 +1,4 @@
-"""From a checkpoint file to a network whose every weight is the file's, or a refusal."""
+"""Loading of a checkpoint file into a network; every weight must come from the file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from stream.backends.emotion2vec.config import Shape
 from stream.backends.emotion2vec.model import Network
 from stream.errors import ModelRefused
 
-_PORTION = 64 << 20
+_CHUNK_BYTES = 64 << 20
 
-# The published files name the network `d2v_model.`, and the head beside it plainly `proj.`;
-# `module.` is left behind by data-parallel training.
+# In the published files the network has the prefix `d2v_model.` and the head beside it just
+# `proj.`. Data-parallel training adds the prefix `module.`.
 _PREFIXES = ("module.", "d2v_model.")
 _TRAINING_ONLY = frozenset({"decoder", "optimizer", "last_optimizer_state", "scheduler", "_ema"})
 
@@ -37,42 +37,42 @@ _PUBLISHED = (
 
 
 def load_network(path: Path, shape: Shape, labels: int) -> Network:
-    """The network of `shape` with a head for `labels` tokens, filled from the checkpoint `path`.
+    """Return the network of `shape` with a head for `labels` tokens, loaded from `path`.
 
     Raises ModelRefused unless the file holds exactly the network's parameters, finite and in
-    their shapes; what only training needed is passed over. On the CPU, in float32, ready to infer.
-    Needs the memory of the network and little more, however much else the file holds.
+    their shapes; state that only training needs is ignored. The network is on the CPU, in float32,
+    ready to infer. Loading needs little more memory than the network, whatever else is in the file.
     """
     with torch.device("meta"):
         network = Network(shape, labels)
-    wanted = {published_name(name, shape): name for name in network.state_dict()}
+    expected = {published_name(name, shape): name for name in network.state_dict()}
     empty = network.state_dict()
     stored = _weights(path)
-    found = {name: tensor.shape for name, tensor in stored.items()}
+    shapes = {name: tensor.shape for name, tensor in stored.items()}
     del stored
-    both = wanted.keys() & found.keys()
-    _refuse(path, "lacks", wanted.keys() - found.keys())
-    _refuse(path, "holds unknown", found.keys() - wanted.keys())
-    misshapen = {name for name in both if empty[wanted[name]].shape != found[name]}
-    _refuse(path, "holds in another shape", misshapen)
+    both = expected.keys() & shapes.keys()
+    _refuse(path, "lacks", expected.keys() - shapes.keys())
+    _refuse(path, "contains unknown", shapes.keys() - expected.keys())
+    misshapen = {name for name in both if empty[expected[name]].shape != shapes[name]}
+    _refuse(path, "has a wrong shape for", misshapen)
 
     filled: dict[str, Any] = {}
-    sizes = {name: empty[wanted[name]].numel() * 4 for name in found}
-    # A file of torch's old format cannot be mapped, only read at once.
-    limit = _PORTION if zipfile.is_zipfile(path) else sum(sizes.values())
-    for portion in _portions(sizes, limit):
-        # The file is mapped anew for each portion, so that the pages already copied are let go.
+    sizes = {name: empty[expected[name]].numel() * 4 for name in shapes}
+    # A file in torch's old format cannot be memory-mapped, only read at once.
+    limit = _CHUNK_BYTES if zipfile.is_zipfile(path) else sum(sizes.values())
+    for chunk in _chunks(sizes, limit):
+        # The file is mapped again for each chunk, so that pages already copied are freed.
         stored = _weights(path)
-        for name in portion:
-            meta = empty[wanted[name]]
-            filled[wanted[name]] = torch.empty_strided(meta.shape, meta.stride()).copy_(
+        for name in chunk:
+            meta = empty[expected[name]]
+            filled[expected[name]] = torch.empty_strided(meta.shape, meta.stride()).copy_(
                 stored[name]
             )
         del stored
     _refuse(
         path,
-        "holds NaN or infinity in",
-        {name for name, own in wanted.items() if not filled[own].isfinite().all()},
+        "contains NaN or infinity in",
+        {name for name, parameter in expected.items() if not filled[parameter].isfinite().all()},
     )
     network.load_state_dict(filled, assign=True)
     network.eval().requires_grad_(False)
@@ -80,7 +80,7 @@ def load_network(path: Path, shape: Shape, labels: int) -> Network:
 
 
 def published_name(name: str, shape: Shape) -> str:
-    """What the published checkpoints call our parameter `name`."""
+    """Return the name of our parameter `name` in the published checkpoints."""
     if match := re.match(r"positions\.(\d+)\.conv", name):
         start = f"{_AUDIO}relative_positional_encoder.{int(match[1]) + 1}.0"
         return start + name[match.end() :]
@@ -91,23 +91,23 @@ def published_name(name: str, shape: Shape) -> str:
     else:
         start = ""
     rest = name[match.end() :] if match else name
-    for ours, theirs in _PUBLISHED:
-        rest, changed = re.subn("^" + ours, theirs, rest)
+    for pattern, published in _PUBLISHED:
+        rest, changed = re.subn("^" + pattern, published, rest)
         if changed:
             break
     return start + rest
 
 
 def _weights(path: Path) -> dict[str, Any]:
-    """The network's tensors in a checkpoint, by their published names, mapped from disk."""
+    """Return the network's tensors of a checkpoint by published name, memory-mapped."""
     try:
         stored = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    except Exception as error:  # torch raises half a dozen kinds for damaged files
+    except Exception as error:  # torch raises about six types for damaged files
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelRefused(
-            f"{path} cannot be read, it is damaged or incomplete ({line}): fetch the model again"
+            f"{path} cannot be read: it is damaged or incomplete ({line}); download the model again"
         ) from error
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(stored, dict) and wrapper in stored:
@@ -119,23 +119,23 @@ def _weights(path: Path) -> dict[str, Any]:
         for prefix in _PREFIXES:
             name = name.removeprefix(prefix)
         if name in weights:
-            raise ModelRefused(f"{path} holds {name} twice: fetch the model again")
+            raise ModelRefused(f"{path} contains {name} twice: download the model again")
         weights[name] = value
     return weights
 
 
-def _portions(sizes: dict[str, int], limit: int) -> Iterable[list[str]]:
-    """The names in groups of about `limit` bytes."""
-    portion: list[str] = []
+def _chunks(sizes: dict[str, int], limit: int) -> Iterable[list[str]]:
+    """Yield the names in groups of about `limit` bytes."""
+    chunk: list[str] = []
     size = 0
-    for name, bytes_of_it in sizes.items():
-        portion.append(name)
-        size += bytes_of_it
+    for name, name_bytes in sizes.items():
+        chunk.append(name)
+        size += name_bytes
         if size >= limit:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _refuse(path: Path, fault: str, names: Iterable[str]) -> None:
@@ -143,6 +143,6 @@ def _refuse(path: Path, fault: str, names: Iterable[str]) -> None:
     if ordered:
         rest = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
         raise ModelRefused(
-            f"{path} {fault} {', '.join(ordered[:3])}{rest}: fetch the model again, with the "
+            f"{path} {fault} {', '.join(ordered[:3])}{rest}: download the model again, with the "
             "config.yaml and tokens.txt that belong to it"
         )

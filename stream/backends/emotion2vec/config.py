@@ -1,4 +1,4 @@
-"""What a checkpoint's own config.yaml and tokens.txt say about its network. Runs no code."""
+"""Network shape and labels from a checkpoint's config.yaml and tokens.txt; no code is run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Conv = tuple[int, int, int]
 """Channels out, kernel width and stride of a convolution over time."""
 
 MAX_LAYERS = 64
-"""More than any such network has; a specification must not be able to fill the memory."""
+"""Limit above any published network, so that a specification cannot exhaust the memory."""
 
-# This engine computes the network that was published. A file that asks for another is refused:
-# running it as if it were this one would give scores that look right and are not.
-_MODEL_IS = {"layer_norm_first": False, "norm_affine": True}
-_AUDIO_IS = {
+# This engine computes the published network. A file that specifies another one is refused, because
+# running it would produce plausible but wrong scores.
+_REQUIRED_MODEL = {"layer_norm_first": False, "norm_affine": True}
+_REQUIRED_AUDIO = {
     "extractor_mode": "layer_norm",
     "conv_pos_pre_ln": False,
     "use_alibi_encoder": True,
@@ -32,7 +32,7 @@ _AUDIO_IS = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The dimensions of a network; `prenet` blocks and `depth` blocks are alike and in a row."""
+    """The dimensions of a network; its `prenet` and `depth` blocks are of the same kind."""
 
     convs: tuple[Conv, ...]
     dim: int
@@ -49,29 +49,29 @@ class Shape:
     normalize: bool
 
     def frames(self, samples: int) -> int:
-        """Frames that come out of `samples` at 16 kHz."""
+        """Return the number of frames for `samples` at 16 kHz."""
         for _, width, stride in self.convs:
             samples = (samples - width) // stride + 1
         return samples
 
 
 def read_shape(path: Path) -> Shape:
-    """The shape that a config.yaml describes. Raises ModelRefused naming file and key."""
+    """Return the shape that a config.yaml describes. Raises ModelRefused naming file and key."""
     config = _parse(path)
     try:
         network, model = config["model"], config["model_conf"]
         audio: Mapping[str, Any] = model["modalities"]["audio"]
         spec = audio["feature_encoder_spec"]
     except (KeyError, TypeError) as error:
-        raise ModelRefused(f"{path} describes no emotion2vec: {error!r}") from error
+        raise ModelRefused(f"{path} does not describe an emotion2vec: {error!r}") from error
     if network != "Emotion2vec":
-        raise ModelRefused(f"{path} says model: {network}, expected Emotion2vec")
-    for section, expected in ((model, _MODEL_IS), (audio, _AUDIO_IS)):
+        raise ModelRefused(f"{path} has model: {network}, expected Emotion2vec")
+    for section, expected in ((model, _REQUIRED_MODEL), (audio, _REQUIRED_AUDIO)):
         for key, value in expected.items():
             if section.get(key, False) != value:
                 raise ModelRefused(
-                    f"{path}: {key} must be {value}, found {section.get(key)}: this engine runs "
-                    "emotion2vec+ as published and nothing else"
+                    f"{path}: {key} must be {value}, found {section.get(key)}: only the published "
+                    "emotion2vec+ is supported"
                 )
     convs = _convs(path, spec)
     dim, heads = _count(path, model, "embed_dim"), _count(path, model, "num_heads")
@@ -80,8 +80,8 @@ def read_shape(path: Path) -> Shape:
         convs=convs,
         dim=dim,
         heads=heads,
-        prenet=_count(path, audio, "prenet_depth", least=0),
-        depth=_count(path, model, "depth", least=0),
+        prenet=_count(path, audio, "prenet_depth", minimum=0),
+        depth=_count(path, model, "depth", minimum=0),
         mlp=int(dim * _number(path, model, "mlp_ratio")),
         norm_eps=_number(path, model, "norm_eps"),
         extra_tokens=_count(path, audio, "num_extra_tokens"),
@@ -95,22 +95,22 @@ def read_shape(path: Path) -> Shape:
         raise ModelRefused(f"{path}: num_alibi_heads must be num_heads ({heads})")
     for key, divisor in (("num_heads", heads), ("conv_pos_groups", shape.position_groups)):
         if dim % divisor:
-            raise ModelRefused(f"{path}: embed_dim {dim} cannot be divided by {key} {divisor}")
+            raise ModelRefused(f"{path}: embed_dim {dim} must be divisible by {key} {divisor}")
     if math.prod(stride for _, _, stride in convs) != FRAME:
         raise ModelRefused(f"{path}: feature_encoder_spec must have a stride of {FRAME} samples")
     return shape
 
 
 def read_tokens(path: Path) -> tuple[str, ...]:
-    """The lines of tokens.txt, one label each: `生气/angry`, `unuse_0`, `<unk>`."""
+    """Return the lines of tokens.txt, one label each: `生气/angry`, `unuse_0`, `<unk>`."""
     try:
         return tuple(path.read_text("utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelRefused(f"{path} cannot be read ({error}): fetch the model again") from error
+        raise ModelRefused(f"{path} cannot be read ({error}): download the model again") from error
 
 
 def used_labels(path: Path, tokens: tuple[str, ...]) -> dict[int, str]:
-    """Index in the head → English label, without the `unuse*` of the five-class revisions."""
+    """Map index in the head to English label, without the `unuse*` of five-class revisions."""
     used = {
         index: "unknown" if token == "<unk>" else token.rpartition("/")[2]
         for index, token in enumerate(tokens)
@@ -129,19 +129,21 @@ def _parse(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_bytes())
     except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise ModelRefused(f"{path} describes no emotion2vec: {why}") from error
+        reason = " ".join(str(error).split())
+        raise ModelRefused(f"{path} does not describe an emotion2vec: {reason}") from error
 
 
-def _count(path: Path, section: Mapping[str, Any], key: str, least: int = 1) -> int:
+def _count(path: Path, section: Mapping[str, Any], key: str, minimum: int = 1) -> int:
     value = section.get(key)
-    if type(value) is not int or not least <= value <= 1 << 16:
-        raise ModelRefused(f"{path}: {key} must be a whole number from {least}, found {value!r}")
+    if type(value) is not int or not minimum <= value <= 1 << 16:
+        raise ModelRefused(
+            f"{path}: {key} must be a whole number from {minimum} to 65536, found {value!r}"
+        )
     return value
 
 
 def _number(path: Path, section: Mapping[str, Any], key: str) -> float:
-    # The published `1e-05` is a string in YAML 1.1, which PyYAML reads.
+    # The published `1e-05` is a string in YAML 1.1, the version that PyYAML reads.
     try:
         value = float(section[key])
     except (KeyError, TypeError, ValueError):
@@ -152,7 +154,7 @@ def _number(path: Path, section: Mapping[str, Any], key: str) -> float:
 
 
 def _convs(path: Path, spec: object) -> tuple[Conv, ...]:
-    """`[(512, 10, 5)] + [(512, 3, 2)] * 4` as a value: FunASR would `eval` it."""
+    """Parse `[(512, 10, 5)] + [(512, 3, 2)] * 4` without `eval`, which FunASR uses."""
     try:
         return tuple(_layers(ast.parse(str(spec), mode="eval").body))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -173,23 +175,23 @@ def _layers(node: ast.expr) -> list[Conv]:
         ) if 0 < times <= MAX_LAYERS:
             layers = _layers(repeated) * times
         case _:
-            raise ValueError("no list")
+            raise ValueError("not a list")
     if not 0 < len(layers) <= MAX_LAYERS:
         raise ValueError("too few or too many layers")
     return layers
 
 
 def _conv(node: ast.expr) -> Conv:
-    channels, width, stride = _whole(node)
+    channels, width, stride = _integers(node)
     return channels, width, stride
 
 
-def _whole(node: ast.expr) -> Iterator[int]:
+def _integers(node: ast.expr) -> Iterator[int]:
     if not isinstance(node, ast.Tuple | ast.List):
-        raise ValueError("no tuple")
+        raise ValueError("not a tuple")
     for item in node.elts:
         if not isinstance(item, ast.Constant) or type(item.value) is not int:
-            raise ValueError("no whole number")
+            raise ValueError("not a whole number")
         if not 0 < item.value <= 1 << 16:
             raise ValueError("out of range")
         yield item.value

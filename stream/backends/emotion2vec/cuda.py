@@ -16,21 +16,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 log = logging.getLogger(__name__)
 
 ATTENTION = (SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
-"""Attention kernels that take an additive bias, which flash attention does not; first that fits."""
+"""Attention kernels with an additive bias, which flash attention lacks, in order of preference."""
 
 WARM_UP_RUNS = 3
-"""Runs before a capture: cuBLAS and cuDNN choose their kernels and claim memory in the first."""
+"""Runs before a capture: cuBLAS and cuDNN select kernels and allocate memory in the first."""
 
 ALLOC_FAILED = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-"""Lack of memory as cuBLAS and cuDNN report it, in errors of no type of their own."""
+"""Texts by which cuBLAS and cuDNN report a lack of memory; their errors have no special type."""
 
 HIGH_PRIORITY = -1
-"""Stream priority: windows go before whatever else this process runs on the device."""
+"""Stream priority: windows run before any other work of this process on the device."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Recorded:
-    """One shape's graph and the memory it reads and writes; `graph` is None without graphs."""
+    """A shape's graph and the memory it reads and writes; `graph` is None if graphs are off."""
 
     graph: Any
     audio: torch.Tensor
@@ -43,10 +43,10 @@ class CudaRunner:
     """Runs batches on one CUDA device, each shape as a CUDA graph recorded at its first call.
 
     A call is one copy in, one graph launch, one copy out and one wait, whatever the number of
-    rows; features, if asked for, are one copy more. The host thread sleeps while it waits. All
+    rows; features, if requested, are one more copy. The host thread sleeps while it waits. All
     shapes share one pinned and one device input buffer and one memory pool, because they never
-    run at the same time: record the largest first. Where a graph cannot be captured, or `graphs`
-    is False, the network is called directly.
+    run at the same time; record the largest shape first. If a graph cannot be captured, or
+    `graphs` is False, the network is called directly.
     """
 
     def __init__(self, scorer: torch.nn.Module, device: str, graphs: bool = True) -> None:
@@ -63,7 +63,7 @@ class CudaRunner:
         self._recorded: dict[tuple[int, ...], _Recorded] = {}
 
     def staging(self, rows: int, samples: int) -> NDArray[np.float32]:
-        """Pinned memory, float32[rows, samples], from which `run` copies straight to the device."""
+        """Return pinned memory float32[rows, samples], from which `run` copies to the device."""
         staged: NDArray[np.float32] = self._pinned(rows, samples).numpy()
         return staged
 
@@ -73,7 +73,7 @@ class CudaRunner:
         return self._host[: rows * samples].view(rows, samples)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        # A copy, because the next call writes there again.
+        # A copy, because the next call overwrites this memory.
         logits: NDArray[np.float32] = self._call(batch).host_logits.numpy().copy()
         return logits
 
@@ -85,7 +85,7 @@ class CudaRunner:
 
     @torch.inference_mode()
     def _call(self, batch: NDArray[np.float32]) -> _Recorded:
-        """Run one batch; its results stay in the shape's memory until the next call."""
+        """Run one batch; its results stay valid in the shape's memory until the next call."""
         rows, samples = batch.shape
         staged = self.staging(rows, samples)
         if batch.ctypes.data != staged.ctypes.data:
@@ -114,7 +114,7 @@ class CudaRunner:
         return logits, features
 
     def _record(self, rows: int, samples: int) -> _Recorded:
-        """Run a shape until its kernels are chosen, then capture it."""
+        """Run a shape until its kernels are selected, then capture it."""
         if self._input.numel() < rows * samples:
             self._input = torch.zeros(rows * samples, device=self._device)
         audio = self._input[: rows * samples].view(rows, samples)
@@ -123,7 +123,7 @@ class CudaRunner:
             for _ in range(WARM_UP_RUNS):
                 logits, features = self._forward(audio)
         self._stream.synchronize()
-        # The capture allocates from its own pool: give back what the runs before it cached.
+        # The capture allocates from its own pool, so free the memory cached by the runs before it.
         torch.cuda.empty_cache()
         graph = None
         if self.graphs:
@@ -132,9 +132,9 @@ class CudaRunner:
             except Exception as error:
                 if _out_of_memory(error):
                     raise
-                # After a failed capture torch gives less memory back to the device (torch 2.11).
+                # After a failed capture torch returns less memory to the device (torch 2.11).
                 self.graphs = False
-                cause = _first(error)
+                cause = _first_error(error)
                 line = (str(cause).splitlines() or [type(cause).__name__])[0]
                 log.warning("CUDA graph capture failed: running without", extra={"error": line})
         host_logits = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
@@ -164,12 +164,12 @@ def _memory_errors() -> Iterator[None]:
     except Exception as error:
         if not _out_of_memory(error):
             raise
-        # The traceback holds what the failed call allocated: retry only when it is gone.
+        # The traceback keeps the failed call's memory allocated: retry only after it is dropped.
         raise MemoryError("the CUDA device has no memory for a batch of this size") from error
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-    """Return whether the device was out of memory, also where a failed capture hides that."""
+    """Return whether the device was out of memory, also if a failed capture hides that."""
     while error is not None:
         if isinstance(error, torch.cuda.OutOfMemoryError) or any(
             name in str(error) for name in ALLOC_FAILED
@@ -179,8 +179,8 @@ def _out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _first(error: BaseException) -> BaseException:
-    """Return the error that came first: the end of a failed capture raises one of its own."""
+def _first_error(error: BaseException) -> BaseException:
+    """Return the first error of the chain: the end of a failed capture raises another one."""
     while (before := error.__cause__ or error.__context__) is not None:
         error = before
     return error

@@ -1,4 +1,4 @@
-"""A network called as it stands: on a CPU, and on every device without a runner of its own."""
+"""Runner that calls the network directly: for CPUs and all devices without a special runner."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 from stream.backends.emotion2vec.model import Network
 from stream.types import SAMPLE_RATE
 
-_AT_ONCE = 4 * SAMPLE_RATE
-"""Samples that a CPU takes at once: more do not fit its caches and cost more per window."""
+_SAMPLES_AT_ONCE = 4 * SAMPLE_RATE
+"""Samples per call on a CPU: more do not fit its caches and cost more per window."""
 
 
 class Scorer(torch.nn.Module):
-    """The network without the labels that its file marks as unused: logits, and their features."""
+    """The network without the labels that its file marks as unused: audio → (logits, features)."""
 
-    def __init__(self, network: Network, kept: list[int]) -> None:
+    def __init__(self, network: Network, label_indices: list[int]) -> None:
         super().__init__()
         self.network = network
-        # A buffer, because a list would be copied to the device at each call.
-        self.register_buffer("kept", torch.tensor(kept), persistent=False)
+        # A buffer, because a list would be copied to the device at every call.
+        self.register_buffer("label_indices", torch.tensor(label_indices), persistent=False)
 
     def forward(self, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = self.network.features(audio)
-        return self.network.logits(features).index_select(-1, self.kept), features
+        return self.network.logits(features).index_select(-1, self.label_indices), features
 
 
 class EagerRunner:
@@ -43,12 +43,14 @@ class EagerRunner:
 
     @torch.inference_mode()
     def embed(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        # OpenMP counts its workers per calling thread, so the thread that infers must say it.
+        # OpenMP keeps its thread count per calling thread, so it is set in the inferring thread.
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         assert self.scorer is not None, "closed"
-        audio = torch.tensor(batch, dtype=torch.float32, device=self.scorer.kept.device)
-        rows = max(1, _AT_ONCE // audio.shape[1]) if audio.device.type == "cpu" else len(audio)
+        audio = torch.tensor(batch, dtype=torch.float32, device=self.scorer.label_indices.device)
+        rows = (
+            max(1, _SAMPLES_AT_ONCE // audio.shape[1]) if audio.device.type == "cpu" else len(audio)
+        )
         pieces = zip(*(self.scorer(piece) for piece in audio.split(rows)), strict=True)
         logits, features = (torch.cat(piece).float().cpu().numpy() for piece in pieces)
         return logits, features

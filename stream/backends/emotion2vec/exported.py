@@ -1,4 +1,4 @@
-"""The network as an ONNX graph: written by `export`, run on the CPU by onnxruntime."""
+"""The network as an ONNX graph: `export` writes it, onnxruntime runs it on the CPU."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ from stream.backends.emotion2vec.locate import Files
 from stream.errors import ModelRefused
 
 OPSET = 17
-"""The first with LayerNormalization as one operator."""
+"""The first opset with LayerNormalization as one operator."""
 
-_AGAIN = "export it anew (python -m stream.backends.emotion2vec export [--int8]), or delete it"
+_REMEDY = "export it again (emotide models export [--int8]), or delete it"
 
 
 class ExportedRunner:
     """An onnxruntime session of an exported graph.
 
-    `labels` are those it gives logits of, `dim` is the size of its features.
+    `labels` are the labels of its logits, `dim` is the size of its features.
     """
 
     def __init__(self, path: Path, revision: str, threads: int) -> None:
-        """Raises ModelRefused unless `path` was exported from the checkpoint of `revision`."""
+        """Open `path`; raise ModelRefused unless it was exported from checkpoint `revision`."""
         import onnxruntime as ort
 
         if not path.is_file():
-            raise ModelRefused(f"{path} is missing: {_AGAIN.partition(',')[0]}")
+            raise ModelRefused(f"{path} is missing: {_REMEDY.partition(',')[0]}")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Spinning threads take the cores from whoever shares them, and their own results wait.
+        # Spinning threads take CPU time from other processes, and delay their own results.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A plan of memory per shape saves no time here and 40 MB is kept for it.
+        # A memory plan per shape saves no time here and keeps 40 MB allocated.
         options.enable_mem_pattern = False
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
             about = self._session.get_modelmeta().custom_metadata_map
             self.labels = tuple(json.loads(about["labels"]))
-            of = about["revision"]
+            exported_from = about["revision"]
             self.dim = int(self._outputs()["features"][-1])
-        except Exception as error:  # onnxruntime has a dozen kinds
+        except Exception as error:  # onnxruntime raises about a dozen types of its own
             line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ModelRefused(f"{path} is no export of ours ({line}): {_AGAIN}") from error
-        if of != revision:
+            raise ModelRefused(f"{path} is not an export of Emotide ({line}): {_REMEDY}") from error
+        if exported_from != revision:
             raise ModelRefused(
-                f"{path} was exported from checkpoint {of}, beside it lies {revision}: {_AGAIN}"
+                f"{path} was exported from checkpoint {exported_from}, but beside it lies "
+                f"{revision}: {_REMEDY}"
             )
 
     def staging(self, rows: int, samples: int) -> NDArray[np.float32]:
@@ -66,7 +67,7 @@ class ExportedRunner:
         return logits, features
 
     def _row(self, row: NDArray[np.float32], *outputs: str) -> list[NDArray[np.float32]]:
-        # Row by row: on a CPU a batch is no cheaper per window, and needs all its rows' memory.
+        # Row by row: on a CPU a batch is no cheaper per window, but needs the memory of all rows.
         audio = np.ascontiguousarray(row[None], np.float32)
         results: list[NDArray[np.float32]] = self._session.run(outputs, {"audio": audio})
         return results
@@ -79,12 +80,12 @@ class ExportedRunner:
 
 
 def export(directory: Path, out: Path | None = None) -> Path:
-    """Write the model of `directory` as float32 ONNX with dynamic batch and length; return where.
+    """Write the model of `directory` as float32 ONNX with dynamic batch and length.
 
     The graph is "audio" float32[batch, samples] → "logits" float32[batch, frames, labels] and
-    "features" float32[batch, frames, dim]. `out` is by default the place beside the checkpoint
-    where `load` looks for it. Raises ModelRefused if the model is not fit to run, or the package
-    onnx is missing.
+    "features" float32[batch, frames, dim]. Returns the path written: `out`, by default the path
+    beside the checkpoint where `load` looks for it. Raises ModelRefused if the model is refused or
+    the package onnx is missing.
     """
     try:
         import onnx
@@ -101,7 +102,7 @@ def export(directory: Path, out: Path | None = None) -> Path:
     buffer = BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         # The tracing exporter is deprecated in favour of one that needs another package, and it
-        # warns of the lengths and sizes that are Python numbers here; the tests hold them exact.
+        # warns about lengths and sizes that are Python numbers here; the tests prove them exact.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             eager.Scorer(network, list(labels)).eval(),
@@ -123,6 +124,6 @@ def export(directory: Path, out: Path | None = None) -> Path:
         graph.metadata_props.add(key=key, value=value)
     out = out or files.export
     part = out.with_name(out.name + ".part")
-    # In its place only when it is whole: a server may start at any moment.
+    # Renamed when complete, because a server may start at any moment.
     part.write_bytes(graph.SerializeToString())
     return part.replace(out)

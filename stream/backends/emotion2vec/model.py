@@ -1,10 +1,10 @@
-"""The network of emotion2vec+, for inference, written to be read.
+"""The network of emotion2vec+, for inference, written for readability.
 
 emotion2vec (Ma et al., arXiv 2312.15185) is data2vec 2.0 on speech with one linear head: strided
-convolutions make 50 frames a second out of the waveform, five convolutions tell the frames where
-they stand, and a post-norm transformer with ALiBi (Press et al., arXiv 2108.12409) looks at all of
-a window at once. Shapes below are [batch, time, channels] unless they say otherwise. No tensor of
-the network depends on what it has seen before, and no operation mixes rows of a batch.
+convolutions turn the waveform into 50 frames per second, five convolutions add relative positions,
+and a post-norm transformer with ALiBi (Press et al., arXiv 2108.12409) attends to the whole window
+at once. Shapes below are [batch, time, channels] unless stated otherwise. No tensor of the network
+depends on earlier inputs, and no operation mixes rows of a batch.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # the name all of torch uses
+from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
 from stream.backends.emotion2vec.config import Conv, Shape
 
 WAVE_EPS = 1e-5
-"""Added to the variance of a waveform: below about -40 dBFS a window is not fully levelled."""
+"""Added to the variance of a waveform: below about -40 dBFS a window is not fully normalised."""
 
 BIAS_ALIGNMENT = 8
-"""Elements; what torch's memory-efficient attention asks of the strides of a bias."""
+"""Elements; torch's memory-efficient attention requires bias strides in multiples of this."""
 
 
 class Network(nn.Module):
@@ -48,23 +48,23 @@ class Network(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=shape.norm_eps)
         self.extra_tokens = nn.Parameter(torch.empty(1, shape.extra_tokens, dim))
         self.alibi_scale = nn.Parameter(torch.empty(1, 1, shape.alibi_scales, 1, 1))
-        # A constant, so it is on the CPU and real even where the network is built without storage.
+        # A constant, so it has storage on the CPU even if the network is built on the meta device.
         slopes = torch.tensor(alibi_slopes(shape.heads), device="cpu")
         self.register_buffer("slopes", slopes[:, None, None], persistent=False)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.prenet + shape.depth))
         self.head = nn.Linear(dim, labels)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Logits of every frame, for all labels of the file."""
+        """Return logits of every frame, for all labels of the file."""
         return self.logits(self.features(audio))
 
     def logits(self, features: Tensor) -> Tensor:
-        """The head, in its own precision, on what `features` gave."""
+        """Apply the head, in its own precision, to the output of `features`."""
         logits: Tensor = self.head(features.to(self.head.weight.dtype))
         return logits
 
     def features(self, audio: Tensor) -> Tensor:
-        """The frames before the head, [batch, frames, dim]: FunASR's `feats`."""
+        """Return the frames before the head, [batch, frames, dim]: FunASR's `feats`."""
         x = normalized(audio) if self.normalize else audio
         x = x[:, :, None]
         for layer in self.frontend:
@@ -74,8 +74,8 @@ class Network(nn.Module):
         for layer in self.positions:
             positions = layer(positions)
         x = x + positions
-        # The extra tokens stand before the frames; they attend and are attended to from no
-        # distance at all, and the norm of the context encoder comes after they are put there.
+        # The extra tokens are prepended to the frames. Their ALiBi distance to every frame is 0,
+        # and the norm of the context encoder is applied after they are prepended.
         bias = self.bias(x.shape[1], x.dtype)
         x = self.norm(torch.cat([self.extra_tokens.expand(x.shape[0], -1, -1), x], dim=1))
         for block in self.blocks:
@@ -83,7 +83,7 @@ class Network(nn.Module):
         return x[:, self.extra_tokens.shape[1] :]
 
     def bias(self, frames: int, dtype: torch.dtype) -> Tensor:
-        """Attention bias [1, heads, time, time] over extra tokens and frames; tokens have none.
+        """Return the attention bias [1, heads, time, time]; it is 0 for the extra tokens.
 
         Rows lie at multiples of `BIAS_ALIGNMENT` elements in memory: CUDA's memory-efficient
         attention copies a bias that does not, once per block.
@@ -94,27 +94,30 @@ class Network(nn.Module):
         return padded[..., : frames + extra]
 
     def alibi(self, frames: int) -> Tensor:
-        """-distance · slope · learned scale, [1, heads, frames, frames]; scales below 0 count 0."""
+        """Return -distance · slope · learned scale, [1, heads, frames, frames].
+
+        A learned scale below 0 counts as 0.
+        """
         at = torch.arange(frames, device=self.slopes.device)
         distance = (at[:, None] - at[None, :]).abs()
         return -distance * self.slopes * self.alibi_scale[0].float().clamp(min=0)
 
     def cast(self, dtype: torch.dtype) -> Network:
-        """Compute in `dtype`, but for the product with the waveform, ALiBi's scale and the head.
+        """Compute in `dtype`, except the product with the waveform, ALiBi's scale and the head.
 
-        Eight bits of mantissa are enough for frames and too few for a waveform.
+        Eight bits of mantissa are enough for frames but too few for a waveform.
         """
         frames = (self.front_norm, self.front_proj, self.positions, self.norm, self.blocks)
         for module in (*self.frontend[1:], *frames):
             module.to(dtype)
-        # The waveform's own layer has the largest output: only its product stays in float32.
+        # The first layer has the largest output, so only its product stays in float32.
         self.frontend[0].norm.to(dtype)
         self.extra_tokens.data = self.extra_tokens.data.to(dtype)
         return self
 
 
 def normalized(audio: Tensor) -> Tensor:
-    """Every row of [batch, samples] with mean 0 and variance 1, by its own statistics alone."""
+    """Normalise every row of [batch, samples] to mean 0 and variance 1, from its own statistics."""
     centred = audio - audio.mean(dim=-1, keepdim=True)
     return centred * torch.rsqrt(centred.square().mean(dim=-1, keepdim=True) + WAVE_EPS)
 
@@ -122,16 +125,17 @@ def normalized(audio: Tensor) -> Tensor:
 class FrontLayer(nn.Module):
     """Convolution without bias, layer norm over the channels, GELU.
 
-    The convolution is a sum of matrix products: of a kernel of width 3 and stride 2, two taps read
-    frames that lie side by side in memory and so are one product, the third is another. That needs
-    neither the transpositions around the norm nor an unfolded copy of the input. The waveform has
-    one channel, so there the unfolded copy is small beside the output, and one product does.
+    The convolution is a sum of matrix products. With a kernel of width 3 and stride 2, two taps
+    read frames that are adjacent in memory and form one product; the third tap is another. That
+    needs neither the transpositions around the norm nor an unfolded copy of the input. The waveform
+    has one channel, so its unfolded copy is small compared with the output, and one product is
+    enough.
     """
 
     def __init__(self, inputs: int, conv: Conv) -> None:
         super().__init__()
         outputs, self.width, self.stride = conv
-        # [outputs, inputs, width] as everywhere, but stored tap by tap, as the products read it.
+        # [outputs, inputs, width] as usual, but stored tap by tap, as the products read it.
         self.weight = nn.Parameter(torch.empty(self.width, inputs, outputs).permute(2, 1, 0))
         self.norm = nn.LayerNorm(outputs)
 
@@ -140,23 +144,23 @@ class FrontLayer(nn.Module):
         x = x.to(self.weight.dtype)
         taps = self.weight.permute(2, 1, 0)
         frames = (time - self.width) // self.stride + 1
-        whole = self.width // self.stride * self.stride
+        full = self.width // self.stride * self.stride
         views = [
             x[:, tap : tap + frames * self.stride].reshape(batch, frames, self.stride * inputs)
-            for tap in range(0, whole, self.stride)
+            for tap in range(0, full, self.stride)
         ]
         views += [
             x[:, tap : tap + (frames - 1) * self.stride + 1 : self.stride]
-            for tap in range(whole, self.width)
+            for tap in range(full, self.width)
         ]
         kernel = taps.reshape(self.width * inputs, -1)
         if inputs == 1:
             product = torch.cat(views, dim=-1) @ kernel
             return F.gelu(self.norm(product.to(self.norm.weight.dtype)))
-        first, *others = zip(views, kernel.split([view.shape[-1] for view in views]), strict=True)
+        first, *rest = zip(views, kernel.split([view.shape[-1] for view in views]), strict=True)
         y = first[0] @ first[1]
-        for view, part in others:
-            # Adds up inside the product: a sum of its own would read and write all of `y` again.
+        for view, part in rest:
+            # Accumulates inside the product: a separate sum would read and write all of `y` again.
             y = y.baddbmm_(view, part.expand(batch, -1, -1))
         return F.gelu(self.norm(y))
 
@@ -172,7 +176,7 @@ class PositionLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        # An even kernel padded on both sides gives one frame too many.
+        # An even kernel, padded on both sides, produces one frame too many.
         y = self.conv(x.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
         return F.gelu(F.layer_norm(y, (self.dim,)))
 
@@ -192,7 +196,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=shape.norm_eps)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """`bias` [1, heads, time, time] is added to the attention logits."""
+        """Apply the block; `bias` [1, heads, time, time] is added to the attention logits."""
         x = self.norm1(x + self.attention(x, bias))
         y: Tensor = self.norm2(x + self.fc2(F.gelu(self.fc1(x))))
         return y
@@ -207,8 +211,11 @@ class Block(nn.Module):
 
 
 def alibi_slopes(heads: int) -> Sequence[float]:
-    """A geometric series from 2^(-8/heads); where heads is no power of two, that of the power
-    below it, filled up with every second slope of the power above (arXiv 2108.12409, its code)."""
+    """Return a geometric series that starts at 2^(-8/heads).
+
+    If heads is not a power of two, it is the series of the next lower power, extended with every
+    second slope of the next higher power (code of arXiv 2108.12409).
+    """
     below = 2 ** int(math.log2(heads))
     slopes = [2 ** (-8 * (i + 1) / below) for i in range(below)]
     return [*slopes, *(2 ** (-4 * (2 * i + 1) / below) for i in range(heads - below))]

@@ -1,4 +1,4 @@
-"""FunASR's own way from a directory to scores, to compare with; nothing that serves imports it."""
+"""FunASR's own model, as the reference to compare with; the server never imports this."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 
 
 def auto_model(directory: Path, threads: int = 1, device: str = "cpu") -> Any:
-    """FunASR's AutoModel of a model directory; leaves the process as it was."""
-    with _contained():
+    """Return FunASR's AutoModel of a model directory; leave the process unchanged."""
+    with _process_preserved():
         from funasr import AutoModel
 
         return AutoModel(
@@ -30,12 +30,12 @@ def auto_model(directory: Path, threads: int = 1, device: str = "cpu") -> Any:
 
 
 @contextmanager
-def _contained() -> Iterator[None]:
-    """Keep to itself what FunASR does to the process, from its import to a built model.
+def _process_preserved() -> Iterator[None]:
+    """Undo what FunASR changes in the process, from its import to the built model.
 
     It prints, seeds every generator with 0, sets the thread count, configures root logging and
-    turns off all warnings. None is raised inside either: where warnings are errors, FunASR would
-    swallow them on import and go on without the part that warned.
+    turns off all warnings. Inside, warnings are ignored, never raised: where warnings are errors,
+    FunASR would swallow them on import and continue without the component that warned.
     """
     import torch
 

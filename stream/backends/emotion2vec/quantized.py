@@ -17,12 +17,16 @@ from stream.backends.emotion2vec.locate import Files
 from stream.errors import ModelRefused
 
 INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-"""Processor flags with which a product of int8 is one instruction (x86 VNNI and AMX, Arm dot)."""
+"""Processor flags of int8 product instructions (x86 VNNI and AMX, Arm dot product)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """int8 beside float32 on this machine, on speech-like windows of 3 s."""
+    """int8 against float32 on this machine, on speech-like windows of 3 s.
+
+    `speed` is the ratio of CPU times, `worst` the largest difference of a score, `flips` the
+    number of windows with another top label.
+    """
 
     speed: float
     worst: float
@@ -31,7 +35,7 @@ class Comparison:
 
 
 def int8_instructions() -> tuple[str, ...]:
-    """Which of `INSTRUCTIONS` this machine's processor has; none where it cannot be told."""
+    """Return those of `INSTRUCTIONS` that this processor has; () if that is unknown."""
     try:
         text = Path("/proc/cpuinfo").read_text("ascii", errors="ignore")
     except OSError:
@@ -42,11 +46,12 @@ def int8_instructions() -> tuple[str, ...]:
 
 
 def quantize(files: Files) -> Path:
-    """Write the int8 graph beside the float32 one, which must be there; return where.
+    """Write the int8 graph beside the float32 one, which must exist; return its path.
 
-    Weights have a scale per output; inputs of a product are scaled as they come, window by
-    window, so no calibration data is needed and rows stay alone. Without VNNI or AMX weights keep
-    7 bits, because the older instructions saturate (onnxruntime's documentation on quantization).
+    Weights have a scale per output. Inputs of a product are scaled at run time, window by window,
+    so no calibration data is needed and rows do not influence each other. Without VNNI or AMX,
+    weights keep 7 bits, because the older instructions saturate (onnxruntime's documentation on
+    quantization).
     """
     try:
         import onnx
@@ -56,7 +61,7 @@ def quantize(files: Files) -> Path:
     x86 = platform.machine() in ("x86_64", "AMD64")
     with tempfile.TemporaryDirectory(dir=files.int8.parent) as folder:
         part = Path(folder) / files.int8.name
-        # It warns on the root logger that shapes were not inferred before; MatMul needs none.
+        # It warns on the root logger that shapes were not inferred before; MatMul needs no shapes.
         before = logging.root.manager.disable
         logging.disable(logging.WARNING)
         try:
@@ -78,7 +83,7 @@ def quantize(files: Files) -> Path:
 
 
 def compare(files: Files, windows: NDArray[np.float32], threads: int = 1) -> Comparison:
-    """Race both graphs, turn by turn, over windows float32[n, 3 s]; see how far scores differ."""
+    """Compare speed and scores of both graphs, alternating, over windows float32[n, 3 s]."""
     runners = [ExportedRunner(path, files.revision, threads) for path in (files.export, files.int8)]
     seconds = [0.0, 0.0]
     scores: list[list[NDArray[np.float64]]] = [[], []]

@@ -1,4 +1,4 @@
-"""How a network is run: the interface of all runners, and the choice of one for a device."""
+"""The interface of all runners of a network, and the selection of one for a device."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ class Runner(Protocol):
         ...
 
 
-def make(network: Network, kept: list[int], device: str, precision: str, threads: int) -> Runner:
-    """Move `network` to `device` in `precision`; only labels with an index in `kept` come out.
+def make_runner(
+    network: Network, label_indices: list[int], device: str, precision: str, threads: int
+) -> Runner:
+    """Move `network` to `device` in `precision`; return a runner for the labels `label_indices`.
 
-    float32 stays float32: TF32 is off, because scores must not depend on the card.
+    float32 stays float32: TF32 is off, because scores must not depend on the GPU.
     """
     import torch
 
@@ -45,5 +47,5 @@ def make(network: Network, kept: list[int], device: str, precision: str, threads
     torch.backends.cudnn.allow_tf32 = False
     if precision != "float32":
         network = network.cast({"bfloat16": torch.bfloat16, "float16": torch.float16}[precision])
-    scorer = Scorer(network, kept).to(device).eval()
+    scorer = Scorer(network, label_indices).to(device).eval()
     return CudaRunner(scorer, device) if device.startswith("cuda") else EagerRunner(scorer, threads)

@@ -17,7 +17,7 @@ EVERY = np.arange(-32768, 32768, dtype=np.int16).reshape(-1, 1)
 
 
 def write(path: Path, pcm: Pcm, rate: int = 8000) -> Path:
-    """A recording of PCM[samples, channels] in the format that the name says."""
+    """Write PCM[samples, channels] in the format of the suffix; return `path`."""
     layout = "stereo" if pcm.shape[1] == 2 else "mono"
     with av.open(str(path), "w") as container:
         codec = "flac" if path.suffix == ".flac" else "pcm_s16le"
@@ -46,20 +46,20 @@ def test_telephone_encodings_choose_the_nearest_value(encoding: str) -> None:
     decode = CODECS[encoding]
     decoded = decode(ENCODERS[encoding](EVERY))
     levels = np.unique(decode(bytes(range(256))))
-    wanted = EVERY[:, 0] / np.float32(32768)
-    nearest = np.abs(wanted[:, None] - levels[None, :]).min(axis=1)
-    assert np.allclose(np.abs(decoded - wanted), nearest, atol=1e-7)
+    expected = EVERY[:, 0] / np.float32(32768)
+    nearest = np.abs(expected[:, None] - levels[None, :]).min(axis=1)
+    assert np.allclose(np.abs(decoded - expected), nearest, atol=1e-7)
     assert np.array_equal(decode(ENCODERS[encoding]((decoded * 32768).astype(np.int16))), decoded)
 
 
-def test_silence_is_sent_as_telephones_send_it() -> None:
+def test_silence_has_the_codes_of_telephones() -> None:
     silence = np.zeros((4, 2), np.int16)
     assert ENCODERS["mulaw"](silence) == b"\xff" * 8
     assert ENCODERS["alaw"](silence) in (b"\xd5" * 8, b"\x55" * 8)
 
 
 @pytest.mark.parametrize("name", ["a.flac", "a.wav"])
-def test_a_recording_comes_out_as_it_went_in(name: str, tmp_path: Path) -> None:
+def test_a_lossless_recording_is_read_unchanged(name: str, tmp_path: Path) -> None:
     pcm = np.hstack([tone(0.5), tone(0.5, hz=200)])
     recording = probe(write(tmp_path / name, pcm))
     assert (recording.sample_rate, recording.channels) == (8000, 2)
@@ -67,7 +67,7 @@ def test_a_recording_comes_out_as_it_went_in(name: str, tmp_path: Path) -> None:
     assert np.array_equal(np.concatenate(list(blocks(recording, 8000, 2))), pcm)
 
 
-def test_rate_and_channels_can_be_chosen(tmp_path: Path) -> None:
+def test_rate_and_channels_are_converted(tmp_path: Path) -> None:
     recording = probe(write(tmp_path / "a.wav", np.hstack([tone(1.0), tone(1.0)])))
     pcm = np.concatenate(list(blocks(recording, 16000, 1)))
     assert pcm.shape[1] == 1
@@ -78,16 +78,16 @@ def test_rate_and_channels_can_be_chosen(tmp_path: Path) -> None:
 @settings(max_examples=50, deadline=None)
 @given(sizes=st.lists(st.integers(0, 50), max_size=12), size=st.integers(1, 40))
 def test_chunks_are_of_one_size_and_lose_nothing(sizes: list[int], size: int) -> None:
-    whole = np.arange(sum(sizes), dtype=np.int16).reshape(-1, 1)
+    audio = np.arange(sum(sizes), dtype=np.int16).reshape(-1, 1)
     ends = np.cumsum(sizes, dtype=int)
-    pieces = (whole[end - n : end] for n, end in zip(sizes, ends, strict=True))
+    pieces = (audio[end - n : end] for n, end in zip(sizes, ends, strict=True))
     cut = list(chunks(pieces, size))
     assert all(len(piece) == size for piece in cut[:-1])
     assert all(0 < len(piece) <= size for piece in cut)
-    assert np.array_equal(np.concatenate([np.zeros((0, 1), np.int16), *cut]), whole)
+    assert np.array_equal(np.concatenate([np.zeros((0, 1), np.int16), *cut]), audio)
 
 
-def test_two_sides_are_joined_and_the_shorter_one_is_silent() -> None:
+def test_two_sides_are_joined_and_the_shorter_one_is_padded() -> None:
     left, right = tone(0.1), tone(0.05, hz=200)
     pcm = np.concatenate(list(joined(iter([left]), iter([right]), 160)))
     assert pcm.shape == (800, 2)
@@ -105,11 +105,11 @@ def test_only_two_mono_files_can_be_joined(tmp_path: Path) -> None:
             pair_up(wrong)
 
 
-def test_files_that_cannot_be_played_are_named(tmp_path: Path) -> None:
+def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(NotAudio, match=r"none\.wav: no such file"):
         probe(tmp_path / "none.wav")
     text = tmp_path / "text.wav"
-    text.write_text("not audio, but long enough to be looked at " * 20)
+    text.write_text("not audio, but long enough to be probed " * 20)
     with pytest.raises(NotAudio, match=r"text\.wav: "):
         probe(text)
 
@@ -120,7 +120,7 @@ def test_levels() -> None:
     assert level_dbfs(np.full((100, 1), -32768, np.int16)) == 0.0
 
 
-def test_the_sample_call_is_two_sided_and_small() -> None:
+def test_the_sample_call_has_two_channels_and_is_small() -> None:
     path = Path(__file__).parents[3] / "client" / "samples" / "call.flac"
     recording = probe(path)
     assert (recording.sample_rate, recording.channels) == (8000, 2)

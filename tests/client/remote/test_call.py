@@ -20,19 +20,19 @@ def speech(samples: int, frame: int) -> bytes:
 async def talk(
     server: Scripted, data: bytes, chunk: int = 997, **options: Any
 ) -> tuple[list[Event], Event]:
-    """Send `data` in chunks that split samples; returns all events and the closing one."""
+    """Send `data` in chunks that split samples; return all events and `session.closed`."""
     events: list[Event] = []
     options = {"sample_rate": server.rate, "backoff": FAST, **options}
     async with stream(server.url, **options) as call:
 
-        async def listen() -> None:
+        async def receive() -> None:
             events.extend([event async for event in call])
 
-        listening = asyncio.create_task(listen())
+        receiving = asyncio.create_task(receive())
         for start in range(0, len(data), chunk):
             await call.send(data[start : start + chunk])
         closed = await call.close()
-        await listening
+        await receiving
     return events, closed
 
 
@@ -40,7 +40,7 @@ def numbers(events: list[Event]) -> list[int]:
     return [event["number"] for event in events if event["type"] == "emotion.score"]
 
 
-def test_a_call_from_the_first_word_to_the_last() -> None:
+def test_a_call_delivers_all_audio_and_all_events() -> None:
     async def check() -> None:
         async with Scripted(2, 8000).running() as server:
             data = speech(8000, 2)
@@ -62,7 +62,7 @@ def test_a_call_from_the_first_word_to_the_last() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_breaks_anywhere_lose_and_double_neither_audio_nor_events(seed: int) -> None:
+def test_broken_connections_neither_lose_nor_repeat_audio_or_events(seed: int) -> None:
     async def check() -> None:
         draw = random.Random(seed)
         breaks = [draw.randrange(1, 60_000) for _ in range(5)]
@@ -81,7 +81,7 @@ def test_breaks_anywhere_lose_and_double_neither_audio_nor_events(seed: int) -> 
     within(20, check())
 
 
-def test_a_break_before_anything_was_acknowledged() -> None:
+def test_a_break_before_the_first_acknowledgement_loses_no_audio() -> None:
     async def check() -> None:
         async with Scripted(2, 8000, [1, 2, 3], acks=True).running() as server:
             data = speech(3000, 2)
@@ -91,7 +91,7 @@ def test_a_break_before_anything_was_acknowledged() -> None:
     within(10, check())
 
 
-def test_a_session_that_is_gone_is_begun_anew_with_what_is_held() -> None:
+def test_an_unknown_session_is_restarted_with_the_buffered_audio() -> None:
     async def check() -> None:
         server = Scripted(2, 8000, [4000])
         server.forget = True
@@ -109,13 +109,13 @@ def test_a_session_that_is_gone_is_begun_anew_with_what_is_held() -> None:
     within(10, check())
 
 
-def test_a_server_that_goes_away_hands_over_to_the_next_session() -> None:
+def test_after_a_drain_the_call_continues_in_a_new_session() -> None:
     async def drain(session: Session) -> None:
-        await session.tell(
-            "error", fatal=True, code="draining", message="going away", retry_after_s=0.05
+        await session.send(
+            "error", fatal=True, code="draining", message="draining", retry_after_s=0.05
         )
-        await server.closed(session, "draining")
-        await session.leave(1012)
+        await server.send_closed(session, "draining")
+        await session.close(1012)
 
     server = Scripted(2, 8000)
     server.on_audio = drain
@@ -133,12 +133,12 @@ def test_a_server_that_goes_away_hands_over_to_the_next_session() -> None:
 
 
 @pytest.mark.parametrize("code", [1001, 1011, 1012, 1013])
-def test_codes_that_pass_are_tried_again(code: int) -> None:
-    async def leave(session: Session) -> None:
-        await session.leave(code)
+def test_temporary_close_codes_are_retried(code: int) -> None:
+    async def close(session: Session) -> None:
+        await session.close(code)
 
     server = Scripted(2, 8000)
-    server.on_audio = leave
+    server.on_audio = close
 
     async def check() -> None:
         async with server.running():
@@ -150,11 +150,11 @@ def test_codes_that_pass_are_tried_again(code: int) -> None:
     within(10, check())
 
 
-def test_a_refusal_is_raised_by_name_and_not_tried_again() -> None:
+def test_a_refusal_is_raised_by_name_and_not_retried() -> None:
     async def refuse(session: Session) -> None:
-        await session.tell("error", fatal=True, code="idle_timeout", message="too quiet")
-        await server.closed(session, "idle_timeout")
-        await session.leave(4408, "idle_timeout")
+        await session.send("error", fatal=True, code="idle_timeout", message="too quiet")
+        await server.send_closed(session, "idle_timeout")
+        await session.close(4408, "idle_timeout")
 
     server = Scripted(2, 8000)
     server.on_audio = refuse
@@ -171,10 +171,10 @@ def test_a_refusal_is_raised_by_name_and_not_tried_again() -> None:
     within(10, check())
 
 
-def test_a_session_that_is_ended_by_the_server_takes_no_more_audio() -> None:
+def test_send_raises_after_the_server_ended_the_session() -> None:
     async def end(session: Session) -> None:
-        await server.closed(session, "taken_over")
-        await session.leave(4409)
+        await server.send_closed(session, "taken_over")
+        await session.close(4409)
 
     server = Scripted(2, 8000)
     server.on_audio = end
@@ -184,13 +184,13 @@ def test_a_session_that_is_ended_by_the_server_takes_no_more_audio() -> None:
             await call.send(bytes(320))
             closed = await call.close()
             assert closed["reason"] == "taken_over"
-            with pytest.raises(Refused, match="takes no more audio"):
+            with pytest.raises(Refused, match="accepts no more audio"):
                 await call.send(bytes(320))
 
     within(10, check())
 
 
-def test_send_waits_when_the_server_does_not_keep_up() -> None:
+def test_send_waits_while_the_server_does_not_acknowledge() -> None:
     async def check() -> None:
         async with Scripted(2, 8000, acks=False).running() as server:
             call = stream(server.url, sample_rate=8000, backlog_s=1, backoff=FAST)
@@ -200,12 +200,12 @@ def test_send_waits_when_the_server_does_not_keep_up() -> None:
             assert not done
             assert server.samples == 8000
             sending.cancel()
-            await call._abandon()
+            await call._cancel()
 
     within(10, check())
 
 
-def test_a_lossy_call_never_waits_and_declares_what_it_dropped() -> None:
+def test_a_lossy_call_never_waits_and_declares_dropped_audio() -> None:
     async def check() -> None:
         async with Scripted(2, 8000, acks=False).running() as server:
             data = speech(20_000, 2)
@@ -220,7 +220,7 @@ def test_a_lossy_call_never_waits_and_declares_what_it_dropped() -> None:
     within(10, check())
 
 
-def test_events_that_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unread_events_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.remote.event_queue.MAX_EVENTS", 5)
 
     async def check() -> None:
@@ -237,7 +237,7 @@ def test_events_that_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -
     within(10, check())
 
 
-def test_silence_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keepalives_are_sent_during_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.remote.call.KEEPALIVE_S", 0.05)
 
     async def check() -> None:
@@ -249,10 +249,10 @@ def test_silence_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     within(10, check())
 
 
-def test_a_server_that_does_not_end_the_session_is_given_up(
+def test_close_raises_if_the_server_does_not_end_the_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("client.remote.call.CLOSING_S", 0.1)
+    monkeypatch.setattr("client.remote.call.CLOSE_TIMEOUT_S", 0.1)
 
     async def never(session: Session) -> None:
         assert session.socket is not None
@@ -270,7 +270,7 @@ def test_a_server_that_does_not_end_the_session_is_given_up(
     within(10, check())
 
 
-def test_no_server_is_told_at_once() -> None:
+def test_no_server_at_first_raises_at_once() -> None:
     async def check() -> None:
         with pytest.raises(Unreachable, match=r"no server answers at 127\.0\.0\.1:9"):
             async with stream("ws://127.0.0.1:9"):
@@ -279,7 +279,7 @@ def test_no_server_is_told_at_once() -> None:
     within(5, check())
 
 
-def test_a_server_that_stays_away_is_given_up() -> None:
+def test_close_raises_if_the_server_does_not_return() -> None:
     async def check() -> None:
         async with Scripted(2, 8000).running() as server:
             quick = Backoff(first_s=0.01, most_s=0.05, give_up_s=0.3)
@@ -287,12 +287,12 @@ def test_a_server_that_stays_away_is_given_up() -> None:
             await call.__aenter__()
         with pytest.raises(Unreachable, match="gave up after"):
             await call.close()
-        await call._abandon()
+        await call._cancel()
 
     within(10, check())
 
 
-def test_the_key_travels_in_a_header() -> None:
+def test_the_key_is_sent_in_a_header() -> None:
     async def check() -> None:
         async with Scripted(2, 8000).running() as server:
             await talk(server, b"", api_key="secret")
@@ -302,7 +302,7 @@ def test_the_key_travels_in_a_header() -> None:
     within(10, check())
 
 
-def test_an_exception_inside_leaves_nothing_behind() -> None:
+def test_an_exception_inside_the_call_leaves_no_task() -> None:
     async def check() -> None:
         async with Scripted(2, 8000).running() as server:
             with pytest.raises(RuntimeError, match="mine"):

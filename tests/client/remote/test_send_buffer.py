@@ -4,100 +4,100 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.remote.audio_format import AudioFormat
 from client.remote.send_buffer import SendBuffer, Skipped
-from stream.types import AudioFormat
 
 MONO = AudioFormat("linear16", 8000, 1)
 
 
-def filled(samples: int, backlog: SendBuffer, audio: AudioFormat = MONO) -> bytes:
+def filled(samples: int, buffer: SendBuffer, audio: AudioFormat = MONO) -> bytes:
     data = bytes(n % 251 for n in range(samples * audio.bytes_per_frame))
-    backlog.append(data)
+    buffer.append(data)
     return data
 
 
-def test_gives_out_whole_samples_in_order() -> None:
-    backlog = SendBuffer(MONO)
-    backlog.append(b"abc")
-    assert backlog.take(100) == b"ab"
-    assert backlog.take(100) is None
-    backlog.append(b"d")
-    assert backlog.take(100) == b"cd"
-    assert backlog.drained
+def test_messages_hold_whole_samples_in_order() -> None:
+    buffer = SendBuffer(MONO)
+    buffer.append(b"abc")
+    assert buffer.next_message(100) == b"ab"
+    assert buffer.next_message(100) is None
+    buffer.append(b"d")
+    assert buffer.next_message(100) == b"cd"
+    assert buffer.drained
 
 
 def test_a_message_is_bounded_and_never_splits_a_sample() -> None:
-    backlog = SendBuffer(AudioFormat("linear16", 8000, 2))
-    backlog.append(b"12345678")
-    assert backlog.take(7) == b"1234"
-    assert backlog.take(1) == b"5678"
+    buffer = SendBuffer(AudioFormat("linear16", 8000, 2))
+    buffer.append(b"12345678")
+    assert buffer.next_message(7) == b"1234"
+    assert buffer.next_message(1) == b"5678"
 
 
-def test_is_sent_again_from_where_the_server_is() -> None:
-    backlog = SendBuffer(MONO)
-    data = filled(100, backlog)
-    backlog.take(1000)
-    backlog.rewind(30)
-    assert backlog.take(1000) == data[60:]
-    assert backlog.samples == 70
+def test_rewind_sends_again_from_the_position_of_the_server() -> None:
+    buffer = SendBuffer(MONO)
+    data = filled(100, buffer)
+    buffer.next_message(1000)
+    buffer.rewind(30)
+    assert buffer.next_message(1000) == data[60:]
+    assert buffer.samples == 70
 
 
-def test_acknowledged_audio_is_let_go_and_makes_room() -> None:
-    backlog = SendBuffer(MONO, capacity_s=1)
-    filled(8000, backlog)
-    assert backlog.room == 0
-    backlog.take(16000)
-    backlog.ack(5000)
-    assert backlog.room == 10000
-    backlog.ack(4000)
-    assert backlog.room == 10000
+def test_acknowledged_audio_is_discarded_and_frees_space() -> None:
+    buffer = SendBuffer(MONO, capacity_s=1)
+    filled(8000, buffer)
+    assert buffer.free == 0
+    buffer.next_message(16000)
+    buffer.ack(5000)
+    assert buffer.free == 10000
+    buffer.ack(4000)
+    assert buffer.free == 10000
 
 
-def test_an_acknowledgement_of_more_than_was_sent_is_not_believed() -> None:
-    backlog = SendBuffer(MONO)
-    data = filled(100, backlog)
-    backlog.take(20)
-    backlog.ack(90)
-    assert backlog.take(1000) == data[20:]
+def test_an_acknowledgement_of_more_than_was_sent_is_not_trusted() -> None:
+    buffer = SendBuffer(MONO)
+    data = filled(100, buffer)
+    buffer.next_message(20)
+    buffer.ack(90)
+    assert buffer.next_message(1000) == data[20:]
     with pytest.raises(ValueError, match="101 samples, but 100 were sent"):
-        backlog.rewind(101)
+        buffer.rewind(101)
 
 
-def test_stops_ahead_of_a_server_that_does_not_acknowledge() -> None:
-    backlog = SendBuffer(MONO, ahead_s=1)
-    filled(16000, backlog)
-    assert backlog.take(10**6) is not None
-    assert backlog.take(10**6) is None
-    assert not backlog.drained
-    backlog.ack(8000)
-    assert backlog.take(10**6) is not None
-    assert backlog.drained
+def test_audio_ahead_of_the_acknowledgement_is_bounded() -> None:
+    buffer = SendBuffer(MONO, ahead_s=1)
+    filled(16000, buffer)
+    assert buffer.next_message(10**6) is not None
+    assert buffer.next_message(10**6) is None
+    assert not buffer.drained
+    buffer.ack(8000)
+    assert buffer.next_message(10**6) is not None
+    assert buffer.drained
 
 
-def test_what_does_not_fit_is_declared_in_whole_milliseconds() -> None:
-    backlog = SendBuffer(MONO, capacity_s=1)
-    data = filled(8003, backlog)
-    assert backlog.take(10**6) == Skipped(1)
-    assert backlog.take(10**6) == data[16:]
+def test_dropped_audio_is_declared_in_whole_milliseconds() -> None:
+    buffer = SendBuffer(MONO, capacity_s=1)
+    data = filled(8003, buffer)
+    assert buffer.next_message(10**6) == Skipped(1)
+    assert buffer.next_message(10**6) == data[16:]
 
 
-def test_at_a_rate_without_whole_milliseconds_the_step_is_longer() -> None:
+def test_at_44100_hz_audio_is_dropped_in_steps_of_10_ms() -> None:
     audio = AudioFormat("linear16", 44100, 1)
-    backlog = SendBuffer(audio, capacity_s=1)
-    data = filled(44101, backlog, audio)
-    assert backlog.take(10**6) == Skipped(10)
-    assert backlog.take(10**6) == data[882:]
+    buffer = SendBuffer(audio, capacity_s=1)
+    data = filled(44101, buffer, audio)
+    assert buffer.next_message(10**6) == Skipped(10)
+    assert buffer.next_message(10**6) == data[882:]
 
 
-def test_a_new_session_begins_with_what_is_held() -> None:
-    backlog = SendBuffer(MONO)
-    data = filled(100, backlog)
-    backlog.take(100)
-    backlog.ack(50)
-    backlog.restart()
-    assert backlog.take(1000) == data[100:]
-    backlog.rewind(10)
-    assert backlog.take(1000) == data[120:]
+def test_a_new_session_begins_with_the_buffered_audio() -> None:
+    buffer = SendBuffer(MONO)
+    data = filled(100, buffer)
+    buffer.next_message(100)
+    buffer.ack(50)
+    buffer.restart()
+    assert buffer.next_message(1000) == data[100:]
+    buffer.rewind(10)
+    assert buffer.next_message(1000) == data[120:]
 
 
 action = st.one_of(
@@ -120,17 +120,17 @@ action = st.one_of(
     ),
     capacity_s=st.sampled_from([0.05, 60.0]),
 )
-def test_any_pattern_of_sends_acks_and_breaks_delivers_each_sample_once_in_its_place(
+def test_sends_acks_and_breaks_in_any_order_deliver_each_sample_once_in_its_place(
     actions: list[tuple[str, float]], audio: AudioFormat, capacity_s: float
 ) -> None:
-    backlog = SendBuffer(audio, capacity_s)
+    buffer = SendBuffer(audio, capacity_s)
     frame = audio.bytes_per_frame
     source = bytes(n * 7 % 253 + 1 for n in range(sum(int(n) for k, n in actions if k == "append")))
     appended, server, skipped, acked = 0, bytearray(), 0, 0
 
     def deliver(limit: int) -> bool:
         nonlocal skipped
-        piece = backlog.take(limit)
+        piece = buffer.next_message(limit)
         if isinstance(piece, Skipped):
             samples = piece.ms * audio.sample_rate / 1000
             assert samples == int(samples)
@@ -143,24 +143,24 @@ def test_any_pattern_of_sends_acks_and_breaks_delivers_each_sample_once_in_its_p
 
     for kind, amount in actions:
         if kind == "append":
-            backlog.append(source[appended : appended + int(amount)])
+            buffer.append(source[appended : appended + int(amount)])
             appended += int(amount)
         elif kind == "send":
             deliver(int(amount))
         elif kind == "ack":
             acked = max(acked, int(len(server) // frame * amount))
-            backlog.ack(acked)
-        else:  # the server took only a part of what was under way
-            kept = acked + int((len(server) // frame - acked) * amount)
-            del server[kept * frame :]
-            acked = kept  # what a server has, it keeps
-            backlog.rewind(kept)
+            buffer.ack(acked)
+        else:  # the server received only a part of the unacknowledged audio
+            received = acked + int((len(server) // frame - acked) * amount)
+            del server[received * frame :]
+            acked = received  # received audio is never lost again
+            buffer.rewind(received)
     while deliver(10**6):
         pass
     assert len(server) <= len(source)
     if capacity_s == 60.0:
         assert not skipped
-        assert backlog.drained
+        assert buffer.drained
         assert bytes(server) == source[: len(source) // frame * frame]
-    for heard, said in zip(server, source, strict=False):
-        assert heard in (0, said)
+    for received_byte, sent_byte in zip(server, source, strict=False):
+        assert received_byte in (0, sent_byte)

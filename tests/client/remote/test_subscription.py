@@ -13,44 +13,44 @@ from tests.support.scripted_server import within
 FAST = Backoff(first_s=0.01, most_s=0.02, give_up_s=5)
 
 
-class Teller:
-    """Answers subscriptions; each connection tells two events and then ends as `endings` say."""
+class Publisher:
+    """Server that sends two scores on each connection and closes it with the next of `endings`."""
 
     def __init__(self, endings: list[int]) -> None:
         self.endings = endings
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
 
     async def __call__(self, socket: ServerConnection) -> None:
-        asked = orjson.loads(await socket.recv())
-        self.asked.append(asked)
-        turn = len(self.asked)
-        await self.say(socket, type="subscribed", id=asked["id"], matched=1)
-        await self.say(socket, type="snapshot", sub="s1", streams=[])
-        for seq in (10 * turn + 1, 10 * turn):  # a score that was held back comes later
-            await self.say(socket, type="emotion.score", sub="s1", stream_id="call-1", seq=seq)
+        request = orjson.loads(await socket.recv())
+        self.requests.append(request)
+        number = len(self.requests)
+        await self.send(socket, type="subscribed", id=request["id"], matched=1)
+        await self.send(socket, type="snapshot", sub="s1", streams=[])
+        for seq in (10 * number + 1, 10 * number):  # a throttled score arrives later
+            await self.send(socket, type="emotion.score", sub="s1", stream_id="call-1", seq=seq)
         code = self.endings.pop(0)
         if code == 1006:
             socket.transport.abort()
         else:
             if code >= 4000:
-                await self.say(socket, type="error", fatal=True, code="slow_consumer", message="x")
+                await self.send(socket, type="error", fatal=True, code="slow_consumer", message="x")
             await socket.close(code)
 
-    async def say(self, socket: ServerConnection, **event: Any) -> None:
+    async def send(self, socket: ServerConnection, **event: Any) -> None:
         await socket.send(orjson.dumps(event).decode())
 
 
-async def heard(teller: Teller, **options: Any) -> list[dict[str, Any]]:
-    async with serve(teller, "127.0.0.1", 0) as server:
+async def received(publisher: Publisher, **options: Any) -> list[dict[str, Any]]:
+    async with serve(publisher, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         url = f"ws://127.0.0.1:{port}"
         return [event async for event in subscribe(url, backoff=FAST, **options)]
 
 
-def test_subscribes_again_after_a_break_and_says_where_it_was() -> None:
-    teller = Teller([1006, 1012, 1000])
-    events = within(10, heard(teller, streams=["call-*"], rate_hz=1, labels=["angry"]))
-    assert teller.asked[0] == {
+def test_subscribes_again_after_a_break_with_its_positions() -> None:
+    publisher = Publisher([1006, 1012, 1000])
+    events = within(10, received(publisher, streams=["call-*"], rate_hz=1, labels=["angry"]))
+    assert publisher.requests[0] == {
         "type": "subscribe",
         "id": "s1",
         "filter": {
@@ -65,17 +65,20 @@ def test_subscribes_again_after_a_break_and_says_where_it_was() -> None:
         "snapshot": True,
         "since": {},
     }
-    assert [asked["since"] for asked in teller.asked[1:]] == [{"call-1": 11}, {"call-1": 21}]
+    assert [request["since"] for request in publisher.requests[1:]] == [
+        {"call-1": 11},
+        {"call-1": 21},
+    ]
     assert [e["type"] for e in events].count("client.reconnecting") == 2
     assert [e["seq"] for e in events if e["type"] == "emotion.score"] == [11, 10, 21, 20, 31, 30]
 
 
 def test_a_refusal_is_raised() -> None:
     with pytest.raises(Refused, match=r"x \(slow_consumer, 4408\)"):
-        within(10, heard(Teller([4408])))
+        within(10, received(Publisher([4408])))
 
 
-def test_no_server_is_told_at_once() -> None:
+def test_no_server_at_first_raises_at_once() -> None:
     async def check() -> None:
         async for _ in subscribe("ws://127.0.0.1:9"):
             pass
@@ -84,11 +87,11 @@ def test_no_server_is_told_at_once() -> None:
         within(5, check())
 
 
-def test_a_server_that_does_not_come_back_is_given_up() -> None:
+def test_subscribe_raises_if_the_server_does_not_return() -> None:
     async def check() -> None:
-        teller = Teller([1001])
+        publisher = Publisher([1001])
         quick = Backoff(first_s=0.01, most_s=0.02, give_up_s=0.1)
-        async with serve(teller, "127.0.0.1", 0) as server:
+        async with serve(publisher, "127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             async for event in subscribe(f"ws://127.0.0.1:{port}", backoff=quick):
                 if event["type"] == "client.reconnecting":

@@ -9,9 +9,9 @@ from rich.console import Console
 from client.terminal.dashboard import MAX_STREAMS, Dashboard, bar, block
 
 
-def drawn(screen: Dashboard, now: float, height: int | None = None, width: int = 150) -> str:
+def drawn(dashboard: Dashboard, now: float, height: int | None = None, width: int = 150) -> str:
     console = Console(record=True, width=width, file=io.StringIO(), color_system="truecolor")
-    console.print(screen.render(now, width, height))
+    console.print(dashboard.render(now, width, height))
     return console.export_text()
 
 
@@ -40,15 +40,15 @@ def test_bars_have_eighths() -> None:
     assert [block(share) for share in (0.0, 0.124, 0.5, 1.0)] == ["▁", "▁", "▅", "█"]
 
 
-def test_an_empty_screen_says_so() -> None:
+def test_an_empty_dashboard_shows_a_note() -> None:
     assert "no streams yet" in drawn(Dashboard(), 0.0)
 
 
-def test_a_side_shows_what_leads_and_all_shares() -> None:
-    screen = Dashboard()
-    screen.hear(speech("call-1", "start"), 0.0)
-    screen.hear(score("call-1", angry=0.75, sad=0.25), 1.0)
-    text = drawn(screen, 3.0)
+def test_a_channel_shows_its_top_label_and_all_shares() -> None:
+    dashboard = Dashboard()
+    dashboard.handle(speech("call-1", "start"), 0.0)
+    dashboard.handle(score("call-1", angry=0.75, sad=0.25), 1.0)
+    text = drawn(dashboard, 3.0)
     (row,) = [line for line in text.splitlines() if "call-1" in line]
     assert "customer" in row
     assert "active" in row
@@ -60,29 +60,29 @@ def test_a_side_shows_what_leads_and_all_shares() -> None:
     assert "2 s" in row
     assert "narrowband" in row
     assert "an sa" in text.splitlines()[0]
-    screen.hear(speech("call-1", "end"), 4.0)
-    assert "●" not in drawn(screen, 4.0)
+    dashboard.handle(speech("call-1", "end"), 4.0)
+    assert "●" not in drawn(dashboard, 4.0)
 
 
-def test_the_line_is_the_last_minute_with_gaps() -> None:
-    screen = Dashboard(label="angry")
+def test_the_sparkline_shows_the_last_minute_with_gaps() -> None:
+    dashboard = Dashboard(label="angry")
     for second, share in [(0, 1.0), (30, 0.5), (58, 0.1)]:
-        screen.hear(score("call-1", angry=share, sad=1 - share), float(second))
-    side = screen.rows["call-1"].sides[0]
+        dashboard.handle(score("call-1", angry=share, sad=1 - share), float(second))
+    side = dashboard.rows["call-1"].sides[0]
     assert side.spark(59.0, "angry") == "█" + " " * 14 + "▅" + " " * 13 + "▁"
     assert side.spark(61.0, "angry").strip() == "▅" + " " * 13 + "▁"
     assert side.spark(59.0, None)[-1] == "█"
 
 
-def test_the_past_is_bounded() -> None:
-    screen = Dashboard()
+def test_the_history_is_bounded() -> None:
+    dashboard = Dashboard()
     for tick in range(10_000):
-        screen.hear(score("call-1", angry=0.5), tick / 10)
-    assert len(screen.rows["call-1"].sides[0].past) <= 601
+        dashboard.handle(score("call-1", angry=0.5), tick / 10)
+    assert len(dashboard.rows["call-1"].sides[0].history) <= 601
 
 
-def test_a_snapshot_fills_the_screen() -> None:
-    screen = Dashboard()
+def test_a_snapshot_fills_the_dashboard() -> None:
+    dashboard = Dashboard()
     stream = {
         "stream_id": "call-9",
         "state": "paused",
@@ -91,60 +91,60 @@ def test_a_snapshot_fills_the_screen() -> None:
         "speaking": [0],
         "last": [score("call-9", happy=0.9)],
     }
-    screen.hear({"type": "snapshot", "streams": [stream]}, 0.0)
-    text = drawn(screen, 0.0)
+    dashboard.handle({"type": "snapshot", "streams": [stream]}, 0.0)
+    text = drawn(dashboard, 0.0)
     assert "call-9" in text
     assert "paused" in text
     assert "happy" in text
     assert "agent" not in text
 
 
-def test_an_ended_stream_stays_for_a_while() -> None:
-    screen = Dashboard()
-    screen.hear(score("call-1", sad=1.0), 0.0)
-    screen.hear({"type": "session.closed", "stream_id": "call-1"}, 1.0)
-    assert "ended" in drawn(screen, 2.0)
-    screen.hear(score("call-2", sad=1.0), 60.0)
-    assert "call-1" not in drawn(screen, 60.0)
+def test_an_ended_stream_is_shown_for_30_seconds() -> None:
+    dashboard = Dashboard()
+    dashboard.handle(score("call-1", sad=1.0), 0.0)
+    dashboard.handle({"type": "session.closed", "stream_id": "call-1"}, 1.0)
+    assert "ended" in drawn(dashboard, 2.0)
+    dashboard.handle(score("call-2", sad=1.0), 60.0)
+    assert "call-1" not in drawn(dashboard, 60.0)
 
 
-def test_an_id_that_comes_back_starts_afresh() -> None:
-    screen = Dashboard()
-    screen.hear(score("call-1", sad=1.0), 0.0)
-    screen.hear({"type": "session.closed", "stream_id": "call-1"}, 1.0)
+def test_a_stream_id_that_is_used_again_starts_without_scores() -> None:
+    dashboard = Dashboard()
+    dashboard.handle(score("call-1", sad=1.0), 0.0)
+    dashboard.handle({"type": "session.closed", "stream_id": "call-1"}, 1.0)
     session = {"audio": {"roles": ["customer"]}, "analysis": {"analyse_channels": [0]}}
-    screen.hear({"type": "session.created", "stream_id": "call-1", "session": session}, 2.0)
-    assert screen.rows["call-1"].state == "active"
-    assert not screen.rows["call-1"].sides[0].scores
+    dashboard.handle({"type": "session.created", "stream_id": "call-1", "session": session}, 2.0)
+    assert dashboard.rows["call-1"].state == "active"
+    assert not dashboard.rows["call-1"].sides[0].scores
 
 
 def test_more_streams_than_lines_are_counted() -> None:
-    screen = Dashboard()
+    dashboard = Dashboard()
     for number in range(50):
-        screen.hear(score(f"call-{number}", sad=1.0), 0.0)
-    text = drawn(screen, 0.0, height=13)
+        dashboard.handle(score(f"call-{number}", sad=1.0), 0.0)
+    text = drawn(dashboard, 0.0, height=13)
     assert len(text.splitlines()) <= 13
     assert "… and 40 more" in text
 
 
 def test_the_number_of_streams_is_bounded() -> None:
-    screen = Dashboard()
+    dashboard = Dashboard()
     for number in range(MAX_STREAMS + 10):
-        screen.hear(score(f"call-{number}", sad=1.0), 0.0)
-    assert len(screen.rows) == MAX_STREAMS
+        dashboard.handle(score(f"call-{number}", sad=1.0), 0.0)
+    assert len(dashboard.rows) == MAX_STREAMS
 
 
-def test_troubles_are_shown_below() -> None:
-    screen = Dashboard()
-    screen.hear({"type": "client.reconnecting", "why": "gone away", "delay_s": 0.1}, 0.0)
-    screen.hear({"type": "warning", "message": "[odd] rate", "stream_id": "call-1"}, 0.0)
-    text = drawn(screen, 0.0)
+def test_warnings_are_shown_below_the_table() -> None:
+    dashboard = Dashboard()
+    dashboard.handle({"type": "client.reconnecting", "why": "gone away", "delay_s": 0.1}, 0.0)
+    dashboard.handle({"type": "warning", "message": "[odd] rate", "stream_id": "call-1"}, 0.0)
+    text = drawn(dashboard, 0.0)
     assert "reconnecting: gone away" in text
     assert "call-1: warning: [odd] rate" in text
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_any_width_will_do(width: int) -> None:
-    screen = Dashboard()
-    screen.hear(score("a-very-long-stream-id-that-does-not-fit-anywhere", sad=1.0), 0.0)
-    assert all(len(line) <= width for line in drawn(screen, 0.0, width=width).splitlines())
+def test_lines_fit_any_width(width: int) -> None:
+    dashboard = Dashboard()
+    dashboard.handle(score("a-very-long-stream-id-that-does-not-fit-anywhere", sad=1.0), 0.0)
+    assert all(len(line) <= width for line in drawn(dashboard, 0.0, width=width).splitlines())

@@ -1,4 +1,4 @@
-"""Everybody who is connected: each upgraded socket gets who serves it, and the last word."""
+"""Dispatcher of upgraded WebSockets: creates their handlers and closes them on shutdown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stream.telemetry.metrics import Metrics
 
 
 class Dispatcher:
-    """Serves the sockets of one process, from `open` until `draining` is set."""
+    """Serves the WebSockets of one process; accepts them from `open` until `draining` is set."""
 
     def __init__(self, config: Config, hub: Hub, metrics: Metrics, audit: AuditLog) -> None:
         self._config = config
@@ -32,16 +32,16 @@ class Dispatcher:
         self._audit = audit
         self._sessions: SessionRegistry | None = None
         self._services: RecordingServices | None = None
-        self._uploaders: set[UploadHandler] = set()
+        self._uploads: set[UploadHandler] = set()
         self.subscribers: set[Subscriber] = set()
         self.draining = False
 
     def open(self, sessions: SessionRegistry, services: RecordingServices) -> None:
-        """The model is loaded: from now on connections are served."""
+        """Accept connections from now on, because the model is loaded."""
         self._sessions, self._services = sessions, services
 
-    def busy(self, path: str, query: Query) -> tuple[str, int] | None:
-        """Why nobody more can come in on `path`, and when to ask again; None if they can."""
+    def capacity(self, path: str, query: Query) -> tuple[str, int] | None:
+        """Return (reason, retry-after seconds) if `path` accepts no connection now, else None."""
         if self._sessions is None:
             return "the model is loading", 2
         if self.draining:
@@ -50,33 +50,33 @@ class Dispatcher:
             return "overloaded: limits.max_sessions", 5
         if path == SUBSCRIBE and len(self.subscribers) >= self._config.limits.max_subscribers:
             return "overloaded: limits.max_subscribers", 5
-        if path == FILES and len(self._uploaders) >= self._config.files.max_clients:
+        if path == FILES and len(self._uploads) >= self._config.files.max_clients:
             return "overloaded: files.max_clients", 5
         return None
 
     async def serve(self, socket: ServerConnection) -> None:
-        """Serve one connection to its end."""
+        """Serve one connection until it ends."""
         request = socket.request
         if request is None or self._sessions is None or self._services is None:
             return
         url = urlsplit(request.path)
         if url.path == SUBSCRIBE:
-            await self._subscriber(socket)
+            await self._serve_subscriber(socket)
         elif url.path == FILES:
-            await self._uploader(socket)
+            await self._serve_uploads(socket)
         else:
             producer = Producer(
                 socket, self._config, self._services.model, self._sessions, self._metrics
             )
             await producer.run(parse_qs(url.query, keep_blank_values=True))
 
-    async def dismiss(self, error: ProtocolError) -> None:
-        """Tell subscribers and uploaders the reason and close; producers have had their drain."""
-        leaving = [subscriber.leave(error) for subscriber in self.subscribers]
-        leaving += [uploader.leave(error) for uploader in self._uploaders]
-        await asyncio.gather(*leaving, return_exceptions=True)
+    async def close(self, error: ProtocolError) -> None:
+        """Send `error` to subscribers and uploaders and close; the registry drains producers."""
+        closing = [subscriber.close(error) for subscriber in self.subscribers]
+        closing += [handler.close(error) for handler in self._uploads]
+        await asyncio.gather(*closing, return_exceptions=True)
 
-    async def _subscriber(self, socket: ServerConnection) -> None:
+    async def _serve_subscriber(self, socket: ServerConnection) -> None:
         limits = self._config.limits
         subscriber = Subscriber(socket, limits, self._hub, self._metrics, self._audit)
         self.subscribers.add(subscriber)
@@ -85,12 +85,12 @@ class Dispatcher:
         finally:
             self.subscribers.discard(subscriber)
 
-    async def _uploader(self, socket: ServerConnection) -> None:
+    async def _serve_uploads(self, socket: ServerConnection) -> None:
         assert self._services is not None
         assert isinstance(socket, RequestConnection)
-        uploader = UploadHandler(socket, self._services, socket.key_name)
-        self._uploaders.add(uploader)
+        handler = UploadHandler(socket, self._services, socket.key_name)
+        self._uploads.add(handler)
         try:
-            await uploader.run()
+            await handler.run()
         finally:
-            self._uploaders.discard(uploader)
+            self._uploads.discard(handler)

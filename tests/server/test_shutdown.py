@@ -1,4 +1,4 @@
-"""How a server goes: drained, hurried, and with a sick model."""
+"""Shutdown: drain, forced exit, and a failing model."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from pathlib import Path
 
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.clients import Client, run, stream, subscriber
+from tests.support.clients import Client, stream, subscriber
 from tests.support.running import Gate, Server, running_server, started_server
 from tests.support.utterances import talk
 
 
-def test_sigterm_during_model_load(tmp_path: Path) -> None:
-    """A load that cannot be interrupted does not hold up the exit."""
+def test_sigterm_during_model_load_exits_at_once(tmp_path: Path) -> None:
+    """A model load that cannot be interrupted does not delay the exit."""
     gate = Gate(tmp_path / "loading")
     gate.shut()
     env = {"EMOTEST_LOADING": str(gate.path)}
     with started_server(model="tests.support.plugins:loading", env=env) as server:
-        server.listens()
+        server.wait_for_port()
         server.signal()
         before = time.monotonic()
         assert server.exit(5) == 0
         assert time.monotonic() - before < 2
-        assert not server.noise, server.noise
+        assert not server.non_json, server.non_json
 
 
-def test_sigint_is_sigterm() -> None:
+def test_sigint_is_handled_like_sigterm() -> None:
     with running_server() as server:
         server.signal(signal.SIGINT)
         assert server.exit(5) == 0, server.log()
 
 
-async def told_to_go(client: Client) -> None:
-    """The producer hears why, gets its tail and its totals, and 1012."""
+async def check_drained(client: Client) -> None:
+    """Check that a producer received the error, `session.closed` and close code 1012."""
     assert await client.closed(10) == 1012, str(client)
     kinds = [event["type"] for event in client.events]
     error = client.events[kinds.index("error")]
@@ -48,33 +48,33 @@ async def told_to_go(client: Client) -> None:
     assert kinds.count("session.closed") == 1
 
 
-async def talking(client: Client, stop: asyncio.Event) -> None:
-    """A call goes on whatever the server does."""
-    voice = talk(20)
+async def send_speech(client: Client, stop: asyncio.Event) -> None:
+    """Send speech in real time until `stop` is set, even after the server closed."""
+    audio = talk(20)
     with contextlib.suppress(ConnectionClosed):
         while not stop.is_set():
-            piece, voice = voice[:3200], voice[3200:]
+            piece, audio = audio[:3200], audio[3200:]
             await client.socket.send(piece)
             await asyncio.sleep(0.1)
 
 
-def test_sigterm_with_live_calls() -> None:
-    """Tails are scored and told, clients learn why, probes see 503 meanwhile, the exit is 0.
+async def test_sigterm_with_live_calls() -> None:
+    """Tails are scored, clients receive `draining`, /readyz is 503 meanwhile, the status is 0.
 
-    The port was closed first, so /readyz and new streams got "connection refused" for as long as
-    the calls drained, and the answers that the router has for that time were never given.
+    The port was closed first, so /readyz and new streams got "connection refused" while the calls
+    drained, instead of the router's responses for that time.
     """
 
     async def session(server: Server) -> None:
         stop = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
             calls = [await stack.enter_async_context(stream(server)) for _ in range(3)]
-            parked = await stack.enter_async_context(stream(server, stream_id="parked"))
+            detached = await stack.enter_async_context(stream(server, stream_id="detached"))
             listener = await stack.enter_async_context(subscriber(server))
-            tasks = [asyncio.create_task(talking(call, stop)) for call in calls]
-            await parked.audio(talk(0.5))
-            await parked.until("speech.start")
-            await parked.abort()
+            tasks = [asyncio.create_task(send_speech(call, stop)) for call in calls]
+            await detached.audio(talk(0.5))
+            await detached.until("speech.start")
+            await detached.abort()
             for call in calls:
                 await call.until("speech.start")
             server.signal()
@@ -86,34 +86,34 @@ def test_sigterm_with_live_calls() -> None:
                 print(f"readyz: {error}")
                 status = -1
             for call in calls:
-                await told_to_go(call)
+                await check_drained(call)
                 segment = call.of("emotion.segment")[-1]
                 assert segment["trigger"] == "flush"
                 assert segment["covered"] > 0.9
             assert await listener.closed(5) == 1012
             assert [e["code"] for e in listener.of("error") if "stream_id" not in e] == ["draining"]
-            ended = listener.of("session.closed")
-            assert sorted(e["reason"] for e in ended) == ["draining"] * 4
+            closed = listener.of("session.closed")
+            assert sorted(e["reason"] for e in closed) == ["draining"] * 4
             stop.set()
             await asyncio.gather(*tasks)
             assert await asyncio.to_thread(server.exit, 10) == 0, server.log()
             assert time.monotonic() - before < 5
-            assert not server.noise, server.noise
+            assert not server.non_json, server.non_json
             ready_status.append(status)
 
     ready_status: list[int] = []
     args = ("--set", "server.drain_timeout_s=5")
     slow = {"model": "tests.support.plugins:slow", "env": {"EMOTEST_SLEEP_S": "0.3"}}
     with running_server(*args, **slow) as server:
-        run(session(server))
-    assert ready_status == [503], "readyz answers while calls drain (-1: nobody listened)"
+        await session(server)
+    assert ready_status == [503], "readyz responds while calls drain (-1: connection refused)"
 
 
-def test_drain_ends_in_time_when_the_model_does_not_answer(tmp_path: Path) -> None:
-    """The tails cannot be scored: clients are told what is lost, and closed, and the exit is 0.
+async def test_a_drain_ends_in_time_if_the_model_hangs(tmp_path: Path) -> None:
+    """The tails cannot be scored: clients get what was lost and a close, and the status is 0.
 
-    The drain ran into its limit, cancelled everybody's goodbye on the way, and left all clients
-    with a dead connection and neither `session.closed` nor 1012.
+    The drain reached its time limit and cancelled the closing of all connections, so clients got
+    a broken connection and neither `session.closed` nor 1012.
     """
     gate = Gate(tmp_path / "block")
 
@@ -135,10 +135,10 @@ def test_drain_ends_in_time_when_the_model_does_not_answer(tmp_path: Path) -> No
     args = ("--set", "server.drain_timeout_s=2.5")
     env = {"EMOTEST_BLOCK": str(gate.path)}
     with running_server(*args, model="tests.support.plugins:blocked", env=env) as server:
-        run(session(server))
+        await session(server)
 
 
-def test_second_signal_leaves_at_once(tmp_path: Path) -> None:
+async def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
     gate = Gate(tmp_path / "block")
 
     async def session(server: Server) -> None:
@@ -157,16 +157,16 @@ def test_second_signal_leaves_at_once(tmp_path: Path) -> None:
 
     env = {"EMOTEST_BLOCK": str(gate.path)}
     with running_server(model="tests.support.plugins:blocked", env=env) as server:
-        run(session(server))
+        await session(server)
 
 
-def test_a_connection_that_never_asked_for_anything_is_closed_at_the_end() -> None:
-    """Browsers connect in advance. Such a connection was left open, with a warning on stderr."""
+def test_a_connection_without_a_request_is_closed_on_shutdown() -> None:
+    """Browsers connect in advance. Such connections were left open, with a warning on stderr."""
     with running_server() as server, socket.create_connection((server.host, server.port)) as idle:
         time.sleep(0.1)
         server.signal()
         assert server.exit() == 0
-        assert not server.noise
+        assert not server.non_json
         idle.settimeout(5)
         with contextlib.suppress(ConnectionResetError):
             assert idle.recv(1) == b""

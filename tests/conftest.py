@@ -1,0 +1,39 @@
+"""Options of the whole suite: `--unit` runs the tests that need nothing but the core packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+NEEDS = (
+    "import torch",
+    "small_emotion2vec",
+    "from training",
+    "from bench",
+    "tests.support.broker",
+    "tests.support.running",
+    "subprocess",
+)
+"""Words in a test file that show that it needs more than the core packages."""
+
+HERE = Path(__file__)
+FOLDERS = ("bench", "browser", "faults", "gpu", "training", "web")
+"""Folders of tests that all need more."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--unit",
+        action="store_true",
+        help="run only tests without torch, a browser, a broker, node, or processes of their own",
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not config.getoption("--unit") or collection_path.suffix != ".py":
+        return None
+    if collection_path.parent.name in FOLDERS:
+        return True
+    text = collection_path.read_text("utf-8")
+    return True if any(word in text for word in NEEDS) and collection_path != HERE else None
