@@ -1,0 +1,69 @@
+"""`emotide check`: one line per check, and an exit status for scripts."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emotide.cli import main
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which somebody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def check(*options: str) -> int:
+    return main(["check", "--port", "0", "--model", "embedded", *options])
+
+
+def test_a_good_configuration_passes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check() == 0
+    printed = capsys.readouterr().out
+    assert "ok      configuration: valid" in printed
+    assert "ok      model: embedded" in printed
+    assert "FAILED" not in printed
+    assert list(tmp_path.iterdir()) == [], "a check creates nothing"
+
+
+def test_an_invalid_configuration_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--set", "vad.detector=ears") == 2
+    assert "vad.detector: 'ears' is not one of webrtcvad, silero" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_named(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--port", str(taken)) == 1
+    assert f"FAILED  port: cannot listen on 127.0.0.1:{taken}" in capsys.readouterr().out
+
+
+def test_a_broker_that_cannot_be_reached_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    assert check("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}") == 1
+    assert f"FAILED  MQTT: 127.0.0.1:{port} cannot be reached" in capsys.readouterr().out
+
+
+def test_a_broker_that_answers_passes(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={taken}") == 0
+    assert f"ok      MQTT: 127.0.0.1:{taken} accepts connections" in capsys.readouterr().out
+
+
+def test_an_open_port_without_keys_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--host", "0.0.0.0") == 1
+    assert "make keys with `emotide keys NAME`" in capsys.readouterr().out
+
+
+def test_an_unknown_model_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--model", "none") == 1
+    assert 'FAILED  model: model "none" is neither' in capsys.readouterr().out
