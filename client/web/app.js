@@ -1,16 +1,16 @@
-import { about } from "./about.js";
-import { LANGUAGES, choose, language, onLanguage, t, tag, translate } from "./language.js";
+import { showAbout } from "./about.js";
+import { serverInfo, setKeyPrompt } from "./api.js";
+import { LANGUAGES, language, onLanguage, setLanguage, t, tag, translate } from "./language.js";
 import { mount as mountMicrophone } from "./microphone/view.js";
 import { Feed } from "./monitor/feed.js";
 import { mount as mountMonitor } from "./monitor/view.js";
-import { element, say } from "./parts/dom.js";
+import { element, setText } from "./parts/dom.js";
 import { mount as mountRecordings } from "./recordings/view.js";
-import { askWith, info } from "./server.js";
-import { signIn } from "./sign-in.js";
+import { keyPrompt } from "./sign-in.js";
 
-const at = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 
-/** Made when first wanted; `mount(element)` may return `{ show(rest), hide() }`. */
+/** Views by name; created when first shown. `mount(element)` may return `{ show(rest), hide() }`. */
 const VIEWS = {
   monitor: (node) => mountMonitor(node, feed),
   microphone: mountMicrophone,
@@ -18,78 +18,79 @@ const VIEWS = {
 };
 const mounted = new Map();
 
-askWith(signIn(at("login")));
+setKeyPrompt(keyPrompt(byId("login")));
 
-// The connection lives as long as the page, whatever is looked at.
+// The connection lives as long as the page, whichever view is shown.
 const feed = new Feed();
-let state = { state: "connecting", seconds: 0 };
-let known = null;
-feed.changed.add((name, seconds) => {
-  const before = state.state;
-  state = { state: name, seconds };
-  status();
-  // A restart may have changed what runs; the page stays as it is when this fails.
-  if (name === "live" && before !== "live") info(true).then(tell, () => {});
+let connection = { state: "connecting", seconds: 0 };
+let info = null;
+feed.onState((state, seconds) => {
+  const before = connection.state;
+  connection = { state, seconds };
+  showStatus();
+  // A restart may have changed the model. If this fails, the page stays as it is.
+  if (state === "live" && before !== "live") serverInfo({ refresh: true }).then(showInfo, () => {});
 });
 
-function tell(told) {
-  known = told;
-  about(at("about"), told);
+function showInfo(body) {
+  info = body;
+  showAbout(byId("about"), info);
 }
 
-function status() {
-  at("status").dataset.state = state.state;
-  say(at("status-text"), t(`status.${state.state}`, { s: state.seconds }));
-  at("retry").hidden = !["waiting", "locked"].includes(state.state);
+function showStatus() {
+  const { state, seconds } = connection;
+  byId("status").dataset.state = state;
+  setText(byId("status-text"), t(`status.${state}`, { s: seconds }));
+  byId("retry").hidden = !["waiting", "locked", "refused"].includes(state);
 }
 
-/** `#monitor/call-7` is the view `monitor` and, in it, `call-7`. */
+/** Return the view and the rest of the address: `#monitor/call-7` is `monitor` and `call-7`. */
 function route() {
   const [wanted, ...rest] = location.hash.slice(1).split("/");
   const name = wanted in VIEWS ? wanted : "monitor";
   return { name, rest: decodeURIComponent(rest.join("/")) };
 }
 
-function go() {
+function showView() {
   const { name, rest } = route();
-  for (const link of at("views").children) {
+  for (const link of byId("views").children) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   for (const other of Object.keys(VIEWS)) {
-    const node = at(`view-${other}`);
+    const node = byId(`view-${other}`);
     if (other !== name && !node.hidden) mounted.get(other)?.hide?.();
     node.hidden = other !== name;
   }
   document.title = `${t(`shell.${name}`)} · Emotide`;
-  if (!mounted.has(name)) mounted.set(name, VIEWS[name](at(`view-${name}`)));
+  if (!mounted.has(name)) mounted.set(name, VIEWS[name](byId(`view-${name}`)));
   mounted.get(name)?.show?.(rest);
 }
 
-function speak() {
+function showTexts() {
   document.documentElement.lang = tag();
   translate(document);
   document.title = `${t(`shell.${route().name}`)} · Emotide`;
-  for (const button of at("languages").children) {
+  for (const button of byId("languages").children) {
     button.setAttribute("aria-pressed", button.dataset.language === language());
   }
-  status();
-  if (known) tell(known);
+  showStatus();
+  if (info) showInfo(info);
 }
 
 for (const [key, { name, tag: lang }] of Object.entries(LANGUAGES)) {
-  const button = element("button", { type: "button", lang, onclick: () => choose(key) }, name);
+  const button = element("button", { type: "button", lang, onclick: () => setLanguage(key) }, name);
   button.dataset.language = key;
-  at("languages").append(button);
+  byId("languages").append(button);
 }
-at("retry").addEventListener("click", () => feed.connect());
-at("skip").addEventListener("click", (event) => {
+byId("retry").addEventListener("click", () => feed.connect());
+byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
-  at("main").focus();
+  byId("main").focus();
 });
-addEventListener("hashchange", go);
-addEventListener("emotide:on-air", ({ detail }) => (at("on-air").hidden = !detail));
-onLanguage(speak);
-speak();
+addEventListener("hashchange", showView);
+addEventListener("emotide:microphone", ({ detail }) => (byId("microphone-live").hidden = !detail));
+onLanguage(showTexts);
+showTexts();
 feed.connect();
-go();
+showView();

@@ -1,58 +1,58 @@
 import en from "./words/en.js";
 import zh from "./words/zh.js";
 
-/** The languages of the page: what each calls itself, its tag in `lang`, and its words. */
+/** Languages of the page by key: name in the language itself, tag for `lang`, and texts. */
 export const LANGUAGES = {
   en: { name: "English", tag: "en", words: en },
   zh: { name: "中文", tag: "zh-CN", words: zh },
 };
 
-const REMEMBERED = "emotide.language";
+const STORAGE_KEY = "emotide.language";
 const listeners = new Set();
-let current = remembered() ?? preferred();
+let current = storedLanguage() ?? browserLanguage();
 
-/** The language in use: a key of `LANGUAGES`. */
+/** Return the language in use: a key of `LANGUAGES`. */
 export const language = () => current;
 
-/** The tag of the language in use, for `Intl` and `lang`. */
+/** Return the tag of the language in use, for `Intl` and `lang`. */
 export const tag = () => LANGUAGES[current].tag;
 
 /**
- * The words for `key` in the language in use, with `{name}` replaced by `values.name`.
- * A key that has no words is shown as it is, so that a missing one is seen.
+ * Return the text of `key` in the language in use, with `{name}` replaced by `values.name`.
+ * A key without a text is returned as it is, so that the omission is visible.
  */
 export function t(key, values = {}) {
-  const words = LANGUAGES[current].words[key];
-  if (words === undefined) return key;
-  if (typeof words === "function") return words(values);
-  return words.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+  const text = LANGUAGES[current].words[key];
+  if (text === undefined) return key;
+  if (typeof text === "function") return text(values);
+  return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
-/** The words for `key`, or `otherwise` when there are none: for names that come from servers. */
-export const known = (key, otherwise, values = {}) =>
-  key in LANGUAGES[current].words ? t(key, values) : otherwise;
+/** Return the text of `key`, or `fallback` if there is none: for codes that servers send. */
+export const textFor = (key, fallback, values = {}) =>
+  key in LANGUAGES[current].words ? t(key, values) : fallback;
 
-/** Use another language from now on, remember it, and tell everybody who shows words. */
-export function choose(wanted) {
+/** Switch to another language, store the choice, and call all listeners. */
+export function setLanguage(wanted) {
   if (!(wanted in LANGUAGES) || wanted === current) return;
   current = wanted;
   try {
-    localStorage.setItem(REMEMBERED, wanted);
+    localStorage.setItem(STORAGE_KEY, wanted);
   } catch {
-    // A browser that keeps nothing forgets this too.
+    // Storage may be disabled; the choice then lasts until the page is reloaded.
   }
   for (const listener of listeners) listener();
 }
 
-/** Call `listener` after every change of language; returns what ends that. */
+/** Call `listener` after every change of language; return a function that removes it. */
 export function onLanguage(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
 }
 
 /**
- * Fill the words in below `root`: `data-t` is the key of an element's text, `data-t-label` of its
- * `aria-label`, `data-t-placeholder` of its placeholder.
+ * Set the texts of all elements below `root`: `data-t` is the key of an element's text,
+ * `data-t-label` of its `aria-label`, `data-t-placeholder` of its placeholder.
  */
 export function translate(root) {
   for (const node of root.querySelectorAll("[data-t]")) node.textContent = t(node.dataset.t);
@@ -64,16 +64,16 @@ export function translate(root) {
   }
 }
 
-function remembered() {
+function storedLanguage() {
   try {
-    const kept = localStorage.getItem(REMEMBERED);
-    return kept in LANGUAGES ? kept : null;
+    const stored = localStorage.getItem(STORAGE_KEY);
+    return stored in LANGUAGES ? stored : null;
   } catch {
     return null;
   }
 }
 
-function preferred() {
+function browserLanguage() {
   for (const wanted of navigator.languages ?? [navigator.language]) {
     const short = wanted.toLowerCase().split("-")[0];
     if (short in LANGUAGES) return short;

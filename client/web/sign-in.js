@@ -1,28 +1,28 @@
 import { t } from "./language.js";
 
 /**
- * The dialog that asks for a key: `ask(refused)` resolves to the key, or to null if declined.
- * `refused` says that the key before was not taken.
+ * Return `ask(rejected)`, which shows `dialog` and resolves to the key that the user enters, or to
+ * null if the user declines. With `rejected` the dialog reports that the previous key is invalid.
  */
-export function signIn(dialog) {
+export function keyPrompt(dialog) {
   const form = dialog.querySelector("form");
   const field = dialog.querySelector("input[name=key]");
-  const wrong = dialog.querySelector("[role=alert]");
-  return (refused) =>
+  const error = dialog.querySelector("[role=alert]");
+  return (rejected) =>
     new Promise((resolve) => {
-      wrong.textContent = refused ? t("login.wrong") : "";
+      error.textContent = rejected ? t("login.rejected") : "";
       field.value = "";
-      const done = (answer) => {
+      const finish = (key) => {
         form.onsubmit = dialog.oncancel = dialog.onclose = null;
         dialog.close();
-        resolve(answer);
+        resolve(key);
       };
       form.onsubmit = (event) => {
         event.preventDefault();
-        done(field.value.trim());
+        finish(field.value.trim());
       };
-      dialog.onclose = () => done(null);
-      dialog.querySelector("[data-decline]").onclick = () => done(null);
+      dialog.onclose = () => finish(null);
+      dialog.querySelector("[data-decline]").onclick = () => finish(null);
       dialog.showModal();
       field.focus();
     });

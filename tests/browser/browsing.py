@@ -1,4 +1,4 @@
-"""The system's Chromium on the real page, with everything it complains of kept."""
+"""The system's Chromium on the real page, a relay, and an event loop in a thread."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ addEventListener("securitypolicyviolation", (event) =>
 
 
 def launch(playwright: Playwright, *flags: str) -> Browser:
-    """The system's Chromium, headless; nothing is downloaded."""
+    """Start the system's Chromium without a window; nothing is downloaded."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     assert found, "the browser tests need Chromium: apt-get install chromium"
     return playwright.chromium.launch(executable_path=found, args=[*FLAGS, *flags])
 
 
 class Tab:
-    """A page of its own profile. `complaints` is all that must not happen on it.
+    """A page with its own profile. `problems` are all errors on it.
 
     These are errors and warnings of the console, exceptions, violations of the page's policy, and
-    requests to another host. A test that provokes some names a part of each in `expected`.
+    requests to another host. A test that causes some adds a part of each to `expected`.
     """
 
     def __init__(self, browser: Browser, **options: Any) -> None:
@@ -52,32 +52,32 @@ class Tab:
         self.context: BrowserContext = browser.new_context(**settings)
         self.context.set_default_timeout(20_000)
         self.page: Page = self.context.new_page()
-        self.complaints: list[str] = []
+        self.problems: list[str] = []
         self.expected: list[str] = []
         self._hosts: set[str | None] = set()
         self.page.add_init_script(WATCH_POLICY)
-        self.page.on("console", lambda said: self._console(said.type, said.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
+        self.page.on("console", lambda message: self._console(message.type, message.text))
+        self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
         self.page.on("request", lambda request: self._hosts.add(urlsplit(request.url).hostname))
 
     def _console(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):
-            self.complaints.append(f"{kind}: {text}")
+            self.problems.append(f"{kind}: {text}")
 
     @property
     def unexpected(self) -> list[str]:
-        """Complaints that the test did not name, and hosts that are not ours."""
+        """Problems that the test did not expect, and requests to other hosts."""
         foreign = [f"request to {host}" for host in self._hosts - {"127.0.0.1", "localhost", None}]
-        heard = foreign + self.complaints
-        return [said for said in heard if not any(part in said for part in self.expected)]
+        problems = foreign + self.problems
+        return [item for item in problems if not any(part in item for part in self.expected)]
 
     def close(self) -> None:
         self.context.close()
 
 
 def findings(page: Page) -> list[str]:
-    """What axe-core finds that is serious or critical, with the elements."""
-    # A colour on its way to another is none of the page's.
+    """Return the serious and critical violations that axe-core finds, with the elements."""
+    # During a transition, colours have values that the style sheet does not contain.
     page.wait_for_timeout(300)
     found = Axe().run(page).response["violations"]
     return [
@@ -89,12 +89,12 @@ def findings(page: Page) -> list[str]:
 
 
 def too_wide(page: Page) -> int:
-    """CSS pixels by which the page is wider than its window."""
+    """Return the number of CSS pixels by which the page is wider than its window."""
     return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
 def too_long(page: Page) -> int:
-    """CSS pixels of nothing below the footer; a margin is none."""
+    """Return the number of empty CSS pixels below the footer, without its margin."""
     return int(
         page.evaluate("""() => {
           const { bottom } = document.querySelector("footer").getBoundingClientRect();
@@ -104,22 +104,22 @@ def too_long(page: Page) -> int:
 
 
 class Relay:
-    """TCP to a server on this machine, through our hands; runs on a `Background`."""
+    """TCP relay to a server on this computer; runs on a `Background`."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self.open = True
-        """While this is False, whoever connects is hung up on."""
+        """While this is False, new connections are aborted."""
 
     async def start(self) -> int:
-        """Listen; the port."""
+        """Start to listen, and return the port."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def cut(self) -> None:
-        """Break all connections without a goodbye."""
+        """Abort all connections."""
         for writer in list(self._writers):
             writer.transport.abort()
 
@@ -132,12 +132,12 @@ class Relay:
         if not self.open:
             writer.transport.abort()
             return
-        there, back = await asyncio.open_connection("127.0.0.1", self._target)
-        self._writers |= {writer, back}
-        await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
-        self._writers -= {writer, back}
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, server_writer}
+        await asyncio.gather(self._copy(reader, server_writer), self._copy(server_reader, writer))
+        self._writers -= {writer, server_writer}
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
                 writer.write(data)
@@ -146,7 +146,7 @@ class Relay:
 
 
 class Background:
-    """An event loop in a thread of its own: Playwright's blocking calls occupy the test's."""
+    """Event loop in a thread, because Playwright's calls block the thread of the test."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""One Chromium for a module's tests; a fresh profile, and no complaints, for each."""
+"""One Chromium for the tests of a module, and a new profile without problems for each test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.running import Server, running_server
 
 @pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
-    """Not for the whole session: while it lives, no test on this thread may run an event loop."""
+    """Playwright for one module: while it runs, no test on this thread may run an event loop."""
     with sync_playwright() as playwright:
         yield playwright
 
@@ -30,7 +30,7 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
 
 @pytest.fixture
 def open_tab(chromium: Browser) -> Iterator[Callable[..., Tab]]:
-    """`open_tab(browser=…, **context_options)`; at the end none may have complained."""
+    """Function `open_tab(browser=…, **context_options)`; no tab may have unexpected problems."""
     tabs: list[Tab] = []
 
     def open_one(browser: Browser | None = None, **options: Any) -> Tab:
@@ -38,7 +38,7 @@ def open_tab(chromium: Browser) -> Iterator[Callable[..., Tab]]:
         return tabs[-1]
 
     yield open_one
-    unexpected = [said for tab in tabs for said in tab.unexpected]
+    unexpected = [problem for tab in tabs for problem in tab.unexpected]
     for tab in tabs:
         tab.close()
     assert not unexpected, "\n".join(unexpected)
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    """One that takes recordings, unless a module has its own."""
+    """Server that accepts recordings; some modules define another one."""
     with running_server(config=config(folder)) as running:
         yield running
 

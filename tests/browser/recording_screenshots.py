@@ -1,6 +1,6 @@
-"""Takes the pictures of the recordings view anew: `python -m tests.browser.recording_screenshots`.
+"""Screenshots of the recordings view: `python -m tests.browser.recording_screenshots`.
 
-A real server with the embedded model and the sample that comes along; half a minute.
+They show a real server with the embedded model and the sample. Takes half a minute.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIZE = {"width": 1100, "height": 1010}
 
 
 def squeezed(png: bytes) -> bytes:
-    """The same pixels in fewer bytes: a browser writes PNG in a hurry."""
+    """Return the same image with better compression than the browser's."""
     with av.open(io.BytesIO(png), format="png_pipe") as container:
         picture = next(container.decode(video=0))
     encoder = av.CodecContext.create("png", "w")
@@ -38,8 +38,8 @@ def main() -> None:
                 page = visit(browser, f"{server.url}#recordings", theme, viewport=SIZE)
                 page.get_by_label("Frames").check()
                 page.get_by_role("button", name="Try the sample").click()
-                page.locator(".opened[data-complete=true]").wait_for(timeout=60_000)
-                page.locator(".timeline").focus()
+                page.locator(".result[data-complete=true]").wait_for(timeout=60_000)
+                page.locator(".result-timeline").focus()
                 for _ in range(3):
                     page.keyboard.press("ArrowDown")
                 page.mouse.click(2, 2)

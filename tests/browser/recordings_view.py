@@ -1,4 +1,4 @@
-"""What a user does in the recordings view, and what is waited for."""
+"""Actions of a user in the recordings view, and their results."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tests.support.running import Server
 from tests.support.utterances import speech
 
 PATIENCE = 40_000
-"""A recording is decoded in a process that has yet to start."""
+"""Timeout in ms: a recording is decoded in a process that starts for it."""
 
 expect.set_options(timeout=20_000)
 
 
 def config(folder: Path, more: str = "") -> str:
-    """A server's configuration with its results in `folder`; `more` belongs to [files]."""
+    """Return a configuration with its results in `folder`; `more` are settings of [files]."""
     return f'[files]\nfolder = "{folder / "outputs"}"\n{more}'
 
 
 def visit(tab: Tab, server: Server) -> Page:
     tab.page.goto(f"{server.url}#recordings")
-    expect(tab.page.locator(".zone")).to_be_visible()
-    # Only a server that has answered knows its bounds.
-    expect(tab.page.locator(".zone")).to_contain_text("200 MB")
+    expect(tab.page.locator(".drop-zone")).to_be_visible()
+    # The page shows the limits after the server has sent them.
+    expect(tab.page.locator(".drop-zone")).to_contain_text("200 MB")
     return tab.page
 
 
@@ -40,7 +40,7 @@ def job(page: Page, name: str) -> Locator:
 
 
 def text(path: Path) -> Path:
-    path.write_text("Dear diary, this is no recording.\n" * 40, encoding="utf-8")
+    path.write_text("Dear diary, this is not a recording.\n" * 40, encoding="utf-8")
     return path
 
 
@@ -50,7 +50,7 @@ def empty(path: Path) -> Path:
 
 
 def call() -> Pcm:
-    """Two speakers, one on each channel."""
+    """Return the audio of two speakers, one on each channel."""
     left, right = speech("03a01Wa.flac"), speech("08a01Fd.flac", pause_s=1.2)
     size = max(len(left), len(right))
     both = [np.pad(side, (0, size - len(side))) for side in (left, right)]
@@ -64,13 +64,13 @@ def done(page: Page, name: str, state: str = "done") -> Locator:
 
 
 def shown(page: Page) -> Locator:
-    """The result that is looked at, with its sound and frames."""
-    expect(page.locator(".opened[data-complete=true]")).to_be_visible(timeout=PATIENCE)
-    return page.locator(".opened")
+    """Return the result that is open, with its audio and frames."""
+    expect(page.locator(".result[data-complete=true]")).to_be_visible(timeout=PATIENCE)
+    return page.locator(".result")
 
 
 def fetch(page: Page, button: str) -> tuple[str, bytes]:
-    """Press a button of the downloads; the file's name and bytes."""
+    """Press a button of the downloads; return the name and the content of the file."""
     with page.expect_download() as coming:
         page.locator(".downloads").get_by_role("button", name=button).click()
     path = Path(coming.value.path())

@@ -1,7 +1,7 @@
-"""Takes the pictures of docs/images anew: `python -m tests.browser.screenshots`.
+"""Screenshots of docs/images: `python -m tests.browser.screenshots`.
 
-A real server with the embedded model, the demo call and EmoDB sentences as live streams, and
-Chromium's fake microphone; about two minutes.
+They show a real server with the embedded model, the demo call and EmoDB sentences as live streams,
+and Chromium's fake microphone. Takes about two minutes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STREAMS = {
 
 
 def conversation(path: Path, names: list[str], rate: int = RATE) -> Path:
-    """The sentences with pauses between them, as a WAV file."""
+    """Write the sentences with pauses between them as a WAV file."""
     pause = np.random.default_rng(3).integers(-8, 9, int(PAUSE_S * RATE)).astype(np.int16)
     pcm = np.concatenate([part for name in names for part in (clip(f"{name}.flac"), pause)])
     with wave.open(str(path), "wb") as wav:
@@ -48,7 +48,7 @@ def conversation(path: Path, names: list[str], rate: int = RATE) -> Path:
 
 @contextmanager
 def streaming(server: Server, folder: Path) -> Iterator[None]:
-    """The demo call and the conversations, in a loop, as live streams."""
+    """Stream the demo call and the conversations in a loop."""
     command = [sys.executable, "-m", "client.replay", "--loop", "--quiet"]
     runs = [["call-1040", "customer,agent", ["queue:billing"], ROOT / "client/samples/call.flac"]]
     for name, (tags, clips) in STREAMS.items():

@@ -1,4 +1,4 @@
-"""The microphone in a real browser: Chromium's fake device plays a real voice to a real server."""
+"""The microphone in a real browser: Chromium's fake device plays speech to a real server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if (ask) navigator.mediaDevices.getUserMedia = async (wanted) => {
 
 @pytest.fixture(scope="module")
 def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An angry EmoDB sentence with pauses, as the fake device wants it."""
+    """An angry EmoDB sentence with pauses, in the format of the fake device."""
     pause = np.random.default_rng(3).integers(-8, 9, RATE).astype(np.int16)
     speech = np.concatenate([pause, clip("03a01Wa.flac"), pause]).astype(np.float32) / 32768
     pcm = (soxr.resample(speech, RATE, FAKE_RATE) * 32767).astype("<i2")
@@ -69,9 +69,9 @@ def visit(tab: Tab, url: str) -> Page:
     return tab.page
 
 
-def given(page: Page, fact: str) -> Locator:
-    """What the page says that the browser really gave."""
-    return page.locator(".given div").filter(has_text=fact).locator("dd")
+def setting(page: Page, fact: str) -> Locator:
+    """Return the capture setting that the browser applied, as the page shows it."""
+    return page.locator(".capture-settings div").filter(has_text=fact).locator("dd")
 
 
 def start(page: Page) -> None:
@@ -84,21 +84,21 @@ def stop(page: Page) -> None:
     expect(page.get_by_role("button", name="Start")).to_be_enabled(timeout=15_000)
 
 
-def test_a_voice_is_seen_on_the_page_and_on_its_topic(
+def test_speech_is_scored_on_the_page_and_published_on_its_topic(
     open_tab: OpenTab, speaking: Browser, loop: Background, tmp_path: Path
 ) -> None:
-    """From the device through worklet, socket, the embedded model, to the screen and the broker."""
+    """From the device through worklet, socket and embedded model to the screen and the broker."""
 
     async def listen(port: int) -> list[aiomqtt.Message]:
-        """All scores until the stream's topic is emptied, which is its end."""
-        heard = []
+        """Return all scores until the stream's topic is emptied, which is its end."""
+        received = []
         async with aiomqtt.Client("127.0.0.1", port) as client:
             await client.subscribe("emotide/stream/+/+/score")
             async for message in client.messages:
                 if not message.payload:
                     break
-                heard.append(message)
-        return heard
+                received.append(message)
+        return received
 
     with Broker(tmp_path) as broker:
         listening = loop.start(listen(broker.port))
@@ -109,33 +109,33 @@ def test_a_voice_is_seen_on_the_page_and_on_its_topic(
             page = visit(tab, server.url)
             start(page)
             expect(page.locator(".portrait .emotion")).to_contain_text("%", timeout=30_000)
-            expect(page.locator("#on-air")).to_be_visible()
+            expect(page.locator("#microphone-live")).to_be_visible()
             rows = page.locator(".utterances tbody tr")
             expect(rows.nth(1)).to_be_visible(timeout=30_000)
             expect(page.locator(".utterances")).to_contain_text("angry")
-            expect(given(page, "Automatic gain")).to_have_text("off")
-            expect(given(page, "Sample rate")).to_have_text(re.compile(r"^4\d+00 Hz → 16000 Hz$"))
+            expect(setting(page, "Automatic gain")).to_have_text("off")
+            expect(setting(page, "Sample rate")).to_have_text(re.compile(r"^4\d+00 Hz → 16000 Hz$"))
             expect(page.get_by_role("img", name="frames of 20 ms")).to_be_visible()
             meter = page.get_by_role("meter", name="Level")
             assert -60 <= int(meter.get_attribute("aria-valuenow") or 1) <= 0
-            name = (page.locator(".air a").get_attribute("href") or "").partition("/")[2]
+            name = (page.locator(".mic-card a").get_attribute("href") or "").partition("/")[2]
             snapshot = server.json(f"/v1/streams/{name}")
             assert snapshot["roles"] == ["speaker"]
             assert snapshot["tags"] == ["microphone"]
             stop(page)
-            expect(page.locator(".mic-status")).to_contain_text("That was")
-            expect(page.get_by_role("heading", name="All you said")).to_be_visible()
-            expect(page.locator("#on-air")).to_be_hidden()
+            expect(page.locator(".mic-status")).to_contain_text("The stream lasted")
+            expect(page.get_by_role("heading", name="Scores of the whole stream")).to_be_visible()
+            expect(page.locator("#microphone-live")).to_be_hidden()
             assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
             wanted = page.evaluate("wanted.audio")
             assert wanted["autoGainControl"] is wanted["noiseSuppression"] is False
-            heard = listening.result(10)
-    scores = [orjson.loads(bytes(message.payload)) for message in heard]
-    assert {str(message.topic) for message in heard} == {f"emotide/stream/{name}/speaker/score"}
+            published = listening.result(10)
+    scores = [orjson.loads(bytes(message.payload)) for message in published]
+    assert {str(message.topic) for message in published} == {f"emotide/stream/{name}/speaker/score"}
     assert any(score["top"] == "angry" for score in scores), scores
 
 
-def test_a_dropped_connection_is_resumed_without_loss(
+def test_a_lost_connection_is_resumed_without_loss_of_audio(
     open_tab: OpenTab, speaking: Browser, server: Server, loop: Background
 ) -> None:
     relay = Relay(server.port)
@@ -151,18 +151,18 @@ def test_a_dropped_connection_is_resumed_without_loss(
     status = page.locator(".mic-status")
     expect(status).to_contain_text("The connection is lost")
     page.wait_for_timeout(3_000)
-    expect(status).to_contain_text(re.compile(r"kept \([2-9] s\)"))
+    expect(status).to_contain_text(re.compile(r"keeps [2-9] s of your speech"))
     relay.open = True
-    expect(status).to_contain_text("nothing was lost")
+    expect(status).to_contain_text("No audio was lost")
     assert server.metric("emotide_resumes_total") == resumed + 1
     rows = page.locator(".utterances tbody tr")
     before = rows.count()
     expect(rows.nth(before)).to_be_visible(timeout=30_000)
     stop(page)
-    shown = minutes(page.locator(".air .clock").inner_text())
-    told = minutes(re.findall(r"\d+:\d\d", status.inner_text())[0])
-    assert abs(shown - told) <= 2, "audio is missing from the stream"
-    # Each time the sentence was said there is an utterance: none fell into the break.
+    shown = minutes(page.locator(".mic-duration").inner_text())
+    reported = minutes(re.findall(r"\d+:\d\d", status.inner_text())[0])
+    assert abs(shown - reported) <= 2, "audio is missing from the stream"
+    # Each repetition of the sentence is an utterance, also during the interruption.
     starts = [minutes(text) for text in rows.locator("td:first-child").all_inner_texts()][::-1]
     period = len(clip("03a01Wa.flac")) / RATE + 2
     gaps = np.diff(starts)
@@ -171,94 +171,100 @@ def test_a_dropped_connection_is_resumed_without_loss(
 
 
 def minutes(text: str) -> int:
-    """m:ss in seconds."""
+    """Return m:ss in seconds."""
     parts = text.split(":")
     return int(parts[0]) * 60 + int(parts[1])
 
 
-def test_it_goes_on_while_another_view_is_looked_at(
+def test_the_stream_continues_while_another_view_is_shown(
     open_tab: OpenTab, speaking: Browser, server: Server
 ) -> None:
     page = visit(open_tab(browser=speaking), server.url)
     start(page)
     page.get_by_role("link", name="Open in the monitor").click()
     expect(page.locator("#view-monitor")).to_be_visible()
-    expect(page.locator("#on-air")).to_be_visible()
+    expect(page.locator("#microphone-live")).to_be_visible()
     expect(page.locator("#view-monitor .portrait .emotion")).to_contain_text("%", timeout=30_000)
     page.get_by_role("link", name="Microphone").click()
     stop(page)
 
 
-def test_automatic_gain_is_warned_of(open_tab: OpenTab, speaking: Browser, server: Server) -> None:
-    """The browser regulates although it was asked not to; the server says what that means."""
+def test_automatic_gain_causes_a_warning(
+    open_tab: OpenTab, speaking: Browser, server: Server
+) -> None:
+    """The browser applies automatic gain although the page asked for none."""
     tab = open_tab(browser=speaking)
     tab.page.add_init_script("""
-      const told = MediaStreamTrack.prototype.getSettings;
+      const getSettings = MediaStreamTrack.prototype.getSettings;
       MediaStreamTrack.prototype.getSettings = function () {
-        return { ...told.call(this), autoGainControl: true };
+        return { ...getSettings.call(this), autoGainControl: true };
       };
     """)
     page = visit(tab, server.url)
     start(page)
-    expect(page.locator(".air .hints")).to_contain_text("regulates the level by itself")
-    expect(given(page, "Automatic gain")).to_have_text("on")
+    expect(page.locator(".mic-card .hints")).to_contain_text("adjusts the level automatically")
+    expect(setting(page, "Automatic gain")).to_have_text("on")
     stop(page)
 
 
-def test_a_device_that_goes_away_is_told(
+def test_a_disconnected_device_is_reported(
     open_tab: OpenTab, speaking: Browser, server: Server
 ) -> None:
     page = visit(open_tab(browser=speaking), server.url)
     start(page)
     page.evaluate("tracks[0].dispatchEvent(new Event('ended'))")
-    expect(page.locator(".mic-status")).to_contain_text("The microphone went away")
+    expect(page.locator(".mic-status")).to_contain_text("The microphone was disconnected")
     expect(page.get_by_role("button", name="Start")).to_be_enabled()
     assert page.evaluate("tracks.every((track) => track.readyState === 'ended')")
 
 
-def test_a_sound_system_that_never_starts_is_told(
+def test_an_audio_system_that_never_starts_is_reported(
     open_tab: OpenTab, speaking: Browser, server: Server
 ) -> None:
-    """Firefox without any sound output waits for ever, and so did the page, the device open."""
+    """Without an audio output, Firefox waits forever, and so did the page, with the device open."""
     tab = open_tab(browser=speaking)
     tab.page.add_init_script("AudioContext.prototype.resume = () => new Promise(() => {});")
     page = visit(tab, server.url)
     page.get_by_role("button", name="Start").click()
-    expect(page.locator(".mic-status")).to_contain_text("sound does not start", timeout=15_000)
+    expect(page.locator(".mic-status")).to_contain_text(
+        "audio system of the browser does not start", timeout=15_000
+    )
     expect(page.get_by_role("button", name="Start")).to_be_enabled()
     assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
 
 
-def test_a_refusal_of_the_server_is_told(open_tab: OpenTab, speaking: Browser) -> None:
+def test_a_refusal_of_the_server_is_reported(open_tab: OpenTab, speaking: Browser) -> None:
     with running_server("--set", 'privacy.analyse_roles=["customer"]') as strict:
         page = visit(open_tab(browser=speaking), strict.url)
         page.get_by_role("button", name="Start").click()
         status = page.locator(".mic-status")
         expect(status).to_contain_text("The server refused")
-        expect(status).to_contain_text("this role be analysed: speaker")
+        expect(status).to_contain_text("analysis of this role: speaker")
         page.get_by_role("button", name="中文").click()
         expect(status).to_contain_text("服务器拒绝了请求：管理员不允许分析该角色：说话人。")
         assert page.evaluate("tracks.every((track) => track.readyState === 'ended')")
         page.goto("about:blank")
 
 
-def test_refused_permission_is_told(
+def test_a_denied_permission_is_reported(
     playwright: Playwright, open_tab: OpenTab, server: Server
 ) -> None:
-    """Without the flag that says yes, headless Chromium says no."""
+    """Without the flag that grants it, headless Chromium denies the permission."""
     browser = launch(playwright, DEVICE)
     try:
         page = visit(open_tab(browser=browser), server.url)
         page.get_by_role("button", name="Start").click()
-        expect(page.locator(".mic-status")).to_contain_text("may not use the microphone")
+        expect(page.locator(".mic-status")).to_contain_text("no permission to use the microphone")
         expect(page.get_by_role("button", name="Start")).to_be_enabled()
         page.get_by_role("button", name="中文").click()
-        expect(page.locator(".mic-status")).to_contain_text("浏览器不允许使用麦克风")
+        expect(page.locator(".mic-status")).to_contain_text("浏览器没有使用麦克风的权限")
     finally:
         browser.close()
 
 
-def test_no_microphone_is_told(playwright: Playwright, open_tab: OpenTab, server: Server) -> None:
+def test_a_missing_microphone_is_reported(
+    playwright: Playwright, open_tab: OpenTab, server: Server
+) -> None:
     browser = launch(playwright, "--disable-audio-input", ALLOW)
     try:
         page = visit(open_tab(browser=browser), server.url)
@@ -268,7 +274,7 @@ def test_no_microphone_is_told(playwright: Playwright, open_tab: OpenTab, server
         browser.close()
 
 
-def test_an_insecure_page_is_told(playwright: Playwright, open_tab: OpenTab) -> None:
+def test_an_insecure_page_is_reported(playwright: Playwright, open_tab: OpenTab) -> None:
     port = free_port()
     origin = f"http://emotide.test:{port}"
     browser = launch(playwright, "--host-resolver-rules=MAP emotide.test 127.0.0.1")
@@ -279,22 +285,27 @@ def test_an_insecure_page_is_told(playwright: Playwright, open_tab: OpenTab) -> 
             tab.expected.append("request to emotide.test")
             tab.page.goto(f"{origin}/#microphone")
             tab.page.get_by_role("button", name="Start").click()
-            expect(tab.page.locator(".mic-status")).to_contain_text("only to secure pages")
+            expect(tab.page.locator(".mic-status")).to_contain_text("on secure pages only")
             tab.page.goto("about:blank")
     finally:
         browser.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious_while_it_runs(
+def test_axe_finds_nothing_serious_while_a_stream_runs(
     open_tab: OpenTab, speaking: Browser, server: Server, theme: str
 ) -> None:
     tab = open_tab(browser=speaking, color_scheme=theme, viewport=PHONE)
     page = visit(tab, server.url)
     page.keyboard.press("Tab")
-    page.locator(".record").focus()
+    page.locator(".mic-button").focus()
     page.keyboard.press("Enter")
-    expect(page.locator(".utterances tbody tr").first).to_be_visible(timeout=30_000)
+    row = page.locator(".utterances tbody tr").first
+    expect(row).to_be_visible(timeout=30_000)
     assert not findings(page)
     assert too_wide(page) <= 0
+    # Hints were broken into one letter per line, and rows were 200 px high.
+    box = row.bounding_box()
+    assert box is not None
+    assert box["height"] < 60
     stop(page)

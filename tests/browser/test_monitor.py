@@ -19,7 +19,7 @@ LOUD, ALL = 5, 50
 
 
 class Streams:
-    """Producers that said a sentence and stay; the louder ones are angry to the `fast` model."""
+    """Producers that stay after a sentence; the model `fast` scores loud ones as angry."""
 
     def __init__(self, server: Server, loop: Background) -> None:
         self._server = server
@@ -45,20 +45,20 @@ class Streams:
         client = await self._stack.enter_async_context(connect(self._server))
         client.checks = False
         self.clients[name] = client
-        await client.say("session.update", session={"stream_id": name, **session})
+        await client.send("session.update", session={"stream_id": name, **session})
         await client.until("session.updated", timeout=30)
         if utterances:
             await client.audio(speech("03a01Wa.flac", "08a01Fd.flac").tobytes())
             await client.until("emotion.segment", utterances, timeout=30)
-        await client.audio(said(gain))
+        await client.audio(sentence(gain))
         await client.until("emotion.score", timeout=30)
 
-    def shout(self, name: str) -> None:
-        """Say something loud, for long enough to be what the last 10 s sound like."""
-        self._loop.run(self.clients[name].audio(3 * said(8.0)))
+    def send_loud(self, name: str) -> None:
+        """Send loud speech that fills the last 10 s."""
+        self._loop.run(self.clients[name].audio(3 * sentence(8.0)))
 
     def annotate(self, name: str, **attrs: str) -> None:
-        self._loop.run(self.clients[name].say("session.annotate", attrs=attrs))
+        self._loop.run(self.clients[name].send("session.annotate", attrs=attrs))
 
     def end(self, name: str) -> None:
         self._loop.run(self.clients.pop(name).close_session())
@@ -67,9 +67,9 @@ class Streams:
         self._loop.run(self._stack.aclose(), 60)
 
 
-def said(gain: float) -> bytes:
-    voice = clip("03a01Wa.flac").astype(np.float32) * gain
-    return np.clip(voice, -32768, 32767).astype(np.int16).tobytes()
+def sentence(gain: float) -> bytes:
+    pcm = clip("03a01Wa.flac").astype(np.float32) * gain
+    return np.clip(pcm, -32768, 32767).astype(np.int16).tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,8 @@ def test_fifty_streams_are_shown_and_the_angry_come_first(
     expect(page.locator(".stream")).to_have_count(ALL)
     expect(page.locator("#count")).to_have_text(f"{ALL} streams")
     loud = {f"call-{number}" for number in range(3, ALL, ALL // LOUD)}
-    expect(page.locator(".stream[data-need=high]")).to_have_count(LOUD)
-    # An order lasts two seconds at least.
+    expect(page.locator(".stream[data-attention=high]")).to_have_count(LOUD)
+    # Rows change places every two seconds at most.
     page.wait_for_timeout(2_500)
     order = ids(page)
     assert set(order[:LOUD]) == loud
@@ -115,14 +115,14 @@ def test_fifty_streams_are_shown_and_the_angry_come_first(
     expect(first.locator(".emotion")).to_contain_text("%")
     expect(first).to_contain_text("queue:complaints")
     page.wait_for_timeout(2_500)
-    assert ids(page) == order, "rows jump about although nothing changed"
-    expect(page.locator("#summary")).to_contain_text("5 streams need attention")
+    assert ids(page) == order, "rows moved although nothing changed"
+    expect(page.locator("#announcement")).to_contain_text("5 streams need attention")
 
 
 def test_no_row_moves_under_the_pointer(
     open_tab: OpenTab, server: Server, streams: Streams
 ) -> None:
-    """Who is about to press a row must not press another, however urgent that one became."""
+    """A user about to click a row must not hit another one that became urgent."""
     streams.open("late", 0.05)
     page = visit(open_tab(), server)
     expect(page.locator(".stream")).to_have_count(ALL + 1)
@@ -132,12 +132,12 @@ def test_no_row_moves_under_the_pointer(
     box = page.locator(".stream").first.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 300, box["y"] + 20)
-    streams.shout("late")
+    streams.send_loud("late")
     late = page.locator(".stream").filter(has=page.get_by_role("link", name="late", exact=True))
     for step in range(12):
         page.mouse.move(box["x"] + 300 + step, box["y"] + 20)
         page.wait_for_timeout(250)
-    expect(late).to_have_attribute("data-need", "high")
+    expect(late).to_have_attribute("data-attention", "high")
     page.mouse.move(box["x"] + 300, box["y"] + 20)
     assert ids(page) == order
     page.mouse.move(5, 5)
@@ -145,7 +145,7 @@ def test_no_row_moves_under_the_pointer(
     streams.end("late")
 
 
-def test_the_filter_takes_words_of_id_tag_role_and_emotion(
+def test_the_filter_finds_ids_tags_roles_and_emotions(
     open_tab: OpenTab, server: Server, streams: Streams
 ) -> None:
     page = visit(open_tab(), server)
@@ -179,7 +179,7 @@ def test_enter_opens_the_detail_and_escape_closes_it(
     assert page.url.endswith("#monitor/call-13")
     expect(page.locator(".portrait .emotion")).to_contain_text("angry")
     expect(page.locator(".panel .signal")).to_contain_text("dBFS")
-    # Its producer asked for none: the page gets those of the one stream that is looked at.
+    # The producer did not ask for frames, so the page loads those of the shown stream.
     expect(page.get_by_role("img", name="frames of 20 ms")).to_be_visible()
     expect(page.get_by_role("heading", name="The call so far")).to_be_visible()
     page.keyboard.press("Escape")
@@ -199,7 +199,7 @@ def test_a_click_anywhere_on_a_row_opens_it(
     expect(page.locator(".stream")).to_have_count(ALL)
 
 
-def test_the_detail_knows_what_was_before_the_page(
+def test_the_detail_shows_events_from_before_the_page(
     open_tab: OpenTab, server: Server, streams: Streams
 ) -> None:
     streams.open("talk", 0.5, utterances=2, attrs={"line": "sip-7"}, analysis={"frames": True})
@@ -207,11 +207,11 @@ def test_the_detail_knows_what_was_before_the_page(
     rows = page.locator(".utterances tbody tr")
     expect(rows).to_have_count(2)
     expect(rows.first).to_contain_text("%")
-    picture = page.locator(".panel .plot-canvas canvas")
-    expect(picture).to_have_count(2)
+    plots = page.locator(".panel .plot-canvas canvas")
+    expect(plots).to_have_count(2)
     drawn = "(c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v)"
-    assert picture.first.evaluate(drawn)
-    assert picture.last.evaluate(drawn)
+    assert plots.first.evaluate(drawn)
+    assert plots.last.evaluate(drawn)
     timeline = page.get_by_role("img", name="Shares over the last")
     expect(timeline).to_be_visible()
     expect(page.get_by_role("img", name="frames of 20 ms")).to_be_visible()
@@ -220,16 +220,16 @@ def test_the_detail_knows_what_was_before_the_page(
         "aria-pressed", "true"
     )
     assert not findings(page)
-    page.get_by_role("button", name="As a table").first.click()
+    page.get_by_role("button", name="Show as a table").first.click()
     expect(timeline).to_be_hidden()
     table = page.get_by_role("region", name="Timeline").get_by_role("table")
     expect(table.get_by_role("columnheader")).to_have_text(
         ["Time", "angry", "sad", "neutral", "happy"]
     )
     assert table.get_by_role("row").count() > 2
-    page.get_by_role("button", name="As a picture").click()
+    page.get_by_role("button", name="Show as a chart").click()
     expect(timeline).to_be_visible()
-    # Words for screen readers once stretched the page far below its end, one row after the other.
+    # Texts for screen readers extended the page far below its end, more with each row.
     many = "(row) => { for (let n = 0; n < 60; n += 1) row.before(row.cloneNode(true)); }"
     rows.first.evaluate(many)
     assert too_long(page) <= 40
@@ -238,15 +238,13 @@ def test_the_detail_knows_what_was_before_the_page(
     expect(page.locator(".detail .state")).to_have_text("ended")
 
 
-def test_a_stream_that_is_not_there_is_told(
-    open_tab: OpenTab, server: Server, streams: Streams
-) -> None:
+def test_an_unknown_stream_is_reported(open_tab: OpenTab, server: Server, streams: Streams) -> None:
     page = visit(open_tab(), server, "/nobody")
-    expect(page.get_by_text("There is no stream “nobody” now")).to_be_visible()
+    expect(page.get_by_text("There is no live stream “nobody”")).to_be_visible()
 
 
 def test_ids_and_attributes_are_text(open_tab: OpenTab, server: Server, streams: Streams) -> None:
-    """What producers say of a stream must never become part of the page."""
+    """Texts from producers must never become markup of the page."""
     streams.open("evil", 0.5, attrs={"<b>x</b>": "<script>alert(1)</script>"})
     page = visit(open_tab(), server, "/evil")
     streams.annotate("evil", note="<img src=x>")
@@ -265,14 +263,14 @@ def test_axe_finds_nothing_serious(
     assert not findings(page)
 
 
-def test_a_phone_shows_all_of_it_in_chinese(
+def test_a_phone_shows_everything_in_chinese(
     open_tab: OpenTab, server: Server, streams: Streams
 ) -> None:
     tab = open_tab(viewport=PHONE, locale="zh-CN", color_scheme="dark")
     page = visit(tab, server)
     expect(page.locator(".stream")).to_have_count(ALL)
     expect(page.locator("#count")).to_have_text(f"{ALL} 路语音流")
-    expect(page.locator(".stream[data-need=high]").first).to_contain_text("愤怒")
+    expect(page.locator(".stream[data-attention=high]").first).to_contain_text("愤怒")
     assert too_wide(page) <= 0
     page.get_by_label("筛选").fill("愤怒")
     expect(page.locator(".stream:visible")).to_have_count(LOUD)

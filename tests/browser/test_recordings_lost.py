@@ -1,4 +1,4 @@
-"""Recordings in a real browser: what is cancelled, tried again, or lost on the way."""
+"""Recordings in a real browser: cancelling, retrying, and lost connections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SLOW_NETWORK = """
     get() { return window.slow && this.url.endsWith("files") ? 1e9 : real.get.call(this); },
   });
 """
-"""What the page sees of a network that takes nothing more."""
+"""A network that sends nothing, as the page sees it."""
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -38,13 +38,13 @@ def leftovers(folder: Path) -> list[str]:
     return [path.name for path in outputs.iterdir()] if outputs.is_dir() else []
 
 
-def test_cancel_while_it_uploads(open_tab: OpenTab, tmp_path: Path) -> None:
+def test_an_upload_can_be_cancelled(open_tab: OpenTab, tmp_path: Path) -> None:
     with running_server(config=config(tmp_path)) as server:
         tab = open_tab()
         tab.page.add_init_script(SLOW_NETWORK)
         page = visit(tab, server)
         give(page, record(tmp_path / "talk.wav"))
-        expect(job(page, "talk.wav").locator(".what")).to_contain_text("upload 0 %")
+        expect(job(page, "talk.wav").locator(".outcome")).to_contain_text("upload 0 %")
         page.get_by_role("button", name="Cancel: talk.wav").click()
         expect(done(page, "talk.wav", "cancelled")).to_contain_text("cancelled")
         assert not leftovers(tmp_path)
@@ -53,17 +53,17 @@ def test_cancel_while_it_uploads(open_tab: OpenTab, tmp_path: Path) -> None:
         done(page, "talk.wav")
 
 
-def test_cancel_while_it_is_analysed(open_tab: OpenTab, tmp_path: Path) -> None:
+def test_an_analysis_can_be_cancelled(open_tab: OpenTab, tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate")
     options = {"model": "tests.support.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
     with running_server(config=config(tmp_path), **options) as server:
         page = visit(open_tab(), server)
         gate.shut()
         give(page, record(tmp_path / "one.wav"), record(tmp_path / "two.wav"))
-        expect(job(page, "one.wav").locator(".what")).to_contain_text("analysis")
+        expect(job(page, "one.wav").locator(".outcome")).to_contain_text("analysis")
         bar = job(page, "one.wav").get_by_role("progressbar")
         expect(bar).to_have_attribute("aria-valuetext", re.compile("analysis"))
-        expect(job(page, "two.wav").locator(".what")).to_have_text("waiting, next")
+        expect(job(page, "two.wav").locator(".outcome")).to_have_text("waiting, next")
         page.get_by_role("button", name="Cancel: one.wav").click()
         done(page, "one.wav", "cancelled")
         gate.open()
@@ -71,7 +71,9 @@ def test_cancel_while_it_is_analysed(open_tab: OpenTab, tmp_path: Path) -> None:
         assert len(leftovers(tmp_path)) == 1
 
 
-def test_what_waits_can_be_cancelled_and_removed(open_tab: OpenTab, tmp_path: Path) -> None:
+def test_a_waiting_recording_can_be_cancelled_and_removed(
+    open_tab: OpenTab, tmp_path: Path
+) -> None:
     gate = Gate(tmp_path / "gate")
     options = {"model": "tests.support.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
     with running_server(config=config(tmp_path), **options) as server:
@@ -86,7 +88,7 @@ def test_what_waits_can_be_cancelled_and_removed(open_tab: OpenTab, tmp_path: Pa
         done(page, "one.wav")
 
 
-def test_a_server_that_goes_away_is_told_and_the_file_goes_on(
+def test_a_lost_server_is_shown_and_the_file_continues_later(
     open_tab: OpenTab, tmp_path: Path
 ) -> None:
     tab = open_tab()
@@ -96,19 +98,19 @@ def test_a_server_that_goes_away_is_told_and_the_file_goes_on(
         port = first.port
     page.context.set_default_timeout(PATIENCE)
     give(page, record(tmp_path / "talk.wav"))
-    expect(page.locator(".away")).to_contain_text("does not answer")
+    expect(page.locator(".connection-notice")).to_contain_text("does not answer")
     expect(job(page, "talk.wav")).to_have_attribute("data-state", "waiting")
-    # It said that its turn comes when those before it are done, and was the first.
-    expect(page.locator(".opened")).to_contain_text("It waits for the server")
+    # The first recording was shown as waiting for others.
+    expect(page.locator(".result")).to_contain_text("waits for the server")
     give(page, record(tmp_path / "more.wav"))
-    expect(page.locator(".opened")).to_contain_text("Its turn comes when those before it are done")
+    expect(page.locator(".result")).to_contain_text("starts when those before it are finished")
     job(page, "talk.wav").get_by_role("button", name="Cancel").click()
-    expect(page.locator(".opened")).to_contain_text("It waits for the server")
+    expect(page.locator(".result")).to_contain_text("waits for the server")
     job(page, "talk.wav").get_by_role("button", name="Try again").click()
     with running_server("--port", str(port), config=config(tmp_path)):
-        page.locator(".away").get_by_role("button", name="Try now").click()
+        page.locator(".connection-notice").get_by_role("button", name="Try now").click()
         done(page, "talk.wav")
-        expect(page.locator(".away")).to_be_hidden()
+        expect(page.locator(".connection-notice")).to_be_hidden()
 
 
 KEEP_SOCKETS = """
@@ -118,12 +120,12 @@ KEEP_SOCKETS = """
     constructor(...of) { super(...of); window.sockets.push(this); }
   };
 """
-HANG_UP = "window.sockets.filter(({url}) => url.endsWith('files')).at(-1).close()"
+CLOSE_SOCKET = "window.sockets.filter(({url}) => url.endsWith('files')).at(-1).close()"
 
 
 @contextlib.contextmanager
 def stuck(open_tab: OpenTab, folder: Path) -> Iterator[tuple[Page, Gate]]:
-    """A page that keeps its sockets, and a server whose model waits for the gate."""
+    """Open a page that keeps its sockets, on a server whose model waits for the gate."""
     gate = Gate(folder / "gate")
     options = {"model": "tests.support.plugins:blocked", "env": {"EMOTEST_BLOCK": str(gate.path)}}
     with running_server(config=config(folder), **options) as server:
@@ -134,57 +136,55 @@ def stuck(open_tab: OpenTab, folder: Path) -> Iterator[tuple[Page, Gate]]:
         yield page, gate
 
 
-def test_a_connection_that_breaks_in_the_middle_starts_again(
-    open_tab: OpenTab, tmp_path: Path
-) -> None:
+def test_a_lost_connection_starts_the_recording_again(open_tab: OpenTab, tmp_path: Path) -> None:
     with stuck(open_tab, tmp_path) as (page, gate):
         give(page, record(tmp_path / "talk.wav"))
-        expect(job(page, "talk.wav").locator(".what")).to_contain_text("analysis")
-        page.evaluate(HANG_UP)
-        expect(page.locator(".opened")).to_contain_text("Connection lost")
+        expect(job(page, "talk.wav").locator(".outcome")).to_contain_text("analysis")
+        page.evaluate(CLOSE_SOCKET)
+        expect(page.locator(".result")).to_contain_text("Connection lost")
         gate.open()
         done(page, "talk.wav")
         assert len(leftovers(tmp_path)) == 1
 
 
-def test_a_file_that_breaks_the_connection_each_time_is_given_up(
-    open_tab: OpenTab, tmp_path: Path
-) -> None:
-    """Three times, and then the next has its turn; it can be tried again by hand."""
+def test_a_recording_fails_after_three_lost_connections(open_tab: OpenTab, tmp_path: Path) -> None:
+    """Then the next recording starts; the user can retry the first."""
     with stuck(open_tab, tmp_path) as (page, gate):
         give(page, record(tmp_path / "bad.wav"), record(tmp_path / "next.wav"))
         for _ in range(3):
-            expect(job(page, "bad.wav").locator(".what")).to_contain_text("analysis")
-            page.evaluate(HANG_UP)
-            expect(job(page, "bad.wav").locator(".what")).not_to_contain_text("analysis")
-        expect(done(page, "bad.wav", "failed").locator(".what")).to_contain_text("Connection lost")
-        expect(page.locator(".opened")).to_contain_text("It broke several times with this file")
+            expect(job(page, "bad.wav").locator(".outcome")).to_contain_text("analysis")
+            page.evaluate(CLOSE_SOCKET)
+            expect(job(page, "bad.wav").locator(".outcome")).not_to_contain_text("analysis")
+        expect(done(page, "bad.wav", "failed").locator(".outcome")).to_contain_text(
+            "Connection lost"
+        )
+        expect(page.locator(".result")).to_contain_text("lost several times during this file")
         gate.open()
         done(page, "next.wav")
         page.get_by_role("button", name="Try again: bad.wav").click()
         done(page, "bad.wav")
 
 
-def test_a_server_that_still_loads_says_so(open_tab: OpenTab, tmp_path: Path) -> None:
+def test_a_server_that_loads_its_model_is_shown(open_tab: OpenTab, tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate")
     gate.shut()
     options = {"model": "tests.support.plugins:loading", "env": {"EMOTEST_LOADING": str(gate.path)}}
     with started_server(config=config(tmp_path), **options) as server:
-        server.listens()
+        server.wait_for_port()
         tab = open_tab()
         tab.expected += ["503", "WebSocket connection"]
         page = tab.page
         page.goto(f"{server.url}#recordings")
-        expect(page.locator(".away")).to_contain_text("The server is starting")
+        expect(page.locator(".connection-notice")).to_contain_text("The server is starting")
         give(page, record(tmp_path / "talk.wav"))
         gate.open()
         done(page, "talk.wav")
-        expect(page.locator(".away")).to_be_hidden()
+        expect(page.locator(".connection-notice")).to_be_hidden()
 
 
-def test_a_server_that_takes_no_recordings_says_so(open_tab: OpenTab, tmp_path: Path) -> None:
+def test_a_server_without_recordings_is_shown(open_tab: OpenTab, tmp_path: Path) -> None:
     with running_server(config=config(tmp_path, "enabled = false")) as server:
         tab = open_tab()
         tab.expected += ["404", "WebSocket connection"]
         tab.page.goto(f"{server.url}#recordings")
-        expect(tab.page.locator(".away")).to_contain_text("takes no recordings")
+        expect(tab.page.locator(".connection-notice")).to_contain_text("does not accept recordings")

@@ -1,4 +1,4 @@
-"""Results of recordings in a real browser: what is shown, what is played, what is taken home."""
+"""Results of recordings in a real browser: verdicts, playback, and downloads."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(chromium: Browser, server: Server, talk: Path) -> Iterator[Page]:
-    """A page with one recording analysed in full, which several tests look at."""
+    """A page with the complete result of one recording, for several tests."""
     tab = Tab(chromium)
     page = visit(tab, server)
     page.get_by_label("Frames").check()
@@ -62,12 +62,12 @@ def result(chromium: Browser, server: Server, talk: Path) -> Iterator[Page]:
     done(page, talk.name)
     shown(page)
     yield page
-    unexpected = [said for said in tab.unexpected if "404" not in said]
+    unexpected = [problem for problem in tab.unexpected if "404" not in problem]
     tab.close()
     assert not unexpected, unexpected
 
 
-def test_every_download_opens_and_says_the_same(result: Page, talk: Path) -> None:
+def test_every_download_is_valid_and_has_the_same_scores(result: Page, talk: Path) -> None:
     page = result
     name, content = fetch(page, "result.json")
     assert name == "a_talk.result.json"
@@ -107,15 +107,15 @@ def test_every_download_opens_and_says_the_same(result: Page, talk: Path) -> Non
 
     verdict = page.locator(".verdict")
     top = whole["channels"][0]["top"]
-    expect(verdict.locator(".what")).to_contain_text(top["label"])
-    expect(verdict.locator(".what")).to_contain_text(f"{round(top['score'] * 100)}\u00a0%")
+    expect(verdict.locator(".verdict-label")).to_contain_text(top["label"])
+    expect(verdict.locator(".verdict-label")).to_contain_text(f"{round(top['score'] * 100)}\u00a0%")
     expect(verdict.locator(".bars li")).to_have_count(len(labels))
 
 
-def test_who_signs_in_takes_everything_home_and_others_nothing(
+def test_only_the_key_of_the_user_can_fetch_the_results(
     open_tab: OpenTab, tmp_path: Path, talk: Path
 ) -> None:
-    """A real server with a real key: uploads, playback and downloads are all behind it."""
+    """Uploads, playback and downloads require the key."""
     key, digest = make_key()
     settings = config(tmp_path) + f'[auth.keys.desk]\nsha256 = "{digest}"\n'
     with running_server(config=settings) as server:
@@ -125,7 +125,7 @@ def test_who_signs_in_takes_everything_home_and_others_nothing(
         dialog = page.get_by_role("dialog", name="Sign in")
         dialog.get_by_label("Key").fill(key)
         page.keyboard.press("Enter")
-        expect(page.locator(".zone")).to_contain_text("200 MB")
+        expect(page.locator(".drop-zone")).to_contain_text("200 MB")
         give(page, talk)
         done(page, talk.name)
         shown(page)
@@ -135,7 +135,7 @@ def test_who_signs_in_takes_everything_home_and_others_nothing(
             assert packed.testzip() is None
             assert len(packed.namelist()) == 4
         with page.expect_request("**/v1/results/**") as asked:
-            page.get_by_role("button", name=f"Again: {talk.name}").click()
+            page.get_by_role("button", name=f"Analyse again: {talk.name}").click()
         address = asked.value.url
         assert asked.value.headers["authorization"] == f"Bearer {key}"
         done(page, talk.name)
@@ -144,20 +144,20 @@ def test_who_signs_in_takes_everything_home_and_others_nothing(
         assert server.get(path, headers={"Authorization": f"Bearer {key}"})[0] == 200
 
 
-def test_what_the_server_has_deleted_is_told(open_tab: OpenTab, server: Server, talk: Path) -> None:
+def test_deleted_files_are_reported(open_tab: OpenTab, server: Server, talk: Path) -> None:
     tab = open_tab()
     tab.expected.append("404")
     page = visit(tab, server)
     page.route("**/v1/results/**", lambda route: route.fulfill(status=404))
     give(page, talk)
     done(page, talk.name)
-    expect(page.locator(".course [role=alert]")).to_contain_text("no longer on the server")
+    expect(page.locator(".timeline-card [role=alert]")).to_contain_text("deleted the audio")
     page.locator(".downloads").get_by_role("button", name="frames.csv").click()
-    expect(page.get_by_role("alert").filter(has_text="has deleted it")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="has deleted this file")).to_be_visible()
 
 
 @pytest.mark.parametrize(("locale", "theme"), [("en-US", "dark"), ("zh-CN", "light")])
-def test_the_sample_is_shown_in_full(
+def test_the_result_of_the_sample_is_complete(
     open_tab: OpenTab, server: Server, locale: str, theme: str
 ) -> None:
     page = visit(open_tab(locale=locale, color_scheme=theme), server)
@@ -167,45 +167,45 @@ def test_the_sample_is_shown_in_full(
     done(page, "emotions.flac")
     opened = shown(page)
     headings = {
-        "en-US": ["Course", "Utterances", "Downloads", "What was done"],
-        "zh-CN": ["变化过程", "语句", "下载", "处理过程"],
+        "en-US": ["Timeline", "Utterances", "Downloads", "Log"],
+        "zh-CN": ["时间线", "语句", "下载", "日志"],
     }[locale]
     for heading in headings:
         expect(opened.get_by_role("heading", name=heading, exact=True)).to_be_visible()
     assert "recordings." not in page.locator("#view-recordings").inner_text()
     opened.locator("summary").click()
-    expect(opened.locator(".journal li").first).to_contain_text("FLAC")
+    expect(opened.locator(".log li").first).to_contain_text("FLAC")
     assert not findings(page)
-    opened.get_by_role("button", name="Table instead" if english else "改看表格").click()
+    opened.get_by_role("button", name="Table" if english else "表格").click()
     expect(opened.get_by_role("region").first.locator("tbody tr").nth(5)).to_be_visible()
     assert not findings(page)
 
 
-def test_another_language_keeps_the_result(result: Page) -> None:
+def test_a_change_of_language_keeps_the_result(result: Page) -> None:
     result.get_by_role("button", name="中文").click()
     expect(shown(result).get_by_role("heading", name="下载")).to_be_visible()
     expect(result.locator(".job")).to_have_count(1)
-    # Dates were the system's: 11/28/2026 in a Chinese sentence.
-    until = re.compile(r"在服务器上保留到 \d{4}/\d{1,2}/\d{1,2} ")
+    # Dates had the format of the system: 11/28/2026 in a Chinese sentence.
+    until = re.compile(r"服务器将这些文件保留到 \d{4}/\d{1,2}/\d{1,2} ")
     expect(result.get_by_text(until)).to_be_visible()
     result.get_by_role("button", name="English").click()
     expect(shown(result).get_by_role("heading", name="Downloads")).to_be_visible()
 
 
 def seconds(page: Page) -> float:
-    return float(page.locator(".timeline").get_attribute("aria-valuenow") or "nan")
+    return float(page.locator(".result-timeline").get_attribute("aria-valuenow") or "nan")
 
 
-def test_it_plays_and_the_cursor_follows(result: Page) -> None:
+def test_the_cursor_follows_the_playback(result: Page) -> None:
     page = result
     page.get_by_role("button", name="Play", exact=True).click()
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
-    expect(page.locator(".timeline")).to_have_attribute(
+    expect(page.locator(".result-timeline")).to_have_attribute(
         "aria-valuenow", re.compile(r"0\.[4-9]|[1-9]\.")
     )
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
-    # One utterance, and not beyond its end.
+    # Playing one utterance stops at its end.
     page.get_by_role("button", name=re.compile("Play utterance 1")).click()
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
@@ -213,9 +213,9 @@ def test_it_plays_and_the_cursor_follows(result: Page) -> None:
     assert seconds(page) == pytest.approx(float(end.split(":")[1]), abs=0.4)
 
 
-def test_the_cursor_goes_where_mouse_and_keys_say(result: Page) -> None:
+def test_mouse_and_keyboard_move_the_cursor(result: Page) -> None:
     page = result
-    drawing = page.locator(".timeline")
+    drawing = page.locator(".result-timeline")
     length = float(drawing.get_attribute("aria-valuemax") or 0)
     box = drawing.bounding_box()
     assert box is not None
@@ -231,18 +231,18 @@ def test_the_cursor_goes_where_mouse_and_keys_say(result: Page) -> None:
     expect(drawing).to_have_attribute("aria-valuetext", re.compile(r"utterance 1, \w+ \d+\s%"))
     page.keyboard.press("End")
     assert seconds(page) == pytest.approx(length, abs=0.1)
-    # Not "no speech": there may be some, in no utterance or on a channel that is not analysed.
-    expect(page.locator(".where")).to_contain_text("no utterance here")
+    # Not "no speech": there may be speech outside utterances or on other channels.
+    expect(page.locator(".position")).to_contain_text("no utterance here")
     page.keyboard.press("Home")
     for _ in range(2):
         page.keyboard.press("+")
-    # A quarter is in view, so that its middle is an eighth of the whole.
+    # A quarter is visible, so its middle is an eighth of the whole.
     drawing.click(position={"x": box["width"] / 2, "y": 40})
     assert seconds(page) == pytest.approx(length / 8, abs=0.1)
 
 
 def tab_to(page: Page, name: str) -> None:
-    """Go on with the Tab key to what a screen reader calls `name`."""
+    """Press Tab until the focused element has the accessible name `name`."""
     wanted = """(name) => {
       const { ariaLabel, textContent } = document.activeElement;
       return (ariaLabel ?? textContent).trim().startsWith(name);
@@ -251,11 +251,11 @@ def tab_to(page: Page, name: str) -> None:
         page.keyboard.press("Tab")
         if page.evaluate(wanted, name):
             return
-    raise AssertionError(f"{name} is not reached by the Tab key")
+    raise AssertionError(f"the Tab key does not reach {name}")
 
 
-def test_the_whole_way_is_walked_by_keyboard(open_tab: OpenTab, server: Server) -> None:
-    """And with reduced motion: nothing moves by itself, and playback is still followed."""
+def test_everything_can_be_done_by_keyboard(open_tab: OpenTab, server: Server) -> None:
+    """With reduced motion nothing is animated, and the cursor still follows the playback."""
     page = visit(open_tab(reduced_motion="reduce"), server)
     tab_to(page, "Try the sample")
     page.keyboard.press("Enter")
@@ -266,12 +266,12 @@ def test_the_whole_way_is_walked_by_keyboard(open_tab: OpenTab, server: Server) 
     expect(page.get_by_role("heading", name="emotions.flac")).to_be_in_viewport()
     tab_to(page, "Play")
     page.keyboard.press("Enter")
-    expect(page.locator(".timeline")).to_have_attribute(
+    expect(page.locator(".result-timeline")).to_have_attribute(
         "aria-valuenow", re.compile(r"0\.[4-9]|[1-9]\.")
     )
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_focused()
-    tab_to(page, "Table instead")
+    tab_to(page, "Table")
     page.keyboard.press("Enter")
     expect(page.get_by_role("region").first.locator("tbody tr").first).to_be_visible()
     tab_to(page, "All as one ZIP")
@@ -289,45 +289,49 @@ def test_both_channels_of_a_call_are_shown(
     page = visit(open_tab(), server)
     give(page, record(tmp_path / "call.wav", call()))
     done(page, "call.wav")
-    expect(shown(page).locator(".doubts")).to_contain_text("Channel left out")
+    expect(shown(page).locator(".caveats")).to_contain_text("Channel not analysed")
     expect(page.locator(".verdict")).to_have_count(1)
     page.locator(".options summary").click()
     page.get_by_label("Stereo recordings").select_option("speakers")
-    page.get_by_role("button", name="Again: call.wav").click()
+    page.get_by_role("button", name="Analyse again: call.wav").click()
     expect(page.locator(".verdict")).to_have_count(2, timeout=PATIENCE)
     shown(page)
-    expect(page.locator(".verdict .whose").last).to_have_text("Channel 2 · speaker")
-    expect(page.locator(".doubts", has_text="Channel left out")).to_have_count(0)
-    # What was chosen for calls holds for a recording of one channel too.
+    expect(page.locator(".verdict .channel-title").last).to_have_text("Channel 2 · speaker")
+    expect(page.locator(".caveats", has_text="Channel not analysed")).to_have_count(0)
+    # Roles for two channels must not prevent the analysis of one channel.
     give(page, record(tmp_path / "mono.wav"))
     done(page, "mono.wav")
 
 
-def test_no_speech_is_an_answer(open_tab: OpenTab, server: Server, tmp_path: Path) -> None:
+def test_a_recording_without_speech_has_a_result(
+    open_tab: OpenTab, server: Server, tmp_path: Path
+) -> None:
     page = visit(open_tab(), server)
     hush = np.random.default_rng(1).integers(-8, 9, 3 * RATE).astype(np.int16)
     give(page, record(tmp_path / "room.wav", hush))
-    expect(done(page, "room.wav").locator(".what")).to_have_text("No speech found")
-    expect(shown(page).locator(".verdict")).to_contain_text("nobody speaks in it")
-    expect(page.locator(".doubts")).to_contain_text("No speech")
+    expect(done(page, "room.wav").locator(".outcome")).to_have_text("No speech found")
+    expect(shown(page).locator(".verdict")).to_contain_text("found no speech in it")
+    expect(page.locator(".caveats")).to_contain_text("No speech")
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_enabled()
     assert not findings(page)
 
 
-def test_an_option_that_cannot_be_had_says_why(open_tab: OpenTab, tmp_path: Path) -> None:
+def test_an_unavailable_option_shows_the_reason(open_tab: OpenTab, tmp_path: Path) -> None:
     settings = config(tmp_path, "denoise = false") + "\n[privacy]\nrequire_disclosure = true\n"
     with running_server(config=settings) as server:
         page = visit(open_tab(), server)
         expect(page.get_by_label("Noise suppression")).to_be_disabled()
         expect(page.locator(".options")).to_contain_text("does not offer it")
         box = page.locator(".options").bounding_box()
-        # Another view's style sheet once stood its labels on end, letter below letter.
+        # The style sheet of another view made the labels one letter wide.
         assert box is not None
         assert box["height"] < 750
         page.locator("#recordings-file").set_input_files(record(tmp_path / "talk.wav"))
-        expect(page.locator(".zone [role=alert]")).to_contain_text("only people who were told")
+        expect(page.locator(".drop-zone [role=alert]")).to_contain_text(
+            "only people who have been informed"
+        )
         expect(page.locator(".job")).to_have_count(0)
-        page.get_by_label("The speakers know").check()
+        page.get_by_label("The speakers are informed").check()
         give(page, tmp_path / "talk.wav")
         done(page, "talk.wav")
 
@@ -351,7 +355,7 @@ def test_a_phone_needs_no_sideways_scrolling(
     done(page, talk.name)
     shown(page)
     assert too_wide(page) <= 0
-    # Frames, Curves and Utterances were broken inside the word.
+    # Frames, Curves and Utterances were wrapped inside the word.
     for button in page.locator(".switch button:visible").all():
         assert button.evaluate(LINES) == 1, button.inner_text()
 
@@ -359,11 +363,11 @@ def test_a_phone_needs_no_sideways_scrolling(
 @pytest.mark.parametrize(
     ("locale", "words"), [("en-US", ["stuck", "songs"]), ("zh-CN", ["卡住", "歌曲"])]
 )
-def test_six_questions_are_answered(
+def test_the_view_shows_six_questions_with_answers(
     open_tab: OpenTab, server: Server, locale: str, words: list[str]
 ) -> None:
     page = visit(open_tab(locale=locale), server)
-    page.locator(".questions > summary").click()
+    page.locator(".faq > summary").click()
     asked = page.locator(".answers > details")
     expect(asked).to_have_count(6)
     for word in words:

@@ -1,4 +1,4 @@
-"""The frame of the page: views, languages, what runs, sign-in; on a real server."""
+"""Header and footer of the page on a real server: views, languages, about, sign-in."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def visit(tab: Tab, server: Server, view: str = "") -> Page:
     return tab.page
 
 
-def test_says_what_runs_and_that_scores_are_indicators(open_tab: OpenTab, server: Server) -> None:
+def test_the_footer_names_the_model_and_the_notice(open_tab: OpenTab, server: Server) -> None:
     page = visit(open_tab(), server)
     about = page.locator("#about")
     expect(about).to_contain_text("fast (1)")
     expect(about).to_contain_text("Licence")
     expect(page.locator(".notice")).to_contain_text("indicators")
-    expect(page.get_by_role("heading", name="Nobody is streaming")).to_be_visible()
+    expect(page.get_by_role("heading", name="No live streams")).to_be_visible()
 
 
-def test_views_are_reached_by_keys_and_kept_in_the_address(
+def test_views_are_reached_by_keyboard_and_kept_in_the_url(
     open_tab: OpenTab, server: Server
 ) -> None:
     page = visit(open_tab(), server)
@@ -55,7 +55,7 @@ def test_views_are_reached_by_keys_and_kept_in_the_address(
     expect(page.locator("#view-monitor")).to_be_visible()
 
 
-def test_language_is_switched_and_remembered(open_tab: OpenTab, server: Server) -> None:
+def test_the_language_can_be_changed_and_is_stored(open_tab: OpenTab, server: Server) -> None:
     page = visit(open_tab(), server)
     expect(page.locator("html")).to_have_attribute("lang", "en")
     page.get_by_role("button", name="中文").click()
@@ -71,7 +71,7 @@ def test_language_is_switched_and_remembered(open_tab: OpenTab, server: Server) 
 @pytest.mark.parametrize(
     ("locale", "word"), [("zh-CN", "监控"), ("en-GB", "Monitor"), ("de-DE", "Monitor")]
 )
-def test_language_is_the_browsers(
+def test_the_first_language_is_that_of_the_browser(
     open_tab: OpenTab, server: Server, locale: str, word: str
 ) -> None:
     page = visit(open_tab(locale=locale), server)
@@ -100,7 +100,7 @@ def test_a_phone_needs_no_sideways_scrolling(
         assert too_wide(page) <= 0, view
 
 
-def test_a_server_that_is_away_is_told_and_found_again(open_tab: OpenTab) -> None:
+def test_a_lost_server_is_shown_and_found_again(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.expected += ["ERR_CONNECTION_REFUSED", "WebSocket connection", "503"]
     with running_server() as first:
@@ -114,17 +114,17 @@ def test_a_server_that_is_away_is_told_and_found_again(open_tab: OpenTab) -> Non
 
 
 class Guarded:
-    """The answers of a server that wants a key, in front of one that does not."""
+    """Responses of a server that requires a key, in front of one that does not."""
 
     def __init__(self, page: Page, key: str, info: dict[str, Any]) -> None:
         self.key = key
-        self._told = {**info, "login": True}
+        self._body = {**info, "login": True}
         self.tickets = 0
         page.route("**/v1/info", self._info)
         page.route("**/v1/token", self._token)
 
     def _info(self, route: Route) -> None:
-        route.fulfill(json=self._told)
+        route.fulfill(json=self._body)
 
     def _token(self, route: Route) -> None:
         assert route.request.method == "POST"
@@ -135,7 +135,7 @@ class Guarded:
         route.fulfill(json={"ticket": f"ticket-{self.tickets}"})
 
 
-def test_a_server_that_wants_a_key_is_given_a_ticket(open_tab: OpenTab, server: Server) -> None:
+def test_a_server_that_requires_a_key_receives_a_ticket(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     tab.expected.append("401")
     offered = """
@@ -154,12 +154,12 @@ def test_a_server_that_wants_a_key_is_given_a_ticket(open_tab: OpenTab, server: 
     assert not findings(tab.page)
     dialog.get_by_label("Key").fill("wrong")
     tab.page.keyboard.press("Enter")
-    expect(dialog.get_by_role("alert")).to_contain_text("did not take")
+    expect(dialog.get_by_role("alert")).to_contain_text("rejected this key")
     dialog.get_by_label("Key").fill("right")
     tab.page.keyboard.press("Enter")
     expect(tab.page.locator("#status")).to_have_attribute("data-state", "live")
     assert tab.page.evaluate("window.offered[0]") == ["emotide.v1", "emotide.ticket.ticket-1"]
-    # Kept for this tab: nobody is asked again, and each connection has a ticket of its own.
+    # The key is kept for this tab, and each connection has its own ticket.
     tab.page.reload()
     expect(tab.page.locator("#status")).to_have_attribute("data-state", "live")
     assert guard.tickets == 2
@@ -167,7 +167,7 @@ def test_a_server_that_wants_a_key_is_given_a_ticket(open_tab: OpenTab, server: 
     assert "right" not in tab.page.evaluate("JSON.stringify(localStorage)")
 
 
-def test_who_gives_no_key_can_try_again(open_tab: OpenTab, server: Server) -> None:
+def test_a_user_who_declined_can_try_again(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     Guarded(tab.page, "right", server.json("/v1/info"))
     tab.page.goto(server.url)

@@ -1,4 +1,4 @@
-"""The page as it is served: types, caching, and nothing that its policy forbids."""
+"""The page as the server sends it: types, caching, and the content security policy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TYPES = {
     ".md": "text/plain; charset=utf-8",
 }
 SPECIFICATIONS = {"http://www.w3.org/2000/svg"}
-"""Addresses that are names and are never fetched."""
+"""URLs that are names and are never fetched."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def ask(pages: Pages, path: str, method: str = "GET", **headers: str) -> Respons
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_file_is_served_as_what_it_is(pages: Pages, path: Any) -> None:
+def test_every_file_is_served_with_its_type(pages: Pages, path: Any) -> None:
     response = ask(pages, f"/{path.relative_to(WEB).as_posix()}")
     assert response.status_code == 200
     assert (
@@ -61,21 +61,21 @@ def test_the_root_is_the_page(pages: Pages) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/app.js", "/healthz", "/v1/info", "/nothing"])
-def test_every_answer_is_guarded(pages: Pages, path: str) -> None:
+def test_every_response_has_the_security_headers(pages: Pages, path: str) -> None:
     headers = ask(pages, path).headers
     policy = headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy
-    # What is played was fetched before, with the key where one is wanted.
+    # The page fetches audio with the key before it plays it.
     assert "media-src blob:" in policy
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
-    # Sockets to anywhere were once allowed, so a script that got in could have sent audio there.
+    # Sockets to any host were allowed, so an injected script could have sent audio there.
     assert not {"ws:", "wss:", "http:", "https:", "*"} & set(policy.replace(";", " ").split())
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
 
 
-def test_what_is_unchanged_is_not_sent_again(pages: Pages) -> None:
+def test_an_unchanged_file_is_not_sent_again(pages: Pages) -> None:
     first = ask(pages, "/app.js")
     again = ask(pages, "/app.js", If_None_Match=first.headers["ETag"])
     assert (again.status_code, again.body) == (304, b"")
@@ -107,12 +107,12 @@ def test_other_methods_are_refused(pages: Pages, method: str) -> None:
         "/app.js/",
     ],
 )
-def test_nothing_else_is_there(pages: Pages, path: str) -> None:
+def test_other_paths_are_not_found(pages: Pages, path: str) -> None:
     assert ask(pages, path).status_code == 404
 
 
 class Markup(HTMLParser):
-    """Collects the tags, and the text inside scripts and styles."""
+    """Parser that collects the tags, and the text inside scripts and styles."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ def markup() -> Markup:
     return Markup((WEB / "index.html").read_text(encoding="utf-8"))
 
 
-def test_the_policy_finds_nothing_inline(markup: Markup) -> None:
+def test_the_page_contains_nothing_inline(markup: Markup) -> None:
     assert not markup.inline
     for tag, attributes in markup.tags:
         assert tag != "style"
@@ -142,7 +142,7 @@ def test_the_policy_finds_nothing_inline(markup: Markup) -> None:
         assert tag != "script" or attributes.get("src")
 
 
-def test_all_that_the_page_names_is_served(pages: Pages, markup: Markup) -> None:
+def test_every_file_that_the_page_names_is_served(pages: Pages, markup: Markup) -> None:
     named = {a.get("src") or a.get("href") for _, a in markup.tags} - {None}
     local = {str(name) for name in named if not str(name).startswith("#")}
     for module in MODULES:
@@ -155,7 +155,7 @@ def test_all_that_the_page_names_is_served(pages: Pages, markup: Markup) -> None
 
 
 @pytest.mark.parametrize("path", sorted(VENDORED.iterdir()), ids=lambda path: path.name)
-def test_what_others_wrote_keeps_its_licence_and_asks_for_nothing(path: Any) -> None:
+def test_vendored_code_has_its_licence_and_makes_no_requests(path: Any) -> None:
     assert (path / "LICENSE.txt").read_text(encoding="utf-8").strip()
     for script in path.glob("*.js"):
         text = script.read_text(encoding="utf-8")
@@ -163,20 +163,20 @@ def test_what_others_wrote_keeps_its_licence_and_asks_for_nothing(path: Any) -> 
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
-def test_nothing_comes_from_elsewhere(path: Any) -> None:
+def test_no_file_refers_to_another_host(path: Any) -> None:
     text = path.read_text(encoding="utf-8")
     assert set(re.findall(r"(?:https?|wss?):?//[^\s\"'`)]+", text)) <= SPECIFICATIONS
     assert not re.search(r"(?:src|href)=\"//", text)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
-def test_scripts_never_make_markup_of_text(path: Any) -> None:
-    """Ids and roles come from producers; the page shows them as text only."""
+def test_scripts_never_parse_text_as_markup(path: Any) -> None:
+    """Ids and roles come from producers, so the page shows them as text only."""
     forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
     assert not re.search(forbidden, path.read_text(encoding="utf-8"))
 
 
-def test_people_find_their_way(markup: Markup) -> None:
+def test_the_page_has_landmarks_and_unique_ids(markup: Markup) -> None:
     tags = [tag for tag, _ in markup.tags]
     assert {"main", "header", "footer", "h1", "h2"} <= set(tags)
     attributes = dict(markup.tags)
@@ -186,7 +186,7 @@ def test_people_find_their_way(markup: Markup) -> None:
     assert any(a.get("role") == "status" for _, a in markup.tags)
     assert all("alt" in a for tag, a in markup.tags if tag == "img")
     script = (WEB / "app.js").read_text(encoding="utf-8")
-    assert set(re.findall(r'\bat\("([\w-]+)"\)', script)) <= set(ids)
+    assert set(re.findall(r'\bbyId\("([\w-]+)"\)', script)) <= set(ids)
     style = (WEB / "style.css").read_text(encoding="utf-8")
     assert "prefers-reduced-motion" in style
     assert "prefers-color-scheme: dark" in style
@@ -198,7 +198,7 @@ def channels(colour: str) -> tuple[float, ...]:
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG 2's contrast ratio of two #rrggbb colours."""
+    """Return WCAG 2's contrast ratio of two #rrggbb colours."""
     light, dark = sorted(
         (0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05 for r, g, b in map(channels, (one, other))),
         reverse=True,
@@ -207,7 +207,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-def test_colours_can_be_told_from_their_ground(theme: int) -> None:
+def test_colours_have_enough_contrast(theme: int) -> None:
     style = (WEB / "style.css").read_text(encoding="utf-8")
     colour = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", style.split(":root {")[theme + 1]))
     for name in ("text", "soft", "accent", "good", "warn"):

@@ -1,4 +1,4 @@
-"""The microphone's resampler (JavaScript, run in Node) against sines whose outcome is known."""
+"""The microphone's resampler (JavaScript, run in Node) with sines whose output is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TO = 16_000
 
 
 def node(script: str, **values: Any) -> Any:
-    """What the script prints as JSON; `values` are its constants."""
+    """Return what the script prints as JSON; `values` are its constants."""
     given = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
     text = f"import {{ Resampler }} from {json.dumps(MODULE)};\n{given}{script}"
     command = ["node", "--input-type=module", "-e", text]
@@ -32,7 +32,7 @@ const gains = frequencies.map((hz) => {
   const sine = (_, i) => Math.sin(2 * Math.PI * hz * i / from);
   const input = Float32Array.from({ length: from }, sine);
   const output = new Resampler(from, to).process(input).subarray(skip, skip + n);
-  // The part that is the sine itself, and all there is.
+  // The amplitude of the sine, and of everything.
   let re = 0, im = 0, power = 0;
   output.forEach((y, i) => {
     const angle = 2 * Math.PI * hz * (i + skip) / to;
@@ -48,23 +48,23 @@ console.log(JSON.stringify(gains));
 
 
 def sweep(rate: int, first: float, last: float, steps: int) -> tuple[list[int], Any]:
-    """Sines of whole periods in the half second that is looked at, and what became of them."""
+    """Return frequencies with whole periods in the evaluated half second, and the gains there."""
     frequencies = [2 * round(hz / 2) for hz in np.linspace(first, last, steps)]
     return frequencies, node(SWEEP, **{"from": rate, "to": TO, "frequencies": frequencies})
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_what_speech_needs_passes_unchanged(rate: int) -> None:
+def test_the_band_of_speech_passes_unchanged(rate: int) -> None:
     top = 0.44 * min(rate, TO)
     for hz, found in zip(*sweep(rate, 60, top, 25), strict=True):
         assert found["tone"] == pytest.approx(1, abs=0.002), hz
         assert found["all"] == pytest.approx(1, abs=0.002), hz
-        assert found["phase"] == pytest.approx(0, abs=0.002), f"{hz} Hz comes late"
+        assert found["phase"] == pytest.approx(0, abs=0.002), f"{hz} Hz is delayed"
 
 
 @pytest.mark.parametrize("rate", [rate for rate in RATES if rate > TO])
-def test_nothing_folds_back_into_the_band(rate: int) -> None:
-    """Dropping samples without a low-pass turns a hiss at 9 kHz into a tone at 7 kHz."""
+def test_higher_frequencies_cause_no_aliasing(rate: int) -> None:
+    """Without a low-pass filter, dropping samples turns 9 kHz into 7 kHz."""
     for hz, found in zip(*sweep(rate, TO / 2, 0.49 * rate, 40), strict=True):
         assert 20 * np.log10(found["all"]) < -78, hz
 
@@ -85,13 +85,13 @@ console.log(JSON.stringify({ lengths: [expected.length, found.length], differs }
 
 
 @pytest.mark.parametrize("rate", [*RATES, TO])
-def test_how_the_samples_are_cut_does_not_matter(rate: int) -> None:
+def test_the_sizes_of_the_chunks_do_not_matter(rate: int) -> None:
     found = node(CUT, **{"from": rate, "to": TO})
     assert found["lengths"] == [TO, TO], "a second stays a second"
     assert found["differs"] == -1
 
 
-def test_a_rate_that_is_none_is_refused() -> None:
+def test_an_invalid_rate_is_refused() -> None:
     script = """
       const refused = (from, to) => {
         try {

@@ -1,4 +1,4 @@
-"""Everything the page says, in each of its languages; read by Node as the browser does."""
+"""The texts of the page in each of its languages, imported by Node as the browser does."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ LANGUAGES = ("en", "zh")
 
 @pytest.fixture(scope="module")
 def words() -> dict[str, Words]:
-    """By language and key: the placeholders of a text, or "function"."""
+    """Placeholders of a text, or "function", by language and key."""
     script = """
       const read = await Promise.all(process.argv.slice(1).map(
         async (path) => (await import(path)).default));
-      const holes = (value) =>
+      const placeholders = (value) =>
         typeof value === "function" ? "function" : value.match(/\\{\\w+\\}/g) ?? [];
-      const told = (words) => Object.fromEntries(
-        Object.entries(words).map(([key, value]) => [key, holes(value)]));
-      console.log(JSON.stringify(read.map(told)));
+      const byKey = (words) => Object.fromEntries(
+        Object.entries(words).map(([key, value]) => [key, placeholders(value)]));
+      console.log(JSON.stringify(read.map(byKey)));
     """
     paths = [(WEB / "words" / f"{name}.js").as_uri() for name in LANGUAGES]
     command = ["node", "--input-type=module", "-e", script, *paths]
@@ -34,35 +34,57 @@ def words() -> dict[str, Words]:
     return dict(zip(LANGUAGES, json.loads(done.stdout), strict=True))
 
 
-def test_both_languages_have_the_same_words(words: dict[str, Words]) -> None:
-    """A key that one language lacks is shown raw; a placeholder that it lacks loses a figure."""
+def test_both_languages_have_the_same_keys(words: dict[str, Words]) -> None:
+    """A missing key is shown as it is; a missing placeholder loses a value."""
     english, chinese = words["en"], words["zh"]
     assert english.keys() == chinese.keys()
-    for key, holes in english.items():
-        if isinstance(holes, list) and isinstance(chinese[key], list):
-            assert set(holes) == set(chinese[key]), key
+    for key, placeholders in english.items():
+        if isinstance(placeholders, list) and isinstance(chinese[key], list):
+            assert set(placeholders) == set(chinese[key]), key
 
 
-def test_every_word_that_is_asked_for_is_there(words: dict[str, Words]) -> None:
-    sources = [
-        p.read_text(encoding="utf-8") for p in WEB.rglob("*") if p.suffix in (".js", ".html")
-    ]
-    asked = {key for text in sources for key in re.findall(r'\bt\("([\w.]+)"', text)}
-    asked |= {key for text in sources for key in re.findall(r'data-t(?:-\w+)?="([\w.]+)"', text)}
-    assert asked <= words["en"].keys(), asked - words["en"].keys()
+EVENTS = {"emotion.score", "emotion.segment"}
+"""Strings in the code that look like keys and are not."""
+
+
+def test_every_key_in_the_code_has_a_text(words: dict[str, Words]) -> None:
+    """Every string that begins as a key does is one, also if it reaches `t` by a variable."""
+    groups = {key.partition(".")[0] for key in words["en"]}
+    literal = rf'"((?:{"|".join(sorted(groups))})\.[\w.]+)"'
+    used = {
+        key
+        for path in WEB.rglob("*")
+        if path.suffix in (".js", ".html") and path.parent.name != "words"
+        for key in re.findall(literal, path.read_text(encoding="utf-8"))
+    }
+    assert len(used) > 150
+    assert used - EVENTS <= words["en"].keys(), used - EVENTS - words["en"].keys()
+
+
+def test_every_text_is_used(words: dict[str, Words]) -> None:
+    """Texts that no code shows would be translated for nothing."""
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in WEB.rglob("*")
+        if path.suffix in (".js", ".html") and path.parent.name != "words"
+    )
+    # `recordings.hint.${hint}.why` may be any key with this start.
+    starts = tuple(re.findall(r"`([\w.]+[._])\$\{", code))
+    unused = [k for k in words["en"] if f'"{k}"' not in code and not k.startswith(starts)]
+    assert not unused, unused
 
 
 LIVE_ALONE = {"completed", "unknown_stream", "start_timeout", "stream_conflict", "objected"}
 LIVE_ALONE |= {"session_expired", "slow_consumer", "invalid_audio_frame", "unsupported_encoding"}
-"""Errors that no recording can have."""
+"""Errors of live streams only."""
 
 NEVER_SEEN = {"draining", "idle_timeout", "message_too_large", "rate_limited", "quota_exceeded"}
 NEVER_SEEN |= {"unauthorized", "forbidden", "unknown_message"}
-"""Errors after which the page connects again, asks for a key, or which it cannot provoke."""
+"""Errors after which the page reconnects, asks for a key, or which it cannot cause."""
 
 
-def test_whatever_the_contract_may_say_of_a_recording_has_words(words: dict[str, Words]) -> None:
-    """The page translates by code; without words for one it would show the server's English."""
+def test_every_code_of_the_contract_has_a_text(words: dict[str, Words]) -> None:
+    """The page translates codes; for an unknown one it shows the server's English message."""
     schemas = document()["components"]["schemas"]
     errors = set(schemas["ErrorCode"]["enum"]) - LIVE_ALONE - NEVER_SEEN
     wanted = {f"recordings.error.{code}{part}" for code in errors for part in ("", ".do")}
@@ -80,8 +102,8 @@ def test_whatever_the_contract_may_say_of_a_recording_has_words(words: dict[str,
     assert wanted <= words["en"].keys(), wanted - words["en"].keys()
 
 
-def test_what_the_answers_quote_is_what_the_page_says() -> None:
-    """docs/questions.md names what the page shows, in bold; it must be there word for word."""
+def test_the_questions_quote_the_texts_of_the_page() -> None:
+    """docs/questions.md quotes texts of the page in bold; they must be identical."""
     text = QUESTIONS.read_text(encoding="utf-8")
     halves = {"en": text.split("## 中文")[0].split("## English")[1], "zh": text.split("## 中文")[1]}
     for language, answers in halves.items():

@@ -34,45 +34,45 @@ for (let at = 0; at < length; at += quantum) {
     const t = (at + i) / rate;
     return 0.5 * Math.sin((Math.PI * (rate / 2) * t * t) / seconds);
   });
-  if (!worklet.process([[input]])) throw new Error("it gave up");
+  if (!worklet.process([[input]])) throw new Error("the worklet stopped");
 }
 worklet.port.onmessage();
-const sound = posted.filter(({ pcm }) => pcm);
+const chunks = posted.filter(({ pcm }) => pcm);
 console.log(JSON.stringify({
-  pcm: sound.flatMap(({ pcm }) => [...pcm]),
-  lengths: sound.map(({ pcm }) => pcm.length),
-  peak: Math.max(...sound.map(({ peak }) => peak)),
+  pcm: chunks.flatMap(({ pcm }) => [...pcm]),
+  lengths: chunks.map(({ pcm }) => pcm.length),
+  peak: Math.max(...chunks.map(({ peak }) => peak)),
   done: posted.at(-1).done === true,
-  goesOn: worklet.process([[new Float32Array(quantum)]]),
+  continues: worklet.process([[new Float32Array(quantum)]]),
 }));
 """
 
 
 def swept(rate: int) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """What comes of a sweep at `rate`: samples at 16 kHz, -1 to 1, and how they came."""
+    """Return the output for a sweep at `rate`: samples at 16 kHz, -1 to 1, and its chunks."""
     given = {"rate": rate, "module": WORKLET, "seconds": SECONDS, "quantum": QUANTUM}
     constants = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in given.items())
     command = ["node", "--input-type=module", "-e", constants + DRIVE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    return np.array(told.pop("pcm")) / 32768, told
+    output = json.loads(done.stdout)
+    return np.array(output.pop("pcm")) / 32768, output
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
 def test_a_sweep_passes_below_seven_kilohertz_and_is_silent_above_eight(rate: int) -> None:
-    pcm, told = swept(rate)
+    pcm, output = swept(rate)
     assert len(pcm) == TO * SECONDS, "a second stays a second"
-    assert (told["done"], told["goesOn"]) == (True, False)
-    assert set(told["lengths"]) == {TO // 10}, "pieces of 100 ms"
-    assert told["peak"] == pytest.approx(0.5, abs=0.01)
+    assert (output["done"], output["continues"]) == (True, False)
+    assert set(output["lengths"]) == {TO // 10}, "chunks of 100 ms"
+    assert output["peak"] == pytest.approx(0.5, abs=0.01)
 
     def loudness(first_hz: float, last_hz: float) -> NDArray[np.float64]:
-        """RMS of every 20 ms while the sweep goes from one frequency to the other."""
+        """Return the RMS of every 20 ms between two frequencies of the sweep."""
         start, end = (int(TO * SECONDS * hz / (rate / 2)) for hz in (first_hz, last_hz))
         pieces = pcm[start : end - (end - start) % 320].reshape(-1, 320)
         return np.sqrt(np.mean(pieces**2, axis=1))
 
-    heard = loudness(200, 7_000)
-    assert np.allclose(heard, 0.5 / np.sqrt(2), rtol=0.03), "what speech needs is as it was"
-    assert loudness(8_300, rate / 2 - 200).max() < 2 / 32768, "nothing folds back into the band"
+    passband = loudness(200, 7_000)
+    assert np.allclose(passband, 0.5 / np.sqrt(2), rtol=0.03), "the band of speech is unchanged"
+    assert loudness(8_300, rate / 2 - 200).max() < 2 / 32768, "there is no aliasing"

@@ -1,13 +1,15 @@
-/** Why the microphone did not start or went away; `code` is one of `mic.fail.*`. */
-export class CaptureFailure extends Error {
+/** Error of a microphone that cannot be opened; `code` is one of `mic.fail.*`. */
+export class CaptureError extends Error {
   constructor(code, message = "") {
     super(message || code);
     this.code = code;
   }
 }
 
-const PATIENCE = 5_000;
-const REASONS = {
+const START_MS = 5_000;
+const FLUSH_MS = 500;
+/** Error names of `getUserMedia`, and their codes. */
+const CODES = {
   NotAllowedError: "denied",
   SecurityError: "denied",
   NotFoundError: "missing",
@@ -16,29 +18,29 @@ const REASONS = {
   AbortError: "busy",
 };
 
-/** The microphones there are, `{ id, name }`; names are told only once one may be used. */
-export async function microphones() {
-  const all = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
-  return all
+/** Return the microphones as `{ id, name }`; names are empty until the user permits one. */
+export async function listMicrophones() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
+  return devices
     .filter(({ kind, deviceId }) => kind === "audioinput" && deviceId && deviceId !== "default")
     .map(({ deviceId, label }) => ({ id: deviceId, name: label }));
 }
 
-/** Call `changed` when a microphone comes or goes. */
-export function onMicrophones(changed) {
-  navigator.mediaDevices?.addEventListener?.("devicechange", changed);
+/** Call `listener` when a microphone is connected or disconnected. */
+export function onMicrophones(listener) {
+  navigator.mediaDevices?.addEventListener?.("devicechange", listener);
 }
 
 /**
- * An open microphone: `heard({ pcm, level, peak })` is called with every 100 ms of 16 kHz
- * `Int16Array`, `lost()` when the device goes away.
+ * An open microphone. `received({ pcm, level, peak })` is called with every 100 ms of 16 kHz
+ * `Int16Array`, `lost()` when the device is disconnected.
  */
 export class Capture {
   #stream;
   #context;
   #node;
 
-  /** What the browser really gave; without anything that tells the device from others. */
+  /** Settings that the browser applied, without anything that identifies the device. */
   settings;
 
   constructor(stream, context, node, settings) {
@@ -48,42 +50,42 @@ export class Capture {
     this.settings = settings;
   }
 
-  /** Raises `CaptureFailure`. Call it in answer to a press: browsers want that. */
-  static async open({ device, echo, heard, lost }) {
-    if (!globalThis.isSecureContext) throw new CaptureFailure("insecure");
+  /** Open a microphone; browsers allow that after a user gesture only. Throw `CaptureError`. */
+  static async open({ device, echo, received, lost }) {
+    if (!globalThis.isSecureContext) throw new CaptureError("insecure");
     if (!navigator.mediaDevices?.getUserMedia || !globalThis.AudioWorkletNode) {
-      throw new CaptureFailure("unsupported");
+      throw new CaptureError("unsupported");
     }
-    const stream = await ask(device, echo);
-    // The device's own rate: some browsers refuse to join a context of another one.
+    const stream = await requestStream(device, echo);
+    // The context has the device's own rate: some browsers refuse to connect different rates.
     const context = new AudioContext({ latencyHint: "interactive" });
     try {
       await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
-      await started(context);
+      await resumed(context);
       const node = new AudioWorkletNode(context, "emotide-capture", {
         numberOfOutputs: 0,
         channelCount: 1,
         channelCountMode: "explicit",
       });
       const [track] = stream.getAudioTracks();
-      node.port.onmessage = ({ data }) => data.pcm && heard(data);
+      node.port.onmessage = ({ data }) => data.pcm && received(data);
       track.addEventListener("ended", lost);
       context.createMediaStreamSource(stream).connect(node);
-      return new Capture(stream, context, node, described(track.getSettings(), context));
+      return new Capture(stream, context, node, appliedSettings(track.getSettings(), context));
     } catch (error) {
       for (const track of stream.getTracks()) track.stop();
-      // Not waited for: what did not start may not end either.
+      // Not awaited: a context that did not start may never close.
       context.close().catch(() => {});
-      throw error instanceof CaptureFailure ? error : new CaptureFailure("other", error.message);
+      throw error instanceof CaptureError ? error : new CaptureError("other", error.message);
     }
   }
 
-  /** Give the device back at once; resolves when the last samples were heard. */
+  /** Release the device at once; resolve after the last samples were received. */
   async stop() {
     const flushed = new Promise((resolve) => {
-      const heard = this.#node.port.onmessage;
-      this.#node.port.onmessage = (event) => (event.data.done ? resolve() : heard(event));
-      setTimeout(resolve, 500);
+      const receive = this.#node.port.onmessage;
+      this.#node.port.onmessage = (event) => (event.data.done ? resolve() : receive(event));
+      setTimeout(resolve, FLUSH_MS);
     });
     this.#node.port.postMessage("flush");
     for (const track of this.#stream.getTracks()) track.stop();
@@ -92,13 +94,13 @@ export class Capture {
   }
 }
 
-/** Some browsers wait for ever where there is no sound output; nobody should wait with them. */
-function started(context) {
-  const late = (_, reject) => setTimeout(reject, PATIENCE, new CaptureFailure("audio"));
-  return Promise.race([context.resume(), new Promise(late)]);
+/** Wait until `context` runs; throw after 5 s, because Firefox waits forever without an output. */
+function resumed(context) {
+  const timeout = (_, reject) => setTimeout(reject, START_MS, new CaptureError("audio"));
+  return Promise.race([context.resume(), new Promise(timeout)]);
 }
 
-async function ask(device, echo) {
+async function requestStream(device, echo) {
   const audio = {
     channelCount: 1,
     autoGainControl: false,
@@ -109,12 +111,12 @@ async function ask(device, echo) {
   try {
     return await navigator.mediaDevices.getUserMedia({ audio });
   } catch (error) {
-    throw new CaptureFailure(REASONS[error.name] ?? "other", error.message);
+    throw new CaptureError(CODES[error.name] ?? "other", error.message);
   }
 }
 
-function described(settings, context) {
+function appliedSettings(settings, context) {
   const { sampleRate, channelCount, autoGainControl, noiseSuppression, echoCancellation } = settings;
-  const told = { sampleRate, channelCount, autoGainControl, noiseSuppression, echoCancellation };
-  return { ...told, contextSampleRate: context.sampleRate };
+  const contextSampleRate = context.sampleRate;
+  return { sampleRate, channelCount, autoGainControl, noiseSuppression, echoCancellation, contextSampleRate };
 }

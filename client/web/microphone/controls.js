@@ -1,31 +1,31 @@
 import { t } from "../language.js";
-import { element, say } from "../parts/dom.js";
-import { microphones, onMicrophones } from "./capture.js";
+import { element, setText } from "../parts/dom.js";
+import { listMicrophones, onMicrophones } from "./capture.js";
 
-const FLOOR = -60;
+const LOWEST_DB = -60;
 
-/** The button, the device, echo cancellation, and the level; `pressed()` is called. */
+/** Start button, device, echo cancellation and level meter; `pressed()` is called on the button. */
 export class Controls {
   #state = "off";
 
   constructor(pressed) {
-    this.button = element("button", { type: "button", className: "record", onclick: pressed });
+    this.button = element("button", { type: "button", className: "mic-button", onclick: pressed });
     this.button.append(
       element("span", { className: "lamp", ariaHidden: "true" }),
-      (this.word = element("span")),
+      (this.buttonText = element("span")),
     );
     this.device = element("select", { id: "device" });
-    this.deviceWord = element("label", { htmlFor: "device" });
+    this.deviceLabel = element("label", { htmlFor: "device" });
     this.echo = element("input", { type: "checkbox", id: "echo" });
-    this.echo.setAttribute("aria-describedby", "echo-why");
-    this.echoWord = element("label", { htmlFor: "echo" });
-    this.why = element("p", { className: "soft", id: "echo-why" });
-    this.levelWord = element("span", { id: "level-word" });
+    this.echo.setAttribute("aria-describedby", "echo-note");
+    this.echoLabel = element("label", { htmlFor: "echo" });
+    this.echoNote = element("p", { className: "soft", id: "echo-note" });
+    this.levelLabel = element("span", { id: "level-label" });
     this.fill = element("span", { className: "level-fill" });
     this.meter = element("div", { className: "level" }, this.fill);
     this.meter.setAttribute("role", "meter");
-    this.meter.setAttribute("aria-labelledby", "level-word");
-    this.meter.setAttribute("aria-valuemin", FLOOR);
+    this.meter.setAttribute("aria-labelledby", "level-label");
+    this.meter.setAttribute("aria-valuemin", LOWEST_DB);
     this.meter.setAttribute("aria-valuemax", 0);
     this.value = element("span", { className: "number soft" });
     this.node = element(
@@ -35,56 +35,55 @@ export class Controls {
       element(
         "div",
         { className: "settings" },
-        element("div", { className: "field" }, this.deviceWord, this.device),
-        element("div", { className: "check" }, this.echo, this.echoWord, this.why),
-        element("div", { className: "field" }, this.levelWord, this.meter, this.value),
+        element("div", { className: "field" }, this.deviceLabel, this.device),
+        element("div", { className: "check" }, this.echo, this.echoLabel, this.echoNote),
+        element("div", { className: "field" }, this.levelLabel, this.meter, this.value),
       ),
     );
-    onMicrophones(() => this.list());
-    this.level(0);
-    this.speak();
-    this.list();
+    onMicrophones(() => this.listDevices());
+    this.showLevel(0);
+    this.showTexts();
+    this.listDevices();
   }
 
-  /** "off", "starting", "on" or "stopping". */
+  /** Set the state: "off", "starting", "on" or "stopping". */
   set state(state) {
     this.#state = state;
     this.node.dataset.state = state;
     const running = state === "on";
     this.button.disabled = state === "starting" || state === "stopping";
     this.device.disabled = this.echo.disabled = state !== "off";
-    const words = { off: "mic.start", starting: "mic.starting", on: "mic.stop", stopping: "mic.stopping" };
-    say(this.word, t(words[state]));
-    if (!running) this.level(0);
+    const texts = { off: "mic.start", starting: "mic.starting", on: "mic.stop", stopping: "mic.stopping" };
+    setText(this.buttonText, t(texts[state]));
+    if (!running) this.showLevel(0);
   }
 
-  /** Show the level of the newest sound, RMS of full scale. */
-  level(rms) {
-    const db = rms > 0 ? Math.max(FLOOR, 20 * Math.log10(rms)) : FLOOR;
-    const told = t("mic.level.value", { db: Math.round(db) });
-    this.fill.style.setProperty("--level", 1 - db / FLOOR);
+  /** Show the level of the newest chunk: RMS relative to full scale, 0 to 1. */
+  showLevel(rms) {
+    const db = rms > 0 ? Math.max(LOWEST_DB, 20 * Math.log10(rms)) : LOWEST_DB;
+    const text = t("mic.level.value", { db: Math.round(db) });
+    this.fill.style.setProperty("--level", 1 - db / LOWEST_DB);
     this.meter.setAttribute("aria-valuenow", Math.round(db));
-    this.meter.setAttribute("aria-valuetext", told);
-    say(this.value, rms > 0 ? told : "");
+    this.meter.setAttribute("aria-valuetext", text);
+    setText(this.value, rms > 0 ? text : "");
   }
 
-  /** List the microphones there are. */
-  async list() {
-    const found = await microphones();
+  async listDevices() {
+    const microphones = await listMicrophones();
     const chosen = this.device.value;
-    const options = [{ id: "", name: t("mic.device.default") }, ...found].map(({ id, name }, number) =>
+    const options = [{ id: "", name: t("mic.device.default") }, ...microphones].map(({ id, name }, number) =>
       element("option", { value: id }, name || `${t("mic.device")} ${number}`),
     );
     this.device.replaceChildren(...options);
-    if (found.some(({ id }) => id === chosen)) this.device.value = chosen;
+    if (microphones.some(({ id }) => id === chosen)) this.device.value = chosen;
   }
 
-  speak() {
-    say(this.deviceWord, t("mic.device"));
-    say(this.echoWord, t("mic.echo"));
-    say(this.why, t("mic.echo.why"));
-    say(this.levelWord, t("mic.level"));
+  showTexts() {
+    setText(this.deviceLabel, t("mic.device"));
+    setText(this.echoLabel, t("mic.echo"));
+    setText(this.echoNote, t("mic.echo.note"));
+    setText(this.levelLabel, t("mic.level"));
     this.state = this.#state;
-    this.list();
+    this.listDevices();
   }
 }

@@ -3,24 +3,24 @@ const PASS = 0.45;
 const STOP = 0.5;
 
 /**
- * Streaming rate conversion by a polyphase windowed-sinc filter (Kaiser window; Oppenheim and
+ * Streaming rate converter: a polyphase windowed-sinc filter (Kaiser window; Oppenheim and
  * Schafer, Discrete-Time Signal Processing, 7.6; Crochiere and Rabiner, Multirate, 4.3).
  *
- * Passes up to 0.45 of the lower rate and holds everything from half of it on 80 dB down, so
- * nothing folds back. An output sample is the input at the same time: no delay in the samples,
- * only `taps / 2` input samples of waiting. Knows no browser.
+ * The passband ends at 0.45 of the lower rate; from half of the lower rate on, the attenuation is
+ * 80 dB, which prevents aliasing. Output sample n has the time n / `to`: the samples are not
+ * delayed, but become available `taps / 2` input samples later. No browser API is used.
  */
 export class Resampler {
   #taps;
   #phases;
   #up;
   #down;
-  #held;
+  #buffer;
   #length;
   #start;
-  #made = 0;
+  #produced = 0;
 
-  /** `from` and `to`: whole sample rates in Hz. */
+  /** `from` and `to` are sample rates in Hz, whole numbers. Throw RangeError otherwise. */
   constructor(from, to) {
     if (!(from > 0 && to > 0 && Number.isInteger(from) && Number.isInteger(to))) {
       throw new RangeError(`sample rates must be positive whole numbers, not ${from} and ${to}`);
@@ -33,70 +33,70 @@ export class Resampler {
     const half = Math.ceil((STOPBAND_DB - 8) / (2.285 * width) / 2);
     this.#taps = from === to ? 0 : 2 * half;
     this.#phases = from === to ? [] : filters(this.#up, half, ((PASS + STOP) * low) / (2 * from));
-    // Silence before the first sample, so that the first output lies on it.
-    this.#held = new Float32Array(this.#taps + 4096);
+    // Zeros before the first sample align the first output with it.
+    this.#buffer = new Float32Array(this.#taps + 4096);
     this.#length = Math.max(0, half - 1);
     this.#start = -this.#length;
   }
 
-  /** Length of the filter in input samples. */
+  /** Length of the filter in input samples; 0 if the rates are equal. */
   get taps() {
     return this.#taps;
   }
 
-  /** Float32 samples in, those that can be told by now out; how they are cut does not matter. */
+  /** Return the output samples that `input` (Float32Array, any length) completes. */
   process(input) {
     if (!this.#taps) return input.slice();
-    this.#hold(input);
+    this.#append(input);
     const half = this.#taps / 2;
-    // The last output whose right half is here already.
+    // The last output whose filter ends within the input so far.
     const newest = this.#start + this.#length - 1 - half;
     const until = newest < 0 ? 0 : Math.floor(((newest + 1) * this.#up - 1) / this.#down) + 1;
-    const output = new Float32Array(Math.max(0, until - this.#made));
+    const output = new Float32Array(Math.max(0, until - this.#produced));
     for (let n = 0; n < output.length; n += 1) {
-      const time = (this.#made + n) * this.#down;
+      const time = (this.#produced + n) * this.#down;
       const whole = Math.floor(time / this.#up);
       const filter = this.#phases[time % this.#up];
       const first = whole - half + 1 - this.#start;
       let sum = 0;
-      for (let k = 0; k < this.#taps; k += 1) sum += this.#held[first + k] * filter[k];
+      for (let k = 0; k < this.#taps; k += 1) sum += this.#buffer[first + k] * filter[k];
       output[n] = sum;
     }
-    this.#made += output.length;
-    this.#forget(Math.floor((this.#made * this.#down) / this.#up) - half + 1);
+    this.#produced += output.length;
+    this.#discard(Math.floor((this.#produced * this.#down) / this.#up) - half + 1);
     return output;
   }
 
-  /** What is left, as if silence followed. The resampler is done then. */
+  /** Return the remaining output, as if zeros followed. The resampler is finished then. */
   flush() {
     if (!this.#taps) return new Float32Array(0);
-    const heard = this.#start + this.#length;
-    const total = Math.ceil((heard * this.#up) / this.#down);
+    const received = this.#start + this.#length;
+    const total = Math.ceil((received * this.#up) / this.#down);
     const rest = this.process(new Float32Array(this.#taps / 2 + 1));
-    return rest.subarray(0, Math.max(0, rest.length - Math.max(0, this.#made - total)));
+    return rest.subarray(0, Math.max(0, rest.length - Math.max(0, this.#produced - total)));
   }
 
-  #hold(input) {
-    const need = this.#length + input.length;
-    if (need > this.#held.length) {
-      const larger = new Float32Array(2 * need);
-      larger.set(this.#held.subarray(0, this.#length));
-      this.#held = larger;
+  #append(input) {
+    const length = this.#length + input.length;
+    if (length > this.#buffer.length) {
+      const larger = new Float32Array(2 * length);
+      larger.set(this.#buffer.subarray(0, this.#length));
+      this.#buffer = larger;
     }
-    this.#held.set(input, this.#length);
-    this.#length = need;
+    this.#buffer.set(input, this.#length);
+    this.#length = length;
   }
 
-  #forget(before) {
+  #discard(before) {
     const drop = Math.min(this.#length, before - this.#start);
     if (drop <= 0) return;
-    this.#held.copyWithin(0, drop, this.#length);
+    this.#buffer.copyWithin(0, drop, this.#length);
     this.#length -= drop;
     this.#start += drop;
   }
 }
 
-/** One filter per phase: the sinc of cutoff `cutoff` (of the input rate), shifted by the phase. */
+/** Return one filter per phase: a sinc of `cutoff` (relative to the input rate), shifted. */
 function filters(up, half, cutoff) {
   const beta = 0.1102 * (STOPBAND_DB - 8.7);
   const scale = bessel(beta);
@@ -110,12 +110,12 @@ function filters(up, half, cutoff) {
       filter[k] = (x === 0 ? 1 : Math.sin(x) / x) * window;
       sum += filter[k];
     }
-    // Every phase lets a constant through as it is.
+    // Every phase has a gain of 1 at 0 Hz.
     return filter.map((value) => value / sum);
   });
 }
 
-/** The modified Bessel function of the first kind, order 0. */
+/** Return the modified Bessel function of the first kind, order 0. */
 function bessel(x) {
   let sum = 1;
   for (let k = 1, term = 1; term > 1e-12 * sum; k += 1) {

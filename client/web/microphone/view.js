@@ -1,35 +1,37 @@
 import { onLanguage } from "../language.js";
-import { Page } from "./page.js";
-import { Run } from "./run.js";
+import { MicrophoneStream } from "./stream.js";
+import { Panel } from "./panel.js";
 
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const DRAW_MS = 200;
+const CALM_DRAW_MS = 1_000;
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Show the microphone in `node`: press, speak, see. It goes on while other views are shown. */
+/** Show the microphone view in `node`. A stream continues while other views are shown. */
 export function mount(node) {
-  const page = new Page(() => (run ? run.stop() : start()));
-  node.append(page.node);
-  let run = null;
+  const panel = new Panel(() => (stream ? stream.stop() : start()));
+  node.append(panel.node);
+  let stream = null;
   let shown = false;
 
   async function start() {
-    run = new Run(page);
-    await run.start();
-    if (run.over) run = null;
-    run?.ended.then(() => (run = null));
+    stream = new MicrophoneStream(panel);
+    await stream.start();
+    if (stream.over) stream = null;
+    stream?.ended.then(() => (stream = null));
   }
 
-  function tick() {
+  function draw() {
     if (!shown) return;
-    if (!document.hidden) run?.draw(Date.now());
-    setTimeout(tick, calm.matches ? 1000 : 200);
+    if (!document.hidden) stream?.draw(Date.now());
+    setTimeout(draw, reducedMotion.matches ? CALM_DRAW_MS : DRAW_MS);
   }
 
-  onLanguage(() => page.speak());
+  onLanguage(() => panel.showTexts());
   return {
     show() {
       if (shown) return;
       shown = true;
-      tick();
+      draw();
     },
     hide() {
       shown = false;

@@ -3,8 +3,8 @@ import { Resampler } from "./resampler.js";
 const RATE = 16_000;
 const CHUNK = RATE / 10;
 
-/** Takes the microphone's samples to 16 kHz and posts them in chunks of 100 ms as 16-bit PCM. */
-class Capture extends AudioWorkletProcessor {
+/** AudioWorklet that resamples the microphone to 16 kHz and posts 16-bit PCM every 100 ms. */
+class CaptureProcessor extends AudioWorkletProcessor {
   #resampler = new Resampler(Math.round(sampleRate), RATE);
   #chunk = new Int16Array(CHUNK);
   #filled = 0;
@@ -18,23 +18,23 @@ class Capture extends AudioWorkletProcessor {
   }
 
   process([[samples]]) {
-    if (samples && !this.#done) this.#take(this.#resampler.process(samples));
+    if (samples && !this.#done) this.#append(this.#resampler.process(samples));
     return !this.#done;
   }
 
   #finish() {
     if (this.#done) return;
     this.#done = true;
-    this.#take(this.#resampler.flush());
+    this.#append(this.#resampler.flush());
     this.#post();
     this.port.postMessage({ done: true });
   }
 
-  #take(samples) {
+  #append(samples) {
     for (const sample of samples) {
-      const loud = Math.abs(sample);
+      const magnitude = Math.abs(sample);
       this.#power += sample * sample;
-      if (loud > this.#peak) this.#peak = loud;
+      if (magnitude > this.#peak) this.#peak = magnitude;
       this.#chunk[this.#filled++] = Math.max(-32768, Math.min(32767, Math.round(sample * 32768)));
       if (this.#filled === CHUNK) this.#post();
     }
@@ -49,4 +49,4 @@ class Capture extends AudioWorkletProcessor {
   }
 }
 
-registerProcessor("emotide-capture", Capture);
+registerProcessor("emotide-capture", CaptureProcessor);

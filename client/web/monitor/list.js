@@ -1,113 +1,113 @@
 import { t } from "../language.js";
-import { element, say } from "../parts/dom.js";
+import { element } from "../parts/dom.js";
 import { onPalette } from "../parts/palette.js";
 import { Row } from "./row.js";
 import { matches } from "./streams.js";
 
-const REORDER = 2_000;
-const HELD = 2_000;
-const UNSEEN = 2_000;
+const REORDER_MS = 2_000;
+const POINTER_MS = 2_000;
+/** Rows off the screen are updated this often. */
+const HIDDEN_MS = 2_000;
 
-/** All streams as rows, what needs attention first. */
+/** All streams as rows; those that need attention come first. */
 export class List {
   #rows = new Map();
   #byNode = new WeakMap();
-  #ordered = 0;
-  #pointed = -Infinity;
-  #glanced = 0;
+  #orderedAt = 0;
+  #pointerMovedAt = -Infinity;
+  #hiddenShownAt = 0;
+  #observer;
 
   constructor() {
     this.node = element("ol", { className: "streams" });
-    // Nothing may move under a pointer that is about to press.
-    this.node.addEventListener("pointermove", () => (this.#pointed = Date.now()));
-    this.#watch = new IntersectionObserver((changes) => {
+    // Rows keep their places while the pointer moves, so that a click hits the intended row.
+    this.node.addEventListener("pointermove", () => (this.#pointerMovedAt = Date.now()));
+    this.#observer = new IntersectionObserver((changes) => {
       for (const { target, isIntersecting } of changes) {
         const row = this.#byNode.get(target);
-        if (row) row.seen = isIntersecting;
+        if (row) row.visible = isIntersecting;
       }
     }, { rootMargin: "200px" });
-    onPalette(() => this.anew());
+    onPalette(() => this.clear());
   }
 
-  #watch;
-
-  /** Make all rows again: other words, other colours. */
-  anew() {
+  /** Remove all rows; the next `show` creates them in the language and colours in use. */
+  clear() {
     for (const { node } of this.#rows.values()) {
-      this.#watch.unobserve(node);
+      this.#observer.unobserve(node);
       node.remove();
     }
     this.#rows.clear();
-    this.#ordered = 0;
+    this.#orderedAt = 0;
   }
 
-  /** Show `streams` as they are `now`, those that match what was typed; how many do. */
-  show(streams, typed, now) {
-    for (const stream of streams) stream.attention.look([...stream.channels.values()], now);
+  /** Show the streams that match `query` at the time `now`; return their number. */
+  show(streams, query, now) {
+    for (const stream of streams) stream.attention.update([...stream.channels.values()], now);
     this.#arrange(streams, now);
     this.node.setAttribute("aria-label", t("monitor.title"));
-    const glance = now - this.#glanced >= UNSEEN;
-    if (glance) this.#glanced = now;
-    let shown = 0;
+    const showHidden = now - this.#hiddenShownAt >= HIDDEN_MS;
+    if (showHidden) this.#hiddenShownAt = now;
+    let count = 0;
     for (const stream of streams) {
       const row = this.#rows.get(stream.id);
-      const fits = matches(stream, typed);
-      if (row.node.hidden === fits) row.node.hidden = !fits;
-      if (fits) shown += 1;
-      if (row.seen || glance) row.show(stream, now);
+      const match = matches(stream, query);
+      if (row.node.hidden === match) row.node.hidden = !match;
+      if (match) count += 1;
+      if (row.visible || showHidden) row.show(stream, now);
     }
-    return shown;
+    return count;
   }
 
-  /** Put the focus on a stream's row, if it is there. */
+  /** Focus the row of a stream, if there is one. */
   focus(id) {
     this.#rows.get(id)?.link.focus();
   }
 
   #arrange(streams, now) {
-    const gone = new Set(this.#rows.keys());
-    let fresh = false;
+    const removed = new Set(this.#rows.keys());
+    let added = false;
     for (const stream of streams) {
-      gone.delete(stream.id);
+      removed.delete(stream.id);
       const row = this.#rows.get(stream.id);
       if (row?.session === stream.session) continue;
-      if (row) this.#drop(stream.id);
-      this.#rows.set(stream.id, this.#make(stream, now));
-      fresh = true;
+      if (row) this.#remove(stream.id);
+      this.#rows.set(stream.id, this.#createRow(stream, now));
+      added = true;
     }
-    for (const id of gone) this.#drop(id);
-    const held = now - this.#pointed < HELD;
-    if (held || (!fresh && now - this.#ordered < REORDER)) return;
-    this.#ordered = now;
-    const order = streams.toSorted(
+    for (const id of removed) this.#remove(id);
+    const pointerMoves = now - this.#pointerMovedAt < POINTER_MS;
+    if (pointerMoves || (!added && now - this.#orderedAt < REORDER_MS)) return;
+    this.#orderedAt = now;
+    const ordered = streams.toSorted(
       (a, b) => b.attention.rank - a.attention.rank || a.started - b.started || (a.id < b.id ? -1 : 1),
     );
-    this.#place(order.map((stream) => this.#rows.get(stream.id).node));
+    this.#reorder(ordered.map((stream) => this.#rows.get(stream.id).node));
   }
 
-  #make(stream, now) {
+  #createRow(stream, now) {
     const row = new Row(stream);
     this.#byNode.set(row.node, row);
     this.node.append(row.node);
     row.show(stream, now);
-    this.#watch.observe(row.node);
+    this.#observer.observe(row.node);
     return row;
   }
 
-  #drop(id) {
+  #remove(id) {
     const { node } = this.#rows.get(id);
-    this.#watch.unobserve(node);
+    this.#observer.unobserve(node);
     node.remove();
     this.#rows.delete(id);
   }
 
-  /** Bring the nodes into this order, moving as few as possible and keeping the focus. */
-  #place(nodes) {
+  /** Reorder the nodes with as few moves as possible, and keep the focus. */
+  #reorder(nodes) {
     const focused = this.node.contains(document.activeElement) ? document.activeElement : null;
-    let here = this.node.firstElementChild;
+    let next = this.node.firstElementChild;
     for (const node of nodes) {
-      if (node === here) here = here.nextElementSibling;
-      else this.node.insertBefore(node, here);
+      if (node === next) next = next.nextElementSibling;
+      else this.node.insertBefore(node, next);
     }
     if (focused && document.activeElement !== focused) focused.focus({ preventScroll: true });
   }

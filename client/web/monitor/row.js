@@ -1,102 +1,101 @@
-import { known, t } from "../language.js";
-import { clock } from "../parts/clock.js";
-import { element, say } from "../parts/dom.js";
+import { t, textFor } from "../language.js";
+import { element, setText } from "../parts/dom.js";
+import { duration, percent } from "../parts/format.js";
 import { hintList } from "../parts/hints.js";
-import { name, percent, roleName, sign, strongest, tone } from "../parts/labels.js";
-import { horizon } from "../parts/panel.js";
+import { horizonName, labelClass, labelName, labelSymbol, roleName, topLabel } from "../parts/labels.js";
 import { Sparkline } from "./sparkline.js";
 
-const STALE = 10_000;
+const STALE_MS = 10_000;
 
 /** One stream in the list: a link to its detail, and a line per analysed channel. */
 export class Row {
-  #channels = new Map();
-  /** Whether it is on the screen, or nearly; set by the list. */
-  seen = false;
+  /** True if the row is on the screen or near it; set by the list. */
+  visible = false;
+  #lines = new Map();
 
   constructor(stream) {
     this.session = stream.session;
     const href = `#monitor/${encodeURIComponent(stream.id)}`;
     this.link = element("a", { className: "id", href }, stream.id);
-    this.need = element("span", { className: "need" });
+    this.attention = element("span", { className: "attention" });
     this.state = element("span", { className: "state" });
     this.duration = element("span", { className: "duration number" });
     const about = element("p", { className: "about" }, this.state, this.duration);
     for (const tag of stream.tags) about.append(element("span", { className: "tag" }, tag));
     stream.roles.forEach((role, number) => {
       if (stream.channels.has(number)) return;
-      const text = t("monitor.notAnalysed", { role: roleName(role) });
-      about.append(element("span", { className: "off" }, text));
+      about.append(element("span", {}, t("monitor.not_analysed", { role: roleName(role) })));
     });
-    const who = element("div", { className: "who" }, element("p", {}, this.link, " ", this.need), about);
-    this.node = element("li", { className: "stream" }, who);
+    const head = element("div", { className: "stream-head" }, element("p", {}, this.link, " ", this.attention), about);
+    this.node = element("li", { className: "stream" }, head);
     for (const [number, channel] of stream.channels) {
       const line = new Line(channel);
-      this.#channels.set(number, line);
+      this.#lines.set(number, line);
       this.node.append(line.node);
     }
   }
 
   show(stream, now) {
+    const attention = stream.attention.name;
     this.node.dataset.state = stream.state;
-    this.node.dataset.need = stream.attention.name;
-    say(this.need, stream.attention.name === "calm" ? "" : t(`monitor.need.${stream.attention.name}`));
-    say(this.state, known(`state.${stream.state}`, stream.state));
-    if (this.seen) say(this.duration, clock((stream.ended ?? now) - stream.started));
+    this.node.dataset.attention = attention;
+    setText(this.attention, attention === "calm" ? "" : t(`monitor.attention.${attention}`));
+    setText(this.state, textFor(`state.${stream.state}`, stream.state));
+    if (this.visible) setText(this.duration, duration((stream.ended ?? now) - stream.started));
     for (const [number, channel] of stream.channels) {
-      this.#channels.get(number)?.show(channel, now, this.seen);
+      this.#lines.get(number)?.show(channel, now, this.visible);
     }
   }
 }
 
-/** One channel in a row. */
+/** One channel of a stream in the list. */
 class Line {
-  #shown = -1;
+  #revision = -1;
 
   constructor(channel) {
-    this.role = element("span", { className: "role" }, roleName(channel.role));
-    this.voice = element("span", { className: "voice" });
-    this.sign = element("span", { ariaHidden: "true" });
+    this.role = element("span", {}, roleName(channel.role));
+    this.speech = element("span", { className: "speech-state" });
+    this.symbol = element("span", { ariaHidden: "true" });
     this.label = element("span", { className: "label" });
     this.share = element("span", { className: "share number" });
-    this.over = element("span", { className: "over" });
-    this.hints = element("div", { className: "why" });
-    this.spark = new Sparkline();
+    this.horizon = element("span", { className: "horizon" });
+    this.hints = element("div", { className: "line-hints" });
+    this.sparkline = new Sparkline();
     this.node = element(
       "div",
       { className: "channel" },
-      element("p", { className: "speaker" }, this.role, " ", this.voice),
-      element("p", { className: "emotion" }, this.sign, " ", this.label, " ", this.share, " ", this.over),
+      element("p", { className: "speaker" }, this.role, " ", this.speech),
+      element("p", { className: "emotion" }, this.symbol, " ", this.label, " ", this.share, " ", this.horizon),
       this.hints,
-      this.spark.node,
+      this.sparkline.node,
     );
   }
 
-  show(channel, now, seen) {
+  show(channel, now, visible) {
     this.node.dataset.speaking = channel.speaking;
-    say(this.voice, t(channel.speaking ? "emotion.speaking" : "emotion.silent"));
-    const quiet = channel.heard === null ? 0 : now - channel.heard;
-    const stale = !channel.speaking && quiet > STALE;
+    setText(this.speech, t(channel.speaking ? "emotion.speaking" : "emotion.silent"));
+    const age = channel.scoredAt === null ? 0 : now - channel.scoredAt;
+    const stale = !channel.speaking && age > STALE_MS;
     this.node.dataset.stale = stale;
-    if (channel.heard !== null && seen) {
-      const seconds = Math.round(quiet / 1000);
-      say(this.over, stale ? t("emotion.quiet", { s: seconds }) : horizon(channel.horizon));
+    if (channel.scoredAt !== null && visible) {
+      const seconds = Math.round(age / 1000);
+      setText(this.horizon, stale ? t("emotion.silent_for", { s: seconds }) : horizonName(channel.horizon));
     }
-    if (this.#shown !== channel.changes) {
-      this.#shown = channel.changes;
-      this.#emotion(channel);
+    if (this.#revision !== channel.revision) {
+      this.#revision = channel.revision;
+      this.#showScores(channel);
     }
-    if (seen) this.spark.draw(channel.course, now);
+    if (visible) this.sparkline.draw(channel.history, now);
   }
 
-  #emotion({ shares, hints }) {
-    const top = shares && strongest(shares);
-    say(this.sign, top ? sign(top) : "");
-    this.sign.className = top ? `sign tone ${tone(top)}` : "sign";
-    say(this.label, top ? name(top) : t("emotion.none"));
-    say(this.share, top ? percent(shares[top]) : "");
-    const said = { label: top && name(top), share: top && percent(shares[top]) };
-    this.spark.describe(top ? t("monitor.spark", said) : t("emotion.none"));
+  #showScores({ shares, hints }) {
+    const top = shares && topLabel(shares);
+    setText(this.symbol, top ? labelSymbol(top) : "");
+    this.symbol.className = top ? `symbol tone ${labelClass(top)}` : "symbol";
+    setText(this.label, top ? labelName(top) : t("emotion.none"));
+    setText(this.share, top ? percent(shares[top]) : "");
+    const values = { label: top && labelName(top), share: top && percent(shares[top]) };
+    this.sparkline.describe(top ? t("monitor.spark", values) : t("emotion.none"));
     const key = hints.join();
     if (key === this.hints.dataset.of) return;
     this.hints.dataset.of = key;

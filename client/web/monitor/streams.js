@@ -1,13 +1,14 @@
 import { Channel } from "../parts/channel.js";
-import { name, strongest } from "../parts/labels.js";
+import { labelName, topLabel } from "../parts/labels.js";
 import { Attention } from "./attention.js";
 
-const FAREWELL = 10_000;
+const ENDED_MS = 10_000;
 
-/** What is known of all live streams. Knows no page and no socket; times are the browser's. */
+/** State of all live streams, built from the server's messages. No DOM, no connection. */
 export class Streams {
   #byId = new Map();
-  #skew = Infinity;
+  /** Smallest difference between the browser's clock and the server's timestamps, in ms. */
+  #clockOffset = Infinity;
 
   /** All streams, the oldest first. */
   get all() {
@@ -22,14 +23,13 @@ export class Streams {
     return this.#byId.get(id) ?? null;
   }
 
-  /** Take a message of the server, received at `now`. */
-  take(event, now) {
-    // Our clock against the server's, as the fastest message shows it.
-    this.#skew = Math.min(this.#skew, now - Date.parse(event.ts));
+  /** Apply a message of the server that was received at the time `now`. */
+  apply(event, now) {
+    this.#clockOffset = Math.min(this.#clockOffset, now - Date.parse(event.ts));
     if (event.type === "snapshot") return this.#replace(event.streams);
     const stream = this.#byId.get(event.stream_id);
-    const ours = stream !== undefined && stream.session === event.session_id;
-    if (!ours && event.session === undefined) return undefined;
+    const current = stream !== undefined && stream.session === event.session_id;
+    if (!current && event.session === undefined) return undefined;
     switch (event.type) {
       case "session.created":
       case "session.updated":
@@ -51,70 +51,71 @@ export class Streams {
         stream.state = "active";
         return undefined;
       default:
-        return stream.channels.get(event.channel)?.take(event, this.#heard(event, now));
+        return stream.channels.get(event.channel)?.apply(event, this.#eventTime(event, now));
     }
   }
 
-  /** Forget streams that ended a while before `now`, but not `kept`, which is looked at. */
-  tidy(now, kept = null) {
+  /** Remove streams that ended more than 10 s before `now`, except the one with the id `shown`. */
+  removeEnded(now, shown = null) {
     for (const [id, stream] of this.#byId) {
-      if (id !== kept && stream.state === "ended" && now - stream.ended > FAREWELL) {
+      if (id !== shown && stream.state === "ended" && now - stream.ended > ENDED_MS) {
         this.#byId.delete(id);
       }
     }
   }
 
-  /** When an event happened, by our clock: now, unless it is told again. */
-  #heard(event, now) {
-    return Math.min(now, Date.parse(event.ts) + this.#skew);
+  /** Return the time of an event on the browser's clock; a replayed event is in the past. */
+  #eventTime(event, now) {
+    return Math.min(now, Date.parse(event.ts) + this.#clockOffset);
   }
 
   #replace(snapshots) {
     const before = this.#byId;
     this.#byId = new Map();
-    for (const told of snapshots) {
-      const old = before.get(told.stream_id);
-      const known = old?.session === told.session_id ? old : null;
-      const stream = make(told.stream_id, told.session_id, told.roles, told.analysed, known);
-      stream.state = told.state;
-      stream.started = Date.parse(told.started) + this.#skew;
-      stream.tags = told.tags;
-      this.#byId.set(stream.id, stream);
+    for (const snapshot of snapshots) {
+      const old = before.get(snapshot.stream_id);
+      const known = old?.session === snapshot.session_id ? old : null;
+      const { stream_id: id, session_id: session, roles, analysed } = snapshot;
+      const stream = createStream(id, session, roles, analysed, known);
+      stream.state = snapshot.state;
+      stream.started = Date.parse(snapshot.started) + this.#clockOffset;
+      stream.tags = snapshot.tags;
+      this.#byId.set(id, stream);
       for (const [number, channel] of stream.channels) {
-        channel.speaking = told.speaking.includes(number);
+        channel.speaking = snapshot.speaking.includes(number);
       }
-      for (const score of told.last) {
-        stream.channels.get(score.channel)?.take(score, Date.parse(score.ts) + this.#skew);
+      for (const score of snapshot.last) {
+        stream.channels.get(score.channel)?.apply(score, Date.parse(score.ts) + this.#clockOffset);
       }
     }
   }
 
   #open(event, now) {
     const { audio, analysis, tags } = event.session;
-    // Without these it is the offer of defaults to a producer that has yet to say what comes.
+    // `session.created` without channels offers defaults; the producer has not configured it yet.
     if (!analysis.analyse_channels) return;
     if (this.#byId.get(event.stream_id)?.session === event.session_id) return;
-    const stream = make(event.stream_id, event.session_id, audio.roles, analysis.analyse_channels);
-    stream.started = this.#heard(event, now);
+    const stream = createStream(event.stream_id, event.session_id, audio.roles, analysis.analyse_channels);
+    stream.started = this.#eventTime(event, now);
     stream.tags = tags;
     this.#byId.set(event.stream_id, stream);
   }
 }
 
-/** Whether a stream fits what was typed: every word in its id, tags, roles or current emotion. */
-export function matches(stream, typed) {
-  const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
+/** Return whether every word of `query` is in a stream's id, tags, roles or current emotions. */
+export function matches(stream, query) {
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   if (!words.length) return true;
   const emotions = [...stream.channels.values()].flatMap(({ shares }) => {
-    const top = shares && strongest(shares);
-    return top ? [top, name(top)] : [];
+    const top = shares && topLabel(shares);
+    return top ? [top, labelName(top)] : [];
   });
   const text = [stream.id, ...stream.tags, ...stream.roles, ...emotions].join("\n").toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
-/** A stream with a record per analysed channel, kept from `known` where there is one. */
-function make(id, session, roles, analysed, known = null) {
+/** Return a stream with a `Channel` per analysed channel; `known` is its state before, or null. */
+function createStream(id, session, roles, analysed, known = null) {
   const channels = analysed.map((number) => [
     number,
     known?.channels.get(number) ?? new Channel(roles[number]),

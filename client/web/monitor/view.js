@@ -1,78 +1,81 @@
+import { socketUrl } from "../api.js";
 import { onLanguage, t, translate } from "../language.js";
-import { element, say } from "../parts/dom.js";
-import { address } from "../server.js";
+import { element, setText, translated } from "../parts/dom.js";
+import { Announcer } from "./announcer.js";
 import { Detail } from "./detail.js";
-import { Frames } from "./frames.js";
+import { FrameLoader } from "./frame-loader.js";
 import { List } from "./list.js";
 import { Streams } from "./streams.js";
-import { Summary } from "./summary.js";
 
 const EVENTS = ["session.*", "speech.*", "emotion.*", "stream.*"];
+/** Servers that `client.replay` uses without an argument. */
 const DEFAULT_HOSTS = ["localhost:8765", "127.0.0.1:8765"];
-const TIDY = 2_000;
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const REMOVE_MS = 2_000;
+const LIST_MS = 500;
+const DETAIL_MS = 250;
+const CALM_MS = 1_000;
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Show all live streams in `node`, as the page's `feed` tells of them. */
+/** Show all live streams in `node`, from the messages of the page's `feed`. */
 export function mount(node, feed) {
   const streams = new Streams();
   const list = new List();
   const detail = new Detail();
-  const frames = new Frames();
-  const page = frame(list.node, detail.node);
+  const frameLoader = new FrameLoader();
+  const page = layout(list.node, detail.node);
   node.append(page.node);
-  const summary = new Summary(page.spoken);
+  const announcer = new Announcer(page.announcement);
   let connected = feed.state === "live";
-  let heard = false;
+  let complete = false;
   let shown = false;
-  let last = null;
+  let opened = null;
 
-  feed.heard.add((message) => {
-    if (message.type === "snapshot") heard = true;
-    streams.take(message, Date.now());
+  feed.onMessage((message) => {
+    if (message.type === "snapshot") complete = true;
+    streams.apply(message, Date.now());
   });
-  feed.changed.add((state) => {
+  feed.onState((state) => {
     connected = state === "live";
-    if (connected) history();
+    if (connected) requestHistory();
   });
-  // Also while nobody looks: what has ended must not gather.
-  setInterval(() => streams.tidy(Date.now(), detail.id), TIDY);
+  // Also while the view is hidden, so that ended streams do not accumulate.
+  setInterval(() => streams.removeEnded(Date.now(), detail.id), REMOVE_MS);
   feed.subscribe("page", { rate_hz: 2, filter: { events: EVENTS } });
 
-  /** What the server still knows of the stream from before we listened. */
-  function history() {
+  /** Request the events of the shown stream that the server still keeps. */
+  function requestHistory() {
     if (detail.id) {
-      feed.once("history", { filter: { streams: [detail.id] }, snapshot: false, since: { [detail.id]: -1 } });
+      feed.request("history", { filter: { streams: [detail.id] }, snapshot: false, since: { [detail.id]: -1 } });
     }
   }
 
   function draw() {
     const now = Date.now();
-    if (!detail.id) return rows(now);
+    if (!detail.id) return drawList(now);
     const stream = streams.get(detail.id);
-    detail.show(stream, now, heard);
-    frames.follow(stream, now);
+    detail.show(stream, now, complete);
+    frameLoader.update(stream, now);
   }
 
-  function rows(now) {
-    const all = streams.all;
-    const typed = page.filter.value;
-    const fitting = list.show(all, typed, now);
-    const { live } = streams;
-    const n = live.length;
-    say(page.count, typed ? t("monitor.matching", { n: fitting, all: all.length }) : t("monitor.count", { n }));
-    page.empty.hidden = all.length > 0 || !heard;
-    page.none.hidden = !all.length || fitting > 0;
+  function drawList(now) {
+    const { all, live } = streams;
+    const query = page.filter.value;
+    const matching = list.show(all, query, now);
+    const count = query ? t("monitor.matching", { n: matching, all: all.length }) : t("monitor.count", { n: live.length });
+    setText(page.count, count);
+    page.empty.hidden = all.length > 0 || !complete;
+    page.noMatch.hidden = !all.length || matching > 0;
     page.order.hidden = all.length < 2;
     page.find.hidden = !all.length;
     list.node.dataset.connected = connected;
-    summary.tell(live, connected, now);
+    announcer.update(live, connected, now);
   }
 
-  function run() {
+  function drawRepeatedly() {
     if (!shown) return;
-    // A hidden page draws nothing; the streams are followed all the same.
+    // A hidden page draws nothing, but still applies all events.
     if (!document.hidden) draw();
-    setTimeout(run, calm.matches ? 1000 : detail.id ? 250 : 500);
+    setTimeout(drawRepeatedly, reducedMotion.matches ? CALM_MS : detail.id ? DETAIL_MS : LIST_MS);
   }
 
   function show(id) {
@@ -80,23 +83,23 @@ export function mount(node, feed) {
     page.overview.hidden = open;
     detail.node.hidden = !open;
     if (open && detail.id !== id) {
-      last = id;
+      opened = id;
       detail.open(id);
-      history();
+      requestHistory();
     } else if (!open && detail.id) detail.close();
     draw();
-    if (!open && last) {
-      list.focus(last);
-      last = null;
+    if (!open && opened) {
+      list.focus(opened);
+      opened = null;
     }
     if (shown) return;
     shown = true;
-    run();
+    drawRepeatedly();
   }
 
   addEventListener("keydown", (event) => {
-    const busy = document.querySelector("dialog[open]") || event.defaultPrevented;
-    if (shown && event.key === "Escape" && detail.id && !busy) location.hash = "#monitor";
+    const handled = document.querySelector("dialog[open]") || event.defaultPrevented;
+    if (shown && event.key === "Escape" && detail.id && !handled) location.hash = "#monitor";
   });
   page.filter.addEventListener("input", draw);
   page.clear.addEventListener("click", () => {
@@ -105,50 +108,44 @@ export function mount(node, feed) {
     draw();
   });
   onLanguage(() => {
-    list.anew();
+    list.clear();
     if (shown) draw();
   });
   return { show, hide: () => (shown = false) };
 }
 
-/** The parts of the view that stay. */
-function frame(list, detail) {
-  const word = (tag, key, properties = {}) => {
-    const made = element(tag, properties);
-    made.dataset.t = key;
-    return made;
-  };
+/** Return the elements of the view around the list and the detail. */
+function layout(list, detail) {
   const filter = element("input", { type: "search", id: "filter", autocomplete: "off" });
   filter.dataset.tPlaceholder = "monitor.filter.example";
-  const find = element("label", { className: "find", htmlFor: "filter" }, word("span", "monitor.filter"), filter);
+  const find = element("label", { className: "find", htmlFor: "filter" }, translated("span", "monitor.filter"), filter);
   const count = element("p", { className: "soft", id: "count" });
-  const title = element("div", { className: "title" }, word("h2", "monitor.title"), find, count);
-  const clear = word("button", "monitor.clear", { type: "button", className: "small" });
-  const none = element("p", { className: "card none", hidden: true }, word("span", "monitor.none"), " ", clear);
-  const order = word("p", "monitor.order", { className: "soft order", hidden: true });
+  const title = element("div", { className: "title" }, translated("h2", "monitor.title"), find, count);
+  const clear = translated("button", "monitor.clear", { type: "button", className: "small" });
+  const noMatch = element("p", { className: "card no-match", hidden: true }, translated("span", "monitor.no_match"), " ", clear);
+  const order = translated("p", "monitor.order", { className: "soft order", hidden: true });
   const empty = element("section", { className: "card empty", hidden: true });
   const code = (text) => element("code", { tabIndex: 0 }, text);
-  const server = DEFAULT_HOSTS.includes(location.host) ? "" : ` ${address("").replace(/\/$/, "")}`;
-  const contract = word("a", "monitor.empty.contract", { href: "asyncapi.yaml" });
+  const server = DEFAULT_HOSTS.includes(location.host) ? "" : ` ${socketUrl("").replace(/\/$/, "")}`;
   empty.append(
-    word("h3", "monitor.empty"),
-    word("p", "monitor.empty.how"),
-    word("p", "monitor.empty.any", { className: "soft" }),
+    translated("h3", "monitor.empty"),
+    translated("p", "monitor.empty.start"),
     code(`.venv/bin/python -m client.replay client/samples/call.flac${server}`),
+    translated("p", "monitor.empty.any", { className: "soft" }),
     element(
       "p",
       {},
-      word("span", "monitor.empty.raw"),
+      translated("span", "monitor.empty.raw"),
       " ",
-      code(address("v1/stream?sample_rate=16000")),
+      code(socketUrl("v1/stream?sample_rate=16000")),
       " · ",
-      contract,
+      translated("a", "monitor.empty.contract", { href: "asyncapi.yaml" }),
     ),
   );
-  const overview = element("div", {}, title, order, empty, none, list);
-  const spoken = element("p", { className: "unseen", id: "summary" });
-  spoken.setAttribute("aria-live", "polite");
-  const node = element("div", { className: "monitor" }, overview, detail, spoken);
+  const overview = element("div", {}, title, order, empty, noMatch, list);
+  const announcement = element("p", { className: "visually-hidden", id: "announcement" });
+  announcement.setAttribute("aria-live", "polite");
+  const node = element("div", { className: "monitor" }, overview, detail, announcement);
   translate(node);
-  return { node, overview, filter, find, count, clear, none, order, empty, spoken };
+  return { node, overview, filter, find, count, clear, noMatch, order, empty, announcement };
 }

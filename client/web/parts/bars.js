@@ -1,8 +1,9 @@
 import { t } from "../language.js";
-import { element, say } from "./dom.js";
-import { name, ordered, percent, sign, tone } from "./labels.js";
+import { element, setText } from "./dom.js";
+import { percent } from "./format.js";
+import { labelClass, labelName, labelSymbol, sortLabels } from "./labels.js";
 
-/** All labels with their shares as bars; `show(shares)` fills it. */
+/** Bar chart of the shares of all labels. */
 export class Bars {
   #bars = new Map();
 
@@ -12,26 +13,26 @@ export class Bars {
 
   show(shares) {
     this.node.setAttribute("aria-label", t("emotion.shares"));
-    for (const label of ordered(shares)) this.#bar(label, shares[label]);
+    for (const label of sortLabels(Object.keys(shares))) this.#show(label, shares[label]);
   }
 
-  /** Say everything anew, in another language. */
-  speak() {
+  /** Remove all bars; the next `show` creates them in the language in use. */
+  clear() {
     this.#bars.clear();
     this.node.replaceChildren();
   }
 
-  #bar(label, share) {
+  #show(label, share) {
     let bar = this.#bars.get(label);
     if (!bar) {
-      const fill = element("span", { className: `fill ${tone(label)}` });
+      const fill = element("span", { className: `fill ${labelClass(label)}` });
       const number = element("span", { className: "number" });
       this.node.append(
         element(
           "li",
           {},
-          element("span", { className: `sign tone ${tone(label)}`, ariaHidden: "true" }, sign(label)),
-          element("span", { className: "name" }, name(label)),
+          element("span", { className: `symbol tone ${labelClass(label)}`, ariaHidden: "true" }, labelSymbol(label)),
+          element("span", { className: "name" }, labelName(label)),
           " ",
           element("span", { className: "track", ariaHidden: "true" }, fill),
           number,
@@ -40,6 +41,6 @@ export class Bars {
       this.#bars.set(label, (bar = { fill, number }));
     }
     bar.fill.style.setProperty("--share", share);
-    say(bar.number, percent(share));
+    setText(bar.number, percent(share));
   }
 }

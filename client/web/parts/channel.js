@@ -1,54 +1,54 @@
-import { Course } from "./course.js";
-import { current } from "./labels.js";
+import { History } from "./history.js";
+import { displayedShares } from "./labels.js";
 
 const UTTERANCES = 40;
 const MORE_UTTERANCES = 500;
 const GAPS = 50;
 
-/** What is known of one analysed channel of a stream, from its events. Knows no page. */
+/** State of one analysed channel of a stream, built from the stream's events. No DOM. */
 export class Channel {
   speaking = false;
-  /** When it last spoke or was scored, by our clock; null before. */
-  heard = null;
+  /** Time of the newest score on the browser's clock, or null. */
+  scoredAt = null;
   shares = null;
   horizon = "";
   rolling = null;
   hints = [];
   quality = null;
   latency = null;
-  course = new Course();
+  history = new History();
   utterances = [];
   gaps = [];
   frames = null;
-  /** Whether its producer asked for frames, so that they come with the scores. */
-  sendsFrames = false;
-  /** Milliseconds of the stream at which the open utterance began, or null. */
-  open = null;
-  /** Counts what was taken, so that what is shown is only drawn again when it is another. */
-  changes = 0;
+  /** True if the producer asked for frames, so that scores contain them. */
+  hasFrames = false;
+  /** Position in the stream's audio where the open utterance started, in ms, or null. */
+  openSince = null;
+  /** Number of changes so far; views redraw only if it differs. */
+  revision = 0;
 
-  #keep = UTTERANCES;
+  #capacity = UTTERANCES;
 
   constructor(role) {
     this.role = role;
   }
 
-  /** Keep more utterances from now on: somebody looks. Of hundreds of streams few are kept. */
-  keepMore() {
-    this.#keep = MORE_UTTERANCES;
+  /** Keep 500 utterances instead of 40 from now on, because a view shows this channel. */
+  keepMoreUtterances() {
+    this.#capacity = MORE_UTTERANCES;
   }
 
-  /** Take one of the stream's events on this channel, which happened at `at` by our clock. */
-  take(event, at) {
-    this.changes += 1;
+  /** Apply an event of this channel that happened at the time `at` on the browser's clock. */
+  apply(event, at) {
+    this.revision += 1;
     switch (event.type) {
       case "speech.start":
         this.speaking = true;
-        this.open = event.audio_ms;
+        this.openSince = event.audio_ms;
         break;
       case "speech.end":
         this.speaking = false;
-        this.open = null;
+        this.openSince = null;
         break;
       case "emotion.score":
         this.#score(event, at);
@@ -62,16 +62,23 @@ export class Channel {
     }
   }
 
+  /** Set the frames of the newest utterance from the body of `/v1/streams/ID/frames`. */
+  setFrames({ utterance, labels, hop_ms: hop, start_ms: starts, posteriors }) {
+    this.revision += 1;
+    const rows = new Map(starts.map((ms, index) => [ms, posteriors[index]]));
+    this.frames = { utterance, labels, hop, rows };
+  }
+
   #score(event, at) {
-    const { horizon, shares } = current(event);
-    this.course.add(event.audio_end_ms, at, shares);
+    const { horizon, shares } = displayedShares(event);
+    this.history.add(event.audio_end_ms, at, shares);
     if (event.frames) {
-      this.sendsFrames = true;
+      this.hasFrames = true;
       this.#frames(event);
     }
-    // What is told again, for those who come late, is not the newest.
-    if (this.heard !== null && at < this.heard) return;
-    this.heard = at;
+    // A replayed score is older than the one that is shown.
+    if (this.scoredAt !== null && at < this.scoredAt) return;
+    this.scoredAt = at;
     this.shares = shares;
     this.horizon = horizon;
     this.rolling = event.rolling;
@@ -81,28 +88,20 @@ export class Channel {
   }
 
   #gap(event) {
-    if (this.gaps.some((told) => told.audio_ms === event.audio_ms)) return;
+    if (this.gaps.some((gap) => gap.audio_ms === event.audio_ms)) return;
     this.gaps.push(event);
     if (this.gaps.length > GAPS) this.gaps.shift();
   }
 
   #segment(event) {
-    if (this.utterances.some((told) => told.utterance === event.utterance)) return;
+    if (this.utterances.some((other) => other.utterance === event.utterance)) return;
     const { utterance, audio_start_ms, audio_end_ms, scores, top, hints, quality, covered } = event;
-    const told = { utterance, audio_start_ms, audio_end_ms, scores, top, hints, quality, covered };
-    this.utterances.push(told);
+    this.utterances.push({ utterance, audio_start_ms, audio_end_ms, scores, top, hints, quality, covered });
     this.utterances.sort((a, b) => a.utterance - b.utterance);
-    if (this.utterances.length > this.#keep) this.utterances.shift();
+    if (this.utterances.length > this.#capacity) this.utterances.shift();
   }
 
-  /** Take the newest utterance frame by frame, as the server was asked for it. */
-  takeFrames({ utterance, labels, hop_ms: hop, start_ms: starts, posteriors }) {
-    this.changes += 1;
-    const rows = new Map(starts.map((ms, index) => [ms, posteriors[index]]));
-    this.frames = { utterance, labels, hop, rows };
-  }
-
-  /** Frames of the newest utterance; windows overlap, and the newer one counts. */
+  /** Merge the frames of a score; where windows overlap, the newer window replaces the older. */
   #frames({ utterance, frames, audio_start_ms: from }) {
     if (this.frames && this.frames.utterance > utterance) return;
     if (this.frames?.utterance !== utterance) {

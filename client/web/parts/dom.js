@@ -1,21 +1,28 @@
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with properties and children; strings become text. */
+/** Return an element with properties and children; strings become text. */
 export function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
 }
 
-/** The same for SVG, whose properties are attributes. */
-export function drawing(tag, attributes = {}, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
+/** Return an SVG element with attributes and children. */
+export function svgElement(tag, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
 }
 
-/** Change a text only when it is another one, so that selections and screen readers stay calm. */
-export function say(node, text) {
+/** Return an element whose text is that of `key`; `translate` sets it. */
+export function translated(tag, key, properties = {}) {
+  const node = element(tag, properties);
+  node.dataset.t = key;
+  return node;
+}
+
+/** Set a text only if it differs: a replaced node loses its selection and is announced again. */
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,8 +1,8 @@
-import { known } from "../language.js";
+import { textFor } from "../language.js";
 import { element } from "./dom.js";
 
-/** Why to trust a score less, as a list. */
+/** Return a list of the reasons to doubt a score. */
 export function hintList(hints) {
-  const items = hints.map((hint) => element("li", {}, known(`hint.${hint}`, hint)));
+  const items = hints.map((hint) => element("li", {}, textFor(`hint.${hint}`, hint)));
   return element("ul", { className: "hints" }, ...items);
 }

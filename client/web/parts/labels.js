@@ -1,15 +1,14 @@
-import { known } from "../language.js";
+import { textFor } from "../language.js";
 
-/** All labels a model may have, in the order in which they are always shown. */
+/** All labels that a model may have, in the order of display. */
 export const LABELS = [
   "angry", "disgusted", "fearful", "sad", "neutral", "surprised", "happy", "other", "unknown",
 ];
 
-/** Labels that ask for attention; their sum is the index `negative`. */
-export const NEGATIVE = ["angry", "disgusted", "fearful", "sad"];
+const NEGATIVE = ["angry", "disgusted", "fearful", "sad"];
 
-/** A sign for each, so that colour is never the only difference. */
-export const SIGNS = {
+/** Symbols of the labels, so that colour is never the only difference. */
+const SYMBOLS = {
   angry: "▲",
   disgusted: "✕",
   fearful: "◆",
@@ -21,38 +20,43 @@ export const SIGNS = {
   unknown: "?",
 };
 
-export const name = (label) => known(`label.${label}`, label);
+export const labelName = (label) => textFor(`label.${label}`, label);
 
-export const roleName = (role) => known(`role.${role}`, role ?? "");
+export const labelSymbol = (label) => SYMBOLS[label] ?? "?";
 
-export const sign = (label) => SIGNS[label] ?? "?";
+/** Return the CSS class that colours a label; labels outside `LABELS` look like `unknown`. */
+export const labelClass = (label) => (label in SYMBOLS ? label : "unknown");
 
-/** The class that colours a label; one we do not know looks like `unknown`. */
-export const tone = (label) => (label in SIGNS ? label : "unknown");
+export const roleName = (role) => textFor(`role.${role}`, role ?? "");
 
-/** Labels of `shares` in our order; those we do not know come last. */
-export function ordered(shares) {
-  const ours = LABELS.filter((label) => label in shares);
-  return ours.concat(Object.keys(shares).filter((label) => !LABELS.includes(label)));
+/** Return labels in the order of `LABELS`; others come last. */
+export function sortLabels(labels) {
+  const known = LABELS.filter((label) => labels.includes(label));
+  return known.concat(labels.filter((label) => !LABELS.includes(label)));
 }
 
-/** The label with the largest share, or null. */
-export function strongest(shares) {
+/** Return the label with the largest share, or null. */
+export function topLabel(shares) {
   let best = null;
   for (const label in shares) if (best === null || shares[label] > shares[best]) best = label;
   return best;
 }
 
-/** How much of `shares` asks for attention, 0 to 1. */
-export const negative = (shares) => NEGATIVE.reduce((sum, label) => sum + (shares[label] ?? 0), 0);
+/** Return the sum of the shares of negative emotions, 0 to 1. */
+export const negativeShare = (shares) =>
+  NEGATIVE.reduce((sum, label) => sum + (shares[label] ?? 0), 0);
 
-export const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
-
-/** The shares to show for a score: 10 s if there is such a horizon, else the shortest. */
-export function current(score) {
+/** Return the shares of a score to display and their horizon: 10 s, or else the shortest. */
+export function displayedShares(score) {
   const seconds = Object.keys(score.rolling)
     .filter((horizon) => /^\d+s$/.test(horizon))
     .sort((a, b) => parseInt(a) - parseInt(b));
   const horizon = seconds.includes("10s") ? "10s" : (seconds[0] ?? "window");
   return { horizon, shares: score.rolling[horizon] ?? score.scores };
+}
+
+/** Return the text of a horizon: "10s", "window" or "call". */
+export function horizonName(horizon) {
+  const seconds = /^(\d+)s$/.exec(horizon)?.[1];
+  return seconds ? textFor("emotion.last", horizon, { s: seconds }) : textFor(`emotion.${horizon}`, horizon);
 }

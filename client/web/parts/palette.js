@@ -1,11 +1,11 @@
 import { LABELS } from "./labels.js";
 
 const NAMES = [...LABELS, "text", "soft", "line", "track", "card", "accent", "danger"];
-const dark = matchMedia("(prefers-color-scheme: dark)");
+const darkMode = matchMedia("(prefers-color-scheme: dark)");
 const listeners = new Set();
 let cached = null;
 
-/** The colours of the style sheet, by name, for what is drawn on a canvas. */
+/** Return the colours of the style sheet by name, for drawings on a canvas. */
 export function palette() {
   if (cached) return cached;
   const style = getComputedStyle(document.documentElement);
@@ -15,13 +15,13 @@ export function palette() {
   return cached;
 }
 
-/** Call `listener` when the colours have changed; returns what ends that. */
+/** Call `listener` when the colours change; return a function that removes it. */
 export function onPalette(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
 }
 
-dark.addEventListener("change", () => {
+darkMode.addEventListener("change", () => {
   cached = null;
   for (const listener of listeners) listener();
 });

@@ -1,21 +1,25 @@
 import { onLanguage, t } from "../language.js";
 import uPlot from "../vendor/uplot/uPlot.js";
-import { element, say } from "./dom.js";
-import { LABELS, name, percent, sign, tone } from "./labels.js";
+import { element, setText } from "./dom.js";
+import { percent } from "./format.js";
+import { LABELS, labelClass, labelName, labelSymbol } from "./labels.js";
 import { onPalette, palette } from "./palette.js";
 
-/** Line styles, so that colour is never the only difference. */
+/** Line styles by label, so that colour is never the only difference. */
 const DASHES = {
   angry: [], disgusted: [8, 3], fearful: [3, 3], sad: [10, 3, 2, 3], neutral: [1, 3],
   surprised: [6, 2, 2, 2, 2, 2], happy: [14, 4], other: [5, 5], unknown: [2, 6],
 };
+/** Height of the strip in CSS pixels. */
 const STRIP = 7;
 
 /**
- * Shares of all labels over time, as lines or stacked, with a strip that shows where speech was.
+ * Plot of the shares of all labels over time, as lines or stacked areas, above a strip that marks
+ * speech.
  *
- * `show({ x, shares, spans, gaps, range })`: seconds, per label an array of shares or null (nothing
- * said), `[start, end]` pairs of speech and of lost speech in seconds, and the x range to show.
+ * `show({ x, shares, spans, gaps, range })` takes times in seconds, an array of shares per label
+ * (null in pauses), `[start, end]` of speech and of lost speech in seconds, and the
+ * range of x.
  */
 export class Plot {
   #chart = null;
@@ -23,7 +27,7 @@ export class Plot {
   #labels = [];
   #values = new Map();
   #stacked = false;
-  #ends;
+  #removeListeners;
 
   constructor({ height = 220 } = {}) {
     this.height = height;
@@ -31,10 +35,10 @@ export class Plot {
     this.canvas.setAttribute("role", "img");
     this.legend = element("ul", { className: "legend" });
     this.node = element("figure", { className: "plot" }, this.canvas, this.legend);
-    const anew = () => this.#build();
-    this.#ends = [onPalette(anew), onLanguage(anew)];
-    this.sizes = new ResizeObserver(() => this.#resize());
-    this.sizes.observe(this.canvas);
+    const rebuild = () => this.#build();
+    this.#removeListeners = [onPalette(rebuild), onLanguage(rebuild)];
+    this.resizeObserver = new ResizeObserver(() => this.#resize());
+    this.resizeObserver.observe(this.canvas);
   }
 
   get stacked() {
@@ -47,7 +51,7 @@ export class Plot {
     this.#build();
   }
 
-  /** What a screen reader hears of it. */
+  /** Set the description for screen readers. */
   describe(text) {
     if (this.canvas.getAttribute("aria-label") !== text) this.canvas.setAttribute("aria-label", text);
   }
@@ -62,12 +66,12 @@ export class Plot {
       this.#chart.setData(this.#columns(), false);
       this.#chart.setScale("x", { min: data.range[0], max: data.range[1] });
     });
-    this.#read(null);
+    this.#showValues(null);
   }
 
   destroy() {
-    this.sizes.disconnect();
-    for (const end of this.#ends) end();
+    this.resizeObserver.disconnect();
+    for (const remove of this.#removeListeners) remove();
     this.#chart?.destroy();
     this.#chart = null;
   }
@@ -91,7 +95,7 @@ export class Plot {
     const colours = palette();
     const stacked = this.#stacked;
     const series = this.#labels.map((label) => ({
-      label: name(label),
+      label: labelName(label),
       stroke: colours[label],
       width: stacked ? 1 : 2,
       dash: stacked ? undefined : DASHES[label],
@@ -111,16 +115,16 @@ export class Plot {
         cursor: { y: false, drag: { x: false, y: false }, points: { show: !stacked } },
         scales: { x: { time: false }, y: { range: [0, 1] } },
         axes: [
-          { ...axis, grid: { show: false }, space: 60, size: 30, gap: STRIP + 2, values: (_u, at) => at.map(moment) },
+          { ...axis, grid: { show: false }, space: 60, size: 30, gap: STRIP + 2, values: (_u, at) => at.map(axisLabel) },
           { ...axis, grid, size: 44, splits: [0, 0.5, 1], values: (_u, at) => at.map(percent) },
         ],
         series: [{}, ...series],
         bands,
-        // On the right there is room for half of the last time.
+        // The right padding holds half of the last axis label.
         padding: [8, 20, 0, 0],
         hooks: {
           draw: [(chart) => this.#strip(chart)],
-          setCursor: [({ cursor }) => this.#read(cursor.idx ?? null)],
+          setCursor: [({ cursor }) => this.#showValues(cursor.idx ?? null)],
         },
       },
       this.#columns(),
@@ -128,7 +132,7 @@ export class Plot {
     );
     const [min, max] = this.#data.range;
     this.#chart.setScale("x", { min, max });
-    this.#read(null);
+    this.#showValues(null);
   }
 
   #resize() {
@@ -138,7 +142,7 @@ export class Plot {
     else if (this.#chart.width !== width) this.#chart.setSize({ width, height: this.height });
   }
 
-  /** Where speech was, along the lower edge; lost speech is hatched by its colour and height. */
+  /** Draw the strip along the lower edge; lost speech differs by colour and height. */
   #strip(chart) {
     const { ctx, bbox } = chart;
     const scale = devicePixelRatio;
@@ -163,30 +167,30 @@ export class Plot {
     this.legend.replaceChildren();
     for (const label of this.#labels) {
       const value = element("span", { className: "number" });
-      const mark = element("span", { className: `sign tone ${tone(label)}`, ariaHidden: "true" });
-      mark.textContent = sign(label);
-      this.legend.append(element("li", {}, mark, " ", name(label), " ", value));
+      const symbol = element("span", { className: `symbol tone ${labelClass(label)}`, ariaHidden: "true" });
+      symbol.textContent = labelSymbol(label);
+      this.legend.append(element("li", {}, symbol, " ", labelName(label), " ", value));
       this.#values.set(label, value);
     }
-    const strip = element("span", { className: "spoken", ariaHidden: "true" }, "▬");
+    const strip = element("span", { className: "speech-strip", ariaHidden: "true" }, "▬");
     this.legend.append(element("li", {}, strip, " ", t("panel.speech")));
   }
 
-  /** The values under the cursor, or the newest. */
-  #read(index) {
+  /** Show the values at `index`, or the newest, in the legend. */
+  #showValues(index) {
     const { x, shares } = this.#data;
     const at = index ?? x.length - 1;
     for (const [label, value] of this.#values) {
       const share = shares[label][at];
-      say(value, share === null || share === undefined ? "–" : percent(share));
+      setText(value, share === null || share === undefined ? "–" : percent(share));
     }
   }
 }
 
-/** Seconds as m:ss, with tenths where there are some. */
-function moment(seconds) {
+/** Return seconds as m:ss, with tenths unless they are 0. */
+function axisLabel(seconds) {
   const whole = Math.floor(seconds + 1e-6);
-  const rest = Math.round((seconds - whole) * 10);
+  const tenths = Math.round((seconds - whole) * 10);
   const text = `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
-  return rest ? `${text}.${rest}` : text;
+  return tenths ? `${text}.${tenths}` : text;
 }

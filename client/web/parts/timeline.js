@@ -1,18 +1,20 @@
 import { onLanguage, t } from "../language.js";
-import { clock } from "./clock.js";
-import { element, say } from "./dom.js";
-import { LABELS, name, percent, strongest } from "./labels.js";
+import { element, setText } from "./dom.js";
+import { duration, percent } from "./format.js";
+import { LABELS, labelName, topLabel } from "./labels.js";
 import { Plot } from "./plot.js";
 
-const PAUSE = 4_000;
-const LEAST = 30_000;
-const ROWS = 120;
+/** Points further apart than this are not connected by a line. */
+const PAUSE_MS = 4_000;
+const SHORTEST_MS = 30_000;
+const TABLE_ROWS = 120;
 
-/** A picture of shares over time with its switches: lines or stacked, picture or table. */
+/** Shares over time with a choice of lines or stacked areas, and of plot or table. */
 export class Timeline {
-  #table = false;
+  #asTable = false;
   #data = null;
-  #told = "";
+  #description = "";
+  #removeListener;
 
   constructor(options) {
     this.plot = new Plot(options);
@@ -20,124 +22,118 @@ export class Timeline {
     this.rows.setAttribute("role", "region");
     this.lines = element("button", { type: "button", className: "small" });
     this.stacked = element("button", { type: "button", className: "small" });
-    this.lines.onclick = () => this.#style(false);
-    this.stacked.onclick = () => this.#style(true);
+    this.lines.onclick = () => this.#setStacked(false);
+    this.stacked.onclick = () => this.#setStacked(true);
     this.styles = element("div", { className: "switch" }, this.lines, this.stacked);
     this.styles.setAttribute("role", "group");
-    this.switch = element("button", { type: "button", className: "small" });
-    this.switch.onclick = () => this.#swap();
-    this.tools = element("div", { className: "tools" }, this.styles, this.switch);
+    this.tableButton = element("button", { type: "button", className: "small" });
+    this.tableButton.onclick = () => this.#toggleTable();
+    this.tools = element("div", { className: "tools" }, this.styles, this.tableButton);
     this.none = element("p", { className: "soft" });
-    this.node = element("div", { className: "timeline" }, this.none, this.plot.node, this.rows);
-    this.#speak();
-    this.#ends = onLanguage(() => this.#speak());
+    this.node = element("div", {}, this.none, this.plot.node, this.rows);
+    this.#showTexts();
+    this.#removeListener = onLanguage(() => this.#showTexts());
   }
 
-  #ends;
-
-  /** Show `data` as `Plot.show` takes it; `told` is what a screen reader hears. */
-  show(data, told) {
+  /** Show `data`, in the form of `Plot.show`; `description` is for screen readers. */
+  show(data, description) {
     this.#data = data;
-    this.#told = told;
+    this.#description = description;
     const empty = data.x.length === 0;
     this.none.hidden = !empty;
-    this.plot.node.hidden = empty || this.#table;
-    this.rows.hidden = empty || !this.#table;
+    this.plot.node.hidden = empty || this.#asTable;
+    this.rows.hidden = empty || !this.#asTable;
     if (empty) return;
-    if (this.#table) this.#fill();
+    if (this.#asTable) this.#fillTable();
     else {
-      this.plot.describe(told);
+      this.plot.describe(description);
       this.plot.show(data);
     }
   }
 
   destroy() {
-    this.#ends();
+    this.#removeListener();
     this.plot.destroy();
   }
 
-  #speak() {
-    say(this.lines, t("panel.lines"));
-    say(this.stacked, t("panel.stacked"));
+  #showTexts() {
+    setText(this.lines, t("panel.lines"));
+    setText(this.stacked, t("panel.stacked"));
     this.styles.setAttribute("aria-label", t("panel.style"));
     this.rows.setAttribute("aria-label", t("panel.timeline"));
-    say(this.none, t("panel.timeline.none"));
-    this.#style(this.plot.stacked);
-    say(this.switch, t(this.#table ? "panel.chart" : "panel.table"));
-    if (this.#data) this.show(this.#data, this.#told);
+    setText(this.none, t("panel.timeline.none"));
+    this.#setStacked(this.plot.stacked);
+    setText(this.tableButton, t(this.#asTable ? "panel.chart" : "panel.table"));
+    if (this.#data) this.show(this.#data, this.#description);
   }
 
-  #style(stacked) {
+  #setStacked(stacked) {
     this.plot.stacked = stacked;
     this.lines.setAttribute("aria-pressed", !stacked);
     this.stacked.setAttribute("aria-pressed", stacked);
   }
 
-  #swap() {
-    this.#table = !this.#table;
-    this.styles.hidden = this.#table;
-    say(this.switch, t(this.#table ? "panel.chart" : "panel.table"));
-    if (this.#data) this.show(this.#data, this.#told);
+  #toggleTable() {
+    this.#asTable = !this.#asTable;
+    this.styles.hidden = this.#asTable;
+    setText(this.tableButton, t(this.#asTable ? "panel.chart" : "panel.table"));
+    if (this.#data) this.show(this.#data, this.#description);
   }
 
-  #fill() {
+  #fillTable() {
     const { x, shares } = this.#data;
     const labels = LABELS.filter((label) => label in shares);
     const cell = (tag, text, scope) => element(tag, { className: "number", scope }, text);
-    const head = [t("panel.time"), ...labels.map(name)].map((text) => cell("th", text, "col"));
+    const head = [t("panel.time"), ...labels.map(labelName)].map((text) => cell("th", text, "col"));
     const rows = [];
-    for (let i = x.length - 1; i >= 0 && rows.length < ROWS; i -= 1) {
+    for (let i = x.length - 1; i >= 0 && rows.length < TABLE_ROWS; i -= 1) {
       if (shares[labels[0]][i] === null) continue;
       const cells = labels.map((label) => cell("td", percent(shares[label][i])));
-      const seconds = x[i] % 1 ? `${clock(x[i] * 1000)}${(x[i] % 1).toFixed(2).slice(1)}` : clock(x[i] * 1000);
-      rows.push(element("tr", {}, cell("td", seconds), ...cells));
+      const fraction = x[i] % 1 ? (x[i] % 1).toFixed(2).slice(1) : "";
+      rows.push(element("tr", {}, cell("td", duration(x[i] * 1000) + fraction), ...cells));
     }
     const top = element("thead", {}, element("tr", {}, ...head));
     this.rows.replaceChildren(element("table", {}, top, element("tbody", {}, ...rows)));
   }
 }
 
-/** A channel's course as `Plot.show` takes it, and in words. */
-export function courseOf(channel) {
-  const { course } = channel;
+/** Return the history of a channel as `data` for `Plot.show` and a `description`. */
+export function historyPlot(channel) {
+  const { history } = channel;
   const x = [];
   const known = [];
-  if (course.length) {
+  if (history.length) {
     LABELS.forEach((label, number) => {
-      if (!Number.isNaN(course.share(course.length - 1, number))) known.push([label, number]);
+      if (!Number.isNaN(history.share(history.length - 1, number))) known.push([label, number]);
     });
   }
   const shares = Object.fromEntries(known.map(([label]) => [label, []]));
   let last = null;
-  for (let i = 0; i < course.length; i += 1) {
-    const ms = course.ms(i);
-    if (last !== null && ms - last > PAUSE) {
+  for (let i = 0; i < history.length; i += 1) {
+    const ms = history.ms(i);
+    if (last !== null && ms - last > PAUSE_MS) {
       x.push((last + 500) / 1000);
       for (const [label] of known) shares[label].push(null);
     }
     x.push(ms / 1000);
-    for (const [label, number] of known) shares[label].push(course.share(i, number));
+    for (const [label, number] of known) shares[label].push(history.share(i, number));
     last = ms;
   }
-  const first = x.length ? course.ms(0) : 0;
-  const to = Math.max(last ?? 0, first + LEAST);
+  const first = x.length ? history.ms(0) : 0;
+  const end = Math.max(last ?? 0, first + SHORTEST_MS);
   const spans = channel.utterances.map((u) => [u.audio_start_ms / 1000, u.audio_end_ms / 1000]);
-  if (channel.open !== null) spans.push([channel.open / 1000, (last ?? channel.open) / 1000]);
+  const { openSince } = channel;
+  if (openSince !== null) spans.push([openSince / 1000, (last ?? openSince) / 1000]);
   const gaps = channel.gaps.map((gap) => [gap.audio_ms / 1000, gap.audio_end_ms / 1000]);
-  const data = { x, shares, spans, gaps, range: [first / 1000, to / 1000] };
-  const top = channel.shares && strongest(channel.shares);
-  const told = top
-    ? t("panel.timeline.say", {
-        span: clock((last ?? 0) - first),
-        label: name(top),
-        share: percent(channel.shares[top]),
-      })
-    : "";
-  return { data, told };
+  const data = { x, shares, spans, gaps, range: [first / 1000, end / 1000] };
+  const top = channel.shares && topLabel(channel.shares);
+  if (!top) return { data, description: "" };
+  const values = { span: duration((last ?? 0) - first), label: labelName(top), share: percent(channel.shares[top]) };
+  return { data, description: t("panel.timeline.description", values) };
 }
 
-/** The newest utterance's frames as `Plot.show` takes them, and in words; null if there are none. */
-export function framesOf({ frames }) {
+/** Return the frames of the newest utterance in the same form, or null if there are none. */
+export function framePlot({ frames }) {
   if (!frames?.rows.size) return null;
   const times = [...frames.rows.keys()].sort((a, b) => a - b);
   const x = times.map((ms) => ms / 1000);
@@ -153,5 +149,6 @@ export function framesOf({ frames }) {
   }
   const range = [x[0], Math.max(x.at(-1), x[0] + 1)];
   const data = { x, shares, spans: [[x[0], x.at(-1)]], gaps: [], range };
-  return { data, told: t("panel.frames.say", { n: times.length, label: name(strongest(counts)) }) };
+  const values = { n: times.length, label: labelName(topLabel(counts)) };
+  return { data, description: t("panel.frames.description", values) };
 }

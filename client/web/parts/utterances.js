@@ -1,39 +1,42 @@
 import { onLanguage, t } from "../language.js";
-import { clock } from "./clock.js";
 import { element } from "./dom.js";
+import { duration, percent } from "./format.js";
 import { hintList } from "./hints.js";
-import { name, ordered, percent, sign, tone } from "./labels.js";
+import { labelClass, labelName, labelSymbol, sortLabels } from "./labels.js";
 
-const NUMBERS = new Set(["time", "length"]);
+const NUMERIC = new Set(["time", "length"]);
+/** A smaller share of scored frames is shown in the table. */
+const ALL_COVERED = 0.995;
+const LEAST_SHARE = 0.005;
 
-/** The utterances that have ended, the newest first, with all their scores. */
+/** Table of the utterances that have ended, the newest first, with all scores. */
 export class Utterances {
   #shown = null;
-  #rows = null;
+  #utterances = null;
 
   constructor() {
     this.node = element("div", { className: "utterances" });
-    this.end = onLanguage(() => this.#anew());
+    this.destroy = onLanguage(() => this.#build());
   }
 
   show(utterances) {
-    this.#rows = utterances;
+    this.#utterances = utterances;
     const newest = utterances.length ? `${utterances.length}:${utterances.at(-1).utterance}` : "";
     if (newest === this.#shown) return;
     this.#shown = newest;
-    this.#anew();
+    this.#build();
   }
 
-  #anew() {
-    if (!this.#rows?.length) {
+  #build() {
+    if (!this.#utterances?.length) {
       const none = element("p", { className: "soft" }, t("panel.utterances.none"));
       this.node.replaceChildren(none);
       return;
     }
     const head = ["time", "length", "emotion", "scores", "hints"].map((key) =>
-      element("th", { scope: "col", className: NUMBERS.has(key) ? "number" : "" }, t(`panel.${key}`)),
+      element("th", { scope: "col", className: NUMERIC.has(key) ? "number" : "" }, t(`panel.${key}`)),
     );
-    const body = element("tbody", {}, ...this.#rows.toReversed().map(row));
+    const body = element("tbody", {}, ...this.#utterances.toReversed().map(row));
     const table = element("table", {}, element("thead", {}, element("tr", {}, ...head)), body);
     const wide = element("div", { className: "wide scroll", tabIndex: 0 }, table);
     wide.setAttribute("role", "region");
@@ -43,41 +46,41 @@ export class Utterances {
 }
 
 function row({ audio_start_ms: start, audio_end_ms: end, scores, top, hints, covered }) {
-  const length = `${((end - start) / 1000).toFixed(1)} s`;
-  const hint = hintList(hints);
-  if (covered < 0.995) {
-    hint.append(element("li", {}, t("panel.covered", { share: percent(covered) })));
+  const list = hintList(hints);
+  if (covered < ALL_COVERED) {
+    list.append(element("li", {}, t("panel.covered", { share: percent(covered) })));
   }
   return element(
     "tr",
     {},
-    element("td", { className: "number" }, clock(start)),
-    element("td", { className: "number" }, length),
+    element("td", { className: "number" }, duration(start)),
+    element("td", { className: "number" }, `${((end - start) / 1000).toFixed(1)} s`),
     element("td", {}, emotion(top)),
-    element("td", {}, shares(scores)),
-    element("td", {}, hint),
+    element("td", {}, shareBar(scores)),
+    element("td", {}, list),
   );
 }
 
 function emotion(top) {
   if (!top) return "–";
-  const mark = element("span", { className: `sign tone ${tone(top.label)}`, ariaHidden: "true" });
-  mark.textContent = sign(top.label);
+  const symbol = element("span", { className: `symbol tone ${labelClass(top.label)}`, ariaHidden: "true" });
+  symbol.textContent = labelSymbol(top.label);
   const share = element("span", { className: "soft number" }, percent(top.score));
-  return element("span", { className: "told" }, mark, " ", element("b", {}, name(top.label)), " ", share);
+  return element("span", { className: "nowrap" }, symbol, " ", element("b", {}, labelName(top.label)), " ", share);
 }
 
-/** All scores as one bar, and the same in words for those who point at it or listen. */
-function shares(scores) {
-  const words = ordered(scores)
-    .filter((label) => scores[label] >= 0.005)
-    .map((label) => `${name(label)} ${percent(scores[label])}`)
+/** Return all scores as one bar, and as text for pointers and screen readers. */
+function shareBar(scores) {
+  const labels = sortLabels(Object.keys(scores));
+  const text = labels
+    .filter((label) => scores[label] >= LEAST_SHARE)
+    .map((label) => `${labelName(label)} ${percent(scores[label])}`)
     .join(", ");
-  const bar = element("span", { className: "mini", title: words, ariaHidden: "true" });
-  for (const label of ordered(scores)) {
-    const part = element("span", { className: `fill ${tone(label)}` });
+  const bar = element("span", { className: "share-bar", title: text, ariaHidden: "true" });
+  for (const label of labels) {
+    const part = element("span", { className: `fill ${labelClass(label)}` });
     part.style.flexGrow = scores[label];
     bar.append(part);
   }
-  return element("span", {}, bar, element("span", { className: "unseen" }, words));
+  return element("span", {}, bar, element("span", { className: "visually-hidden" }, text));
 }

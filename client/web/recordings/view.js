@@ -1,64 +1,59 @@
+import { get, serverInfo } from "../api.js";
 import { onLanguage, t } from "../language.js";
-import { element, say } from "../parts/dom.js";
-import { name, percent } from "../parts/labels.js";
-import { get, info } from "../server.js";
-import { Intake } from "./intake.js";
-import { Opened } from "./opened.js";
-import { questions } from "./questions.js";
-import { Queue } from "./queue.js";
-import { Row } from "./rows.js";
-import { failed } from "./told.js";
-import { Wire } from "./wire.js";
-import { Working } from "./working.js";
+import { element, setText } from "../parts/dom.js";
+import { percent } from "../parts/format.js";
+import { labelName } from "../parts/labels.js";
+import { faq } from "./faq.js";
+import { failureName } from "./messages.js";
+import { PendingResult } from "./result/pending.js";
+import { Result } from "./result/result.js";
+import { Row } from "./row.js";
+import { UploadConnection } from "./transfer/connection.js";
+import { DEFAULTS } from "./transfer/options.js";
+import { Picker } from "./transfer/picker.js";
+import { Queue } from "./transfer/queue.js";
 
-const TICK = 500;
-/** From so many recordings on, they are counted. */
-const MANY = 4;
-/** A result that begins further down the window than this is brought up. */
-const SEEN = 0.7;
+const TIMES_MS = 500;
+/** From this number of recordings on, the view counts them by state. */
+const TALLIED = 4;
+/** A result that starts below this share of the window is scrolled into view. */
+const LOWEST_START = 0.7;
 const STATES = ["done", "failed", "cancelled", "running", "waiting"];
-const DEFAULTS = {
-  granularity: "utterance",
-  embedding: false,
-  denoise: false,
-  language: "",
-  roles: [],
-  disclosed: false,
-};
 
-/** Show the recordings view in `node`: what goes in, the queue, and the one that is looked at. */
+/** Show the recordings view in `node`. */
 export function mount(node) {
   const view = new View(node);
   onLanguage(() => view.build());
-  return { show: () => view.begin(), hide: () => {} };
+  return { show: () => view.show(), hide: () => {} };
 }
 
+/** Picker, queue, and the result of the opened recording. */
 class View {
   #options = { ...DEFAULTS };
-  #hello = null;
+  #offer = null;
   #disclosure = false;
-  #link = { state: "connecting", seconds: 0 };
+  #connectionState = { state: "connecting", detail: {} };
   #rows = new Map();
-  #open = null;
-  #panel = null;
+  #openJob = null;
+  #result = null;
   #announced = "";
-  #followed = null;
+  #scrolledTo = null;
 
   constructor(node) {
     this.node = node;
     node.classList.add("recordings");
-    this.wire = new Wire({
-      state: (state, seconds) => this.#linked(state, seconds),
-      ready: (hello) => this.#offered(hello),
+    this.connection = new UploadConnection({
+      state: (state, detail) => this.#connectionChanged(state, detail),
+      ready: (offer) => this.#offered(offer),
     });
-    this.queue = new Queue(this.wire, (job) => this.#changed(job));
+    this.queue = new Queue(this.connection, (job) => this.#jobChanged(job));
     this.build();
-    setInterval(() => this.#tick(), TICK);
-    // A file that misses the zone must not replace the page.
+    setInterval(() => this.#showTimes(), TIMES_MS);
+    // Without this, a browser opens a dropped file instead of the page.
     addEventListener("dragover", (event) => event.preventDefault());
     addEventListener("drop", (event) => {
       if (node.hidden) event.preventDefault();
-      else this.intake.drop(event);
+      else this.picker.drop(event);
     });
     addEventListener("beforeunload", (event) => {
       const busy = this.queue.jobs.some(({ state }) => ["waiting", "running"].includes(state));
@@ -66,28 +61,28 @@ class View {
     });
   }
 
-  begin() {
-    if (!this.#hello) this.wire.connect();
-    info().then(
+  show() {
+    if (!this.#offer) this.connection.connect();
+    serverInfo().then(
       ({ privacy }) => {
         if (privacy.require_disclosure === this.#disclosure) return;
         this.#disclosure = privacy.require_disclosure;
-        this.#intake();
+        this.#buildPicker();
       },
-      // Then the connection is told to be away, which is enough.
+      // The state of the connection shows that the server cannot be reached.
       () => {},
     );
   }
 
-  /** Everything from the state, in the language in use. */
+  /** Build all elements from the state, in the language in use. */
   build() {
     this.list = element("ol", { className: "queue" });
     this.list.setAttribute("aria-label", t("recordings.queue"));
     this.tally = element("p", { className: "soft tally", hidden: true });
-    this.slot = element("div");
-    this.away = element("div", { className: "card away", role: "status" });
-    this.spoken = element("p", { className: "unseen", role: "status" });
-    this.entry = element("div");
+    this.resultSlot = element("div");
+    this.notice = element("div", { className: "card connection-notice", role: "status", hidden: true });
+    this.announcement = element("p", { className: "visually-hidden", role: "status" });
+    this.pickerSlot = element("div");
     this.node.replaceChildren(
       element(
         "div",
@@ -95,190 +90,195 @@ class View {
         element("h2", {}, t("recordings.title")),
         element("p", { className: "soft" }, t("recordings.lead")),
       ),
-      this.away,
-      this.entry,
+      this.notice,
+      this.pickerSlot,
       this.tally,
       this.list,
-      this.slot,
-      questions(),
-      this.spoken,
+      this.resultSlot,
+      faq(),
+      this.announcement,
     );
     this.#rows.clear();
-    this.#followed = null;
-    this.#intake();
-    this.#linked(this.#link.state, this.#link.seconds);
-    for (const job of this.queue.jobs) this.#row(job);
-    this.#count();
-    this.#look(this.#open);
+    this.#scrolledTo = null;
+    this.#buildPicker();
+    const { state, detail } = this.#connectionState;
+    this.#connectionChanged(state, detail);
+    for (const job of this.queue.jobs) this.#showRow(job);
+    this.#showTally();
+    this.#open(this.#openJob);
   }
 
-  #intake() {
-    // Made anew when the server says what it offers; not under somebody's hands.
-    this.intake = new Intake(this.#options, { hello: this.#hello, disclosure: this.#disclosure }, (files, options) => this.#add(files, options));
-    if (this.queue.jobs.length) this.intake.shrink();
-    this.entry.replaceChildren(this.intake.node);
+  #buildPicker() {
+    this.picker = new Picker(
+      this.#options,
+      { offer: this.#offer, disclosure: this.#disclosure },
+      (files, options) => this.#add(files, options),
+    );
+    if (this.queue.jobs.length) this.picker.shrink();
+    this.pickerSlot.replaceChildren(this.picker.node);
   }
 
   #add(files, options) {
-    if (!this.queue.jobs.length) this.intake.shrink();
-    const first = this.queue.add(files, this.#possible(options));
-    this.#look(first);
-    this.#bring();
+    if (!this.queue.jobs.length) this.picker.shrink();
+    const first = this.queue.add(files, this.#supported(options));
+    this.#open(first);
+    this.#scrollToResult();
   }
 
-  /** What was asked for as far as this server has it. */
-  #possible(options) {
-    const model = this.#hello?.model;
+  /** Return the options without those that the server does not offer. */
+  #supported(options) {
     return {
       ...options,
-      denoise: options.denoise && this.#hello?.denoise !== false,
-      embedding: options.embedding && model?.embedding_dim !== 0,
+      denoise: options.denoise && this.#offer?.denoise !== false,
+      embedding: options.embedding && this.#offer?.model?.embedding_dim !== 0,
     };
   }
 
-  #offered(hello) {
-    const news = JSON.stringify([hello.limits, hello.model, hello.denoise]);
-    if (JSON.stringify(this.#hello && [this.#hello.limits, this.#hello.model, this.#hello.denoise]) === news) {
-      this.#hello = hello;
-    } else {
-      this.#hello = hello;
-      this.#intake();
-    }
+  #offered(offer) {
+    const relevant = ({ limits, model, denoise }) => JSON.stringify([limits, model, denoise]);
+    const same = this.#offer && relevant(this.#offer) === relevant(offer);
+    this.#offer = offer;
+    // The picker is rebuilt only if it would differ, because the user may be using it.
+    if (!same) this.#buildPicker();
     this.queue.next();
   }
 
-  #linked(state, seconds) {
-    this.#link = { state, seconds };
-    this.away.hidden = !["away", "locked"].includes(state);
-    if (this.away.hidden) return;
-    this.#explain(state);
-    // A connection that merely broke is back with the first try.
-    if (state === "away" && seconds > 1) this.#ask();
+  #connectionChanged(state, detail) {
+    this.#connectionState = { state, detail };
+    // The notice stays during an attempt, so that it does not flicker.
+    if (state === "connecting") return;
+    this.notice.hidden = state === "ready";
+    if (this.notice.hidden) return;
+    // An interrupted connection usually returns on the first attempt.
+    if (state === "away" && detail.unopened > 0) this.#explain();
+    else this.#showNotice(state);
   }
 
-  /** Away it may be because it starts, is full or takes none; then it says so elsewhere. */
-  async #ask() {
+  /** Show why there is no connection: other requests may be answered. */
+  async #explain() {
+    let reason = "away";
+    let checks = {};
     try {
-      const { ready, checks } = await (await get("readyz")).json();
-      const why = !ready ? "loading" : (await get("v1/files")).status === 404 ? "off" : "full";
-      if (this.#link.state === "away") this.#explain(why, checks);
+      const health = await (await get("readyz")).json();
+      checks = health.checks;
+      reason = !health.ready ? "loading" : (await get("v1/files")).status === 404 ? "disabled" : "full";
     } catch {
-      // Away it is.
+      // The server does not answer at all.
     }
+    if (["away", "connecting"].includes(this.#connectionState.state)) this.#showNotice(reason, checks);
   }
 
-  #explain(state, values = {}) {
-    const retry = element("button", { type: "button", onclick: () => this.wire.connect() }, t("shell.retry"));
-    this.away.replaceChildren(
-      element("p", {}, element("b", {}, t(`recordings.${state}`)), " ", t(`recordings.${state}.do`, values)),
-      retry,
-    );
+  #showNotice(state, values = {}) {
+    const retry = element("button", { type: "button", onclick: () => this.connection.connect() }, t("shell.retry"));
+    const text = element("p", {}, element("b", {}, t(`recordings.connection.${state}`)), " ", t(`recordings.connection.${state}.do`, values));
+    this.notice.replaceChildren(text, retry);
   }
 
-  #changed(job) {
+  #jobChanged(job) {
     if (!this.queue.jobs.includes(job)) {
       this.#rows.get(job)?.node.remove();
       this.#rows.delete(job);
-      if (this.#open === job) this.#look(this.queue.jobs.at(-1) ?? null);
+      if (this.#openJob === job) this.#open(this.queue.jobs.at(-1) ?? null);
     } else {
-      this.#row(job);
-      if (job === this.#open) this.#refresh();
+      this.#showRow(job);
+      if (job === this.#openJob) this.#showResult();
     }
-    // What it waits for is over there.
-    if (job !== this.#open && this.#open?.state === "waiting") this.#refresh();
-    for (const other of this.queue.jobs) if (other !== job && other.state === "waiting") this.#row(other);
-    this.#count();
+    // The text of a waiting job depends on the other jobs.
+    if (job !== this.#openJob && this.#openJob?.state === "waiting") this.#showResult();
+    for (const other of this.queue.jobs) if (other !== job && other.state === "waiting") this.#showRow(other);
+    this.#showTally();
     this.#announce(job);
   }
 
-  /** What is looked at stands below the list, which may be long. */
-  #bring() {
-    const { top } = this.slot.getBoundingClientRect();
-    if (top < 0 || top > innerHeight * SEEN) this.slot.scrollIntoView({ block: "start" });
+  /** Scroll to the result if it is outside the window: the queue above it may be long. */
+  #scrollToResult() {
+    const { top } = this.resultSlot.getBoundingClientRect();
+    if (top < 0 || top > innerHeight * LOWEST_START) this.resultSlot.scrollIntoView({ block: "start" });
   }
 
   /**
-   * Of many, how far all of them are; and in sight the one at work, or the one that is looked at
-   * when all is done, unless somebody is there.
+   * Count the recordings by state, and scroll the queue to the running one, or to the open one after
+   * the last has finished. A queue that the user points at or focuses is not scrolled.
    */
-  #count() {
+  #showTally() {
     const { jobs } = this.queue;
-    this.tally.hidden = jobs.length < MANY;
+    this.tally.hidden = jobs.length < TALLIED;
     const counts = STATES.map((state) => [state, jobs.filter((job) => job.state === state).length]);
-    const told = counts.filter(([, n]) => n).map(([state, n]) => t(`recordings.tally.${state}`, { n }));
-    say(this.tally, `${t("recordings.tally", { n: jobs.length })} ${told.join(" · ")}`);
-    const left = jobs.some(({ state }) => state === "waiting");
-    const now = jobs.find(({ state }) => state === "running") ?? (left ? null : this.#open);
-    if (!now || now === this.#followed || this.list.matches(":hover, :focus-within")) return;
-    this.#followed = now;
-    const { node } = this.#rows.get(now);
+    const texts = counts.filter(([, n]) => n).map(([state, n]) => t(`recordings.tally.${state}`, { n }));
+    setText(this.tally, `${t("recordings.tally", { n: jobs.length })} ${texts.join(" · ")}`);
+    const waiting = jobs.some(({ state }) => state === "waiting");
+    const target = jobs.find(({ state }) => state === "running") ?? (waiting ? null : this.#openJob);
+    if (!target || target === this.#scrolledTo || this.list.matches(":hover, :focus-within")) return;
+    this.#scrolledTo = target;
+    const { node } = this.#rows.get(target);
     this.list.scrollTop = node.offsetTop - (this.list.clientHeight - node.clientHeight) / 2;
   }
 
-  #row(job) {
+  #showRow(job) {
     let row = this.#rows.get(job);
     if (!row) {
       const { queue } = this;
+      const retry = () => queue.retry(job, this.#supported(this.#options));
       row = new Row(job, {
         open: () => {
-          if (job !== this.#open) this.#look(job);
-          this.#bring();
+          if (job !== this.#openJob) this.#open(job);
+          this.#scrollToResult();
         },
         cancel: () => queue.cancel(job),
-        retry: () => queue.retry(job, this.#possible(this.#options)),
-        again: () => queue.retry(job, this.#possible(this.#options)),
+        retry,
+        again: retry,
         remove: () => queue.remove(job),
       });
       this.#rows.set(job, row);
       this.list.append(row.node);
     }
     const waiting = this.queue.jobs.filter(({ state }) => state === "waiting");
-    row.show(job === this.#open, waiting.indexOf(job) + 1);
+    row.show(job === this.#openJob, waiting.indexOf(job) + 1);
   }
 
-  #look(job) {
-    const before = this.#open;
-    this.#open = job;
-    for (const other of [before, job]) if (this.#rows.has(other)) this.#row(other);
-    this.#panel?.close();
-    this.#panel = null;
-    this.slot.replaceChildren();
-    if (job) this.#refresh();
+  /** Show the result of `job` below the queue, or nothing if it is null. */
+  #open(job) {
+    const before = this.#openJob;
+    this.#openJob = job;
+    for (const other of [before, job]) if (this.#rows.has(other)) this.#showRow(other);
+    this.#result?.destroy();
+    this.#result = null;
+    this.resultSlot.replaceChildren();
+    if (job) this.#showResult();
   }
 
-  #refresh() {
-    const job = this.#open;
-    const wanted = job.state === "done" ? Opened : Working;
-    if (this.#panel instanceof wanted) {
-      if (wanted === Working) this.#panel.show();
+  #showResult() {
+    const job = this.#openJob;
+    const wanted = job.state === "done" ? Result : PendingResult;
+    if (this.#result instanceof wanted) {
+      if (wanted === PendingResult) this.#result.show();
       return;
     }
-    this.#panel?.close();
-    this.#panel = new wanted(job, () => this.queue.blocked === job);
-    this.slot.replaceChildren(this.#panel.node);
+    this.#result?.destroy();
+    this.#result = new wanted(job, () => this.queue.blocked === job);
+    this.resultSlot.replaceChildren(this.#result.node);
   }
 
-  /** Stages and ends are said aloud, shares are not. */
+  /** Announce stages and outcomes, but not percentages, to screen readers. */
   #announce(job) {
-    const news = {
+    const text = {
       running: () => t(`recordings.stage.${job.stage}`),
-      done: () => summary(job.result),
-      failed: () => failed(job.failure),
+      done: () => topLabels(job.result),
+      failed: () => failureName(job.failure),
       cancelled: () => t("recordings.state.cancelled"),
-    }[job.state];
-    if (!news) return;
-    const text = `${job.name}: ${news()}`;
-    if (text === this.#announced) return;
-    this.#announced = text;
-    say(this.spoken, text);
+    }[job.state]?.();
+    const announcement = `${job.name}: ${text}`;
+    if (!text || announcement === this.#announced) return;
+    this.#announced = announcement;
+    setText(this.announcement, announcement);
   }
 
-  #tick() {
-    for (const row of this.#rows.values()) if (row.job.state === "running") row.tick();
+  #showTimes() {
+    for (const row of this.#rows.values()) if (row.job.state === "running") row.showTimes();
   }
 }
 
-function summary({ channels }) {
-  const tops = channels.map(({ top }) => top && `${name(top.label)} ${percent(top.score)}`);
-  return tops.filter(Boolean).join(", ") || t("recordings.nothing");
+function topLabels({ channels }) {
+  const tops = channels.map(({ top }) => top && `${labelName(top.label)} ${percent(top.score)}`);
+  return tops.filter(Boolean).join(", ") || t("recordings.no_speech");
 }

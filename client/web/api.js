@@ -1,0 +1,93 @@
+// The page's client of the server. Every request and WebSocket passes through this module, so that
+// authentication has one place.
+
+const STORAGE_KEY = "emotide.key";
+const SUBPROTOCOL = "emotide.v1";
+
+let askForKey = async () => null;
+let keyRequest = null;
+let cachedInfo = null;
+
+/** The server requires a key and the user gave none. */
+export class NotSignedIn extends Error {}
+
+/** An HTTP status that is not a success; `retryAfterS` is the `Retry-After` header in seconds. */
+export class HttpError extends Error {
+  constructor(path, { status, headers }) {
+    super(`/${path}: ${status}`);
+    this.status = status;
+    const retryAfter = headers.get("Retry-After") ?? "";
+    this.retryAfterS = /^\d+$/.test(retryAfter) ? Number(retryAfter) : 0;
+  }
+}
+
+/**
+ * Set the function that asks the user for a key. `ask(rejected)` resolves to the key, or to null if
+ * the user declined; `rejected` is true if the server rejected the previous key.
+ */
+export function setKeyPrompt(ask) {
+  askForKey = ask;
+}
+
+/** Return the URL of a WebSocket on the server of this page. */
+export function socketUrl(path) {
+  const url = new URL(path, document.baseURI);
+  url.protocol = url.protocol.replace("http", "ws");
+  return url.href;
+}
+
+/** Return `/v1/info`, from a cache unless `refresh`. Throw `HttpError`, or TypeError as `fetch`. */
+export function serverInfo({ refresh = false } = {}) {
+  if (refresh || cachedInfo === null) {
+    cachedInfo = get("v1/info").then((response) => {
+      if (!response.ok) throw new HttpError("v1/info", response);
+      return response.json();
+    });
+    cachedInfo.catch(() => (cachedInfo = null));
+  }
+  return cachedInfo;
+}
+
+/** GET a path of the server with the key, if there is one. Ask for a key once after a 401. */
+export async function get(path, options = {}) {
+  const response = await fetch(path, withKey(options));
+  if (response.status !== 401) return response;
+  await requestKey(storedKey() !== null);
+  return fetch(path, withKey(options));
+}
+
+/**
+ * Create a WebSocket to the server, with a ticket if the server requires one; it need not be open
+ * yet. Throw `NotSignedIn`, `HttpError`, or TypeError if the server cannot be reached.
+ */
+export async function openSocket(path) {
+  const protocols = [SUBPROTOCOL];
+  if ((await serverInfo()).login) protocols.push(`emotide.ticket.${await requestTicket()}`);
+  return new WebSocket(socketUrl(path), protocols);
+}
+
+async function requestTicket() {
+  for (let rejected = false; ; rejected = true) {
+    if (storedKey() === null) await requestKey(rejected);
+    const response = await fetch("v1/token", withKey({ method: "POST" }));
+    if (response.ok) return (await response.json()).ticket;
+    if (response.status !== 401) throw new HttpError("v1/token", response);
+    sessionStorage.removeItem(STORAGE_KEY);
+  }
+}
+
+function withKey(options) {
+  const key = storedKey();
+  if (key === null) return options;
+  return { ...options, headers: { ...options.headers, Authorization: `Bearer ${key}` } };
+}
+
+/** Ask for a key; calls at the same time share one dialog. */
+async function requestKey(rejected) {
+  keyRequest ??= Promise.resolve(askForKey(rejected)).finally(() => (keyRequest = null));
+  const key = await keyRequest;
+  if (key === null) throw new NotSignedIn("no key was given");
+  sessionStorage.setItem(STORAGE_KEY, key);
+}
+
+const storedKey = () => sessionStorage.getItem(STORAGE_KEY);

@@ -1,0 +1,110 @@
+import { t, tag } from "../../language.js";
+import { element } from "../../parts/dom.js";
+
+/** Options before the user changes any. */
+export const DEFAULTS = {
+  granularity: "utterance",
+  embedding: false,
+  denoise: false,
+  language: "",
+  roles: [],
+  disclosed: false,
+};
+
+/** Roles of the channels of stereo recordings by choice; an empty list is the server's default. */
+const ROLES = { call: [], swapped: ["agent", "customer"], speakers: ["speaker", "speaker"] };
+const LANGUAGES = [
+  "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it",
+  "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "ta", "th", "tr", "uk", "ur", "vi", "zh",
+];
+
+/**
+ * Return a form for the options of the analysis; it writes the user's choices into `options`.
+ * `offer` is the server's `files.ready`, or null before it arrived. `disclosure`: the server requires
+ * a statement that the speakers were informed.
+ */
+export function optionsForm(options, offer, disclosure) {
+  const unknown = offer ? "" : t("recordings.option.unknown");
+  const noDenoise = unknown || (offer.denoise ? "" : t("recordings.option.denoise.off"));
+  const noEmbedding =
+    unknown ||
+    (offer.model.embedding_dim > 0 ? "" : t("recordings.option.embedding.off", { model: offer.model.id }));
+  const node = element("details", { className: "card options", open: true });
+  node.append(
+    element("summary", {}, t("recordings.options")),
+    element(
+      "form",
+      {},
+      group(
+        t("recordings.option.granularity"),
+        radioButton(options, "granularity", "utterance"),
+        radioButton(options, "granularity", "frame"),
+      ),
+      group(
+        t("recordings.option.more"),
+        checkbox(options, "denoise", noDenoise),
+        checkbox(options, "embedding", noEmbedding),
+        ...(disclosure ? [checkbox(options, "disclosed", "")] : []),
+      ),
+      field("channels", roleSelect(options)),
+      field("language", languageSelect(options)),
+    ),
+  );
+  return node;
+}
+
+function group(title, ...rows) {
+  return element("fieldset", {}, element("legend", {}, title), ...rows);
+}
+
+function radioButton(options, name, value) {
+  const input = element("input", { type: "radio", name, value, checked: options[name] === value });
+  input.addEventListener("change", () => (options[name] = value));
+  return choice(input, t(`recordings.option.${value}`), t(`recordings.option.${value}.about`));
+}
+
+/** Return a checkbox; `unavailable` is the reason why the user cannot tick it, or "". */
+function checkbox(options, name, unavailable) {
+  const input = element("input", {
+    type: "checkbox",
+    name,
+    disabled: Boolean(unavailable),
+    checked: !unavailable && options[name],
+  });
+  input.addEventListener("change", () => (options[name] = input.checked));
+  return choice(input, t(`recordings.option.${name}`), unavailable || t(`recordings.option.${name}.about`));
+}
+
+function choice(input, label, about) {
+  const text = element("span", {}, element("b", {}, label), element("span", { className: "soft" }, about));
+  return element("label", { className: "choice" }, input, text);
+}
+
+function field(name, select) {
+  return element(
+    "label",
+    { className: "option-field" },
+    element("span", { className: "legend" }, t(`recordings.option.${name}`)),
+    Object.assign(select, { name }),
+    element("span", { className: "soft" }, t(`recordings.option.${name}.about`)),
+  );
+}
+
+function roleSelect(options) {
+  const select = element("select", { onchange: () => (options.roles = ROLES[select.value]) });
+  for (const [value, roles] of Object.entries(ROLES)) {
+    const selected = String(roles) === String(options.roles);
+    select.append(element("option", { value, selected }, t(`recordings.option.channels.${value}`)));
+  }
+  return select;
+}
+
+function languageSelect(options) {
+  const select = element("select", { onchange: () => (options.language = select.value) });
+  const names = new Intl.DisplayNames([tag()], { type: "language" });
+  const sorted = LANGUAGES.map((code) => [code, names.of(code)]).sort((a, b) => a[1].localeCompare(b[1], tag()));
+  select.append(element("option", { value: "" }, t("recordings.option.language.none")));
+  select.append(...sorted.map(([value, text]) => element("option", { value }, text)));
+  select.value = options.language;
+  return select;
+}
