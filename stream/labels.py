@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, TypedDict
 
-from stream.types import Body
+from stream.fields import Share, Stated
 
 LABELS = (
     "angry",
@@ -19,7 +20,17 @@ LABELS = (
 )
 """The nine labels of emotion2vec+, in its order. A backend with fewer omits the others."""
 
+Label = Annotated[str, Stated(among=LABELS)]
+"""One of the nine labels of emotion2vec+. Labels that a model lacks are absent, not zero."""
+
 EXCITED, CALM = ("angry", "fearful", "happy"), ("neutral", "sad")
+
+
+class Top(TypedDict):
+    """The label with the largest share; null in its place if nothing was scored."""
+
+    label: Label
+    score: Share
 
 
 def activation(scores: Mapping[str, float]) -> float | None:
@@ -33,7 +44,7 @@ def activation(scores: Mapping[str, float]) -> float | None:
     return round(excited / total, 4) if total else None
 
 
-def top(scores: Mapping[str, float]) -> Body | None:
+def top(scores: Mapping[str, float]) -> Top | None:
     """Return the label with the largest share and that share, or None if there are no scores."""
     if not scores:
         return None

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_RATE = 16_000
-"""Rate of every position and every buffer inside a stream, in samples per second."""
+# `as` exports a name from this module as well.
+from stream.terms import BYTES_PER_SAMPLE as BYTES_PER_SAMPLE
+from stream.terms import MAX_CHANNELS as MAX_CHANNELS
+from stream.terms import MAX_RATE as MAX_RATE
+from stream.terms import MIN_RATE as MIN_RATE
+from stream.terms import SAMPLE_RATE as SAMPLE_RATE
+from stream.terms import Band, End, Hint
+from stream.terms import Encoding as Encoding
+from stream.terms import GapReason as GapReason
+from stream.terms import Sound as Sound
+from stream.terms import Trigger as Trigger
 
 FRAME = 320
 """Samples of one VAD frame: 20 ms at 16 kHz. Windows begin and end on this grid."""
-
-MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 48_000, 2
-"""Limits of a stream's audio: sample rate in Hz, number of channels. Channels are scored apart."""
 
 Samples = NDArray[np.float32]
 """Mono audio in [-1, 1] at 16 kHz, shape [n]."""
@@ -33,21 +39,6 @@ Span = tuple[int, int]
 
 Body = dict[str, Any]
 """Outgoing JSON object: the fields of an event or of a response."""
-
-Encoding = Literal["linear16", "f32le", "mulaw", "alaw"]
-BYTES_PER_SAMPLE: Mapping[str, int] = {"linear16": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
-
-Trigger = Literal["interval", "speech_end", "flush", "split"]
-"""Reason that a window became due: a hop of new speech, or the way its utterance ended."""
-
-GapReason = Literal["overload", "inference_failed", "inference_timeout"]
-
-Sound = Literal["tone", "hiss", "music", "noise", "high_pitch"]
-"""Class of a sound that is not ordinary speech.
-
-tone: beeps, DTMF, dialling tones; hiss: steady noise; music: notes; noise: other sound without a
-pitch; high_pitch: a pitch held above the range of adult speech.
-"""
 
 
 def to_ms(position: int) -> int:
@@ -96,7 +87,7 @@ class Quality:
     rms_dbfs: float
     clipped: float
     snr_db: float | None
-    band: Literal["narrow", "wide"] | None
+    band: Band | None
     speech_s: float
     sound: Sound | None = None
 
@@ -149,7 +140,7 @@ class Utterance:
     index: int
     start: int
     end: int
-    trigger: Trigger = "speech_end"
+    trigger: End = "speech_end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +156,7 @@ class SpeechEnd:
     utterance: int
     start: int
     at: int
-    trigger: Trigger
+    trigger: End
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,7 +194,7 @@ class Score:
     scores: Mapping[str, float]
     rolling: Mapping[str, Mapping[str, float]]
     quality: Quality
-    hints: tuple[str, ...]
+    hints: tuple[Hint, ...]
     frames: FramePosteriors | None = None
 
 
@@ -219,12 +210,12 @@ class Segment:
     utterance: int
     start: int
     end: int
-    trigger: Trigger
+    trigger: End
     covered: float
     scores: Mapping[str, float]
     rolling: Mapping[str, Mapping[str, float]]
     quality: Quality
-    hints: tuple[str, ...]
+    hints: tuple[Hint, ...]
     embedding: Features | None = None
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-CLOSE_CODES: Mapping[str, int] = {
+from stream.protocol.wire.codes import CloseReason, ErrorCode
+from stream.protocol.wire.notices import FileErrorBody
+from stream.protocol.wire.parts import Values
+
+CLOSE_CODES: Mapping[CloseReason, int] = {
     "completed": 1000,
+    "client_closed": 1000,
     "draining": 1012,
     "message_too_large": 1009,
     "internal_error": 1011,
@@ -23,6 +27,7 @@ CLOSE_CODES: Mapping[str, int] = {
     "start_timeout": 4408,
     "slow_consumer": 4408,
     "stream_conflict": 4409,
+    "resumed elsewhere": 4409,
     "session_expired": 4410,
     "unsupported_encoding": 4415,
     "rate_limited": 4429,
@@ -30,15 +35,22 @@ CLOSE_CODES: Mapping[str, int] = {
 }
 """WebSocket close code by error code: 4000 + the HTTP analogue, or a code of RFC 6455."""
 
-RETRYABLE = {
-    "draining",
-    "internal_error",
-    "overloaded",
-    "rate_limited",
-    "quota_exceeded",
-    "disk_full",
-}
+RETRYABLE: frozenset[ErrorCode] = frozenset(
+    {
+        "draining",
+        "internal_error",
+        "overloaded",
+        "rate_limited",
+        "quota_exceeded",
+        "disk_full",
+    }
+)
 """Error codes after which the same request may succeed later."""
+
+
+def close_code(reason: CloseReason) -> int:
+    """Return the close code of an error code or of the reason of a session's end."""
+    return CLOSE_CODES.get(reason, 4400)
 
 
 class ProtocolError(Exception):
@@ -51,13 +63,13 @@ class ProtocolError(Exception):
 
     def __init__(
         self,
-        code: str,
+        code: ErrorCode,
         message: str,
         *,
         param: str | None = None,
         fatal: bool = True,
         retry_after_s: float | None = None,
-        values: Mapping[str, Any] | None = None,
+        values: Values | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -65,18 +77,18 @@ class ProtocolError(Exception):
         self.param = None if param is None else _shorten(param, 64)
         self.fatal = fatal
         self.retry_after_s = retry_after_s
-        self.values = values or {}
+        self.values: Values = values or {}
         self.file_id: str | None = None
         """The recording that the error is about; only on /v1/files."""
 
     @property
     def close_code(self) -> int:
         """WebSocket close code; 4400 for error codes without one of their own."""
-        return CLOSE_CODES.get(self.code, 4400)
+        return close_code(self.code)
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> FileErrorBody:
         """Return the fields of the `error` event besides the common ones; empty ones are absent."""
-        body: dict[str, Any] = {
+        body: FileErrorBody = {
             "type": "error",
             "code": self.code,
             "message": self.message,
@@ -88,7 +100,7 @@ class ProtocolError(Exception):
         if self.retry_after_s is not None:
             body["retry_after_s"] = self.retry_after_s
         if self.values:
-            body["values"] = dict(self.values)
+            body["values"] = self.values
         if self.file_id is not None:
             body["file_id"] = self.file_id
         return body

@@ -7,13 +7,26 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from stream.fields import Role
-from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE, SAMPLE_RATE, AudioFormat, Encoding
+from stream.fields import Limits, Role, Share, Stated
+from stream.labels import Label
+from stream.protocol.wire.result import Granularity
+from stream.protocol.wire.values import (
+    MAX_TAGS,
+    ChannelNumber,
+    Channels,
+    Count,
+    Dtmf,
+    IntervalMs,
+    Mark,
+    SampleRate,
+    StreamId,
+    Tag,
+    WindowMs,
+)
+from stream.types import MAX_CHANNELS, SAMPLE_RATE, AudioFormat, Encoding
 
 MAX_ATTRS, MAX_ATTRS_BYTES = 64, 8_192
 """Limits of a stream's `attrs`: entries, and bytes of JSON."""
-STREAM_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
-TAG = r"^[A-Za-z0-9_.:-]{1,64}$"
 
 
 def checked_attrs(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -48,38 +61,39 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-Tag = Annotated[str, Field(pattern=TAG)]
-
-
 class Audio(_Strict):
     """Audio format of a stream, and the role of each channel."""
 
     encoding: Encoding = "linear16"
-    sample_rate: Annotated[int, Field(ge=MIN_RATE, le=MAX_RATE)] = SAMPLE_RATE
-    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 1
-    roles: tuple[Role, ...] = ()
+    sample_rate: SampleRate = SAMPLE_RATE
+    channels: Channels = 1
+    roles: Annotated[tuple[Role, ...], Stated(max_length=MAX_CHANNELS)] = ()
+    """One per channel. Default: `speaker`, or `customer` and `agent`."""
 
 
 class Analysis(_Strict):
     """Analysis settings of a stream; a missing field takes the server's default."""
 
-    interval_ms: Annotated[int, Field(ge=250, le=10_000)] | None = None
-    window_ms: Annotated[int, Field(ge=1_000, le=10_000)] | None = None
-    labels: tuple[str, ...] = ()
-    analyse_channels: (
-        Annotated[tuple[Annotated[int, Field(ge=0, lt=MAX_CHANNELS)], ...], Field(min_length=1)]
-        | None
-    ) = None
+    interval_ms: IntervalMs | None = None
+    window_ms: WindowMs | None = None
+    labels: tuple[Label, ...] = ()
+    """Labels to send; empty for all."""
+    analyse_channels: Annotated[tuple[ChannelNumber, ...], Limits(min_length=1)] | None = None
+    """Default: all that the operator allows."""
     frames: bool = False
+    """Add the shares of every frame to every score."""
     embeddings: bool = False
+    """Send an embedding with every segment and, with `frames`, of every frame."""
 
 
 class Consent(_Strict):
-    """Basis on which the speaker is analysed, and whether the speaker was informed."""
+    """Basis on which the speaker is analysed; written to the audit log and sent to subscribers."""
 
-    basis: Annotated[str, Field(max_length=64)] = ""
+    basis: Annotated[str, Limits(max_length=64)] = ""
     disclosed: bool = False
-    ref: Annotated[str, Field(max_length=128)] = ""
+    """The speaker was informed."""
+    ref: Annotated[str, Limits(max_length=128)] = ""
+    """Reference to the record of the consent."""
 
 
 class Publish(_Strict):
@@ -89,16 +103,21 @@ class Publish(_Strict):
 
 
 class SessionConfig(_Strict):
-    """Configuration of a session, by `session.update` or in the URL's query."""
+    """Configuration of a session, by `session.update` or in the URL's query.
+
+    A missing field takes the server's default. Unknown keys are refused.
+    """
 
     audio: Audio = Audio()
     analysis: Analysis = Analysis()
-    stream_id: Annotated[str, Field(pattern=STREAM_ID)] | None = None
-    tags: Annotated[tuple[Tag, ...], Field(max_length=8)] = ()
+    stream_id: StreamId | None = None
+    tags: Annotated[tuple[Tag, ...], Limits(max_length=MAX_TAGS)] = ()
     attrs: Attrs = Field(default_factory=dict)
+    """Notes of the producer about the stream."""
     consent: Consent = Consent()
     publish: Publish = Publish()
     results: bool = True
+    """Whether `speech.*` and `emotion.*` are sent on this connection."""
 
     @property
     def format(self) -> AudioFormat:
@@ -106,102 +125,148 @@ class SessionConfig(_Strict):
 
 
 class SessionUpdate(_Message):
+    """Configuration of the session, before the first audio."""
+
     type: Literal["session.update"]
     session: SessionConfig = SessionConfig()
 
 
 class InputFlush(_Message):
+    """The end of the open utterance now."""
+
     type: Literal["input.flush"]
 
 
 class InputPause(_Message):
+    """A pause of the analysis."""
+
     type: Literal["input.pause"]
 
 
 class InputResume(_Message):
+    """The end of a pause of the analysis."""
+
     type: Literal["input.resume"]
-    skipped_ms: Annotated[int, Field(ge=0, le=14_400_000)] = 0
+    skipped_ms: Annotated[int, Limits(ge=0, le=14_400_000)] = 0
+    """Audio that was not sent; it advances the clock."""
 
 
 class KeepAlive(_Message):
+    """A sign that the client is still there; it resets the idle timer."""
+
     type: Literal["keepalive"]
 
 
 class SessionAnnotate(_Message):
+    """Notes for subscribers, or an objection of the speaker."""
+
     type: Literal["session.annotate"]
     attrs: Attrs = Field(default_factory=dict)
-    dtmf: Annotated[str, Field(pattern=r"^[0-9A-D*#]{1,32}$")] | None = None
-    mark: Annotated[str, Field(max_length=128)] | None = None
+    """Merged into the stream's `attrs`; at most 64 in total."""
+    dtmf: Dtmf | None = None
+    mark: Mark | None = None
     objected: bool = False
+    """The speaker objects; the session ends and queued audio is discarded."""
 
 
 class SessionClose(_Message):
+    """The end of the session."""
+
     type: Literal["session.close"]
 
 
-Glob = Annotated[str, Field(min_length=1, max_length=64)]
-Globs = Annotated[tuple[Glob, ...], Field(min_length=1, max_length=64)]
-Names = Annotated[tuple[Glob, ...], Field(max_length=64)]
+Glob = Annotated[str, Limits(min_length=1, max_length=64)]
+Globs = Annotated[tuple[Glob, ...], Limits(min_length=1, max_length=64)]
+Names = Annotated[tuple[Glob, ...], Limits(max_length=64)]
+MinScore = Annotated[dict[Glob, Share], Limits(max_length=64)]
+Since = Annotated[dict[str, int], Limits(max_length=10_000)]
 
 
 class Filter(_Strict):
-    """Selection of events by a subscriber: globs in `streams` and `events`; by default all."""
+    """Selection of events by a subscriber; by default all."""
 
     streams: Globs = ("*",)
+    """Globs for `stream_id`; one must match."""
     tags: Names = ()
+    """One of them must be a tag of the stream."""
     roles: Names = ()
+    """Events of channels with other roles are omitted."""
     events: Globs = ("*",)
+    """Globs for `type`."""
     labels: Names = ()
-    min_score: Annotated[dict[Glob, Annotated[float, Field(ge=0, le=1)]], Field(max_length=64)] = (
-        Field(default_factory=dict)
-    )
+    """Other labels are omitted from `scores` and `rolling`."""
+    min_score: MinScore = Field(default_factory=dict)
+    """Events with scores are omitted unless one of these labels has at least this share."""
 
 
 class Subscribe(_Message):
+    """The start of a subscription."""
+
     type: Literal["subscribe"]
-    id: Annotated[str, Field(min_length=1, max_length=64)] = "s1"
+    id: Annotated[str, Limits(min_length=1, max_length=64)] = "s1"
+    """Sent back as `sub`. One connection has at most 32 subscriptions."""
     filter: Filter = Filter()
-    rate_hz: Annotated[float, Field(gt=0, le=50)] | None = None
+    rate_hz: Annotated[float, Limits(gt=0, le=50)] | None = None
+    """Maximum scores per second and channel; of those between, the newest is sent."""
     snapshot: bool = True
-    since: Annotated[dict[str, int], Field(max_length=10_000)] = Field(default_factory=dict)
+    since: Since = Field(default_factory=dict)
+    """Last `seq` received, per stream: later events in the replay buffer are sent first."""
 
 
 class Unsubscribe(_Message):
+    """The end of a subscription."""
+
     type: Literal["unsubscribe"]
     id: str
 
 
 class ListSubscriptions(_Message):
+    """A request for the subscriptions of this connection."""
+
     type: Literal["list"]
 
 
-Language = Annotated[str, Field(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$", max_length=35)]
+Language = Annotated[str, Limits(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$", max_length=35)]
 """Language tag (RFC 5646), or an empty string."""
 
 
 class FileOptions(_Strict):
     """Options of a recording's analysis."""
 
-    granularity: Literal["utterance", "frame"] = "utterance"
+    granularity: Granularity = "utterance"
+    """`frame` adds the shares of every frame to result.json and to the `emotion.score` events."""
     embedding: bool = False
+    """Write embedding.npy. Refused if the model has no embeddings."""
     denoise: bool = False
+    """Suppress noise before the analysis."""
     language: Language = ""
-    roles: Annotated[tuple[Role, ...], Field(max_length=MAX_CHANNELS)] = ()
+    """Spoken language, as a language tag; a hint warns if the model was not evaluated on it."""
+    roles: Annotated[tuple[Role, ...], Limits(max_length=MAX_CHANNELS)] = ()
+    """One role per channel; by default `speaker`, or `customer` and `agent`."""
     disclosed: bool = False
+    """The speakers were informed of the analysis."""
 
 
 class FileBegin(_Message):
+    """The beginning of an upload; the bytes follow as binary messages, then `file.end`."""
+
     type: Literal["file.begin"]
-    name: Annotated[str, Field(min_length=1, max_length=255)]
-    size: Annotated[int, Field(ge=0)]
+    name: Annotated[str, Limits(min_length=1, max_length=255)]
+    """Name for people. The content decides the format."""
+    size: Count
+    """Size in bytes."""
     options: FileOptions = FileOptions()
 
 
 class FileEnd(_Message):
+    """The end of an upload."""
+
     type: Literal["file.end"]
 
 
 class FileCancel(_Message):
+    """The cancellation of a recording."""
+
     type: Literal["file.cancel"]
 
 

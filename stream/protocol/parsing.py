@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 import orjson
@@ -11,23 +11,33 @@ from pydantic import TypeAdapter, ValidationError
 
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FilesMessage, ProducerMessage, SessionConfig, SubscriberMessage
-from stream.types import SAMPLE_RATE, Encoding
+from stream.protocol.wire.codes import ErrorCode
+from stream.terms import Encoding
 
 Query = Mapping[str, Sequence[str]]
 """Query parameters of a URL, as `urllib.parse.parse_qs` returns them."""
 
+
+Translate = Callable[[dict[str, Any]], dict[str, Any]]
+"""Turns foreign control messages into those of `emotide.v1`."""
 
 _PRODUCER: TypeAdapter[ProducerMessage] = TypeAdapter(ProducerMessage)
 _SUBSCRIBER: TypeAdapter[SubscriberMessage] = TypeAdapter(SubscriberMessage)
 _FILES: TypeAdapter[FilesMessage] = TypeAdapter(FilesMessage)
 
 
-def parse_producer(text: str) -> ProducerMessage:
-    """Parse a producer's TEXT message. Raises `ProtocolError`.
+def _types(*unions: Any) -> frozenset[str]:
+    """Return the values of `type` of all messages in discriminated unions."""
+    models = [model for union in unions for model in get_args(get_args(union)[0])]
+    return frozenset(get_args(model.model_fields["type"].annotation)[0] for model in models)
 
-    Control messages of Vosk, FunASR and Deepgram are accepted.
-    """
-    return _parse(_PRODUCER, _translate(_load(text)))
+
+_TYPES = _types(ProducerMessage, SubscriberMessage, FilesMessage)
+
+
+def parse_producer(text: str, translate: Translate = lambda message: message) -> ProducerMessage:
+    """Parse a producer's TEXT message, after `translate`. Raises `ProtocolError`."""
+    return _parse(_PRODUCER, translate(_load(text)))
 
 
 def parse_subscriber(text: str) -> SubscriberMessage:
@@ -84,7 +94,7 @@ def _validate(fields: dict[str, Any]) -> SessionConfig:
     try:
         return SessionConfig.model_validate(fields)
     except ValidationError as error:
-        raise _protocol_error(error) from None
+        raise protocol_error(error) from None
 
 
 def _nested(query: Query) -> dict[str, Any]:
@@ -131,25 +141,6 @@ def _load(text: str) -> dict[str, Any]:
     return message
 
 
-ALIASES = {"KeepAlive": "keepalive", "Finalize": "input.flush", "CloseStream": "session.close"}
-"""Deepgram's message types, and the types of `emotide.v1` that they stand for."""
-
-
-def _translate(message: dict[str, Any]) -> dict[str, Any]:
-    """Translate control messages of Vosk, FunASR and Deepgram to `emotide.v1`."""
-    if "type" in message:
-        kind = message["type"]
-        return {"type": ALIASES[kind]} if isinstance(kind, str) and kind in ALIASES else message
-    if "eof" in message or message.get("is_speaking") is False:
-        return {"type": "session.close"}
-    config = message.get("config")
-    rate = config.get("sample_rate") if isinstance(config, dict) else message.get("audio_fs")
-    if isinstance(config, dict) or "is_speaking" in message:
-        audio = {"sample_rate": SAMPLE_RATE if rate is None else rate}
-        return {"type": "session.update", "session": {"audio": audio}}
-    return message
-
-
 _M = TypeVar("_M")
 
 
@@ -157,10 +148,10 @@ def _parse(adapter: TypeAdapter[_M], message: dict[str, Any]) -> _M:
     try:
         return adapter.validate_python(message)
     except ValidationError as error:
-        raise _protocol_error(error) from None
+        raise protocol_error(error) from None
 
 
-def _protocol_error(error: ValidationError) -> ProtocolError:
+def protocol_error(error: ValidationError) -> ProtocolError:
     """Return the first problem of a message as one line that names the field."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
@@ -187,12 +178,12 @@ def _protocol_error(error: ValidationError) -> ProtocolError:
         )
     reason = "is not a known key" if kind == "extra_forbidden" else first["msg"]
     text = f"{param}: {reason}" + ("" if kind == "extra_forbidden" else f" (got {quoted})")
-    configures = error.title == "SessionConfig" or path[:1] in (
+    configures = error.title in ("SessionConfig", "FileQuery", "_WaitQuery") or path[:1] in (
         ["session"],
         ["filter"],
         ["options"],
     )
-    code = "config_invalid" if configures else "invalid_message"
+    code: ErrorCode = "config_invalid" if configures else "invalid_message"
     return ProtocolError(code, text, param=param, fatal=configures)
 
 
@@ -201,20 +192,3 @@ def _quote(value: Any) -> str:
         return re.sub(r"\s+", " ", repr(value))[:64]
     except RecursionError:
         return f"a {type(value).__name__} nested too deeply"
-
-
-_TYPES = {
-    "session.update",
-    "input.flush",
-    "input.pause",
-    "input.resume",
-    "keepalive",
-    "session.annotate",
-    "session.close",
-    "file.begin",
-    "file.end",
-    "file.cancel",
-    "subscribe",
-    "unsubscribe",
-    "list",
-}

@@ -1,7 +1,9 @@
 """Version of the protocol. Imports nothing, so that clients load it fast."""
 
-VERSION = 1
+from typing import Final
+
+VERSION: Final = 1
 """`v` of every event."""
 
-SUBPROTOCOL = "emotide.v1"
+SUBPROTOCOL: Final = "emotide.v1"
 """WebSocket subprotocol that servers and clients agree on."""

@@ -15,27 +15,22 @@ from jsonschema import Draft7Validator
 
 from stream.analysis.quality import hints
 from stream.config import Config
-from stream.delivery.live_stream import StreamState
+from stream.ingest.aliases import DEEPGRAM
 from stream.labels import LABELS
 from stream.protocol.errors import CLOSE_CODES, RETRYABLE, ProtocolError
 from stream.protocol.parsing import (
-    ALIASES,
     parse_files,
     parse_producer,
     parse_query,
     parse_subscriber,
 )
+from stream.protocol.wire.codes import ClosingCode, EventCode, HttpCode, WarningCode
+from stream.protocol.wire.mqtt import Labels
+from stream.protocol.wire.recordings import Stage
+from stream.protocol.wire.result import ResultHint
 from stream.telemetry.metrics import Metrics
-from stream.types import (
-    MAX_CHANNELS,
-    MAX_RATE,
-    MIN_RATE,
-    Encoding,
-    GapReason,
-    Quality,
-    Sound,
-    Trigger,
-)
+from stream.terms import MAX_CHANNELS, MAX_RATE, MIN_RATE, Encoding, GapReason, Hint, Sound
+from stream.types import Quality
 from tests.support.clients import Client, connect, stream, subscriber
 from tests.support.contract import PATH, Direction, document, messages, resolve, validate, validator
 from tests.support.running import Server, running_server
@@ -46,12 +41,6 @@ PARSERS: Mapping[Direction, Callable[[str], Any]] = {
     "from_subscriber": parse_subscriber,
     "from_uploader": parse_files,
 }
-FILE_CODES = (
-    "empty_file",
-    "file_too_large",
-    "audio_too_long",
-    *("not_audio", "no_audio_stream", "protected", "broken_file", "decode_timeout", "disk_full"),
-)
 MQTT = [name for name in document()["operations"] if name.startswith("mqtt_")]
 PROSE = (PATH, PATH.with_name("protocol.md"))
 
@@ -313,31 +302,54 @@ def test_the_documented_codes_are_those_of_the_server(path: Any) -> None:
     text = path.read_text(encoding="utf-8")
     rows = re.findall(r"^ *\| `(\w+)` \| (\d{4}|–) \| (yes|no) \|", text, re.MULTILINE)
     closing = {code: int(close) for code, close, _ in rows if close != "–"}
-    assert closing == dict(CLOSE_CODES)
+    assert closing == {code: CLOSE_CODES[code] for code in get_args(ClosingCode)}
     assert {code for code, _, retry in rows if retry == "yes"} == RETRYABLE
-    assert [code for code, close, _ in rows if close == "–"] == [
-        "unknown_message",
-        "invalid_audio_frame",
-        *FILE_CODES,
-    ]
-    assert {code for code, _, _ in rows} == set(schema("ErrorCode")["enum"])
+    over_http = get_args(HttpCode) if path.suffix == ".md" else ()
+    assert sorted(code for code, _, _ in rows) == sorted((*get_args(EventCode), *over_http))
+
+
+def test_a_close_code_belongs_to_an_error_or_to_a_documented_reason() -> None:
+    text = PATH.with_name("protocol.md").read_text(encoding="utf-8")
+    others = CLOSE_CODES.keys() - set(get_args(ClosingCode))
+    assert others == {"client_closed", "resumed elsewhere"}
+    assert "The close 4409 `resumed elsewhere`" in text
+    assert CLOSE_CODES["resumed elsewhere"] == 4409
+
+
+@pytest.mark.parametrize(
+    ("names", "page"),
+    [
+        (Encoding, "protocol.md"),
+        (GapReason, "protocol.md"),
+        (Hint, "protocol.md"),
+        (WarningCode, "protocol.md"),
+        (Stage, "protocol.md"),
+        (ResultHint, "results.md"),
+    ],
+    ids=str,
+)
+def test_the_pages_list_all_names(names: Any, page: str) -> None:
+    text = PATH.with_name(page).read_text(encoding="utf-8")
+    for name in get_args(names):
+        assert f"`{name}`" in text, name
+
+
+def test_the_reasons_of_windows_and_utterances_are_explained() -> None:
+    for name in ("Trigger", "End"):
+        for reason in schema(name)["enum"]:
+            assert f"`{reason}`" in schema(name)["description"], reason
 
 
 def test_the_documented_values_are_those_of_the_code() -> None:
     assert tuple(schema("Label")["enum"]) == LABELS
     assert tuple(schema("Scores")["properties"]) == LABELS
-    assert tuple(schema("Encoding")["enum"]) == get_args(Encoding)
-    assert tuple(schema("Trigger")["enum"]) == get_args(Trigger)
-    assert set(schema("End")["enum"]) == set(get_args(Trigger)) - {"interval"}
-    assert tuple(schema("StreamGap")["properties"]["reason"]["enum"]) == get_args(GapReason)
-    assert tuple(schema("StreamSnapshot")["properties"]["state"]["enum"]) == get_args(StreamState)
+    assert tuple(Labels.__annotations__) == LABELS, "labels are fields of MQTT payloads"
     assert set(schema("Quality")["properties"]) == {field.name for field in fields(Quality)}
     worst = Quality(rms_dbfs=-90.0, clipped=1.0, snr_db=0.0, band="narrow", speech_s=0.0)
-    listed = schema("Hints")["items"]["enum"]
+    listed = get_args(Hint)
     given = [hints(replace(worst, sound=sound), 0.1) for sound in get_args(Sound)]
     assert {hint for each in given for hint in each} == set(listed)
     assert all(list(each) == [hint for hint in listed if hint in each] for each in given)
-    assert set(schema("Quality")["properties"]["sound"]["enum"]) == {*get_args(Sound), None}
 
 
 def test_the_documented_query_parameters_are_those_of_the_server() -> None:
@@ -345,7 +357,8 @@ def test_the_documented_query_parameters_are_those_of_the_server() -> None:
     query = document()["channels"]["stream"]["bindings"]["ws"]["query"]["properties"]
     for name, parameter in query.items():
         value = resolve(parameter)
-        text = str(value.get("examples", [value.get("default", "true")])[0]).lower()
+        shown = value.get("examples") or value.get("enum") or [value.get("default", "true")]
+        text = str(shown[0]).lower()
         parse_query({"sample_rate": ["16000"], name: [text]})
     with pytest.raises(ProtocolError, match="surplus"):
         parse_query({"surplus": ["1"]})
@@ -357,7 +370,7 @@ def test_the_documented_query_parameters_are_those_of_the_server() -> None:
 
 def test_the_aliases_of_message_types_are_documented() -> None:
     text = PATH.with_name("protocol.md").read_text(encoding="utf-8")
-    for alias, name in ALIASES.items():
+    for alias, name in DEEPGRAM.items():
         assert re.search(rf'"{alias}".*`{re.escape(name)}`', text), alias
 
 
@@ -379,27 +392,27 @@ def checked(client: Client, direction: Direction) -> set[str]:
 async def test_a_live_session_conforms_to_the_contract(server: Server) -> None:
     """All events that a producer and a subscriber can get in a session of a few seconds."""
 
-    async def session() -> tuple[set[str], set[str]]:
-        async with subscriber(server) as listener, connect(server) as producer:
-            await producer.send("session.update", session={"analysis": {"frames": True}})
-            await producer.until("session.updated")
-            await producer.audio(talk(4.0), pace_s=0.03)
-            await producer.until("audio.ack")
-            await producer.send("session.annotate", attrs={"language": "de"}, dtmf="5", mark="m")
-            await producer.send("input.pause")
-            await producer.send("input.resume", skipped_ms=1500)
-            await producer.send("nonsense")
-            await producer.audio(talk(2.0), pace_s=0.03)
-            await producer.send("input.flush")
-            await producer.close_session()
-            await listener.until("session.closed")
-            await listener.send("list")
-            await listener.send("unsubscribe", id="s2")
-            await listener.send("unsubscribe", id="s1")
-            await listener.until("unsubscribed")
-            return checked(producer, "to_producer"), checked(listener, "to_subscriber")
+    async with subscriber(server) as listener, connect(server) as producer:
+        await producer.send("session.update", session={"analysis": {"frames": True}})
+        await producer.until("session.updated")
+        await producer.audio(talk(4.0), pace_s=0.03)
+        await producer.until("audio.ack")
 
-    sent, published = await asyncio.wait_for(session(), 60)
+        await producer.send("session.annotate", attrs={"language": "de"}, dtmf="5", mark="m")
+        await producer.send("input.pause")
+        await producer.send("input.resume", skipped_ms=1500)
+        await producer.send("nonsense")
+        await producer.audio(talk(2.0), pace_s=0.03)
+        await producer.send("input.flush")
+        await producer.close_session()
+
+        await listener.until("session.closed")
+        await listener.send("list")
+        await listener.send("unsubscribe", id="s2")
+        await listener.send("unsubscribe", id="s1")
+        await listener.until("unsubscribed")
+        sent, published = checked(producer, "to_producer"), checked(listener, "to_subscriber")
+
     documented = {name for name, _ in messages("to_producer")}
     assert sent == documented - {"session.resumed", "stream.gap", "warning"}
     assert published == {"subscribed", "snapshot", "subscriptions", "unsubscribed"} | (
@@ -446,7 +459,7 @@ async def test_a_snapshot_conforms_to_the_contract(server: Server) -> None:
     ],
 )
 async def test_a_refusal_conforms_to_the_contract(
-    server: Server, query: Mapping[str, Any], code: str
+    server: Server, query: Mapping[str, Any], code: EventCode
 ) -> None:
     async with connect(server, query=query) as client:
         assert await client.closed() == CLOSE_CODES[code], urlencode(query)

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from stream.ingest.aliases import translate
+from stream.protocol import parsing
 from stream.protocol.errors import CLOSE_CODES, RETRYABLE, ProtocolError
 from stream.protocol.messages import (
     InputFlush,
@@ -18,6 +20,7 @@ from stream.protocol.messages import (
     InputResume,
     KeepAlive,
     ListSubscriptions,
+    ProducerMessage,
     SessionAnnotate,
     SessionClose,
     SessionConfig,
@@ -25,11 +28,16 @@ from stream.protocol.messages import (
     Subscribe,
     Unsubscribe,
 )
-from stream.protocol.parsing import parse_producer, parse_query, parse_subscriber
+from stream.protocol.parsing import parse_query, parse_subscriber
 from stream.types import AudioFormat
 
 LONGEST = 300
 """Maximum length of an error message, which is part of a log line and of a close reason."""
+
+
+def parse_producer(text: str) -> ProducerMessage:
+    """Parse a message as the dialect `emotide.v1` does, with the control words of other clients."""
+    return parsing.parse_producer(text, translate)
 
 
 def refused(parse: Any, text: Any) -> ProtocolError:
@@ -84,7 +92,7 @@ def query(text: str) -> SessionConfig | None:
         ('{"type":"CloseStream"}', SessionClose(type="session.close")),
     ],
 )
-def test_messages_of_producers_are_parsed(text, expected) -> None:
+def test_messages_of_producers_are_parsed(text: str, expected: ProducerMessage) -> None:
     assert parse_producer(text) == expected
 
 
@@ -241,7 +249,7 @@ BAD_MESSAGES = [
 
 @pytest.mark.parametrize(("text", "code", "param", "fatal"), BAD_MESSAGES)
 def test_messages_of_producers_are_refused_with_code_field_and_reason(
-    text, code, param, fatal
+    text: str, code: str, param: str | None, fatal: bool
 ) -> None:
     error = refused(parse_producer, text)
     assert (error.code, error.param, error.fatal) == (code, param or error.param, fatal)
@@ -271,7 +279,7 @@ def test_messages_of_producers_are_refused_with_code_field_and_reason(
     ],
 )
 def test_messages_of_subscribers_are_refused_with_code_field_and_reason(
-    text, code, param, fatal
+    text: str, code: str, param: str | None, fatal: bool
 ) -> None:
     error = refused(parse_subscriber, text)
     assert (error.code, error.param, error.fatal) == (code, param, fatal)
@@ -453,7 +461,7 @@ messages = st.fixed_dictionaries(
 @given(st.one_of(anything, messages))
 @example({"type": "session.update", "session": {"": 1}})
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-def test_any_json_is_parsed_or_refused_properly(value) -> None:
+def test_any_json_is_parsed_or_refused_properly(value: object) -> None:
     text = json.dumps(value)
     for parse in (parse_producer, parse_subscriber):
         result = parsed_or_refused(parse, text)
@@ -479,7 +487,7 @@ def test_any_text_is_parsed_or_refused_properly(text: str) -> None:
     )
 )
 @settings(deadline=None, max_examples=150)
-def test_any_query_is_parsed_or_refused_properly(values) -> None:
+def test_any_query_is_parsed_or_refused_properly(values: dict[str, list[str]]) -> None:
     result = parsed_or_refused(parse_query, values)
     if isinstance(result, ProtocolError):
         assert len(result.message) <= LONGEST

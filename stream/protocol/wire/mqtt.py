@@ -1,0 +1,194 @@
+"""Payloads on MQTT, and the body of `GET /v1/info`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from stream.fields import Limits, Role, Share
+from stream.labels import Label
+from stream.protocol.wire.parts import Model, Quality
+from stream.protocol.wire.values import (
+    Count,
+    Hints,
+    Milliseconds,
+    Node,
+    Tag,
+    Time,
+    Utterance,
+    Version,
+)
+from stream.terms import EmployeeBasis, End, StreamState
+
+UnixMs = Annotated[int, Limits(ge=0)]
+"""Unix time in milliseconds."""
+
+TopicLevel = Annotated[str, Limits(pattern=r"^[A-Za-z0-9_.%-]+$")]
+"""One level of a topic."""
+
+ChangeKind = Literal["new", "update", "end"]
+"""`new`: speech begins; `update`: the strongest emotion changes; `end`: the final scores."""
+
+
+class Privacy(TypedDict):
+    """Privacy settings of a server."""
+
+    analyse_roles: list[Role]
+    employee_basis: EmployeeBasis
+    require_disclosure: bool
+    disclosure: str
+    audio_kept: Literal[False]
+    """No audio of live streams is kept."""
+    recordings_kept_s: Annotated[float, Limits(ge=0)]
+    """Seconds for which results of recordings are kept, with their audio.
+
+    0: no recordings are accepted.
+    """
+
+
+class Info(TypedDict):
+    """Description of a server."""
+
+    node: Node
+    name: Literal["emotide"]
+    version: str
+    protocol: Literal["emotide.v1"]
+    model: Model | None
+    login: bool
+    """Whether a key is required: see `POST /v1/token`."""
+    limits: Mapping[str, float]
+    """Section `limits` of the configuration."""
+    privacy: Privacy
+    notice: str
+
+
+class OfNode(TypedDict):
+    """The server that published a payload."""
+
+    v: Version
+    node: Node
+
+
+class MqttInfo(OfNode, Info):
+    """Description of the server, as in `GET /v1/info`."""
+
+
+class Stats(TypedDict):
+    """Numbers of connections and windows of a server."""
+
+    sessions: Count
+    subscribers: Count
+    windows_waiting: Count
+    uptime_s: Count
+
+
+class MqttStats(OfNode, Stats):
+    """Statistics of the server."""
+
+    t: UnixMs
+
+
+class MqttState(TypedDict):
+    """Description and state of a stream."""
+
+    v: Version
+    t: UnixMs
+    stream: TopicLevel
+    node: Node
+    state: StreamState
+    started: Time
+    roles: Sequence[TopicLevel]
+    analysed: Sequence[TopicLevel]
+    tags: Annotated[Sequence[Tag], Limits(max_length=8)]
+
+
+class Labels(TypedDict, total=False):
+    """Shares by label; labels that the model lacks are absent."""
+
+    angry: Share
+    disgusted: Share
+    fearful: Share
+    happy: Share
+    neutral: Share
+    other: Share
+    sad: Share
+    surprised: Share
+    unknown: Share
+
+
+class WithTop(TypedDict, total=False):
+    """The label with the largest share; absent if nothing was scored."""
+
+    top: Label
+    top_score: Share
+
+
+class WithActivation(TypedDict, total=False):
+    """The activation, if it is known."""
+
+    activation: Share
+
+
+class OfChannel(TypedDict):
+    """The channel that a payload is about."""
+
+    v: Version
+    t: UnixMs
+    stream: TopicLevel
+    role: TopicLevel
+
+
+class MqttChannel(Labels, OfChannel, WithTop, WithActivation):
+    """Scores of a channel."""
+
+
+class MqttScore(MqttChannel):
+    """The newest window's scores, one number per label at the top level."""
+
+    speech_ratio: Share
+    audio_ms: Milliseconds
+
+
+class MqttSegment(MqttChannel, Quality):
+    """Final scores of an utterance. No `top` if nothing could be scored."""
+
+    utterance: Utterance
+    trigger: End
+    audio_start_ms: Milliseconds
+    audio_end_ms: Milliseconds
+    covered: Share
+    hints: Hints
+
+
+class UtteranceRecord(TypedDict):
+    """State of an utterance."""
+
+    stream: TopicLevel
+    role: TopicLevel
+    utterance: Utterance
+    start_ms: Milliseconds
+    end_ms: Milliseconds | None
+    top: Label | None
+    top_score: Share | None
+    covered: NotRequired[Share]
+
+
+class MqttEvent(TypedDict):
+    """A change of an utterance.
+
+    `before` is null for `new`, and for an `end` whose beginning was not published.
+    """
+
+    v: Version
+    type: ChangeKind
+    before: UtteranceRecord | None
+    after: UtteranceRecord
+
+
+class MqttSummary(Labels, OfNode, WithTop):
+    """Mean scores of a group, without names. No labels if there was no speech for 30 s."""
+
+    t: UnixMs
+    group: TopicLevel
+    streams: Count
+    speaking: Count
