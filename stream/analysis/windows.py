@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream.analysis.quality import QualityMeter
 from stream.types import SAMPLE_RATE, Samples, Span, Trigger, Utterance, Window
@@ -35,13 +36,21 @@ class History:
         self.end = 0
         self.start = 0
 
-    def write(self, samples: np.ndarray[tuple[int], np.dtype[np.int16]]) -> None:
-        """Append at most `capacity` samples."""
-        at = self.end % len(self._ring)
-        fits = min(len(samples), len(self._ring) - at)
-        self._ring[at : at + fits] = samples[:fits]
-        self._ring[: len(samples) - fits] = samples[fits:]
-        self.end += len(samples)
+    def write(self, samples: NDArray[np.int16] | Samples) -> NDArray[np.int16]:
+        """Append at most `capacity` samples in steps of int16; return them as int16.
+
+        The result may be a view of the ring, which is valid until the next call.
+        """
+        count, at = len(samples), self.end % len(self._ring)
+        self.end += count
+        fits = len(self._ring) - at
+        if count <= fits:
+            view = self._ring[at : at + count]
+            view[:] = samples
+            return view
+        self._ring[at:] = samples[:fits]
+        self._ring[: count - fits] = samples[fits:]
+        return samples.astype(np.int16)
 
     def jump(self, position: int) -> None:
         """Continue at `position`; windows must not contain the audio before it."""
@@ -59,10 +68,11 @@ class History:
         """
         first = self.real_start(start)
         at, count = first % len(self._ring), end - first
-        real = np.concatenate(
-            [self._ring[at : at + count], self._ring[: max(0, at + count - len(self._ring))]]
-        )
-        audio = real.astype(np.float32) * np.float32(1 / 32768)
+        real = self._ring[at : at + count]
+        if len(real) < count:
+            real = np.concatenate([real, self._ring[: count - len(real)]])
+        audio = real.astype(np.float32)
+        audio *= np.float32(1 / 32768)
         missing = first - start
         return np.pad(audio, (missing, 0), "symmetric") if missing > 0 else audio
 
@@ -86,6 +96,10 @@ class Windower:
         self._newest_end = self._newest_start = 0
         self.taken_until = 0
         """End of the newest window that a backend has taken."""
+
+    def due(self, start: int, end: int) -> bool:
+        """Return whether a window is due now that the open utterance is `[start, end)`."""
+        return end - max(self._newest_end, start) >= self._settings.hop
 
     def extend(self, speech: Utterance) -> Iterator[Window]:
         """Yield the windows that are due now that the open utterance ends at `speech.end`.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stream.analysis.nonspeech import NO_SOUND, SoundStats, measure
 from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
@@ -13,6 +14,7 @@ from stream.analysis.vad import VadSettings
 from stream.types import SAMPLE_RATE, AudioFormat, Event, Samples, Score, Segment, Window
 from tests.support.signals import (
     ToneBackend,
+    amplitude,
     as_tuples,
     chunks,
     clip_audio,
@@ -27,18 +29,20 @@ DTMF = {"1": (697, 1209), "5": (770, 1336), "9": (852, 1477), "#": (941, 1477), 
 BACKEND = ToneBackend()
 
 
-def harmonic(hz: np.ndarray, dbfs: float = -20.0, partials: int = 8) -> Samples:
+def harmonic(hz: NDArray[np.float64], dbfs: float = -20.0, partials: int = 8) -> Samples:
     """Return a harmonic sound whose pitch follows `hz` sample by sample."""
     phase = 2 * np.pi * np.cumsum(hz) / SAMPLE_RATE
-    wave = np.sum([np.sin(k * phase) / k for k in range(1, partials + 1)], axis=0)
-    return (10 ** (dbfs / 20) * wave / np.sqrt((wave**2).mean())).astype(np.float32)
+    harmonics = [np.sin(k * phase) / k for k in range(1, partials + 1)]
+    wave: NDArray[np.float64] = np.sum(harmonics, axis=0)
+    rms = float(np.sqrt((wave**2).mean()))
+    return (amplitude(dbfs) * wave / rms).astype(np.float32)
 
 
 def chord(seconds: float, notes: Sequence[float]) -> Samples:
     count = round(seconds * SAMPLE_RATE)
-    sounds = [harmonic(np.full(count, float(hz))) for hz in notes]
+    sounds: Samples = np.sum([harmonic(np.full(count, float(hz))) for hz in notes], axis=0)
     decay = np.exp(-2 * np.arange(count) / SAMPLE_RATE)
-    return (np.sum(sounds, axis=0) / len(notes) * decay).astype(np.float32)
+    return (sounds / len(notes) * decay).astype(np.float32)
 
 
 def melody() -> Samples:
@@ -179,10 +183,14 @@ def test_an_utterance_before_a_tone_waits_for_its_scores() -> None:
     would be emitted without scores while its window still waited in the scheduler."""
     pipeline = StreamPipeline(AudioFormat(), (0,), BACKEND.info, AnalysisSettings())
     audio = np.concatenate([clip_audio(clips()[0]), noise(1, -70), sine(0.3, 440), noise(1, -70)])
-    waiting, events = [], []
+    waiting: list[Window] = []
+    events: list[Event] = []
     for chunk in chunks(linear16(audio), (3200,)):
         for item in pipeline.feed(chunk):
-            (waiting if isinstance(item, Window) else events).append(item)
+            if isinstance(item, Window):
+                waiting.append(item)
+            else:
+                events.append(item)
     assert segments(events) == []
     for window in waiting:
         pipeline.taken(window)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,9 @@ PHONE = AudioFormat("mulaw", 8_000, 2)
 STUDIO = AudioFormat("f32le", 44_100, 1)
 BACKEND = ToneBackend()
 
+Item = tuple[object, ...]
+"""Window or event as a tuple, as `as_tuples` returns it."""
+
 
 def pipeline(
     audio: AudioFormat = MONO, analysed: Sequence[int] = (0,), frames: bool = False
@@ -67,10 +71,10 @@ def wire(audio: AudioFormat) -> bytes:
     return np.stack(both, axis=1).tobytes()
 
 
-def results(audio: AudioFormat, pieces: Iterable[bytes]) -> dict[int, list[object]]:
+def results(audio: AudioFormat, pieces: Iterable[bytes]) -> dict[int, list[Item]]:
     """Return windows and events of every channel as tuples; each window is scored at once."""
     line = pipeline(audio, range(audio.channels), frames=True)
-    items: dict[int, list[object]] = {c: [] for c in range(audio.channels)}
+    items: dict[int, list[Item]] = {c: [] for c in range(audio.channels)}
 
     def process(new_items: Iterator[Window | Event]) -> None:
         for item in new_items:
@@ -86,7 +90,7 @@ def results(audio: AudioFormat, pieces: Iterable[bytes]) -> dict[int, list[objec
 
 
 @functools.cache
-def reference(audio: AudioFormat) -> dict[int, list[object]]:
+def reference(audio: AudioFormat) -> dict[int, list[Item]]:
     return results(audio, chunks(wire(audio), [audio.bytes_per_second // 50]))
 
 
@@ -109,7 +113,9 @@ def test_the_reference_has_speech_in_every_channel() -> None:
 @example(sizes=[10**9])
 @example(sizes=[1, 1, 1, 2999])
 @settings(deadline=None, max_examples=12)
-def test_any_chunking_gives_identical_windows_and_scores(audio, sizes) -> None:
+def test_any_chunking_gives_identical_windows_and_scores(
+    audio: AudioFormat, sizes: list[int]
+) -> None:
     assert results(audio, chunks(wire(audio), sizes)) == reference(audio)
 
 
@@ -147,10 +153,10 @@ def test_the_audio_of_one_channel_never_changes_the_results_of_the_other() -> No
 
 
 @pytest.mark.parametrize("clip", clips()[:4], ids=lambda path: path.stem)
-def test_a_recording_of_speech_is_detected_and_scored(clip) -> None:
+def test_a_recording_of_speech_is_detected_and_scored(clip: Path) -> None:
     audio = np.concatenate([silence(1), clip_audio(clip), silence(1.5)])
     line = pipeline()
-    events = analyse(line, chunks(linear16(audio), [640]), BACKEND.score)
+    events = analyse(line, [*chunks(linear16(audio), [640])], BACKEND.score)
     segments = [event for event in events if isinstance(event, Segment)]
     starts = [event for event in events if isinstance(event, SpeechStart)]
     assert len(starts) == len(segments) >= 1
@@ -204,7 +210,9 @@ def test_positions_do_not_drift_over_an_hour_with_holes(rate: int) -> None:
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 44_100])
-def test_speech_after_many_holes_has_its_true_position(rate: int, monkeypatch) -> None:
+def test_speech_after_many_holes_has_its_true_position(
+    rate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(DETECTORS, "loud", LoudDetector)
     analysis = AnalysisSettings(vad=VadSettings("loud"))
     line = StreamPipeline(AudioFormat("linear16", rate, 1), (0,), BACKEND.info, analysis)
@@ -226,7 +234,9 @@ def test_speech_after_many_holes_has_its_true_position(rate: int, monkeypatch) -
 )
 @example(rate=44_100, parts=[(2, 1)])
 @settings(deadline=None, max_examples=80)
-def test_positions_are_exact_after_holes_of_any_length(rate, parts) -> None:
+def test_positions_are_exact_after_holes_of_any_length(
+    rate: int, parts: list[tuple[int, int]]
+) -> None:
     """A chunk with a single NaN sample at 44.1 kHz once made the pipeline skip -1 samples: the
     drained resampler had rounded up, while the position rounds down."""
     line = pipeline(AudioFormat("linear16", rate, 1))
@@ -325,6 +335,22 @@ def test_flush_ends_the_utterance_and_cuts_its_last_window() -> None:
     kinds = [type(item) for item in line.flush()]
     assert kinds == [SpeechEnd, Window]
     assert list(line.flush()) == []
+
+
+@pytest.mark.parametrize("audio", [MONO, PHONE, STUDIO], ids=["mono", "phone", "studio"])
+@pytest.mark.parametrize("extra_ms", [0, 3, 19])
+def test_a_flush_includes_chunks_of_a_few_milliseconds(audio: AudioFormat, extra_ms: int) -> None:
+    """Short chunks are gathered before they are analysed, and a flush must not leave them out."""
+    frames = audio.sample_rate * (1600 + extra_ms) // 1000
+    data = wire(audio)[: frames * audio.bytes_per_frame]
+    found = []
+    for size in (len(data), audio.sample_rate // 200 * audio.bytes_per_frame):
+        line = pipeline(audio, range(audio.channels))
+        items = [item for chunk in chunks(data, [size]) for item in line.feed(chunk)]
+        items += [*line.flush(), *line.skip(audio.sample_rate // 10)]
+        found.append([as_tuples(item) for item in sorted(items, key=lambda item: item.channel)])
+    assert found[0] == found[1]
+    assert found[0]
 
 
 def test_a_stream_without_audio_has_no_events() -> None:

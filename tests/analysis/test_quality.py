@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,18 +12,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.analysis.quality import QualityMeter, dbfs, frame_power, gain_is_automatic, hints
+from stream.analysis.levels import frame_levels
+from stream.analysis.quality import QualityMeter, dbfs, gain_is_automatic, hints
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
 from tests.support.signals import at_rate, clip_audio, clips, int16, noise, silence, sine
 
 
 def metered(audio: Samples, voiced: bool = True, meter: QualityMeter | None = None) -> QualityMeter:
     meter = meter or QualityMeter(SAMPLE_RATE)
-    pcm = int16(audio)
-    power, clipped = frame_power(pcm[: len(pcm) // FRAME * FRAME].reshape(-1, FRAME))
-    for level, clips_ in zip(power.tolist(), clipped.tolist(), strict=True):
-        meter.frame(level, clips_, voiced)
+    power, clipped = frame_levels(steps(audio))
+    if voiced:
+        meter.speech(power, clipped)
+    else:
+        meter.pause(power)
     return meter
+
+
+def steps(audio: Samples) -> Samples:
+    """Return the whole frames of `audio` as float32 in steps of int16."""
+    return int16(audio)[: len(audio) // FRAME * FRAME].astype(np.float32)
 
 
 def band(audio: Samples, rate: int = SAMPLE_RATE) -> str | None:
@@ -49,9 +58,9 @@ def test_only_voiced_frames_count_for_the_level() -> None:
 
 
 def test_samples_at_full_scale_count_as_clipped() -> None:
-    pcm = np.zeros((1, FRAME), np.int16)
-    pcm[0, :5] = [32767, -32768, 32700, -32700, 32699]
-    assert frame_power(pcm)[1].tolist() == [4]
+    pcm = np.zeros(2 * FRAME, np.float32)
+    pcm[:5] = [32767, -32768, 32700, -32700, 32699]
+    assert frame_levels(pcm)[1] == [4, 0]
     assert metered(sine(1, 440, -20)).quality().clipped == 0
     # A sine overdriven by a factor of 4 is at full scale for 1 − 2·asin(1/4)/π of the time.
     overdriven = np.clip(sine(1, 441, -3) * 4, -1, 1)
@@ -118,13 +127,13 @@ def telephone(audio: Samples) -> Samples:
 
 
 @pytest.mark.parametrize("clip", clips(), ids=lambda path: path.stem)
-def test_speech_is_wide_wherever_a_window_is_cut(clip) -> None:
+def test_speech_is_wide_wherever_a_window_is_cut(clip: Path) -> None:
     audio = clip_audio(clip)
     assert {band(audio[:end]) for end in CUTS if end <= len(audio)} == {"wide"}
 
 
 @pytest.mark.parametrize("clip", clips(), ids=lambda path: path.stem)
-def test_speech_through_a_telephone_is_narrow_wherever_a_window_is_cut(clip) -> None:
+def test_speech_through_a_telephone_is_narrow_wherever_a_window_is_cut(clip: Path) -> None:
     """Softphones and bridges deliver calls at 16 kHz even if a telephone line removed the upper
     half of the band; only the spectrum shows it. A window may cut a vowel in the middle. Without a
     taper that edge spreads over all frequencies, and a narrow line was taken for a wide one."""
@@ -155,45 +164,64 @@ def test_the_band_becomes_wide_again_after_a_narrow_start() -> None:
 
 @given(blocks=st.lists(st.integers(1, 16), min_size=1, max_size=8), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=60)
-def test_frame_power_does_not_depend_on_the_block_size(blocks, seed) -> None:
+def test_frame_levels_do_not_depend_on_the_block_size(blocks: list[int], seed: int) -> None:
     """Block sizes depend on the chunking, results must not. A sum in another order would differ."""
-    pcm = int16(noise(sum(blocks) * FRAME / SAMPLE_RATE, -20, seed)).reshape(-1, FRAME)
-    at_once = frame_power(pcm)[0]
-    at = np.cumsum([0, *blocks])
-    pieces = [frame_power(pcm[a:b])[0] for a, b in pairwise(at)]
-    assert np.concatenate(pieces).tobytes() == at_once.tobytes()
+    pcm = steps(noise(sum(blocks) * FRAME / SAMPLE_RATE, -20, seed))
+    at_once = frame_levels(pcm)[0]
+    at = np.cumsum([0, *blocks]) * FRAME
+    pieces = [frame_levels(pcm[a:b])[0] for a, b in pairwise(at)]
+    assert [level for piece in pieces for level in piece] == at_once
+
+
+@pytest.mark.parametrize("level", [300.0, 32_699.0, 32_700.0, 32_767.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_single_loud_sample_counts_if_it_is_clipped(level: float, sign: int) -> None:
+    """Blocks that are too faint for a clipped sample are not searched for one."""
+    pcm = np.zeros(3 * FRAME, np.float32)
+    pcm[FRAME + 7] = sign * level
+    assert frame_levels(pcm)[1] == [0, int(level >= 32_700), 0]
+
+
+def test_samples_beyond_full_scale_are_limited() -> None:
+    """A resampler overshoots by some percent, and the cast to int16 would wrap around."""
+    pcm = np.tile(np.array([0, 40_000, -40_000, 5], np.float32), FRAME // 2)
+    power, clipped = frame_levels(pcm)
+    assert pcm[:4].tolist() == [0, 32_767, -32_768, 5]
+    assert power == pytest.approx([0.5, 0.5], abs=1e-4)
+    assert clipped == [FRAME // 2] * 2
 
 
 GOOD = Quality(rms_dbfs=-20.0, clipped=0.0, snr_db=30.0, band="wide", speech_s=3.0)
 
 
 @pytest.mark.parametrize(
-    ("change", "top", "expected"),
+    ("quality", "top", "expected"),
     [
-        ({}, 0.9, ()),
-        ({}, None, ()),
-        ({}, 0.4, ()),
-        ({}, 0.39, ("low_confidence",)),
-        ({"speech_s": 1.0}, 0.9, ()),
-        ({"speech_s": 0.98}, 0.9, ("short_speech",)),
-        ({"rms_dbfs": -45.0}, 0.9, ()),
-        ({"rms_dbfs": -45.1}, 0.9, ("low_level",)),
-        ({"clipped": 0.005}, 0.9, ()),
-        ({"clipped": 0.0051}, 0.9, ("clipped",)),
-        ({"snr_db": 10.0}, 0.9, ()),
-        ({"snr_db": 9.9}, 0.9, ("noisy",)),
-        ({"snr_db": None}, 0.9, ()),
-        ({"band": "narrow"}, 0.9, ("narrowband",)),
-        ({"band": None}, 0.9, ()),
+        (GOOD, 0.9, ()),
+        (GOOD, None, ()),
+        (GOOD, 0.4, ()),
+        (GOOD, 0.39, ("low_confidence",)),
+        (replace(GOOD, speech_s=1.0), 0.9, ()),
+        (replace(GOOD, speech_s=0.98), 0.9, ("short_speech",)),
+        (replace(GOOD, rms_dbfs=-45.0), 0.9, ()),
+        (replace(GOOD, rms_dbfs=-45.1), 0.9, ("low_level",)),
+        (replace(GOOD, clipped=0.005), 0.9, ()),
+        (replace(GOOD, clipped=0.0051), 0.9, ("clipped",)),
+        (replace(GOOD, snr_db=10.0), 0.9, ()),
+        (replace(GOOD, snr_db=9.9), 0.9, ("noisy",)),
+        (replace(GOOD, snr_db=None), 0.9, ()),
+        (replace(GOOD, band="narrow"), 0.9, ("narrowband",)),
+        (replace(GOOD, band=None), 0.9, ()),
         (
-            {"band": "narrow", "speech_s": 0.1},
+            replace(GOOD, band="narrow", speech_s=0.1),
             0.1,
             ("short_speech", "narrowband", "low_confidence"),
         ),
     ],
 )
-def test_hints_list_every_reason_to_doubt_a_score(change, top, expected) -> None:
-    quality = Quality(**{name: getattr(GOOD, name) for name in GOOD.__slots__} | change)
+def test_hints_list_every_reason_to_doubt_a_score(
+    quality: Quality, top: float | None, expected: tuple[str, ...]
+) -> None:
     assert hints(quality, top) == expected
 
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stream.admission import analysis_settings, check_detector
 from stream.analysis import silero
+from stream.analysis.hysteresis import FrameDecider
 from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.analysis.silero import DetectorRefused, SileroDetector
 from stream.analysis.vad import DETECTORS, VadSettings
@@ -22,6 +24,7 @@ from tests.support.signals import (
     clip_audio,
     clips,
     conversation,
+    int16,
     linear16,
     noise,
     silence,
@@ -29,10 +32,15 @@ from tests.support.signals import (
 )
 
 
-def decisions(detector: SileroDetector, audio: Samples) -> list[bool]:
-    data = linear16(audio)
-    size = 2 * FRAME
-    return [detector.is_speech(data[i : i + size]) for i in range(0, len(data) - size + 1, size)]
+def probabilities(detector: SileroDetector, audio: Samples) -> list[float]:
+    return [detector.probability(chunk) for chunk in in_chunks(audio)]
+
+
+def in_chunks(audio: Samples) -> NDArray[np.int16]:
+    """Return int16[chunks, 512]."""
+    pcm = int16(audio)
+    length = SileroDetector.frame
+    return pcm[: len(pcm) // length * length].reshape(-1, length)
 
 
 @pytest.fixture
@@ -44,28 +52,39 @@ def empty_session_cache() -> Iterator[None]:
 
 
 def test_speech_is_voiced_and_silence_noise_and_tones_are_not() -> None:
-    voiced = [np.mean(decisions(SileroDetector(), clip_audio(path))) for path in clips()[:5]]
+    voiced = [np.mean(probabilities(SileroDetector(), clip_audio(path))) for path in clips()[:5]]
     assert min(voiced) > 0.5
     for quiet in (silence(2), noise(2, -30), sine(2, 440)):
-        assert np.mean(decisions(SileroDetector(), quiet)) < 0.05
+        assert np.mean(probabilities(SileroDetector(), quiet)) < 0.1
+
+
+def test_the_probability_is_between_the_thresholds_at_the_edges_of_speech() -> None:
+    """Otherwise hysteresis and modes would have no effect."""
+    found = probabilities(SileroDetector(), conversation(3))
+    assert 0 <= min(found) < 0.05 < 0.95 < max(found) <= 1
+    assert any(0.2 < probability < 0.8 for probability in found)
 
 
 def test_a_higher_mode_is_stricter() -> None:
     audio = conversation(3)
-    voiced = [sum(decisions(SileroDetector(mode), audio)) for mode in range(4)]
+    voiced = []
+    for mode in range(4):
+        decider = FrameDecider.of(VadSettings("silero", mode))
+        pcm = int16(audio)[: len(audio) // FRAME * FRAME]
+        voiced.append(sum(decider.decide(pcm, [1.0] * (len(pcm) // FRAME))))
     assert voiced == sorted(voiced, reverse=True)
     assert voiced[0] > voiced[3]
 
 
 def test_streams_share_the_weights_and_no_state() -> None:
     audio = conversation(2)
-    alone = decisions(SileroDetector(), audio)
+    alone = probabilities(SileroDetector(), audio)
     one, other = SileroDetector(), SileroDetector()
-    data, other_data = linear16(audio), linear16(noise(len(audio) / 16_000, -10))
     interleaved = []
-    for i in range(0, len(data) - 2 * FRAME + 1, 2 * FRAME):
-        interleaved.append(one.is_speech(data[i : i + 2 * FRAME]))
-        other.is_speech(other_data[i : i + 2 * FRAME])
+    louder = in_chunks(noise(len(audio) / 16_000, -10))
+    for chunk, other_chunk in zip(in_chunks(audio), louder, strict=True):
+        interleaved.append(one.probability(chunk))
+        other.probability(other_chunk)
     assert interleaved == alone
     assert one._run.__self__ is other._run.__self__
 

@@ -51,7 +51,9 @@ steps = st.lists(
 
 @given(steps=steps, seed=st.integers(0, 2**31), capacity=st.integers(130, 220))
 @settings(deadline=None, max_examples=60)
-def test_means_equal_those_of_a_reference_that_keeps_all_logits(steps, seed, capacity) -> None:
+def test_means_equal_those_of_a_reference_that_keeps_all_logits(
+    steps: list[tuple[int, int, float]], seed: int, capacity: int
+) -> None:
     """Windows overlap, skip and wrap the ring many times; the first begin before the stream."""
     rng = np.random.default_rng(seed)
     timeline, reference = Timeline(4, FRAME, capacity * FRAME / SAMPLE_RATE), Reference()
@@ -117,7 +119,7 @@ def test_memory_is_constant_and_the_mean_exact_over_an_hour_of_speech() -> None:
     st.integers(-90, 60),
 )
 @settings(deadline=None, max_examples=100)
-def test_a_frame_counts_if_its_middle_is_speech(pairs, start) -> None:
+def test_a_frame_counts_if_its_middle_is_speech(pairs: list[tuple[int, int]], start: int) -> None:
     spans = tuple((a * FRAME, (a + n) * FRAME) for a, n in pairs)
     mask = speech_mask(window(start, 100, spans), 99, FRAME)
     for n, counted in enumerate(mask):
@@ -130,7 +132,9 @@ def test_a_frame_counts_if_its_middle_is_speech(pairs, start) -> None:
 
 @given(st.lists(st.floats(-80, 80, width=32), min_size=2, max_size=9), st.floats(0.25, 4))
 @settings(deadline=None, max_examples=80)
-def test_softmax_adds_up_to_one_and_divides_by_the_temperature(logits, temperature) -> None:
+def test_softmax_adds_up_to_one_and_divides_by_the_temperature(
+    logits: list[float], temperature: float
+) -> None:
     values = np.array(logits, np.float32)
     shares = softmax(values, temperature)
     assert shares.dtype == np.float32
@@ -156,7 +160,9 @@ def test_a_higher_temperature_gives_flatter_posteriors() -> None:
         ({}, None),
     ],
 )
-def test_activation_is_the_share_of_excited_in_excited_and_calm(scores, expected) -> None:
+def test_activation_is_the_share_of_excited_in_excited_and_calm(
+    scores: dict[str, float], expected: float | None
+) -> None:
     assert activation(scores) == expected
 
 

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.analysis.vad import DETECTORS, Segmenter, State, VadSettings
+from stream.analysis.vad import DETECTORS, Segmenter, VadSettings
 from stream.types import FRAME, Utterance
 from tests.support.signals import clip_audio, clips, int16
 
 PLAIN = VadSettings(start_voiced=3, start_of=5, pre_roll=2, hangover=4, max_utterance=40)
+
+Ended = tuple[int, int, str]
+"""Start and end of an utterance in frames, and its trigger."""
 
 
 def script(text: str) -> list[bool]:
@@ -23,13 +26,13 @@ def script(text: str) -> list[bool]:
     return [c == "x" for c in text.replace(" ", "")]
 
 
-def run(segmenter: Segmenter, decisions: Iterable[bool]) -> list[tuple[int, int, str]]:
+def run(segmenter: Segmenter, decisions: Iterable[bool]) -> list[Ended]:
     """Feed all decisions; return the utterances that ended, in frames."""
     ended = [segmenter.step(voiced) for voiced in decisions]
     return [in_frames(utterance) for utterance in ended if utterance is not None]
 
 
-def in_frames(utterance: Utterance) -> tuple[int, int, str]:
+def in_frames(utterance: Utterance) -> Ended:
     assert utterance.start % FRAME == utterance.end % FRAME == 0
     return utterance.start // FRAME, utterance.end // FRAME, utterance.trigger
 
@@ -55,7 +58,9 @@ def in_frames(utterance: Utterance) -> tuple[int, int, str]:
         ("....xxx....xxx....", [(2, 7, "speech_end"), (9, 14, "speech_end")]),
     ],
 )
-def test_an_utterance_includes_its_pre_roll_and_not_its_hangover(frames, expected) -> None:
+def test_an_utterance_includes_its_pre_roll_and_not_its_hangover(
+    frames: str, expected: list[Ended]
+) -> None:
     assert run(Segmenter(PLAIN), script(frames)) == expected
 
 
@@ -66,7 +71,9 @@ def test_pre_roll_never_reaches_into_the_previous_utterance() -> None:
 
 
 @pytest.mark.parametrize("start", [(1, 1), (1, 5), (3, 3), (3, 5), (5, 5)])
-def test_an_utterance_that_is_too_long_is_split_without_losing_a_frame(start) -> None:
+def test_an_utterance_that_is_too_long_is_split_without_losing_a_frame(
+    start: tuple[int, int],
+) -> None:
     """Speech continues through the split: no frame may be lost, counted twice or re-detected."""
     voiced, of = start
     segmenter = Segmenter(VadSettings(start_voiced=voiced, start_of=of, max_utterance=40))
@@ -78,8 +85,8 @@ def test_an_utterance_that_is_too_long_is_split_without_losing_a_frame(start) ->
 def test_silence_after_a_split_makes_no_empty_utterance() -> None:
     segmenter = Segmenter(PLAIN)
     assert run(segmenter, [True] * 40 + [False] * 50) == [(0, 40, "split")]
-    assert segmenter.state is State.QUIET
-    assert segmenter.end("flush") is None
+    assert segmenter.speech is None
+    assert segmenter.close("flush") is None
 
 
 def test_a_short_pause_right_after_a_split_loses_nothing() -> None:
@@ -91,32 +98,31 @@ def test_a_short_pause_right_after_a_split_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "state", "ended"),
+    ("frames", "ended"),
     [
-        ("", State.QUIET, None),
-        ("...", State.QUIET, None),
-        ("..x", State.STARTING, None),
-        ("..xx", State.STARTING, None),
-        ("..xxx", State.SPEAKING, (0, 5, "flush")),
-        ("..xxx..", State.STOPPING, (0, 5, "flush")),
-        ("..xxx....", State.QUIET, None),
+        ("", None),
+        ("...", None),
+        ("..x", None),
+        ("..xx", None),
+        ("..xxx", (0, 5, "flush")),
+        ("..xxx..", (0, 5, "flush")),
+        ("..xxx....", None),
     ],
 )
-def test_a_flush_ends_the_open_utterance_in_every_state(frames, state, ended) -> None:
+def test_a_flush_ends_the_open_utterance_in_every_state(frames: str, ended: Ended | None) -> None:
     segmenter = Segmenter(PLAIN)
     run(segmenter, script(frames))
-    assert segmenter.state is state
-    utterance = segmenter.end("flush")
+    assert segmenter.speaking == (ended is not None)
+    utterance = segmenter.close("flush")
     assert (utterance and in_frames(utterance)) == ended
-    assert segmenter.state is State.QUIET
     assert segmenter.speech is None
-    assert segmenter.end("flush") is None
+    assert segmenter.close("flush") is None
 
 
 def test_speech_continues_without_a_missing_frame_after_a_flush() -> None:
     segmenter = Segmenter(PLAIN)
     run(segmenter, script("..xxxxx"))
-    segmenter.end("flush")
+    segmenter.close("flush")
     assert run(segmenter, script("xxxx....")) == [(7, 11, "speech_end")]
 
 
@@ -143,7 +149,11 @@ def test_utterances_are_numbered_without_holes() -> None:
 )
 @settings(deadline=None, max_examples=150)
 def test_utterances_are_in_order_disjoint_and_never_empty(
-    decisions, flushes, start_voiced, hangover, pre_roll
+    decisions: list[tuple[bool, int]],
+    flushes: set[int],
+    start_voiced: int,
+    hangover: int,
+    pre_roll: int,
 ) -> None:
     longest = 50
     segmenter = Segmenter(VadSettings("", 0, start_voiced, 5, pre_roll, hangover, longest))
@@ -151,13 +161,12 @@ def test_utterances_are_in_order_disjoint_and_never_empty(
     ended: list[Utterance] = []
     for n, voiced in enumerate(frames):
         if n in flushes:
-            ended += filter(None, [segmenter.end("flush")])
+            ended += filter(None, [segmenter.close("flush")])
         ended += filter(None, [segmenter.step(voiced)])
         speech = segmenter.speech
-        assert (speech is not None) == (segmenter.state in (State.SPEAKING, State.STOPPING))
         if speech is not None:
             assert 0 <= speech.start < speech.end <= (n + 1) * FRAME
-    ended += filter(None, [segmenter.end("flush")])
+    ended += filter(None, [segmenter.close("flush")])
     assert [u.index for u in ended] == list(range(len(ended)))
     last = 0
     for utterance in ended:
@@ -185,13 +194,37 @@ def test_memory_does_not_grow_over_an_hour_of_silence() -> None:
     before = size()
     assert run(segmenter, [False] * 180_000) == []
     assert size() <= before + 64  # a position is a larger int now
-    assert segmenter.state is State.QUIET
+
+
+@given(
+    blocks=st.lists(
+        st.tuples(st.booleans(), st.integers(1, 16), st.booleans()), min_size=1, max_size=40
+    ),
+    start_voiced=st.integers(1, 5),
+    hangover=st.integers(1, 20),
+    longest=st.integers(10, 60),
+)
+@settings(deadline=None, max_examples=300)
+def test_equal_decisions_processed_at_once_give_the_same_utterances(
+    blocks: list[tuple[bool, int, bool]], start_voiced: int, hangover: int, longest: int
+) -> None:
+    settings_ = VadSettings("", 0, start_voiced, 5, 3, hangover, longest)
+    by_frame, by_block = Segmenter(settings_), Segmenter(settings_)
+    for voiced, frames, at_once in blocks:
+        ended = run(by_frame, [voiced] * frames)
+        if at_once and by_block.advance(voiced, frames):
+            assert ended == []
+        else:
+            assert run(by_block, [voiced] * frames) == ended
+        assert vars(by_block) == vars(by_frame)
 
 
 def test_the_webrtc_detector_detects_real_speech_and_not_silence() -> None:
     detector = DETECTORS["webrtcvad"](2)
     pcm = int16(clip_audio(clips()[0]))
     end = len(pcm) // FRAME * FRAME
-    voiced = [detector.is_speech(frame.tobytes()) for frame in pcm[:end].reshape(-1, FRAME)]
+    voiced = [detector.probability(frame) for frame in pcm[:end].reshape(-1, FRAME)]
+    assert set(voiced) == {0.0, 1.0}
     assert np.mean(voiced) > 0.5
-    assert not any(DETECTORS["webrtcvad"](2).is_speech(bytes(2 * FRAME)) for _ in range(200))
+    silent = np.zeros(FRAME, np.int16)
+    assert not any(DETECTORS["webrtcvad"](2).probability(silent) for _ in range(200))

@@ -12,6 +12,7 @@ from stream.analysis.windows import History, Windower, WindowSettings, clip, tot
 from stream.types import FRAME, SAMPLE_RATE, Utterance, Window
 
 S = SAMPLE_RATE
+STANDARD = WindowSettings()
 RAMP = (np.arange(60 * S) % 30_000).astype(np.int16)
 
 
@@ -22,9 +23,8 @@ def filled(seconds: float, capacity: int = 8 * S) -> History:
     return history
 
 
-def windower(seconds: float = 60, **changes: object) -> Windower:
-    history = filled(seconds, capacity=60 * S)
-    return Windower(WindowSettings(**changes), 0, history, QualityMeter(S))
+def windower(settings: WindowSettings = STANDARD) -> Windower:
+    return Windower(settings, 0, filled(60, capacity=60 * S), QualityMeter(S))
 
 
 def speak(w: Windower, start: float, end: float, take: bool = True) -> list[Window]:
@@ -55,7 +55,9 @@ def in_s(window: Window) -> tuple[float, float]:
     length=st.integers(1, 50),
 )
 @settings(deadline=None, max_examples=150)
-def test_the_ring_returns_the_audio_that_was_written(sizes, capacity, back, length) -> None:
+def test_the_ring_returns_the_audio_that_was_written(
+    sizes: list[int], capacity: int, back: int, length: int
+) -> None:
     history, written = History(capacity), np.zeros(0, np.int16)
     for size in sizes:
         new = RAMP[len(written) : len(written) + size]
@@ -100,6 +102,15 @@ def test_a_window_is_due_after_every_hop_of_speech() -> None:
     windows = speak(windower(), 2.0, 7.5)
     assert [window.end / S for window in windows] == [3.0, 4.0, 5.0, 6.0, 7.0]
     assert {window.trigger for window in windows} == {"interval"}
+
+
+def test_a_window_is_due_exactly_when_extending_gives_one() -> None:
+    w = windower()
+    for position in range(2 * S, 6 * S, FRAME):
+        due = w.due(2 * S, position)
+        windows = list(w.extend(Utterance(0, 2 * S, position)))
+        assert due == bool(windows)
+        assert due == (position in (3 * S, 4 * S, 5 * S))
 
 
 def test_windows_grow_with_the_utterance_and_then_slide() -> None:
@@ -152,7 +163,7 @@ def test_a_window_lists_the_speech_of_the_previous_utterance_without_the_pause()
 
 @pytest.mark.parametrize("lengths", [(S,), (S, 3 * S), (2 * S, 4 * S)])
 def test_windows_have_only_the_configured_lengths(lengths: tuple[int, ...]) -> None:
-    w = windower(lengths=lengths, hop=S // 2)
+    w = windower(WindowSettings(lengths, hop=S // 2))
     windows = speak(w, 1.0, 8.0)
     last = w.close(Utterance(0, S, round(8.2 * S)))
     assert {n.length for n in [*windows, last] if n} <= set(lengths)
@@ -192,7 +203,9 @@ def test_memory_does_not_grow_over_an_hour_of_utterances() -> None:
     st.integers(0, 60),
 )
 @example([(0, 9)], 6, 3)
-def test_clip_keeps_the_parts_inside_the_range(gaps, start, end) -> None:
+def test_clip_keeps_the_parts_inside_the_range(
+    gaps: list[tuple[int, int]], start: int, end: int
+) -> None:
     """A range that ends before it starts contains no span, not even one of negative length. Such a
     span was once emitted as a gap with a negative duration."""
     spans, at = [], 0
