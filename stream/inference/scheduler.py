@@ -1,16 +1,18 @@
-"""Inference for all streams: one thread, one waiting window per channel, one length per batch."""
+"""Scheduling of the windows of all streams: fair, in batches of one length, bounded per channel."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
 
-from stream.backends.base import Backend
-from stream.inference.runner import BackendRunner, Result, WarmUp
+from stream.inference.engine import Batch, BatchResult, Engine
+from stream.inference.runner import Result, WarmUp
 from stream.inference.slot import Listener, Slot
 from stream.types import FrameScores, GapReason, ModelInfo, Window
 
@@ -22,10 +24,7 @@ PROBE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """Figures of one batch, for metrics: real rows, rows that failed, seconds.
-
-    `queued_s` is the time each row waited, `inference_s` the time the batch ran.
-    """
+    """One batch, for metrics: its windows, seconds queued per window, seconds of inference."""
 
     size: int
     failed: int
@@ -35,11 +34,7 @@ class BatchReport:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A slot's waiting window.
-
-    `since` is the time the slot began to wait, `due` the time this very window was offered; both
-    are monotonic seconds.
-    """
+    """A waiting window, due at `due`; its slot has been waiting since `since` (monotonic)."""
 
     window: Window
     since: float
@@ -54,223 +49,277 @@ class _Row:
     due: float
 
 
-class Scheduler:
-    """Runs one backend in one thread and reports the outcome of each window on the event loop.
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A batch that the engine has; `abandoned` once its windows were reported as lost."""
 
-    A batch takes the window of the slot that has waited longest and all others of its length,
-    oldest first, so no stream is served twice while another waits. A batch has one of the
-    backend's sizes: if only a few rows are missing, a row is repeated; if many are missing, the
-    batch is smaller and the remaining windows wait for the next one. A batch that fails is halved
-    until the failing rows are alone; only those are lost.
+    rows: Sequence[_Row]
+    abandoned: bool = field(default=False)
+
+
+class Scheduler:
+    """Passes windows to an engine and each result to the window's listener. On the event loop.
+
+    A batch takes the window that has waited longest and all others of its length, oldest first, so
+    no channel is served twice while another waits. A channel has **at most one window waiting and
+    at most one in flight**: an engine may answer batches in any order, and a window that is
+    answered before the one before it would end an utterance without its last frames.
     """
 
     def __init__(
         self,
-        load: Callable[[], Backend],
-        max_batch: int,
+        engine: Engine,
         max_wait_s: float,
         hang_timeout_s: float,
         report: Callable[[BatchReport], None] = lambda _: None,
     ) -> None:
-        self._load = load
-        self._max_batch = max_batch
+        self._engine = engine
         self._max_wait_s = max_wait_s
         self._hang_timeout_s = hang_timeout_s
         self._report = report
-        self._changed = threading.Condition()
-        self._waiting: dict[Slot, _Waiting] = {}
-        self._stopping = False
-        self._thread: threading.Thread | None = None
-        self._batch: Sequence[_Row] = ()
-        self._busy_since: float | None = None
+        self._ready: dict[Slot, _Waiting] = {}
+        """Waiting windows whose channel has none in flight, oldest first."""
+        self._blocked: dict[Slot, _Waiting] = {}
+        """Waiting windows whose channel has one in flight."""
+        self._busy: set[Slot] = set()
+        """Slots that have a window in flight."""
+        self._flights: set[_Flight] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.Handle | None = None
+        self._timer_is_late = False
+        self._running = False
         self._failures = 0
+        self._probing = False
         self._hung = False
         self.warm_up = WarmUp()
 
     async def start(self, lengths: Sequence[int]) -> ModelInfo:
-        """Load the model and run every (length, batch size) once, in the inference thread.
-
-        Raises whatever loading raises. May be called once.
-        """
+        """Load the model and run every (length, batch size) once. Raises what loading raises."""
         self._loop = asyncio.get_running_loop()
-        ready: asyncio.Future[ModelInfo] = self._loop.create_future()
-        # A daemon, because loading cannot be interrupted and must not delay an exit.
-        self._thread = threading.Thread(
-            target=self._run, args=(ready, lengths), name="emotide-inference", daemon=True
-        )
-        self._thread.start()
-        return await ready
+        info = await self._engine.start(lengths, self._on_progress)
+        self._running = True
+        return info
+
+    async def stop(self, timeout_s: float) -> None:
+        """End the engine after the batches that run; windows that wait are not scored."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._engine.close(timeout_s)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=0.05)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def slot(self, listener: Listener, embed: bool = False) -> Slot:
+        """Return a new slot for one channel."""
+        return Slot(self, listener, embed)
+
+    # -- windows, see `Slot` -----------------------------------------------------------------
 
     def put(self, slot: Slot, window: Window) -> Window | None:
-        """Queue a window; a waiting one is replaced, keeps its place, and is returned."""
-        with self._changed:
-            waiting, now = self._waiting.get(slot), time.monotonic()
-            if waiting is not None:
-                replaced, waiting.window, waiting.due = waiting.window, window, now
-                return replaced
-            self._waiting[slot] = _Waiting(window, now, now)
-            self._changed.notify()
-            return None
+        """Queue a window; it takes the place of the one of its slot that waits, and returns it."""
+        now = time.monotonic()
+        waiting = self._ready.get(slot) or self._blocked.get(slot)
+        if waiting is not None:
+            replaced, waiting.window, waiting.due = waiting.window, window, now
+            return replaced
+        queue = self._blocked if slot in self._busy else self._ready
+        queue[slot] = _Waiting(window, now, now)
+        if queue is self._ready:
+            self._wake()
+        return None
 
-    def remove(self, slot: Slot) -> bool:
-        """Drop the waiting window of `slot`; return whether there was one."""
-        with self._changed:
-            return self._waiting.pop(slot, None) is not None
+    def remove(self, slot: Slot) -> None:
+        """Drop the window that waits in `slot`, if any."""
+        self._ready.pop(slot, None)
+        self._blocked.pop(slot, None)
 
     def holds(self, slot: Slot) -> bool:
         """Return whether a window of `slot` waits."""
-        return slot in self._waiting
-
-    def slot(self, listener: Listener, embed: bool = False) -> Slot:
-        return Slot(self, listener, embed)
+        return slot in self._ready or slot in self._blocked
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        """Number of windows that wait."""
+        return len(self._ready) + len(self._blocked)
 
-    def busy_s(self) -> float:
-        """Return how many seconds the current batch has been running; 0 if none is."""
-        since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - since
+    # -- health ------------------------------------------------------------------------------
 
     @property
     def trouble(self) -> str | None:
-        """The reason why no new streams should be sent to this model now, or None."""
+        """Reason not to accept new streams now, or None."""
         if self._hung:
             return f"the model has not answered for {self.busy_s():.0f} s"
         if self._failures >= FAILURES_UNTIL_UNREADY:
             return f"the last {self._failures} batches failed"
         return None
 
-    def watch(self) -> None:
-        """Fail the windows of a batch that hangs; call this a few times a second on the loop."""
-        if not self._hung and self.busy_s() > self._hang_timeout_s:
-            self._hung = True
-            log.error("model hung", extra={"busy_s": round(self.busy_s(), 1)})
-            for row in self._batch:
-                self._finish_row(row, None, "inference_timeout", self.busy_s())
+    def busy_s(self) -> float:
+        """Return the seconds that the longest-running batch has been running."""
+        return self._engine.busy_s()
 
     @property
     def alive(self) -> bool:
-        """True while the thread runs; while it loads or hangs, it cannot be stopped."""
-        return self._thread is not None and self._thread.is_alive()
+        """True while native code of the model runs in this process."""
+        return self._engine.alive
 
-    async def stop(self, timeout_s: float) -> None:
-        """End the thread after its current batch; windows that still wait are not scored."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, timeout_s)
+    @property
+    def hang_is_fatal(self) -> bool:
+        """True if only a restart of this process ends a call that hangs."""
+        return self._engine.hang_is_fatal
 
-    def _run(self, ready: asyncio.Future[ModelInfo], lengths: Sequence[int]) -> None:
-        try:
-            self._model = model = BackendRunner(self._load(), self._max_batch)
-            model.check(lengths)
-            for self.warm_up in model.warm_up(lengths):
-                pass
-        except BaseException as error:
-            self._call_on_loop(_resolve, ready, None, error)
+    def watch(self) -> None:
+        """Report the windows of a thread that hangs as lost; call a few times a second."""
+        if not self._engine.hang_is_fatal or self._hung or self.busy_s() <= self._hang_timeout_s:
             return
-        self._call_on_loop(_resolve, ready, model.info, None)
-        # No rows means a probe: no window waits, and the last batches failed.
-        while (rows := self._next_batch()) is not None:
-            self._busy_since = time.monotonic()
-            self._call_on_loop(self._batch_taken, rows)
-            embed = any(row.slot.embed for row in rows)
-            results = model.infer([row.window.audio for row in rows], embed) if rows else []
-            elapsed = time.monotonic() - self._busy_since
-            self._count_failure(results)
-            self._busy_since = None
-            self._call_on_loop(self._batch_done, rows, results, elapsed)
-        model.close()
+        self._hung = True
+        log.error("model hung", extra={"busy_s": round(self.busy_s(), 1)})
+        for flight in self._flights:
+            flight.abandoned = True
+            self._finish(flight.rows, [None] * len(flight.rows), "inference_timeout")
 
-    def _count_failure(self, results: Sequence[Result | None]) -> None:
-        """Count batches that failed because of the model, not because of their audio."""
-        if any(result is not None for result in results) or self._model.healthy():
-            self._failures = 0
-        else:
-            self._failures += 1
+    # -- batches -----------------------------------------------------------------------------
 
-    def _next_batch(self) -> list[_Row] | None:
-        """Block until there is work; return the next batch's rows, [] to probe, None to stop."""
-        limit = self._model.sizes[-1]
-        with self._changed:
-            while True:
-                # A failing model gets no new streams, so only a probe shows that it recovered.
-                probe_s = PROBE_S if self._failures else None
-                if not self._changed.wait_for(lambda: self._waiting or self._stopping, probe_s):
-                    return []
-                if self._stopping:
-                    return None
-                full = self._changed.wait_for(lambda: len(self._waiting) >= limit, self._max_wait_s)
-                if full or self._waiting:
-                    break
-            oldest = next(iter(self._waiting.values()))
-            length = oldest.window.length
-            rows = [
-                _Row(slot, waiting.window, waiting.since, waiting.due)
-                for slot, waiting in self._waiting.items()
-                if waiting.window.length == length
-            ][:limit]
-            rows = rows[: self._model.fitting(len(rows))]
-            for row in rows:
-                del self._waiting[row.slot]
-            return rows
-
-    def _call_on_loop(self, callback: Callable[..., None], *args: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:
-            # The loop is closed: the process is exiting and no callback can run.
-            self._stopping = True
-
-    def _batch_taken(self, rows: Sequence[_Row]) -> None:
-        self._batch = rows
-        for row in rows:
-            row.slot.mark_taken(row.window)
-
-    def _batch_done(
-        self, rows: Sequence[_Row], results: Sequence[Result | None], elapsed: float
-    ) -> None:
-        now = time.monotonic()
-        failed = sum(result is None for result in results)
-        if rows:
-            queued = tuple(now - elapsed - row.since for row in rows)
-            self._report(BatchReport(len(rows), failed, queued, elapsed))
-        self._batch = ()
-        if self._hung:
-            self._hung = False
-            log.warning("model recovered", extra={"elapsed_s": round(elapsed, 1)})
+    def _wake(self) -> None:
+        """Arrange for the next batch: now if it is full, else `max_wait_s` after its oldest."""
+        if not self._can_fly():
             return
-        for row, result in zip(rows, results, strict=True):
-            self._finish_row(row, result, "inference_failed", now - row.due)
-
-    def _finish_row(
-        self, row: _Row, result: Result | None, reason: GapReason, waited_s: float
-    ) -> None:
-        """Report one row to its listener; an error in the listener does not affect other rows."""
-        try:
-            if row.slot.withdrawn:
+        delay = 0.0
+        if len(self._ready) < self._engine.limit:
+            oldest = next(iter(self._ready.values()))
+            delay = max(0.0, oldest.since + self._max_wait_s - time.monotonic())
+        if self._timer is not None:
+            if delay or not self._timer_is_late:
                 return
+            self._timer.cancel()
+        self._timer_is_late = delay > 0
+        # Even now means the next iteration of the loop: the windows of this one join the batch.
+        call = self._loop.call_soon if not delay else partial(self._loop.call_later, delay)
+        self._timer = call(self._dispatch)
+
+    def _can_fly(self) -> bool:
+        """Return whether the engine takes a batch: only a full one queues behind those that run."""
+        if not self._running or self._hung or not self._ready:
+            return False
+        engine, flights = self._engine, len(self._flights)
+        full = len(self._ready) >= engine.limit
+        return flights < (engine.in_flight if full else engine.parallel)
+
+    def _dispatch(self) -> None:
+        self._timer = None
+        while self._can_fly():
+            flight = _Flight(self._take())
+            self._flights.add(flight)
+            for row in flight.rows:
+                _notify(row.slot, row.slot.listener.window_taken, row.window)
+            self._spawn(self._fly(flight))
+
+    def _take(self) -> Sequence[_Row]:
+        """Remove the rows of the next batch from the queue."""
+        length = next(iter(self._ready.values())).window.length
+        matching = (
+            _Row(slot, waiting.window, waiting.since, waiting.due)
+            for slot, waiting in self._ready.items()
+            if waiting.window.length == length
+        )
+        rows = list(islice(matching, self._engine.limit))
+        rows = rows[: self._engine.fitting(len(rows))]
+        for row in rows:
+            del self._ready[row.slot]
+            self._busy.add(row.slot)
+        return rows
+
+    async def _fly(self, flight: _Flight) -> None:
+        rows, began = flight.rows, time.monotonic()
+        embed = any(row.slot.embed for row in rows)
+        batch = Batch(tuple(row.window.audio for row in rows), embed)
+        reason: GapReason = "inference_failed"
+        # A thread that hangs cannot be abandoned; `watch` looks after it.
+        limit_s = None if self._engine.hang_is_fatal else self._hang_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                result = await self._engine.score(batch)
+        except TimeoutError:
+            log.error("batch not answered", extra={"size": len(rows), "limit_s": limit_s})
+            reason = "inference_timeout"
+            result = BatchResult([None] * len(rows), time.monotonic() - began)
+        except Exception:
+            log.exception("batch failed", extra={"size": len(rows)})
+            result = BatchResult([None] * len(rows), time.monotonic() - began)
+        self._flights.discard(flight)
+        lost = result.rows.count(None)
+        started = time.monotonic() - result.seconds
+        queued = tuple(max(0.0, started - row.since) for row in rows)
+        self._report(BatchReport(len(rows), lost, queued, result.seconds))
+        if flight.abandoned:
+            if self._hung and not any(other.abandoned for other in self._flights):
+                self._hung = False
+                log.warning("model recovered", extra={"elapsed_s": round(result.seconds, 1)})
+        else:
+            self._finish(rows, result.rows, reason)
+        self._wake()
+        if lost == len(rows) and rows:
+            await self._check()
+        else:
+            self._failures = 0
+
+    async def _check(self) -> None:
+        """Count a failed batch if the model itself fails; after three, ask it until it recovers."""
+        if await self._is_healthy():
+            self._failures = 0
+            return
+        self._failures += 1
+        if self._failures < FAILURES_UNTIL_UNREADY or self._probing:
+            return
+        self._probing = True
+        while self._running and self._failures >= FAILURES_UNTIL_UNREADY:
+            # A server that is not ready gets no calls, so no batch shows that it recovered.
+            await asyncio.sleep(PROBE_S)
+            if await self._is_healthy():
+                self._failures = 0
+        self._probing = False
+
+    async def _is_healthy(self) -> bool:
+        try:
+            return await self._engine.healthy()
+        except Exception:
+            log.debug("model check failed", exc_info=True)
+            return False
+
+    def _finish(
+        self, rows: Iterable[_Row], results: Iterable[Result | None], reason: GapReason
+    ) -> None:
+        """Notify the listener of every row, and let windows that waited for it be next."""
+        now = time.monotonic()
+        for row, result in zip(rows, results, strict=True):
+            slot = row.slot
+            self._busy.discard(slot)
+            if (waiting := self._blocked.pop(slot, None)) is not None:
+                self._ready[slot] = waiting
             if result is None:
-                row.slot.listener.window_failed(row.window, reason)
+                _notify(slot, slot.listener.window_failed, row.window, reason)
             else:
                 logits, features = result
-                scores = FrameScores(row.window, logits, features if row.slot.embed else None)
-                row.slot.listener.window_scored(scores, waited_s)
-        except Exception:
-            log.exception("listener failed")
-        finally:
-            row.slot.mark_finished()
+                scores = FrameScores(row.window, logits, features if slot.embed else None)
+                _notify(slot, slot.listener.window_scored, scores, now - row.due)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _on_progress(self, warm_up: WarmUp) -> None:
+        """Keep the progress of the warm-up; called from the engine's thread."""
+        self.warm_up = warm_up
 
 
-def _resolve(
-    future: asyncio.Future[ModelInfo], info: ModelInfo | None, error: BaseException | None
-) -> None:
-    if future.done():
+def _notify(slot: Slot, callback: Callable[..., None], *args: object) -> None:
+    """Call a listener unless it has withdrawn; its exceptions do not affect other streams."""
+    if slot.withdrawn:
         return
-    if error is not None:
-        future.set_exception(error)
-    elif info is not None:
-        future.set_result(info)
+    try:
+        callback(*args)
+    except Exception:
+        log.exception("listener failed")

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stream.inference.slot import Slot
 from stream.types import FRAME, Window
@@ -16,8 +15,8 @@ from tests.support.scheduling import (
     LONG,
     SHORT,
     RecordingListener,
-    all_idle,
     expected,
+    idle,
     running_harness,
     until,
     window,
@@ -35,7 +34,7 @@ async def test_only_slots_with_embed_get_features() -> None:
         one.offer(window(0.3))
         two.offer(window(0.4))
         harness.backend.release()
-        await all_idle([busy, one, two])
+        await idle(busy, one, two)
         assert harness.backend.infer_calls == 0
         (scores,) = with_features.scored
         assert scores.features is not None
@@ -43,7 +42,7 @@ async def test_only_slots_with_embed_get_features() -> None:
         np.testing.assert_array_equal(scores.logits, expected(harness, scores.window))
         assert without.scored[0].features is None
         two.offer(window(0.4))
-        await all_idle([two])
+        await idle(two)
         assert harness.backend.infer_calls == 1
 
 
@@ -51,11 +50,9 @@ async def test_callbacks_run_on_the_event_loop_s_thread() -> None:
     async with running_harness() as harness:
         listener, slot = harness.slot()
         offered = window()
-        assert slot._idle.is_set()
         assert slot.offer(offered) is None
-        assert not slot._idle.is_set()
-        assert await slot.wait_idle(20)
-        assert await slot.wait_free(0)
+        assert slot.waiting
+        await idle(slot)
         assert listener.taken == [offered]
         assert listener.scored[0].window is offered
         assert np.array_equal(listener.scored[0].logits, expected(harness, offered))
@@ -75,7 +72,7 @@ async def test_a_batch_has_windows_of_one_length_oldest_first() -> None:
             slot.offer(window(n / 10, length))
         assert harness.scheduler.waiting == 6
         harness.backend.release()
-        await all_idle([slot for _, slot in pairs])
+        await idle(*[slot for _, slot in pairs])
         assert harness.backend.shapes == [(2, LONG), (5, SHORT)]
         marks = np.round(np.array(harness.backend.marks[1]), 3).tolist()
         assert np.round(harness.backend.marks[0], 3).tolist() == [0.0, 0.2]
@@ -89,7 +86,7 @@ async def test_a_nearly_full_batch_is_filled_with_a_repeated_row_that_is_not_rep
         for n, (_, slot) in enumerate(pairs):
             slot.offer(window(n / 10))
         harness.backend.release()
-        await all_idle([slot for _, slot in pairs])
+        await idle(*[slot for _, slot in pairs])
         assert harness.backend.shapes == [(5, SHORT)]
         assert [len(listener.scored) for listener, _ in pairs] == [1, 1, 1, 1]
         assert [(r.size, len(r.queued_s)) for r in harness.reports[1:]] == [(4, 4)]
@@ -103,7 +100,7 @@ async def test_batches_have_only_sizes_of_the_model_and_few_repeated_rows() -> N
             for n, (_, slot) in enumerate(pairs):
                 slot.offer(window(n / 20))
             harness.backend.release()
-            await all_idle([slot for _, slot in pairs])
+            await idle(*[slot for _, slot in pairs])
             sizes = [size for size, _ in harness.backend.shapes]
             assert set(sizes) <= {1, 2, 5}
             assert count <= sum(sizes) <= count / 0.8
@@ -122,7 +119,7 @@ async def test_every_row_gets_its_own_scores() -> None:
             offered.append(own)
             slot.offer(own)
         harness.backend.release()
-        await all_idle([slot for _, slot in pairs])
+        await idle(*[slot for _, slot in pairs])
         for (listener, _), own in zip(pairs, offered, strict=True):
             assert np.allclose(listener.scored[0].logits, expected(harness, own), atol=1e-6)
         tops = {listener.scored[0].logits.tobytes() for listener, _ in pairs}
@@ -139,7 +136,7 @@ async def test_a_newer_window_replaces_the_waiting_one_and_keeps_its_place() -> 
         assert slot.offer(new) is old
         assert harness.scheduler.waiting == 2
         harness.backend.release()
-        await all_idle([slot, other])
+        await idle(slot, other)
         assert first.taken == [new]
         assert [scores.window for scores in first.scored] == [new]
         assert len(second.scored) == 1
@@ -150,9 +147,10 @@ async def test_a_window_in_flight_is_not_replaced() -> None:
     async with running_harness() as harness:
         listener, slot = await harness.hold()
         assert slot.offer(window(0.2)) is None
-        assert not await slot.wait_free(0.02)
+        await asyncio.sleep(0.02)
+        assert slot.waiting
         harness.backend.release()
-        assert await slot.wait_idle(20)
+        await idle(slot)
         assert len(listener.scored) == 2
 
 
@@ -180,14 +178,14 @@ async def test_a_chatty_stream_cannot_starve_a_quiet_one() -> None:
             before = len(harness.backend.marks)
             mark = (n + 1) / 100
             slot.offer(window(mark, LONG if n % 2 else SHORT))
-            assert await slot.wait_idle(20)
+            await idle(slot)
             assert len(quiet.scored) == 1
             batches = [np.round(order, 3).tolist() for order in harness.backend.marks]
             served_in = next(i for i, order in enumerate(batches) if mark in order)
             # The batch that had begun, and the one window that was already waiting.
             assert served_in - before <= 2
         served["chatty"] = 200
-        assert await chatty.slot.wait_idle(5)
+        await idle(chatty.slot, timeout=5)
 
 
 async def test_a_batch_that_is_not_full_waits_up_to_max_wait_s() -> None:
@@ -196,7 +194,7 @@ async def test_a_batch_that_is_not_full_waits_up_to_max_wait_s() -> None:
         for _, slot in pairs:
             slot.offer(window())
             await asyncio.sleep(0.005)
-        await all_idle([slot for _, slot in pairs])
+        await idle(*[slot for _, slot in pairs])
         assert harness.backend.shapes == [(5, SHORT)]
 
 
@@ -206,7 +204,7 @@ async def test_a_full_batch_does_not_wait() -> None:
         began = time.monotonic()
         for _, slot in pairs:
             slot.offer(window())
-        await all_idle([slot for _, slot in pairs])
+        await idle(*[slot for _, slot in pairs])
         assert time.monotonic() - began < 4
 
 
@@ -216,57 +214,30 @@ async def test_a_withdrawn_window_is_not_scored() -> None:
         listener, slot = harness.slot()
         slot.offer(window())
         slot.withdraw()
-        assert slot._idle.is_set()
-        assert await slot.wait_free(0)
+        assert not slot.waiting
         assert harness.scheduler.waiting == 0
         harness.backend.release()
         _, second = harness.slot()
         second.offer(window())
-        assert await second.wait_idle(5)
+        await idle(second, timeout=5)
         assert (listener.taken, listener.scored, listener.failed) == ([], [], [])
 
 
 async def test_a_window_withdrawn_while_it_is_being_taken_is_not_reported() -> None:
-    """The thread takes a window at once; the loop learns of it a moment later. If a speaker
-    objected in between, a score followed `session.closed`, because withdrawing found no window
-    waiting and none in flight."""
+    """If a speaker objected just when the model took a window, a score followed
+    `session.closed`."""
 
     async with running_harness() as harness:
         listener, slot = harness.slot()
         harness.backend.hold()
         slot.offer(window())
-        harness.wait_for_batch()
+        await harness.batch_begun()
         slot.withdraw()
         harness.backend.release()
         _, second = harness.slot()
         second.offer(window())
-        assert await second.wait_idle(5)
-        assert (listener.taken, listener.scored, listener.failed) == ([], [], [])
-
-
-async def test_a_slot_is_not_idle_before_its_last_window_is_reported() -> None:
-    """A late loop learns that the first window was taken when the second is no longer waiting
-    either. The slot then seemed idle, and the stream was closed before the result of its last
-    window."""
-
-    async with running_harness() as harness:
-        listener, slot = harness.slot()
-
-        def hold_the_next(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-            harness.backend.hold()
-            return logits
-
-        harness.backend.hold()
-        harness.backend.transform = hold_the_next
-        slot.offer(window(0.1))
-        harness.wait_for_batch()  # the first is in flight; the loop does not know it yet
-        slot.offer(window(0.2))
-        harness.backend.release()
-        harness.wait_for_batch()  # the second is in flight too, and stays there
-        assert not await slot.wait_idle(0.05)
-        harness.backend.release()
-        assert await slot.wait_idle(20)
-        assert len(listener.scored) == 2
+        await idle(second, timeout=5)
+        assert (len(listener.taken), listener.scored, listener.failed) == (1, [], [])
 
 
 async def test_many_streams_at_once_all_get_their_own_scores() -> None:
@@ -280,11 +251,12 @@ async def test_many_streams_at_once_all_get_their_own_scores() -> None:
             listener, slot = harness.slot()
             for number in range(6):
                 slot.offer(window(n / 100, LONG if (n + number) % 3 == 0 else SHORT))
-                assert await slot.wait_idle(10)
+                await idle(slot, timeout=10)
             return listener
 
         streams = asyncio.gather(*(stream(n) for n in range(20)))
-        await until(lambda: harness.scheduler.waiting == 20)
+        # A full batch of five is queued behind the one that is held.
+        await until(lambda: harness.scheduler.waiting == 15)
         harness.backend.release()
         listeners = await streams
         for n, listener in enumerate(listeners):

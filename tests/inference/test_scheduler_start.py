@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream.inference.engine import ThreadEngine
 from stream.inference.scheduler import Scheduler
 from tests.support.scheduling import (
     LONG,
     SHORT,
     ControlledBackend,
     Harness,
-    all_idle,
+    Transform,
+    idle,
     running_harness,
     until,
     window,
@@ -41,7 +43,7 @@ async def test_sizes_beyond_the_configured_batch_are_neither_warmed_nor_used() -
         for _, slot in pairs:
             slot.offer(window())
         harness.backend.release()
-        await all_idle([slot for _, slot in pairs])
+        await idle(*[slot for _, slot in pairs])
         assert {size for size, _ in harness.backend.shapes} <= {1, 2}
 
 
@@ -68,7 +70,7 @@ async def test_start_raises_errors_of_loading(error: BaseException) -> None:
     def load() -> Any:
         raise error
 
-    scheduler = Scheduler(load, 4, 0.0, 10.0)
+    scheduler = Scheduler(ThreadEngine(load, 4), 0.0, 10.0)
     with pytest.raises(type(error)):
         await scheduler.start([SHORT])
     await scheduler.stop(1)
@@ -84,7 +86,9 @@ async def test_start_raises_errors_of_loading(error: BaseException) -> None:
     ],
     ids=["one row", "no labels", "too many rows", "NaN"],
 )
-async def test_start_refuses_a_model_with_logits_of_a_wrong_shape_or_nan(transform) -> None:
+async def test_start_refuses_a_model_with_logits_of_a_wrong_shape_or_nan(
+    transform: Transform,
+) -> None:
     harness = Harness()
     harness.backend.transform = transform
     with pytest.raises(RuntimeError, match="expected finite"):
@@ -102,10 +106,11 @@ async def test_stop_ends_the_thread_and_does_not_score_waiting_windows() -> None
     await asyncio.sleep(0.02)
     harness.backend.release()
     await stopping
-    assert not harness.scheduler._thread.is_alive()
+    assert not harness.scheduler.alive
     await until(lambda: bool(busy.scored))
     assert (listener.taken, listener.scored, listener.failed) == ([], [], [])
 
 
 async def test_stop_before_start_does_nothing() -> None:
-    await Scheduler(lambda: ControlledBackend(model()), 4, 0.0, 10.0).stop(1)
+    engine = ThreadEngine(lambda: ControlledBackend(model()), 4)
+    await Scheduler(engine, 0.0, 10.0).stop(1)
