@@ -27,7 +27,7 @@ from rich.text import Text
 from client.audio.files import blocks, chunks, probe
 from client.audio.playback import PlaybackClock, play, run_call
 from client.remote.call import stream
-from client.remote.event_queue import Event
+from client.remote.events import Event
 from client.terminal.dashboard import Dashboard
 from client.terminal.live import redrawing
 from client.terminal.options import INTERRUPTED, OK, CommandError, run, stop_on_signals

@@ -19,7 +19,7 @@ from client.audio.files import level_dbfs
 from client.audio.playback import run_call
 from client.remote.call import Call, stream
 from client.remote.endpoint import DEFAULT_URL
-from client.remote.event_queue import Event
+from client.remote.events import Event
 from client.terminal.dashboard import Dashboard, bar
 from client.terminal.live import redrawing
 from client.terminal.options import (

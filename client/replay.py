@@ -17,7 +17,7 @@ from client.audio.playback import PlaybackClock, play, run_call
 from client.remote.call import stream
 from client.remote.endpoint import DEFAULT_URL
 from client.remote.errors import Refused, Unreachable
-from client.remote.event_queue import Event
+from client.remote.events import Event
 from client.terminal.options import (
     INTERRUPTED,
     OK,

@@ -12,7 +12,7 @@ import orjson
 from rich.console import Console, RenderableType
 
 from client.remote.endpoint import DEFAULT_URL, Endpoint
-from client.remote.event_queue import Event
+from client.remote.events import Event
 from client.remote.subscription import subscribe
 from client.terminal.dashboard import COLOURS, Dashboard
 from client.terminal.live import redrawing

@@ -4,7 +4,16 @@ The Python client: `stream` sends live audio to a server, `subscribe` receives t
 streams; both survive broken connections. The command line is `emotide --help`.
 """
 
-from client import Backoff, Call, Refused, Unreachable, stream, subscribe
+from client import Backoff, Call, Event, Refused, Unreachable, stream, subscribe
 from stream import __version__
 
-__all__ = ["Backoff", "Call", "Refused", "Unreachable", "__version__", "stream", "subscribe"]
+__all__ = [
+    "Backoff",
+    "Call",
+    "Event",
+    "Refused",
+    "Unreachable",
+    "__version__",
+    "stream",
+    "subscribe",
+]

@@ -13,7 +13,7 @@ from stream.app import EXIT_CONFIG
 from stream.backends import registry
 from stream.config import Config
 from stream.errors import ConfigError, ModelRefused
-from stream.server.router import tls_context
+from stream.server.tls import tls_context
 
 CONNECT_S = 3.0
 

@@ -7,33 +7,36 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from websockets.asyncio.server import Server as WebSocketServer
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.typing import Subprotocol
-
 from stream import __version__
-from stream.backends.base import Backend
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.delivery.sink import Sink
 from stream.errors import ConfigError, ModelRefused
+from stream.inference.engine import Engine
 from stream.inference.scheduler import Scheduler
-from stream.protocol.version import SUBPROTOCOL
+from stream.protocol.wire.mqtt import Info, Stats
+from stream.recordings.background import BackgroundJobs
 from stream.recordings.disk import DiskExecutor
-from stream.recordings.job import RecordingServices
 from stream.recordings.job_queue import JobQueue
+from stream.recordings.services import RecordingServices
 from stream.recordings.store import ResultStore
+from stream.server import endpoints
 from stream.server.auth import Authenticator, Key
-from stream.server.connection import RequestConnection
-from stream.server.dispatcher import Dispatcher
-from stream.server.downloads import Downloads
+from stream.server.file_requests import FileRequests
+from stream.server.gate import Gate
+from stream.server.health import Health
+from stream.server.http import Http
 from stream.server.info import info
-from stream.server.pages import Pages
-from stream.server.router import Router, is_local, tls_context
+from stream.server.lifecycle import Lifecycle
+from stream.server.listener import Listener
+from stream.server.origins import is_local
+from stream.server.router import Router
+from stream.server.subscriber import Subscriber
+from stream.services import Services
 from stream.sessions.registry import SessionRegistry, draining_error
 from stream.sinks.mqtt import MqttSink, mqtt_observer
 from stream.telemetry.audit import AuditLog
@@ -43,76 +46,87 @@ from stream.types import Body, ModelInfo, from_ms
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 0.25
 SWEEP_S = 30.0
 
 EXIT_CONFIG = 2
 EXIT_MODEL = 3
-EXIT_HANG = 70
 
 
 class App:
     """One server process: a port, a model, a hub."""
 
-    def __init__(self, config: Config, load: Callable[[], Backend]) -> None:
+    def __init__(self, config: Config, engine: Engine) -> None:
         self._config = config
-        self._node = config.server.name
+        self._lifecycle = Lifecycle()
         self._metrics = Metrics(__version__)
         self._audit = AuditLog(config.privacy.audit_log)
         self._authenticator = Authenticator(
             Key(name, key.sha256, frozenset(key.scopes)) for name, key in config.auth.keys.items()
         )
+        model = config.model
         self._scheduler = Scheduler(
-            load,
-            config.model.max_batch,
-            config.model.max_wait_ms / 1000,
-            config.model.hang_timeout_s,
+            engine,
+            model.max_wait_ms / 1000,
+            model.hang_timeout_s,
             lambda done: self._metrics.batch(done.size, done.queued_s, done.inference_s),
         )
         self._metrics.waiting.set_function(lambda: self._scheduler.waiting)
         self._metrics.busy.set_function(self._scheduler.busy_s)
+        self._health = Health(model, self._lifecycle, self._scheduler, self._metrics)
         self._sinks: list[Sink] = []
         if config.mqtt.host:
+            observer = mqtt_observer(self._metrics)
             self._sinks.append(
                 MqttSink(
                     config.mqtt,
                     config.privacy,
-                    self._node,
+                    config.server.name,
                     self._info,
                     self._stats,
-                    mqtt_observer(self._metrics),
+                    observer,
                 )
             )
         self._hub = Hub(self._sinks, self._metrics.delivery_failed)
         self._model: ModelInfo | None = None
         self._sessions: SessionRegistry | None = None
-        self._dispatcher = Dispatcher(config, self._hub, self._metrics, self._audit)
+        self._jobs: BackgroundJobs | None = None
         self._disk = DiskExecutor()
         self._store = ResultStore(config.files.folder, config.files.keep_hours * 3600)
-        self._stopping = asyncio.Event()
         self._started = time.monotonic()
-        pages = Pages(
-            {
-                "/readyz": self._readyz,
-                "/v1/info": lambda: (HTTPStatus.OK, self._info()),
-                "/v1/streams": lambda: (
-                    HTTPStatus.OK,
-                    {"streams": [s.snapshot() for s in self._hub.streams.values()]},
-                ),
-            },
+        gate = Gate(config.server, self._authenticator, self._metrics, endpoints.paths(config))
+        self._router = Router(gate, self._lifecycle)
+        documents = {
+            "/readyz": self._health.readiness,
+            "/v1/info": lambda: (HTTPStatus.OK, self._info()),
+            "/v1/streams": lambda: (HTTPStatus.OK, self._streams()),
+        }
+        files = config.files
+        http = Http(
+            gate,
+            documents,
             self._hub.streams.get,
             self._metrics.text,
+            self._store if files.enabled else None,
+            files.max_downloads,
+            self._file_requests() if files.enabled else None,
         )
-        downloads = Downloads(self._store, config.files.max_downloads)
-        self._router = Router(
-            config.server,
-            self._authenticator,
-            pages,
-            downloads if config.files.enabled else None,
+        self._listener = Listener(
+            config.server, http.app(), self._router, config.limits.max_message_bytes
+        )
+
+    def _file_requests(self) -> FileRequests:
+        return FileRequests(
+            self._config,
+            self._lifecycle,
             self._metrics,
-            self._dispatcher.capacity,
+            lambda: self._jobs,
+            lambda: endpoints.recordings_busy(self._config.files, self._router, self._jobs),
         )
-        self.port = config.server.port
+
+    @property
+    def port(self) -> int:
+        """The port that the server listens on."""
+        return self._listener.port
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit status.
@@ -122,8 +136,11 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        server = await self._listen()
-        tasks = [asyncio.create_task(self._heartbeat(), name="heartbeat")]
+        await self._listener.open()
+        tasks = [
+            asyncio.create_task(self._health.watch(), name="health"),
+            asyncio.create_task(self._router.run(), name="router"),
+        ]
         try:
             if await self._load():
                 assert self._sessions is not None
@@ -132,13 +149,13 @@ class App:
                 tasks += [asyncio.create_task(sink.run(), name="sink") for sink in self._sinks]
                 if self._config.files.enabled:
                     tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
-                await self._until_stopped(tasks)
+                await self._until_draining(tasks)
                 await self._drain()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            server.close(close_connections=True)
+            await self._listener.close()
             self._disk.close()
             self._audit.close()
         log.info("stopped")
@@ -148,63 +165,33 @@ class App:
             os._exit(0)
         return 0
 
-    async def _until_stopped(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    async def _until_draining(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """Wait for a signal; if a task fails before it, raise the task's exception."""
-        stopping = asyncio.create_task(self._stopping.wait())
-        done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        for task in done - {stopping}:
+        draining = asyncio.create_task(self._lifecycle.wait_draining())
+        done, _ = await asyncio.wait({draining, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        for task in done - {draining}:
             await task
 
-    async def _listen(self) -> WebSocketServer:
-        config, limits = self._config.server, self._config.limits
-        try:
-            server = await serve(
-                self._dispatcher.serve,
-                config.host,
-                config.port,
-                ssl=tls_context(config.tls_cert, config.tls_key),
-                process_request=self._router.route,
-                select_subprotocol=_subprotocol,
-                create_connection=RequestConnection,
-                # No limit here, because downloads may be long; `RequestConnection` limits requests.
-                open_timeout=None,
-                compression=None,
-                # Above the protocol's limit, which is reported by an error event before the close.
-                max_size=4 * limits.max_message_bytes,
-                # `Subscriber` sends its own pings. The pong of a throttled producer is delayed
-                # behind its audio; a dead producer is detected by the idle timeout.
-                ping_timeout=None,
-                close_timeout=5,
-                server_header=None,
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"server.port: cannot listen on {config.host}:{config.port}: "
-                f"{error.strerror or error}; is another server running? choose another --port"
-            ) from None
-        self.port = next(iter(server.sockets)).getsockname()[1]
-        return server
-
     async def _load(self) -> bool:
-        """Load and warm up the model; return False if a signal came first."""
+        """Load and warm up the model, then serve; return False if a signal came first."""
         lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms]
         loading = asyncio.ensure_future(self._scheduler.start(lengths))
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        draining = asyncio.ensure_future(self._lifecycle.wait_draining())
         with StartProgress(self._config.model.name) as report:
             done: set[asyncio.Future[Any]] = set()
             while not done:
                 done, _ = await asyncio.wait(
-                    {loading, stopping}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED
+                    {loading, draining}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED
                 )
                 warm_up = self._scheduler.warm_up
                 report.update(warm_up.shape, warm_up.done, warm_up.shapes)
-        stopping.cancel()
+        draining.cancel()
         if not loading.done():
             loading.cancel()
             return False
         try:
-            self._model = model = loading.result()
+            model = loading.result()
         except (ModelRefused, ConfigError):
             raise
         except Exception as error:
@@ -213,74 +200,64 @@ class App:
             raise ModelRefused(
                 f"model {self._config.model.name} cannot run: {type(error).__name__}: {error}"
             ) from error
+        self._serve(model)
+        return True
+
+    def _serve(self, model: ModelInfo) -> None:
+        """Accept connections from now on."""
+        config = self._config
+        self._model = model
         self._metrics.model(model)
-        self._sessions = SessionRegistry(
-            self._config, model, self._scheduler, self._hub, self._metrics, self._audit
+        services = Services(config, model, self._scheduler, self._hub, self._metrics, self._audit)
+        self._sessions = SessionRegistry(services)
+        recordings = RecordingServices(
+            services, self._store, self._disk, JobQueue(config.files.max_jobs)
         )
-        services = RecordingServices(
-            self._config,
-            model,
-            self._scheduler,
-            self._metrics,
-            self._audit,
-            self._store,
-            self._disk,
-            JobQueue(self._config.files.max_jobs),
+        self._jobs = BackgroundJobs(recordings)
+        self._router.routes.update(
+            endpoints.routes(services, self._sessions, self._jobs, self._router)
         )
-        self._dispatcher.open(self._sessions, services)
-        scheme = "https" if self._config.server.tls_cert else "http"
+        self._lifecycle.serve()
+        scheme = "https" if config.server.tls_cert else "http"
         log.info(
             "ready",
             extra={
-                "url": f"{scheme}://{self._config.server.host}:{self.port}/",
+                "url": f"{scheme}://{config.server.host}:{self.port}/",
                 "model": model.id,
                 "why": model.why,
                 "seconds": round(time.monotonic() - self._started, 2),
             },
         )
-        if self._authenticator.open and not is_local(self._config.server):
+        if self._authenticator.open and not is_local(config.server):
             log.warning(
                 "no keys configured: every client that reaches this port may stream and subscribe; "
                 "see docs/operations.md"
             )
-        return True
 
     def _on_signal(self) -> None:
-        if self._stopping.is_set():
+        if self._lifecycle.draining:
             log.warning("second signal; exiting now")
             os._exit(130)
         log.info("draining")
-        self._dispatcher.draining = True
-        self._stopping.set()
+        self._lifecycle.drain()
 
     async def _drain(self) -> None:
         timeout = self._config.server.drain_timeout_s
         assert self._sessions is not None
+        assert self._jobs is not None
         # The port stays open meanwhile, so that /readyz and new connections get a 503.
         await self._sessions.drain(timeout * 0.7)
         stopping = [sink.stop(timeout * 0.2) for sink in self._sinks]
-        closing = self._dispatcher.close(draining_error())
-        await asyncio.gather(closing, *stopping, return_exceptions=True)
+        closing = [self._router.close(draining_error()), self._jobs.close(draining_error())]
+        await asyncio.gather(*closing, *stopping, return_exceptions=True)
         await self._scheduler.stop(timeout * 0.1)
-
-    async def _heartbeat(self) -> None:
-        """Measure the event loop's lag; exit the process if inference hangs for too long."""
-        while True:
-            due = time.monotonic() + HEARTBEAT_S
-            await asyncio.sleep(HEARTBEAT_S)
-            self._metrics.loop_lag.observe(max(0.0, time.monotonic() - due))
-            self._scheduler.watch()
-            if self._scheduler.busy_s() > self._config.model.exit_after_hang_s:
-                log.critical(
-                    "inference hung; exiting for restart",
-                    extra={"limit_s": self._config.model.exit_after_hang_s},
-                )
-                os._exit(EXIT_HANG)
 
     async def _sweep(self) -> None:
         """Delete expired results every `SWEEP_S` seconds, more often if their lifetime is short."""
         pause_s = min(SWEEP_S, max(1.0, self._config.files.keep_hours * 360))
         while True:
+            if self._jobs is not None:
+                self._jobs.sweep()
             try:
                 await self._disk.run(self._store.sweep)
             except OSError as error:
@@ -288,29 +265,16 @@ class App:
                 log.error("expired results not deleted", extra={"reason": str(error)})
             await asyncio.sleep(pause_s)
 
-    def _readyz(self) -> tuple[HTTPStatus, Any]:
-        model: str
-        if self._model is None:
-            model = f"warming up, {self._scheduler.warm_up.share:.0%}"
-        else:
-            model = self._scheduler.trouble or "ok"
-        checks = {"model": model, "draining": self._stopping.is_set()}
-        ready = model == "ok" and not self._stopping.is_set()
-        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return status, {"ready": ready, "checks": checks}
-
-    def _info(self) -> Body:
+    def _info(self) -> Info:
         return info(self._config, self._model, login=not self._authenticator.open)
 
-    def _stats(self) -> dict[str, Any]:
+    def _streams(self) -> Body:
+        return {"streams": [stream.snapshot() for stream in self._hub.streams.values()]}
+
+    def _stats(self) -> Stats:
         return {
             "sessions": len(self._sessions) if self._sessions else 0,
-            "subscribers": len(self._dispatcher.subscribers),
+            "subscribers": self._router.count(Subscriber),
             "windows_waiting": self._scheduler.waiting,
             "uptime_s": round(time.monotonic() - self._started),
         }
-
-
-def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Select `emotide.v1` if the client offers it; a client may also offer none."""
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

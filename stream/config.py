@@ -9,6 +9,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from stream.fields import Role
+from stream.terms import EmployeeBasis
 
 FRAME_MS = 20
 """Length of a frame of the voice detector, in milliseconds."""
@@ -111,9 +112,6 @@ class RollingConfig(Section):
     horizons_s: tuple[Annotated[int, Field(ge=1, le=600)], ...] = (10, 30)
 
 
-EmployeeBasis = Literal["", "medical_or_safety", "acted_recording"]
-
-
 class PrivacyConfig(Section):
     analyse_roles: tuple[Role, ...] = ("customer", "speaker")
     """Roles to analyse; channels with other roles are dropped before the analysis."""
@@ -188,7 +186,7 @@ class FilesConfig(Section):
     max_jobs: Annotated[int, Field(ge=1, le=64)] = 2
     """Recordings that are decoded and analysed at a time; others are queued."""
     max_clients: Annotated[int, Field(ge=1)] = 16
-    """Connections on /v1/files; each may have one recording at a time."""
+    """Connections on /v1/files, each with one recording at a time; and those over HTTP."""
     max_downloads: Annotated[int, Field(ge=1)] = 32
     decode_timeout_s: Positive = 30.0
     """A decoder without output for this long is stopped."""
@@ -198,7 +196,7 @@ class FilesConfig(Section):
 
 class KeyConfig(Section):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Hash of the key that `python -m stream.server.auth NAME` printed."""
+    """Hash of the key that `emotide keys NAME` printed."""
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("stream", "subscribe", "files")
 
 

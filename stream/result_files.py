@@ -1,4 +1,4 @@
-"""Files of a result and the folder that holds them. Imports only the standard library."""
+"""Files of a result and the folder that holds them. Imports no other package."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-RESULT, FRAMES, EMBEDDING = "result.json", "frames.csv", "embedding.npy"
-UTTERANCES, AUDIO = "embeddings_utterances.npy", "processed_audio.wav"
-NAMES = (RESULT, FRAMES, EMBEDDING, UTTERANCES, AUDIO)
-"""Names of all files that a result may have, in the order in which they are offered."""
+from stream.terms import RESULT_FILES
+
+NAMES = RESULT_FILES
+RESULT, FRAMES, EMBEDDING, UTTERANCES, AUDIO = NAMES
 
 
 def new_folder(root: Path, now: float) -> Path:

@@ -43,7 +43,12 @@ def refused(config: Config, request: SessionConfig, info: ModelInfo = MODEL) -> 
         ({"channels": 2, "roles": ("customer", "speaker")}, (1,), ("customer", "speaker"), (1,)),
     ],
 )
-def test_only_channels_of_allowed_roles_are_analysed(audio, requested, roles, analysed) -> None:
+def test_only_channels_of_allowed_roles_are_analysed(
+    audio: dict[str, object],
+    requested: tuple[int, ...] | None,
+    roles: tuple[str, ...],
+    analysed: tuple[int, ...],
+) -> None:
     granted = admit(
         Config(), session_config(audio=audio, analysis={"analyse_channels": requested}), MODEL
     )
@@ -71,7 +76,9 @@ def test_agents_are_analysed_if_the_configuration_allows_it() -> None:
         ({"channels": 2, "roles": ("agent", "employee")}, None, "audio.roles"),
     ],
 )
-def test_a_request_to_analyse_employees_is_refused_with_the_remedy(audio, requested, param) -> None:
+def test_a_request_to_analyse_employees_is_refused_with_the_remedy(
+    audio: dict[str, object], requested: tuple[int, ...] | None, param: str
+) -> None:
     error = refused(Config(), session_config(audio=audio, analysis={"analyse_channels": requested}))
     assert (error.code, error.param, error.close_code) == ("agent_channel_forbidden", param, 4403)
     assert "agent" in error.message
@@ -90,7 +97,9 @@ def test_a_request_to_analyse_employees_is_refused_with_the_remedy(audio, reques
         ({"analysis": {"window_ms": 5000}}, "analysis.window_ms", "1000, 2000, 3000 ms"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_refused_with_its_field(session, param, text) -> None:
+def test_a_request_that_cannot_be_met_is_refused_with_its_field(
+    session: dict[str, dict[str, object]], param: str, text: str
+) -> None:
     error = refused(Config(), session_config(**session))
     assert (error.code, error.param) == ("config_invalid", param)
     assert text in error.message
@@ -124,7 +133,9 @@ def test_disclosure_is_required_if_configured() -> None:
         ({"interval_ms": 2500, "window_ms": 2000}, (1000, 2000), 2000),
     ],
 )
-def test_interval_and_window_are_as_requested_on_the_grid(analysis, lengths_ms, hop_ms) -> None:
+def test_interval_and_window_are_as_requested_on_the_grid(
+    analysis: dict[str, int], lengths_ms: tuple[int, ...], hop_ms: int
+) -> None:
     windows = admit(Config(), session_config(analysis=analysis), MODEL).settings.windows
     assert windows.lengths == tuple(from_ms(ms) for ms in lengths_ms)
     assert windows.hop == from_ms(hop_ms)

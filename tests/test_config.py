@@ -62,7 +62,9 @@ def test_each_layer_overrides_the_one_before(tmp_path: Path) -> None:
         ("privacy.audit_log", "logs/a.jsonl", Path("logs/a.jsonl")),
     ],
 )
-def test_text_of_environment_and_command_line_is_read_as_toml_values(key, text, value) -> None:
+def test_text_of_environment_and_command_line_is_read_as_toml_values(
+    key: str, text: str, value: object
+) -> None:
     section, name = key.split(".")
     environ = {f"EMOTIDE_{section.upper()}__{name.upper()}": text}
     for config in (load(environ=environ), load(environ={}, overrides={key: text})):
@@ -124,7 +126,9 @@ def test_no_error_repeats_a_secret(tmp_path: Path) -> None:
         ("[server\n", ["not valid TOML"]),
     ],
 )
-def test_a_bad_file_is_refused_with_its_name_the_key_and_the_value(tmp_path, text, parts) -> None:
+def test_a_bad_file_is_refused_with_its_name_the_key_and_the_value(
+    tmp_path: Path, text: str, parts: list[str]
+) -> None:
     path = toml(tmp_path, text)
     message = refused(path=path)
     assert str(path) in message
@@ -195,7 +199,9 @@ def test_settings_are_in_frames_and_samples() -> None:
     assert analysis.rolling.horizons == (10, 30)
 
 
-def test_a_node_without_a_name_gets_a_valid_one_from_the_host(monkeypatch) -> None:
+def test_a_node_without_a_name_gets_a_valid_one_from_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "büro pc/1" + "x" * 99)
     name = Config().server.name
     assert len(name) == 64

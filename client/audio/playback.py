@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from client.audio.encoders import ENCODERS
 from client.remote.call import ENDED, Call
 from client.remote.errors import Refused
-from client.remote.event_queue import Event
+from client.remote.events import Event
 from stream.audio.decode import Pcm
+from stream.protocol.wire.session import SessionClosed
 from stream.types import Encoding
 
 
@@ -65,7 +66,7 @@ async def play(
 
 async def run_call(
     call: Call, send_audio: Callable[[], Awaitable[None]], on_event: OnEvent
-) -> Event:
+) -> SessionClosed:
     """Send audio and receive events concurrently; return `session.closed`.
 
     Raises as `Call` does.

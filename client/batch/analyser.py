@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from stream.protocol.messages import FileOptions
+from stream.protocol.wire.result import Result
 
 OnProgress = Callable[[str, float], None]
 """Callback with the stage and the share of it that is done, 0 to 1."""
-
-Json = dict[str, Any]
 
 
 class AnalysisFailed(Exception):
@@ -28,7 +27,7 @@ class Analysis:
     """Result of one recording, the folder that holds it, and the warnings of the analysis."""
 
     folder: Path
-    result: Json
+    result: Result
     warnings: tuple[str, ...]
 
 

@@ -12,16 +12,21 @@ from client.batch.analyser import Analysis, AnalysisFailed, OnProgress
 from stream.admission import check_detector
 from stream.backends import registry
 from stream.config import Config
+from stream.delivery.hub import Hub
 from stream.errors import ModelRefused
+from stream.inference.engine import ThreadEngine
 from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileOptions
-from stream.recordings.analysis import Observer, Progress, RecordingAnalysis
+from stream.protocol.wire.analysis import AnalysisBody
+from stream.recordings.analysis import Progress, RecordingAnalysis
 from stream.recordings.disk import DiskExecutor, disk_error
 from stream.recordings.log import LogEntry
 from stream.result_files import new_folder
+from stream.services import Services
+from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
-from stream.types import ModelInfo, from_ms
+from stream.types import from_ms
 
 
 class LocalAnalyser:
@@ -29,33 +34,31 @@ class LocalAnalyser:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._info: ModelInfo | None = None
-        self._metrics = Metrics("local")
+        self._services: Services | None = None
         self._disk = DiskExecutor()
         model = config.model
-        self._scheduler = Scheduler(
-            lambda: registry.load_configured(model),
-            model.max_batch,
-            0.0,
-            model.hang_timeout_s,
-        )
+        engine = ThreadEngine(lambda: registry.load_configured(model), model.max_batch)
+        self._scheduler = Scheduler(engine, 0.0, model.hang_timeout_s)
         self.where = "this process (--local)"
 
     @property
     def model(self) -> str:
-        return f"{self._info.id}@{self._info.revision}" if self._info else ""
+        model = self._services.model if self._services else None
+        return f"{model.id}@{model.revision}" if model else ""
 
     async def open(self) -> None:
         """Load the model. Raises `ModelRefused`, `ConfigError`."""
         check_detector(self._config.vad)
         try:
-            self._info = await self._scheduler.start(
-                [from_ms(ms) for ms in self._config.windows.lengths_ms]
-            )
+            lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms]
+            model = await self._scheduler.start(lengths)
         except ModelRefused:
             raise
         except Exception as error:
             raise ModelRefused(f"model {self._config.model.name} cannot run: {error}") from error
+        self._services = Services(
+            self._config, model, self._scheduler, Hub(), Metrics("local"), AuditLog(None)
+        )
 
     async def close(self) -> None:
         await self._scheduler.stop(5)
@@ -65,28 +68,10 @@ class LocalAnalyser:
         self, path: Path, options: FileOptions, out: Path, on_progress: OnProgress
     ) -> Analysis:
         """Analyse one recording into a new folder in `out`. Raises `AnalysisFailed`."""
-        assert self._info is not None
-        warnings: list[str] = []
-
-        def on_log(entry: LogEntry) -> None:
-            if entry.level == "warning":
-                warnings.append(entry.message)
-
-        async def throttle() -> None:
-            on_progress(progress.stage, progress.share)
-            await asyncio.sleep(0)
-
+        assert self._services is not None
         progress = Progress(since=time.monotonic())
-        analysis = RecordingAnalysis(
-            self._config,
-            options,
-            self._info,
-            self._scheduler,
-            self._metrics,
-            self._disk,
-            Observer(on_log, lambda body: None, lambda: on_progress(progress.stage, 0.0), throttle),
-            progress,
-        )
+        observer = _Observer(progress, on_progress)
+        analysis = RecordingAnalysis(self._services, self._disk, options, observer, progress)
         folder: Path | None = None
         try:
             if not (await asyncio.to_thread(path.stat)).st_size:
@@ -103,7 +88,30 @@ class LocalAnalyser:
                 text = "the disk is full" if failure.code == "disk_full" else str(error)
                 raise AnalysisFailed(failure.code, text) from None
             raise
-        return Analysis(folder, result, tuple(warnings))
+        return Analysis(folder, result, tuple(observer.warnings))
+
+
+class _Observer:
+    """Collects the warnings of one analysis and passes its progress on."""
+
+    def __init__(self, progress: Progress, on_progress: OnProgress) -> None:
+        self._progress = progress
+        self._on_progress = on_progress
+        self.warnings: list[str] = []
+
+    def log(self, entry: LogEntry) -> None:
+        if entry.level == "warning":
+            self.warnings.append(entry.message)
+
+    def event(self, body: AnalysisBody) -> None:
+        pass
+
+    def stage(self) -> None:
+        self._on_progress(self._progress.stage, 0.0)
+
+    async def throttle(self) -> None:
+        self._on_progress(self._progress.stage, self._progress.share)
+        await asyncio.sleep(0)
 
 
 def local_config(model: str, device: str) -> Config:

@@ -7,6 +7,7 @@ import http.client
 import shutil
 import ssl
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -15,10 +16,12 @@ import orjson
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from client.batch.analyser import Analysis, AnalysisFailed, Json, OnProgress
+from client.batch.analyser import Analysis, AnalysisFailed, OnProgress
 from client.remote.endpoint import Endpoint
 from client.remote.errors import Broken, NoServer, Refused, Unreachable
 from stream.protocol.messages import FileOptions
+from stream.protocol.wire.events import FileEvent
+from stream.protocol.wire.recordings import FileDone, FilesReady, ResultFile
 from stream.result_files import NAMES, new_folder
 
 FILES = "/v1/files"
@@ -63,13 +66,13 @@ class RemoteAnalyser:
                 await asyncio.sleep(max(retry_after, 0.5 * 2**attempt))
         raise AssertionError("unreachable")
 
-    async def _connect(self) -> tuple[ClientConnection, Json]:
+    async def _connect(self) -> tuple[ClientConnection, FilesReady]:
         socket = await self._server.connect(FILES)
-        ready = orjson.loads(await socket.recv())
-        if ready.get("type") != "files.ready":
-            text = f"unexpected first message {ready.get('type')!r}, expected 'files.ready'"
+        event: FileEvent = orjson.loads(await socket.recv())
+        if event["type"] != "files.ready":
+            text = f"unexpected first message {event['type']!r}, expected 'files.ready'"
             raise Refused(4400, "protocol", text)
-        return socket, ready
+        return socket, event
 
     async def _attempt(
         self, path: Path, options: FileOptions, out: Path, on_progress: OnProgress
@@ -91,7 +94,7 @@ class RemoteAnalyser:
         folder = await asyncio.to_thread(self._fetch, done["files"], out)
         return Analysis(folder, done["result"], warnings)
 
-    def _fetch(self, files: list[Json], out: Path) -> Path:
+    def _fetch(self, files: Sequence[ResultFile], out: Path) -> Path:
         """Download the files into a new folder and return it. Raises `AnalysisFailed`."""
         folder = new_folder(out, time.time())
         try:
@@ -139,11 +142,11 @@ async def _upload(socket: ClientConnection, file: BinaryIO, chunk: int) -> None:
 
 async def _receive(
     socket: ClientConnection, on_progress: OnProgress
-) -> tuple[Json, tuple[str, ...]]:
+) -> tuple[FileDone, tuple[str, ...]]:
     """Return `file.done` and the warnings. Raises `Broken` and `AnalysisFailed`."""
     warnings: list[str] = []
     async for text in socket:
-        event = orjson.loads(text)
+        event: FileEvent = orjson.loads(text)
         match event["type"]:
             case "file.progress":
                 on_progress(event["stage"], event["share"])

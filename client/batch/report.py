@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from stream.protocol.wire.result import Result
+
 
 @dataclass(slots=True)
 class Row:
@@ -34,7 +36,7 @@ class Row:
         return body | ({"warnings": list(self.warnings)} if self.warnings else {})
 
 
-def summary(result: dict[str, Any]) -> dict[str, Any]:
+def summary(result: Result) -> dict[str, Any]:
     """Return the parts of a result that the table and --json show."""
     return {
         "duration_s": result["file"]["duration_s"],

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-# Not imported from `stream.types`, which loads numpy; a test compares the two.
-Encoding = Literal["linear16", "f32le", "mulaw", "alaw"]
-BYTES_PER_SAMPLE: Mapping[Encoding, int] = {"linear16": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
+# Not from `stream.types`, which loads numpy.
+from stream.terms import BYTES_PER_SAMPLE, Encoding
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from ssl import SSLContext
@@ -14,12 +14,16 @@ import orjson
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from client.remote.audio_format import AudioFormat, Encoding
+from client.remote.audio_format import AudioFormat
 from client.remote.backoff import Backoff, Retries
 from client.remote.endpoint import STREAM, Endpoint, closed_error
 from client.remote.errors import Broken, NoServer, Refused, Unreachable
-from client.remote.event_queue import Event, EventQueue
+from client.remote.event_queue import EventQueue
+from client.remote.events import Event
 from client.remote.send_buffer import SendBuffer, Skipped
+from stream.protocol.wire.notices import ErrorBody
+from stream.protocol.wire.session import SessionClosed, SessionResumed
+from stream.terms import Encoding
 
 OPEN_TIMEOUT_S = 10.0
 """Longest time from the connection to `session.created` or `session.resumed`."""
@@ -62,11 +66,11 @@ class Call:
         self._buffer = SendBuffer(audio, backlog_s)
         self._token: str | None = None
         self._last_seq = -1
-        self._fatal_error: Event | None = None
+        self._fatal_error: ErrorBody | None = None
         self._events = EventQueue()
         self._restart_reason: str | None = None
         self._closing = self._close_sent = False
-        self._closed: Event | None = None
+        self._closed: SessionClosed | None = None
         self._error: Exception | None = None
         self._wake_writer, self._space = asyncio.Event(), asyncio.Event()
         self._ready, self._started, self._done = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -106,7 +110,7 @@ class Call:
         while rest:
             self._check()
             if self._closing or self._closed is not None:
-                reason = str((self._closed or {}).get("reason", "closing"))
+                reason = "closing" if self._closed is None else self._closed["reason"]
                 raise Refused(ENDED, reason, "the session has ended: it accepts no more audio")
             size = len(rest) if self._lossy else min(len(rest), self._buffer.free)
             if size:
@@ -118,7 +122,7 @@ class Call:
                 await self._space.wait()
         await asyncio.sleep(0)
 
-    async def close(self) -> Event:
+    async def close(self) -> SessionClosed:
         """Send the buffered audio, end the session, and return `session.closed` with the summary.
 
         Raises `Refused` or `Unreachable` if the session cannot be ended normally.
@@ -242,10 +246,10 @@ class Call:
                     await _send_json(socket, {"type": "keepalive"})
 
     def _handle(self, event: Event) -> None:
-        kind, seq = event.get("type"), event.get("seq")
-        if kind == "error" and event.get("fatal"):
+        if event["type"] == "error" and event["fatal"]:
             self._fatal_error = event
-        if kind == "session.resumed":
+        seq = event.get("seq")
+        if event["type"] == "session.resumed":
             if self._ready.is_set():
                 return  # the response to an earlier resume, replayed
             self._handle_resumed(event)
@@ -256,7 +260,7 @@ class Call:
             if seq <= self._last_seq:
                 return
             self._last_seq = seq
-        match kind:
+        match event["type"]:
             case "session.created":
                 if self._restart_reason is not None:
                     self._events.put({"type": "client.restarted", "why": self._restart_reason})
@@ -281,16 +285,16 @@ class Call:
         self._space.set()
         self._wake_writer.set()
 
-    def _handle_closed(self, event: Event) -> None:
+    def _handle_closed(self, event: SessionClosed) -> None:
         """End the call; after a fatal error, prepare a new session unless all audio was sent."""
         if self._fatal_error is not None:
             self._handle_ack(event["totals"]["audio_ms"] * self._audio.sample_rate // 1000)
             if not (self._closing and self._buffer.drained):
-                self._token, self._restart_reason = None, str(self._fatal_error.get("message"))
+                self._token, self._restart_reason = None, self._fatal_error["message"]
                 return
         self._closed = event
 
-    def _handle_resumed(self, event: Event) -> None:
+    def _handle_resumed(self, event: SessionResumed) -> None:
         self._token = event.get("resume_token", self._token)
         try:
             self._buffer.rewind(event["received_samples"])
@@ -300,7 +304,7 @@ class Call:
         self._ready.set()
 
 
-async def _send_json(socket: ClientConnection, message: Event) -> None:
+async def _send_json(socket: ClientConnection, message: Mapping[str, object]) -> None:
     await socket.send(orjson.dumps(message).decode())
 
 

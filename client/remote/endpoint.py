@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from websockets.typing import Subprotocol
 from client.remote.backoff import RETRY_CODES, RETRY_STATUS
 from client.remote.errors import Broken, NoServer, Refused
 from stream.protocol.version import SUBPROTOCOL
+from stream.protocol.wire.notices import ErrorBody
 
 DEFAULT_URL = "ws://127.0.0.1:8765"
 STREAM, SUBSCRIBE = "/v1/stream", "/v1/subscribe"
@@ -91,9 +92,7 @@ class Endpoint:
             raise Refused(1015, "tls", text) from None
 
 
-def closed_error(
-    closed: ConnectionClosed, error: Mapping[str, Any] | None = None
-) -> Broken | Refused:
+def closed_error(closed: ConnectionClosed, error: ErrorBody | None = None) -> Broken | Refused:
     """Return the exception for a closed connection.
 
     `error` is the fatal `error` event that preceded the close, if any.
@@ -103,7 +102,7 @@ def closed_error(
     message = reason or f"connection closed with code {code}"
     retry_after = 0.0
     if error is not None:
-        reason, message = str(error.get("code", reason)), str(error.get("message", message))
+        reason, message = error["code"], error["message"]
         retry_after = float(error.get("retry_after_s") or 0.0)
     if code in RETRY_CODES:
         return Broken(message, retry_after)

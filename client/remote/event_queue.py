@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any
 
-Event = dict[str, Any]
+from client.remote.events import Event
 
 MAX_EVENTS = 10_000
 

@@ -13,7 +13,8 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 from client.remote.backoff import Backoff, Retries
 from client.remote.endpoint import SUBSCRIBE, Endpoint, closed_error
 from client.remote.errors import Broken, NoServer, Refused, Unreachable
-from client.remote.event_queue import Event
+from client.remote.events import Event
+from stream.protocol.wire.notices import ErrorBody
 
 MAX_SINCE = 10_000
 """Streams whose newest `seq` is kept for the next connection."""
@@ -44,7 +45,7 @@ async def subscribe(
     `Refused` if the server refuses permanently.
     """
     server = Endpoint(url, api_key, ca_file, tls)
-    filters: Event = {
+    filters: dict[str, object] = {
         "streams": list(streams),
         "tags": list(tags),
         "roles": list(roles),
@@ -52,7 +53,12 @@ async def subscribe(
         "labels": list(labels),
         "min_score": dict(min_score or {}),
     }
-    message: Event = {"type": "subscribe", "id": "s1", "filter": filters, "snapshot": snapshot}
+    message: dict[str, object] = {
+        "type": "subscribe",
+        "id": "s1",
+        "filter": filters,
+        "snapshot": snapshot,
+    }
     if rate_hz is not None:
         message["rate_hz"] = rate_hz
     retries = Retries(backoff or Backoff())
@@ -60,17 +66,18 @@ async def subscribe(
     seen: dict[str, tuple[str, int]] = {}
     ever_subscribed = False
     while True:
-        begun, subscribed, fault = now(), False, None
+        begun, subscribed = now(), False
+        fault: ErrorBody | None = None
         broken: Broken
         try:
             async with await server.connect(SUBSCRIBE) as socket:
                 await socket.send(orjson.dumps({**message, "since": _since(seen)}).decode())
                 while True:
-                    event = orjson.loads(await socket.recv())
+                    event: Event = orjson.loads(await socket.recv())
                     # An error with `sub` belongs to a stream, not to this connection.
-                    if event.get("type") == "error" and event.get("fatal") and "sub" not in event:
+                    if event["type"] == "error" and event["fatal"] and "sub" not in event:
                         fault = event
-                    subscribed = subscribed or event.get("type") == "subscribed"
+                    subscribed = subscribed or event["type"] == "subscribed"
                     ever_subscribed = ever_subscribed or subscribed
                     _remember(seen, event)
                     yield event

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-Event = Mapping[str, Any]
+from client.remote.events import Event
+from stream.protocol.wire.common import Channel
+from stream.protocol.wire.subscriber import StreamSnapshot
 
 COLOURS = {
     "angry": "red",
@@ -100,51 +101,59 @@ class Dashboard:
 
     def handle(self, event: Event, now: float) -> None:
         """Update the table with an event of a producer or a subscriber; `now` in seconds."""
-        kind = str(event.get("type"))
-        if kind == "snapshot":
-            for stream in event["streams"]:
-                self._snapshot(stream, now)
-        elif kind.startswith("client.") or kind in ("warning", "error", "lagged"):
-            text = event.get("message") or event.get("why") or f"{event.get('dropped')} dropped"
-            where = f"{event['stream_id']}: " if "stream_id" in event else ""
-            self.notes.append(f"{where}{kind.removeprefix('client.')}: {text}")
-        elif isinstance(event.get("stream_id"), str):
-            row = self.rows.setdefault(event["stream_id"], Row())
-            if row.ended is not None and kind == "session.created":
-                row = self.rows[event["stream_id"]] = Row()
-            self._update(row, kind, event, now)
+        stream_id = event.get("stream_id")
+        match event["type"]:
+            case "snapshot":
+                for stream in event["streams"]:
+                    self._snapshot(stream, now)
+            case "warning" | "error":
+                where = f"{stream_id}: " if stream_id else ""
+                self.notes.append(f"{where}{event['type']}: {event['message']}")
+            case "client.reconnecting" | "client.restarted":
+                self.notes.append(f"{event['type'].removeprefix('client.')}: {event['why']}")
+            case "lagged" | "client.lagged":
+                self.notes.append(f"lagged: {event['dropped']} dropped")
+            case _ if isinstance(stream_id, str):
+                row = self.rows.setdefault(stream_id, Row())
+                if row.ended is not None and event["type"] == "session.created":
+                    row = self.rows[stream_id] = Row()
+                self._update(row, event, now)
         self._drop_old_rows(now)
 
-    def _snapshot(self, stream: Event, now: float) -> None:
+    def _snapshot(self, stream: StreamSnapshot, now: float) -> None:
         row = self.rows.setdefault(stream["stream_id"], Row())
         row.state = stream["state"]
         for channel in stream["analysed"]:
             side = row.sides.setdefault(channel, Side(stream["roles"][channel]))
             side.speaking = channel in stream["speaking"]
         for score in stream["last"]:
-            self._update(row, score["type"], score, now)
+            self._update(row, score, now)
 
-    def _update(self, row: Row, kind: str, event: Event, now: float) -> None:
-        if kind in ("session.created", "session.updated"):
-            session = event["session"]
-            for channel in session["analysis"].get("analyse_channels", ()):
-                row.sides.setdefault(channel, Side(session["audio"]["roles"][channel]))
-        elif kind == "session.closed":
-            row.state, row.ended = "ended", now
-        elif kind in ("stream.paused", "stream.resumed"):
-            row.state = "paused" if kind == "stream.paused" else "active"
-        if "channel" not in event:
-            return
-        side = row.sides.setdefault(event["channel"], Side(str(event.get("role", ""))))
-        if kind in ("speech.start", "speech.end"):
-            side.speaking = kind == "speech.start"
-        elif kind == "emotion.score":
-            scores = event.get("rolling", {}).get(self._horizon) or event["scores"]
-            side.scores, side.updated, side.count = scores, now, side.count + 1
-            side.hints = tuple(event.get("hints", ()))
-            side.history.append((now, scores))
-            while now - side.history[0][0] > SPARK * SPARK_S:
-                side.history.popleft()
+    def _update(self, row: Row, event: Event, now: float) -> None:
+        match event["type"]:
+            case "session.created" | "session.updated":
+                session = event["session"]
+                if "tags" in session:  # the defaults, before `session.update`, have no channels
+                    for channel in session["analysis"]["analyse_channels"]:
+                        row.sides.setdefault(channel, Side(session["audio"]["roles"][channel]))
+            case "session.closed":
+                row.state, row.ended = "ended", now
+            case "stream.paused":
+                row.state = "paused"
+            case "stream.resumed":
+                row.state = "active"
+            case "speech.start" | "speech.end":
+                _side(row, event).speaking = event["type"] == "speech.start"
+            case "emotion.score":
+                side = _side(row, event)
+                scores = event["rolling"].get(self._horizon) or event["scores"]
+                side.scores, side.updated, side.count = scores, now, side.count + 1
+                side.hints = tuple(event["hints"])
+                side.history.append((now, scores))
+                while now - side.history[0][0] > SPARK * SPARK_S:
+                    side.history.popleft()
+            case "emotion.segment" | "stream.gap":
+                _side(row, event)
 
     def _drop_old_rows(self, now: float) -> None:
         expired = [k for k, r in self.rows.items() if r.ended and now - r.ended > KEEP_ENDED_S]
@@ -204,6 +213,10 @@ class Dashboard:
             parts.append(Text(f"… and {len(sides) - limit} more", style="dim"))
         parts += [Text(note, "yellow", no_wrap=True, overflow="ellipsis") for note in self.notes]
         return Group(*parts)
+
+
+def _side(row: Row, event: Channel) -> Side:
+    return row.sides.setdefault(event["channel"], Side(event["role"]))
 
 
 def _state(row: Row, side: Side) -> Text:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-Event = Mapping[str, Any]
+from client.remote.events import Event
+from stream.protocol.wire.session import SessionClosed
 
 
 def clock(milliseconds: int) -> str:
@@ -22,9 +22,8 @@ def shares(scores: Mapping[str, float], limit: int = 3) -> str:
 
 def line(event: Event) -> str | None:
     """Format an event as one line; return None for events that are not shown."""
-    kind = str(event.get("type"))
     side = f"{event.get('role', '')!s:<9}"
-    match kind:
+    match event["type"]:
         case "session.created":
             model = event["session"]["analysis"]["model"]["id"]
             return f"started as {event['stream_id']}, analysed by {model}"
@@ -32,16 +31,14 @@ def line(event: Event) -> str | None:
             return f"{clock(event['audio_ms'])} {side} speaks"
         case "emotion.score" | "emotion.segment":
             text = shares(event["scores"]) or "not scored"
-            hints = f"  ({', '.join(event['hints'])})" if event.get("hints") else ""
-            segment = "  = whole utterance" if kind == "emotion.segment" else ""
+            hints = f"  ({', '.join(event['hints'])})" if event["hints"] else ""
+            segment = "  = whole utterance" if event["type"] == "emotion.segment" else ""
             return f"{clock(event['audio_end_ms'])} {side} {text}{segment}{hints}"
         case "stream.gap":
             gap = f"{event['missing_ms'] / 1000:.1f} s of speech were not scored"
             return f"{clock(event['audio_ms'])} {side} {gap}: {event['reason']}"
-        case "alert":
-            return f"alert {event.get('rule')} ({event.get('state')})"
         case "warning" | "error":
-            return f"{kind}: {event.get('message')}"
+            return f"{event['type']}: {event['message']}"
         case "session.resumed":
             return f"reconnected; the server has received {event['received_ms'] / 1000:.1f} s"
         case "client.reconnecting":
@@ -55,7 +52,7 @@ def line(event: Event) -> str | None:
     return None
 
 
-def summary_lines(event: Event) -> list[str]:
+def summary_lines(event: SessionClosed) -> list[str]:
     """Format the totals of `session.closed` and one line for each channel."""
     totals = event["totals"]
     lines = [

@@ -7,27 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.audio.containers import HEAD, is_protected, is_truncated, kind_of
-from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from stream.terms import MAX_CHANNELS, MAX_RATE, MIN_RATE, AudioFault, FaultReason
 
 Pcm = NDArray[np.int16]
 """Interleaved audio, shape [samples, channels]."""
-
-Code = Literal[
-    "empty_file",
-    "not_audio",
-    "no_audio_stream",
-    "protected",
-    "broken_file",
-    "audio_too_long",
-    "decode_timeout",
-]
 
 IMAGE_FORMATS = ("tty", "gif", "apng", "ico", "image2", "svg")
 """Formats of images and text that FFmpeg reports as video."""
@@ -43,10 +33,17 @@ class Undecodable(Exception):
     a `reason` for codes with several causes.
     """
 
-    def __init__(self, code: Code, message: str, **values: str | float) -> None:
+    def __init__(
+        self,
+        code: AudioFault,
+        message: str,
+        *,
+        reason: FaultReason | None = None,
+        **values: str | float,
+    ) -> None:
         super().__init__(message)
         self.code = code
-        self.values = values
+        self.values = values if reason is None else {"reason": reason, **values}
 
 
 @dataclass(frozen=True, slots=True)

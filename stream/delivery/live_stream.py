@@ -4,29 +4,51 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, cast
 
 from stream.protocol.events import SCORE, EncodedEvent
+from stream.protocol.wire.analysis import EmotionScore
+from stream.protocol.wire.subscriber import StreamSnapshot
+from stream.terms import StreamState
 from stream.types import Body, timestamp
-
-StreamState = Literal["active", "paused", "ended"]
 
 MAX_REPLAY_BYTES = 262_144
 """Size limit of a replay buffer; a minute of scores takes about 60 kB."""
 
 
-class BufferedEvent(NamedTuple):
-    """An event in a replay buffer; `since` is when it was added, in monotonic seconds.
+class ReplayBuffer:
+    """The last events of a stream, for producers and subscribers that return.
 
-    Only the bytes are kept, because a stream holds a minute of events.
+    Holds at most `max_events` events and `MAX_REPLAY_BYTES` bytes, none older than `keep_s`
+    seconds, and always the newest.
     """
 
-    seq: int
-    type: str
-    data: bytes
-    since: float
+    def __init__(self, max_events: int = 1_000, keep_s: float = 90.0) -> None:
+        self._max_events = max_events
+        self._keep_s = keep_s
+        self._events: deque[tuple[float, EncodedEvent]] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def append(self, event: EncodedEvent) -> None:
+        """Add an event, and drop the oldest ones that are beyond the bounds."""
+        now = time.monotonic()
+        self._events.append((now, event.bare()))
+        self._bytes += len(event.data)
+        while len(self._events) > 1 and self._is_over(now):
+            self._bytes -= len(self._events.popleft()[1].data)
+
+    def _is_over(self, now: float) -> bool:
+        too_much = self._bytes > MAX_REPLAY_BYTES or len(self._events) > self._max_events
+        return too_much or self._events[0][0] < now - self._keep_s
+
+    def since(self, seq: int) -> Iterator[EncodedEvent]:
+        """Yield the events after `seq`, oldest first."""
+        return (event for _, event in self._events if event.seq > seq)
 
 
 @dataclass(slots=True, eq=False)
@@ -34,8 +56,8 @@ class LiveStream:
     """Public state of one stream. The session updates it; subscribers and sinks read it.
 
     `roles` has one entry per channel, `analysed` lists the channels that are scored. `started` is
-    Unix time in seconds. `last` holds the newest `emotion.score` of each analysed channel, `recent`
-    is the replay buffer for producers and subscribers that return. `frames` returns the frames of
+    Unix time in seconds. `last` holds the newest `emotion.score` of each analysed channel, `replay`
+    its last events for producers and subscribers that return. `frames` returns the frames of
     the newest utterance of each channel.
     """
 
@@ -52,28 +74,15 @@ class LiveStream:
     state: StreamState = "active"
     speaking: frozenset[int] = frozenset()
     last: dict[int, EncodedEvent] = field(default_factory=dict)
-    recent: deque[BufferedEvent] = field(default_factory=deque)
-    _replay_bytes: int = 0
+    replay: ReplayBuffer = field(default_factory=ReplayBuffer)
 
-    def remember(self, event: EncodedEvent, max_events: int, keep_s: float) -> None:
-        """Add an event to the replay buffer.
-
-        The buffer keeps at most `max_events` events and `MAX_REPLAY_BYTES` bytes, but always the
-        newest event, and none older than `keep_s` seconds.
-        """
-        now = time.monotonic()
-        self.recent.append(BufferedEvent(event.seq, event.type, event.data, now))
-        self._replay_bytes += len(event.data)
-        while (
-            len(self.recent) > max_events
-            or (self._replay_bytes > MAX_REPLAY_BYTES and len(self.recent) > 1)
-            or self.recent[0].since < now - keep_s
-        ):
-            self._replay_bytes -= len(self.recent.popleft().data)
+    def remember(self, event: EncodedEvent) -> None:
+        """Keep an event for those who return, and a score as the newest of its channel."""
+        self.replay.append(event)
         if event.type == SCORE:
             self.last[event.body["channel"]] = event
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> StreamSnapshot:
         """Return state and newest scores, for `/v1/streams` and `snapshot` messages."""
         return {
             "stream_id": self.stream_id,
@@ -85,5 +94,5 @@ class LiveStream:
             "analysed": list(self.analysed),
             "tags": list(self.tags),
             "speaking": sorted(self.speaking),
-            "last": [dict(self.last[channel].body) for channel in sorted(self.last)],
+            "last": [cast(EmotionScore, self.last[ch].body) for ch in sorted(self.last)],
         }

@@ -13,12 +13,16 @@ T = TypeVar("T")
 class ConflatingQueue(Generic[T]):
     """FIFO queue for one consumer. An item with a key replaces the one that waits under that key.
 
-    At most `bound` items without a key wait; beyond that the oldest of them is dropped and counted
-    in `dropped`. Items with keys are bounded by the number of keys. `put` never blocks.
+    At most `bound` items without a key wait, and items of at most `max_bytes` bytes in all (items
+    of another kind than str and bytes count nothing). Beyond that the oldest item without a key is
+    dropped and counted in `dropped`. Items with keys are bounded by the number of keys. `put` never
+    blocks.
     """
 
-    def __init__(self, bound: int) -> None:
+    def __init__(self, bound: int, max_bytes: int | None = None) -> None:
         self._bound = bound
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._items: dict[Hashable, T] = {}
         self._plain: deque[object] = deque()
         self._filled = asyncio.Event()
@@ -29,17 +33,29 @@ class ConflatingQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the items that wait."""
+        return self._bytes
+
     def put(self, item: T, key: Hashable | None = None) -> None:
         """Append an item, or replace the one that waits under `key` in its place."""
         if key is None:
             key = object()
             self._plain.append(key)
-            if len(self._plain) > self._bound:
-                del self._items[self._plain.popleft()]
-                self.dropped += 1
+        elif key in self._items:
+            self._bytes -= _size(self._items[key])
         self._items[key] = item
+        self._bytes += _size(item)
+        while self._plain and self._is_over():
+            self._bytes -= _size(self._items.pop(self._plain.popleft()))
+            self.dropped += 1
         self._filled.set()
         self._emptied.clear()
+
+    def _is_over(self) -> bool:
+        over = self._max_bytes is not None and self._bytes > self._max_bytes
+        return len(self._plain) > self._bound or (over and len(self._plain) > 1)
 
     def pop(self) -> T:
         """Remove and return the oldest item. Raises `KeyError` if the queue is empty."""
@@ -49,6 +65,7 @@ class ConflatingQueue(Generic[T]):
         if self._plain and self._plain[0] is key:
             self._plain.popleft()
         item = self._items.pop(key)
+        self._bytes -= _size(item)
         if not self._items:
             self._emptied.set()
         return item
@@ -63,6 +80,10 @@ class ConflatingQueue(Generic[T]):
     async def emptied(self) -> None:
         """Wait until the queue is empty."""
         await self._emptied.wait()
+
+
+def _size(item: object) -> int:
+    return len(item) if isinstance(item, str | bytes) else 0
 
 
 class Throttle(Generic[T]):

@@ -6,14 +6,17 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import translate
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from stream.delivery.live_stream import LiveStream
-from stream.delivery.queues import ConflatingQueue, Throttle
+from stream.delivery.outbox import Outbox
+from stream.delivery.queues import Throttle
 from stream.protocol.events import SCORE, EncodedEvent
 from stream.protocol.messages import Filter, Subscribe
+from stream.protocol.wire.analysis import EmotionScore
+from stream.protocol.wire.subscriber import StreamSnapshot
 
 
 def _globs(patterns: Sequence[str]) -> re.Pattern[str]:
@@ -30,7 +33,7 @@ class Subscription:
     def __init__(
         self,
         request: Subscribe,
-        outbox: ConflatingQueue[bytes],
+        outbox: Outbox,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.id = request.id
@@ -107,10 +110,10 @@ class Subscription:
         for channel in stream.analysed:
             self._throttle.forget((self.id, stream.stream_id, channel))
 
-    def _encode(self, event: EncodedEvent) -> bytes:
+    def _encode(self, event: EncodedEvent) -> str:
         if not self._filter.labels or "scores" not in event.body:
-            return event.tagged(self.id)
-        return orjson.dumps({**self._with_labels(event.body), "sub": self.id})
+            return event.tagged(self.id).decode()
+        return orjson.dumps({**self._with_labels(event.body), "sub": self.id}).decode()
 
     def _with_labels(self, body: Mapping[str, Any]) -> dict[str, Any]:
         labels = self._filter.labels or body["scores"].keys()
@@ -121,7 +124,8 @@ class Subscription:
         scores = {k: v for k, v in body["scores"].items() if k in labels}
         return {**body, "scores": scores, "rolling": rolling}
 
-    def snapshot(self, stream: LiveStream) -> dict[str, Any]:
+    def snapshot(self, stream: LiveStream) -> StreamSnapshot:
         """Return the stream's snapshot, with only the scores that pass the filter."""
         last = [event for _, event in sorted(stream.last.items()) if self.accepts(event)]
-        return {**stream.snapshot(), "last": [self._with_labels(event.body) for event in last]}
+        scores = [cast(EmotionScore, self._with_labels(event.body)) for event in last]
+        return {**stream.snapshot(), "last": scores}

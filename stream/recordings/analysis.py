@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -23,22 +23,23 @@ from stream.audio.decode_process import (
     ProbeResult,
 )
 from stream.audio.decode_worker import Job
-from stream.config import Config
-from stream.inference.scheduler import Scheduler
 from stream.inference.scoring import StreamScorer
 from stream.protocol.errors import ProtocolError
-from stream.protocol.events import EventEncoder
+from stream.protocol.events import AnalysisEvents
 from stream.protocol.messages import FileOptions
+from stream.protocol.wire import recordings as wire
+from stream.protocol.wire.analysis import AnalysisBody
+from stream.protocol.wire.parts import Values
+from stream.protocol.wire.recordings import Stage
+from stream.protocol.wire.result import Result
 from stream.recordings.disk import DiskExecutor
 from stream.recordings.log import LogEntry, opening, truncated
 from stream.recordings.result import ChannelResult, FileInfo, ResultBuilder
 from stream.recordings.writer import ResultWriter
-from stream.telemetry.metrics import Metrics
-from stream.types import SAMPLE_RATE, AudioFormat, Body, Event, Features, ModelInfo, Samples, Score
+from stream.services import Services
+from stream.types import SAMPLE_RATE, AudioFormat, Event, Features, Samples, Score
 
 ADAPTER = "file"
-
-Stage = Literal["upload", "decode", "analysis", "write"]
 
 
 @dataclass(slots=True)
@@ -57,9 +58,9 @@ class Progress:
         """Start a stage."""
         self.stage, self.share, self.since = stage, 0.0, time.monotonic()
 
-    def body(self) -> Body:
+    def body(self) -> wire.Progress:
         """Return the fields of `file.progress`."""
-        body: Body = {"stage": self.stage, "share": round(self.share, 3)}
+        body: wire.Progress = {"stage": self.stage, "share": round(self.share, 3)}
         if self.stage in ("analysis", "write"):
             body["audio_ms"] = self.audio_ms
         passed = time.monotonic() - self.since
@@ -68,18 +69,24 @@ class Progress:
         return body
 
 
-@dataclass(frozen=True, slots=True)
-class Observer:
-    """Callbacks of an analysis: log entries, events, changes of stage.
+class Observer(Protocol):
+    """Receives what happens while a recording is analysed."""
 
-    `throttle` is awaited after each piece of audio, so that a slow reader slows the analysis and
-    nothing else.
-    """
+    def log(self, entry: LogEntry) -> None:
+        """Handle an entry of the log that users see."""
+        ...
 
-    log: Callable[[LogEntry], None]
-    event: Callable[[Body], None]
-    stage: Callable[[], None]
-    throttle: Callable[[], Any]
+    def event(self, body: AnalysisBody) -> None:
+        """Handle an event, as a live stream would emit it."""
+        ...
+
+    def stage(self) -> None:
+        """Handle the start of a stage."""
+        ...
+
+    async def throttle(self) -> None:
+        """Wait, after each piece of audio, as long as the analysis must not go on."""
+        ...
 
 
 class RecordingAnalysis:
@@ -90,28 +97,25 @@ class RecordingAnalysis:
 
     def __init__(
         self,
-        config: Config,
-        options: FileOptions,
-        model: ModelInfo,
-        scheduler: Scheduler,
-        metrics: Metrics,
+        services: Services,
         disk: DiskExecutor,
+        options: FileOptions,
         observer: Observer,
         progress: Progress,
     ) -> None:
-        self._config = config
+        self._config = services.config
         self._options = options
-        self._model = model
-        self._scheduler = scheduler
-        self._metrics = metrics
+        self._model = model = services.model
+        self._scheduler = services.scheduler
+        self._metrics = services.metrics
         self._disk = disk
         self._observer = observer
         self._progress = progress
         self._result = ResultBuilder(options, model)
         self._frames: list[Score] = []
-        self._encoder: EventEncoder | None = None
+        self._bodies: AnalysisEvents | None = None
 
-    async def run(self, path: Path, name: str, folder: Path) -> tuple[Body, list[str]]:
+    async def run(self, path: Path, name: str, folder: Path) -> tuple[Result, list[str]]:
         """Write the result into `folder`; return it without its frames, and the names of its files.
 
         Raises `ProtocolError` (never fatal) for faults of the file or its options, and `OSError`
@@ -191,7 +195,9 @@ class RecordingAnalysis:
                 self._result.embeddings() if with_embeddings else None,
             )
         except Undecodable as error:
-            raise ProtocolError(error.code, str(error), fatal=False, values=error.values) from None
+            # `Undecodable` lies below the protocol, so its values have no type.
+            values = cast(Values, error.values)
+            raise ProtocolError(error.code, str(error), fatal=False, values=values) from None
         finally:
             if scoring is not None:
                 scoring.withdraw()
@@ -220,7 +226,7 @@ class RecordingAnalysis:
 
     def _pipeline(self, probe: ProbeResult, grant: Admission) -> StreamPipeline:
         audio = AudioFormat("linear16", SAMPLE_RATE, probe.channels)
-        self._encoder = EventEncoder(grant.roles, self._model)
+        self._bodies = AnalysisEvents(grant.roles, self._model)
         return StreamPipeline(audio, grant.analysed, self._model, grant.settings, probe.info.rate)
 
     async def _feed(
@@ -246,9 +252,10 @@ class RecordingAnalysis:
             if frames is not None:
                 frames = replace(frames, features=None)
             event = replace(event, frames=frames)
-        if self._encoder is not None:
-            body = self._encoder.body(event, None if waited_s is None else round(waited_s * 1000))
-            body.pop("embedding", None)
+        if self._bodies is not None:
+            body = self._bodies.body(event, round((waited_s or 0.0) * 1000))
+            if body["type"] == "emotion.segment":
+                body.pop("embedding", None)
             self._observer.event(body)
 
 

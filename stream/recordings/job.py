@@ -5,23 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from stream.config import Config
-from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
+from stream.protocol.messages import FileOptions
+from stream.protocol.wire.recordings import FileDoneBody
 from stream.recordings import messages
 from stream.recordings.analysis import Observer, Progress, RecordingAnalysis
-from stream.recordings.disk import DiskExecutor, disk_error
-from stream.recordings.job_queue import JobQueue
-from stream.recordings.log import LogEntry, queued
-from stream.recordings.store import ResultStore
+from stream.recordings.log import queued
+from stream.recordings.services import RecordingServices, write_failed
 from stream.recordings.upload import Upload
-from stream.telemetry.audit import AuditLog
-from stream.telemetry.metrics import Metrics
-from stream.types import Body, ModelInfo
 
 log = logging.getLogger(__name__)
 
@@ -30,47 +24,30 @@ TICK_S = 0.4
 of the position in the queue."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordingServices:
-    """Services that all connections on /v1/files share."""
-
-    config: Config
-    model: ModelInfo
-    scheduler: Scheduler
-    metrics: Metrics
-    audit: AuditLog
-    store: ResultStore
-    disk: DiskExecutor
-    queue: JobQueue
-
-
 class RecordingJob:
     """The analysis of one upload; `run` once.
 
-    `send` receives the messages of the analysis. `stage` is called when the stage changes.
-    `throttle` is awaited between pieces of audio, so that a slow client slows only its own
-    analysis. `owner` is the name of the key to which the result belongs; "" without keys.
+    `observer` gets the log, the events and the changes of stage. `owner` is the name of the key to
+    which the result belongs; "" without keys.
     """
 
     def __init__(
         self,
         services: RecordingServices,
         upload: Upload,
+        options: FileOptions,
         progress: Progress,
         owner: str,
-        send: Callable[[Body], None],
-        stage: Callable[[], None],
-        throttle: Callable[[], Awaitable[None]],
+        observer: Observer,
     ) -> None:
         self._services = services
         self._upload = upload
+        self._options = options
         self._progress = progress
         self._owner = owner
-        self._send = send
-        self._stage = stage
-        self._throttle = throttle
+        self._observer = observer
 
-    async def run(self) -> Body:
+    async def run(self) -> FileDoneBody:
         """Run to the end and return the body of `file.done`.
 
         Raises `ProtocolError`, never fatal, with the file's id.
@@ -89,15 +66,14 @@ class RecordingJob:
         except ProtocolError as error:
             raise upload.tag(error) from None
         except OSError as error:
-            log.error("result not written", extra={"reason": str(error)})
-            raise upload.tag(disk_error(error)) from None
+            raise upload.tag(write_failed(error)) from None
         except Exception:
-            log.exception("recording failed", extra={"file_id": upload.id})
+            log.exception("recording failed", extra={"file_id": upload.log_id})
             fault = ProtocolError("internal_error", "internal server error; try again", fatal=False)
             raise upload.tag(fault) from None
         finally:
             self._services.queue.leave(ticket)
-            log.info("recording ended", extra={"file_id": upload.id, "outcome": outcome})
+            log.info("recording ended", extra={"file_id": upload.log_id, "outcome": outcome})
 
     async def _wait(self, ticket: asyncio.Future[None]) -> None:
         last_sent = 0
@@ -105,39 +81,24 @@ class RecordingJob:
             position = self._services.queue.position(ticket)
             if position != last_sent:
                 last_sent = position
-                self._log(queued(position))
+                self._observer.log(queued(position))
             await asyncio.wait({ticket}, timeout=TICK_S)
 
-    async def _analyse(self) -> Body:
+    async def _analyse(self) -> FileDoneBody:
         services, upload = self._services, self._upload
         analysis = RecordingAnalysis(
-            services.config,
-            upload.begin.options,
-            services.model,
-            services.scheduler,
-            services.metrics,
-            services.disk,
-            Observer(
-                log=self._log,
-                event=lambda body: self._send({**body, "file_id": upload.id}),
-                stage=self._stage,
-                throttle=self._throttle,
-            ),
-            self._progress,
+            services.shared, services.disk, self._options, self._observer, self._progress
         )
         began = time.monotonic()
-        result, names = await analysis.run(upload.path, upload.begin.name, upload.pending.folder)
+        result, names = await analysis.run(upload.path, upload.name, upload.pending.folder)
         await services.disk.run(upload.path.unlink)
         sizes = await services.disk.run(_sizes, upload.pending.folder, names)
-        title = messages.title(upload.begin.name)
+        title = messages.title(upload.name)
         stored = await services.disk.run(
             services.store.publish, upload.pending, names, title, self._owner
         )
-        services.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
+        services.shared.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
         return messages.done(upload.id, result, stored, sizes)
-
-    def _log(self, entry: LogEntry) -> None:
-        self._send(messages.logged(self._upload.id, entry))
 
 
 def _sizes(folder: Path, names: Sequence[str]) -> list[int]:

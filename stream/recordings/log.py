@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 from stream.admission import Admission
 from stream.audio.decode_process import ProbeResult
 from stream.protocol.messages import FileOptions
-
-Level = Literal["info", "warning"]
+from stream.protocol.wire.codes import LogCode
+from stream.protocol.wire.parts import DetailFields, Values
+from stream.protocol.wire.recordings import Level
 
 CHANNEL_NAMES = {1: "mono", 2: "stereo"}
 
@@ -23,9 +23,9 @@ class LogEntry:
     """
 
     level: Level
-    code: str
+    code: LogCode
     message: str
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Values = field(default_factory=DetailFields)
 
 
 def queued(ahead: int) -> LogEntry:
@@ -59,7 +59,9 @@ def opening(probe: ProbeResult, grant: Admission, options: FileOptions) -> Itera
         total = len(grant.roles)
         named = ", ".join(f"{number + 1} of {total} ({role})" for number, role in skipped)
         text = f"channel {named} is not analysed: privacy.analyse_roles"
-        values = {"skipped": [{"channel": number, "role": role} for number, role in skipped]}
+        values: Values = {
+            "skipped": [{"channel": number, "role": role} for number, role in skipped]
+        }
         yield LogEntry("warning", "channel_skipped", text, values)
     if options.denoise:
         yield LogEntry(
@@ -75,15 +77,17 @@ def _decoded(probe: ProbeResult) -> LogEntry:
     codec, container = info.codec.upper(), info.container.upper()
     shape = CHANNEL_NAMES.get(info.channels, f"{info.channels} channels")
     length = "" if info.duration_s is None else f", {info.duration_s:.1f} s"
+    values: Values = {
+        "codec": codec,
+        "container": container,
+        "sample_rate": info.sample_rate,
+        "channels": info.channels,
+    }
+    if info.duration_s is not None:
+        values["duration_s"] = round(info.duration_s, 1)
     return LogEntry(
         "info",
         "decoded",
         f"decoding {codec} in {container}, {info.sample_rate / 1000:g} kHz {shape}{length}",
-        {
-            "codec": codec,
-            "container": container,
-            "sample_rate": info.sample_rate,
-            "channels": info.channels,
-            **({} if info.duration_s is None else {"duration_s": round(info.duration_s, 1)}),
-        },
+        values,
     )

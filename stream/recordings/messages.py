@@ -1,13 +1,18 @@
-"""Bodies of the server's messages on /v1/files. Pure."""
+"""Bodies of the server's messages about recordings, on WebSockets and over HTTP. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import cast
 
 from stream.admission import denoises
 from stream.config import Config
+from stream.protocol.errors import ProtocolError
 from stream.protocol.events import model_body
+from stream.protocol.wire import recordings as wire
+from stream.protocol.wire.analysis import AnalysisBody, FileAnalysisBody
+from stream.protocol.wire.result import Result
 from stream.recordings.analysis import Progress
 from stream.recordings.log import LogEntry
 from stream.recordings.store import StoredResult
@@ -17,7 +22,7 @@ FORMATS = ("WAV", "MP3", "M4A", "FLAC", "OGG", "Opus", "WebM", "AIFF", "WMA", "A
 """Common formats, for display; every other format that FFmpeg decodes is accepted too."""
 
 
-def ready(config: Config, model: ModelInfo) -> Body:
+def ready(config: Config, model: ModelInfo) -> wire.FilesReadyBody:
     """Return the body of `files.ready`: limits, model, formats."""
     files, limits = config.files, config.limits
     return {
@@ -35,24 +40,40 @@ def ready(config: Config, model: ModelInfo) -> Body:
     }
 
 
-def progress(file_id: str, state: Progress) -> Body:
+def progress(file_id: str, state: Progress) -> wire.FileProgressBody:
     """Return the body of `file.progress`."""
     return {"type": "file.progress", "file_id": file_id, **state.body()}
 
 
-def logged(file_id: str, entry: LogEntry) -> Body:
+def analysed(file_id: str, body: AnalysisBody) -> FileAnalysisBody:
+    """Return the body of an event of the analysis, as a live stream has it, with its recording."""
+    # The events of recordings have the same fields and `file_id`; a test compares the types.
+    return cast(FileAnalysisBody, {**body, "file_id": file_id})
+
+
+def logged(file_id: str, entry: LogEntry) -> wire.FileLogBody:
     """Return the body of `file.log`."""
-    body: Body = {
-        "type": "file.log",
-        "file_id": file_id,
-        "level": entry.level,
-        "message": entry.message,
-        "code": entry.code,
-    }
-    return {**body, "values": dict(entry.values)} if entry.values else body
+    return {"type": "file.log", "file_id": file_id, **log_fields(entry)}
 
 
-def done(file_id: str, result: Body, stored: StoredResult, sizes: Sequence[int]) -> Body:
+def log_fields(entry: LogEntry) -> wire.LogFields:
+    """Return the fields of a log entry."""
+    body: wire.LogFields = {"level": entry.level, "message": entry.message, "code": entry.code}
+    if entry.values:
+        body["values"] = entry.values
+    return body
+
+
+def failure(error: ProtocolError) -> Body:
+    """Return the fields of an error over HTTP: those of `error`, with its message as `error`."""
+    skipped = ("type", "message", "fatal", "file_id")
+    fields = {key: value for key, value in error.body().items() if key not in skipped}
+    return {"error": error.message, **fields}
+
+
+def done(
+    file_id: str, result: Result, stored: StoredResult, sizes: Sequence[int]
+) -> wire.FileDoneBody:
     """Return the body of `file.done`; `sizes` are bytes, in the order of `stored.names`."""
     return {
         "type": "file.done",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Final, get_args
 
 from stream.analysis.quality import LOW_CONFIDENCE
 from stream.audio.decode import AudioInfo
 from stream.labels import activation, top
-from stream.protocol.events import model_body
+from stream.protocol.events import quality_body
 from stream.protocol.messages import FileOptions
-from stream.types import SAMPLE_RATE, Body, Event, Features, Gap, ModelInfo, Segment, timestamp
+from stream.protocol.wire import result as wire
+from stream.terms import AudioHint
+from stream.types import SAMPLE_RATE, Event, Features, Gap, ModelInfo, Segment, timestamp
 
-SCHEMA = "emotide.result.v1"
+SCHEMA: Final = "emotide.result.v1"
 NOTICE = "Scores are indicators of how a voice sounds, not verdicts about a person."
 
 SHORT_S = 1.0
@@ -22,7 +25,7 @@ SHORT_S = 1.0
 LONG_S = 120.0
 """Speech above which one verdict means little, because emotions change."""
 
-RECORDING_HINTS = ("low_level", "clipped", "noisy", "narrowband", "music", "tone", "high_pitch")
+RECORDING_HINTS: tuple[AudioHint, ...] = get_args(AudioHint)
 """Hints of utterances that apply to the recording if they hold for most of its speech."""
 
 MEASURED = {"emotide-embedded": ("de", "en", "pl"), "emotion2vec": ("zh", "en", "de")}
@@ -73,7 +76,7 @@ class ResultBuilder:
             if segment.embedding is not None
         ]
 
-    def hints(self, channels: Sequence[ChannelResult], *, truncated: bool) -> list[str]:
+    def hints(self, channels: Sequence[ChannelResult], *, truncated: bool) -> list[wire.ResultHint]:
         """Return the reasons to doubt the verdict over the whole recording."""
         speech_s = sum(channel.speech for channel in channels) / SAMPLE_RATE
         segments = [segment for group in self._segments.values() for segment in group]
@@ -82,10 +85,10 @@ class ResultBuilder:
         language = self._options.language.lower().partition("-")[0]
         known = measured_languages(self._model)
 
-        def mostly(hint: str) -> bool:
+        def mostly(hint: AudioHint) -> bool:
             return 2 * sum(s.end - s.start for s in segments if hint in s.hints) > total
 
-        doubts = {
+        doubts: dict[wire.ResultHint, bool] = {
             "no_speech": not speech_s,
             "too_short": 0 < speech_s < SHORT_S,
             "too_long_for_one_verdict": max((c.speech for c in channels), default=0)
@@ -106,8 +109,8 @@ class ResultBuilder:
         duration_s: float,
         created: float,
         truncated: bool,
-        timings: Mapping[str, float],
-    ) -> Body:
+        timings: wire.ResultTimings,
+    ) -> wire.Result:
         """Return result.json without its `frames`. `created` is Unix time in seconds."""
         return {
             "schema": SCHEMA,
@@ -122,19 +125,33 @@ class ResultBuilder:
                 "duration_s": round(duration_s, 3),
             },
             "created": timestamp(created),
-            "options": {**self._options.model_dump(mode="json", exclude={"disclosed"})},
+            "options": {
+                "granularity": self._options.granularity,
+                "embedding": self._options.embedding,
+                "denoise": self._options.denoise,
+                "language": self._options.language,
+                "roles": list(self._options.roles),
+            },
             "model": {
-                key: value
-                for key, value in model_body(self._model).items()
-                if key in ("id", "revision", "labels", "missing_labels", "licence", "embedding_dim")
+                "id": self._model.id,
+                "revision": self._model.revision,
+                "labels": list(self._model.labels),
+                "missing_labels": list(self._model.missing_labels),
+                "licence": self._model.licence,
+                "embedding_dim": self._model.dim,
             },
             "hints": self.hints(channels, truncated=truncated),
             "channels": [self._channel(channel) for channel in channels],
-            "timings": {name: round(value, 2) for name, value in timings.items()},
+            "timings": {
+                "decode_s": round(timings["decode_s"], 2),
+                "analysis_s": round(timings["analysis_s"], 2),
+                "total_s": round(timings["total_s"], 2),
+                "speed": round(timings["speed"], 2),
+            },
             "notice": NOTICE,
         }
 
-    def _channel(self, channel: ChannelResult) -> Body:
+    def _channel(self, channel: ChannelResult) -> wire.ResultChannel:
         return {
             "channel": channel.channel,
             "role": channel.role,
@@ -160,7 +177,7 @@ def measured_languages(model: ModelInfo) -> tuple[str, ...]:
     return next((codes for prefix, codes in MEASURED.items() if model.id.startswith(prefix)), ())
 
 
-def _utterance(segment: Segment) -> Body:
+def _utterance(segment: Segment) -> wire.ResultUtterance:
     return {
         "utterance": segment.utterance,
         "start_s": seconds(max(0, segment.start)),
@@ -168,7 +185,7 @@ def _utterance(segment: Segment) -> Body:
         "scores": dict(segment.scores),
         "top": top(segment.scores),
         "activation": activation(segment.scores),
-        "quality": asdict(segment.quality),
+        "quality": quality_body(segment.quality),
         "hints": list(segment.hints),
         "covered": segment.covered,
     }

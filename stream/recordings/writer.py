@@ -14,9 +14,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from stream.protocol.wire.result import Result
 from stream.recordings.result import csv_head, seconds
 from stream.result_files import AUDIO, EMBEDDING, FRAMES, NAMES, RESULT, UTTERANCES
-from stream.types import SAMPLE_RATE, Body, Features, FramePosteriors
+from stream.types import SAMPLE_RATE, Features, FramePosteriors
 
 UPLOAD = ".upload"
 ROWS = 4096
@@ -72,7 +73,7 @@ class ResultWriter:
 
     def finish(
         self,
-        result: Body,
+        result: Result,
         frames: bool,
         embedding: Features | None = None,
         utterances: Sequence[Features] | None = None,

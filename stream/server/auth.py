@@ -1,6 +1,6 @@
 """Authentication: keys with scopes, and one-time tickets for browsers. Pure.
 
-A key is printed once, when it is created (`python -m stream.server.auth NAME`); the configuration
+A key is printed once, when it is created (`emotide keys NAME`); the configuration
 holds only its SHA-256. Keys have 256 random bits, so a fast hash is as safe as a slow one. Programs
 send a key as `Authorization: Bearer KEY` (RFC 6750). A browser cannot set that header on a
 WebSocket, so it exchanges the key for a ticket, which is valid for one connection within a minute.
@@ -8,7 +8,6 @@ WebSocket, so it exchanges the key for a ticket, which is valid for one connecti
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import hmac
 import secrets
@@ -116,29 +115,3 @@ def make_key() -> tuple[str, str]:
     """Create a key; return it and its SHA-256."""
     key = "emk_" + secrets.token_urlsafe(32)
     return key, hashlib.sha256(key.encode()).hexdigest()
-
-
-def main() -> None:
-    """Print a new key and its entry for the configuration."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stream.server.auth",
-        description="Create a key. It is printed once; the configuration holds only its hash.",
-    )
-    parser.add_argument("name", help="name of its holder, for the log")
-    parser.add_argument(
-        "--scopes",
-        nargs="+",
-        choices=SCOPES,
-        default=["stream", "subscribe", "files"],
-        help="permissions: send audio, receive events, analyse recordings, read metrics "
-        "(default: the first three)",
-    )
-    options = parser.parse_args()
-    key, digest = make_key()
-    scopes = ", ".join(f'"{scope}"' for scope in options.scopes)
-    print(f"The key, for its holder:\n  {key}\n\nFor the server's configuration:")
-    print(f'  [auth.keys.{options.name}]\n  sha256 = "{digest}"\n  scopes = [{scopes}]')
-
-
-if __name__ == "__main__":
-    main()

@@ -6,11 +6,12 @@ from stream import __version__
 from stream.config import Config
 from stream.protocol.events import model_body
 from stream.protocol.version import SUBPROTOCOL
+from stream.protocol.wire.mqtt import Info
 from stream.recordings.result import NOTICE
-from stream.types import Body, ModelInfo
+from stream.types import ModelInfo
 
 
-def info(config: Config, model: ModelInfo | None, *, login: bool) -> Body:
+def info(config: Config, model: ModelInfo | None, *, login: bool) -> Info:
     """Return the body of `/v1/info`; `model` is None while it is loading."""
     return {
         "name": "emotide",

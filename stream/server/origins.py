@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from stream.config import ServerConfig
+
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -23,6 +25,12 @@ def known_host(host: str, allowed: tuple[str, ...], local: bool) -> bool:
 def same_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
     """Return whether a page of `origin` may connect to `host`: the same origin, or allowed."""
     try:
-        return origin in allowed or urlsplit(origin).netloc == host
+        # The origin "null" has no host, and neither has a request of HTTP/1.0.
+        return origin in allowed or urlsplit(origin).netloc == host != ""
     except ValueError:
         return False
+
+
+def is_local(config: ServerConfig) -> bool:
+    """Return whether the port is reachable from this machine only."""
+    return config.host in ("127.0.0.1", "::1", "localhost")

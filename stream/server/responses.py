@@ -1,13 +1,13 @@
-"""HTTP responses with the security headers that every response carries."""
+"""Responses: the headers that every one carries, JSON documents, errors."""
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from websockets.datastructures import Headers
-from websockets.http11 import Response
+from starlette.responses import Response
 
 # 'self' includes the page's own WebSockets (CSP level 3).
 POLICY = (
@@ -20,38 +20,32 @@ SECURITY = {
     "Content-Security-Policy": POLICY,
 }
 
-
-def respond(status: HTTPStatus, body: bytes, media_type: str) -> Response:
-    """Return a response with the headers that every response carries."""
-    headers = Headers({"Content-Type": media_type, "Content-Length": str(len(body)), **SECURITY})
-    headers["Connection"] = "close"
-    return Response(status.value, status.phrase, headers, body)
+JSON = "application/json"
 
 
-def refuse(status: HTTPStatus, message: str, retry_after_s: int | None = None) -> Response:
-    """Return an error response with a JSON body, and with Retry-After if that is given."""
-    response = respond_json(status, {"error": message})
-    if retry_after_s is not None:
-        response.headers["Retry-After"] = str(retry_after_s)
-    return response
+class Json(Response):
+    """A JSON document that must not be cached."""
+
+    media_type = JSON
+
+    def __init__(
+        self,
+        content: Any,
+        status: HTTPStatus = HTTPStatus.OK,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(content, status, {"Cache-Control": "no-store", **(headers or {})})
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
 
 
-def respond_text(status: HTTPStatus, content: str) -> Response:
-    """Return a plain text response."""
-    return respond(status, content.encode(), "text/plain; charset=utf-8")
+def common_headers() -> list[tuple[bytes, bytes]]:
+    """Return the headers of every HTTP response, as ASGI has them."""
+    headers = {**SECURITY, "Date": formatdate(usegmt=True)}
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
-def unauthorized(reason: str) -> Response:
-    """Return 401 for a missing or unknown key, or 403 if `reason` begins with "forbidden"."""
-    forbidden = reason.startswith("forbidden")
-    response = refuse(HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.UNAUTHORIZED, reason)
-    if not forbidden:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="emotide"'
-    return response
-
-
-def respond_json(status: HTTPStatus, document: Any) -> Response:
-    """Return a JSON document that must not be cached."""
-    response = respond(status, orjson.dumps(document), "application/json")
-    response.headers["Cache-Control"] = "no-store"
-    return response
+def error_body(message: str) -> bytes:
+    """Return the body of a response that reports an error."""
+    return orjson.dumps({"error": message})

@@ -1,171 +1,156 @@
-"""Request routing: each request is upgraded, answered or refused."""
+"""Routing of WebSockets: path → scope, capacity and handler, decided before the upgrade."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
+from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from stream.config import Scope, ServerConfig
-from stream.errors import ConfigError
+from stream.config import Scope
+from stream.delivery.transport import Handler
+from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
-from stream.server.auth import TICKET_S, AuthenticationError, Authenticator
-from stream.server.connection import RequestConnection
-from stream.server.downloads import RESULTS, Downloads
-from stream.server.origins import known_host, same_origin
-from stream.server.pages import Pages
-from stream.server.responses import refuse, respond_json, unauthorized
-from stream.telemetry.metrics import Metrics
+from stream.server.gate import Gate, Refusal
+from stream.server.lifecycle import Lifecycle, Phase
+from stream.server.websocket import WebSocketConnection
 
 log = logging.getLogger(__name__)
 
-PRODUCE = "/v1/stream"
-SUBSCRIBE = "/v1/subscribe"
-FILES = "/v1/files"
-TOKEN = "/v1/token"
-STREAMS = "/v1/streams"
+TICK_S = 0.4
+"""Interval of the time limits and progress messages of connections, in seconds."""
 
-CapacityCheck = Callable[[str, Query], tuple[str, int] | None]
-"""Returns (reason, retry-after seconds) if a path accepts no connection now, else None."""
+Busy = tuple[str, int]
+"""Why a path accepts no connection now, and the seconds after which to try again."""
+
+
+class Connected(Handler, Protocol):
+    """A handler that the router keeps: with time limits, and closed when the process drains."""
+
+    def tick(self) -> None:
+        """Apply time limits; called every `TICK_S` seconds."""
+        ...
+
+    async def close(self, error: ProtocolError) -> None:
+        """Send the error and close."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A connection to be served: its request, and the name of its key ("" without keys)."""
+
+    connection: WebSocketConnection
+    path: str
+    query: Query
+    headers: Mapping[str, str]
+    key_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint: the scope it needs, its capacity, its handler, its largest message.
+
+    `kept` handlers are ticked and closed by the router; producers belong to the registry.
+    """
+
+    scope: Scope
+    capacity: Callable[[Query], Busy | None]
+    handler: Callable[[Accepted], Handler]
+    max_bytes: int
+    kept: bool = True
 
 
 class Router:
-    """Decides on every request before it is upgraded. Without `downloads`, /v1/files is 404."""
+    """Decides on every upgrade, and keeps the connections that it accepted."""
 
-    def __init__(
-        self,
-        config: ServerConfig,
-        authenticator: Authenticator,
-        pages: Pages,
-        downloads: Downloads | None,
-        metrics: Metrics,
-        capacity: CapacityCheck,
-    ) -> None:
-        self._config = config
-        self._authenticator = authenticator
-        self._pages = pages
-        self._downloads = downloads
-        self._metrics = metrics
-        self._capacity = capacity
-        self._websocket_paths = {PRODUCE, SUBSCRIBE} | ({FILES} if downloads is not None else set())
+    def __init__(self, gate: Gate, lifecycle: Lifecycle) -> None:
+        self._gate = gate
+        self._lifecycle = lifecycle
+        self.routes: dict[str, Route] = {}
+        """Endpoints by path; filled once the model is loaded."""
+        self.connections: set[WebSocketConnection] = set()
+        self._kept: dict[WebSocketConnection, Connected] = {}
 
-    def route(
-        self, socket: ServerConnection, request: Request
-    ) -> Response | Awaitable[Response] | None:
-        """Return the response to a request, or None to upgrade it to a WebSocket."""
+    def upgrade(
+        self, connection: WebSocketConnection, request: Request
+    ) -> Callable[[], Handler] | Response:
+        """Return what makes the handler of a connection, or the response that refuses it."""
+        try:
+            path, query, key_name = self._check(request)
+        except Refusal as refusal:
+            return refusal.response()
+        route = self.routes[path]
+        connection.max_bytes = route.max_bytes
+        headers = {name.lower(): value for name, value in request.headers.raw_items()}
+        accepted = Accepted(connection, path, query, headers, key_name)
+        return lambda: self._serve(route, accepted)
+
+    def _check(self, request: Request) -> tuple[str, Query, str]:
+        """Return path, query and key name of a request that is served. Raises `Refusal`."""
         try:
             url = urlsplit(request.path)
         except ValueError:
-            return refuse(HTTPStatus.BAD_REQUEST, "malformed request path")
-        host = request.headers.get("Host", "")
-        if not known_host(host, self._config.origins, is_local(self._config)):
-            return refuse(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                "unknown host name: add its origin to server.origins",
-            )
-        if url.path == TOKEN:
-            return self._token(request)
-        scope = scope_of(url.path)
-        try:
-            key_name = self._key_name(scope, request) if scope else ""
-        except AuthenticationError as refusal:
-            log.warning("request refused", extra={"path": redacted(url.path), "why": str(refusal)})
-            self._metrics.refused("unauthorized")
-            return unauthorized(str(refusal))
-        if url.path.startswith(RESULTS) and self._downloads is not None:
-            return self._downloads.answer(socket, request, key_name)
-        assert isinstance(socket, RequestConnection)
-        socket.key_name = key_name
-        if url.path not in self._websocket_paths:
-            return self._pages.answer(request)
-        response = self._admit(url.path, parse_qs(url.query), request)
-        if response is not None and request.method == "HEAD":
-            response.body = b""
-        return response
+            raise Refusal(HTTPStatus.BAD_REQUEST, "malformed request path") from None
+        headers = request.headers
+        self._gate.check_host(headers.get_all("Host"))
+        route = self.routes.get(url.path)
+        if route is None:
+            self._gate.check_known(url.path)
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the model is loading", 2)
+        offered = ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")
+        authorization = headers.get_all("Authorization")
+        key_name = self._gate.check_key(
+            route.scope, url.path, authorization, [part.strip() for part in offered]
+        )
+        self._gate.check_origin(headers.get_all("Origin"), headers.get_all("Host"))
+        if self._lifecycle.phase is not Phase.SERVING:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "draining", 5)
+        query = parse_qs(url.query, keep_blank_values=True)
+        busy = route.capacity(query)
+        if busy is not None:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, *busy)
+        return url.path, query, key_name
 
-    def _admit(self, path: str, query: Query, request: Request) -> Response | None:
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            return refuse(HTTPStatus.UPGRADE_REQUIRED, f"{path} is a WebSocket endpoint")
-        origin = request.headers.get("Origin")
-        host = request.headers.get("Host", "")
-        if origin is not None and not same_origin(origin, host, self._config.origins):
-            log.warning("origin refused", extra={"origin": origin[:200]})
-            return refuse(HTTPStatus.FORBIDDEN, f"origin_forbidden: add {origin} to server.origins")
-        full = self._capacity(path, query)
-        return None if full is None else refuse(HTTPStatus.SERVICE_UNAVAILABLE, *full)
+    def _serve(self, route: Route, accepted: Accepted) -> Handler:
+        handler = route.handler(accepted)
+        if route.kept:
+            self._kept[accepted.connection] = handler  # type: ignore[assignment]
+        return handler
 
-    def _key_name(self, scope: Scope, request: Request) -> str:
-        """Return the name of the request's key; "" if none is required.
+    def count(self, kind: type[Handler]) -> int:
+        """Return the number of open connections that are served by handlers of a class."""
+        self._forget_closed()
+        return sum(isinstance(handler, kind) for handler in self._kept.values())
 
-        Raises `AuthenticationError`.
-        """
-        # A header may be repeated; a plain lookup raises an error then.
-        offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(",")
-        authorization = " ".join(request.headers.get_all("Authorization"))
-        key = self._authenticator.admit(scope, authorization, [part.strip() for part in offered])
-        return key.name if key is not None else ""
+    async def run(self) -> None:
+        """Apply the time limits of all connections until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._forget_closed()
+            for connection in list(self.connections):
+                connection.tick()
+            for handler in list(self._kept.values()):
+                try:
+                    handler.tick()
+                except Exception:
+                    log.exception("connection failed")
 
-    def _token(self, request: Request) -> Response:
-        """Exchange a key for a ticket, with which a browser opens one WebSocket."""
-        if request.method != "POST":
-            return refuse(
-                HTTPStatus.METHOD_NOT_ALLOWED, f"method not allowed; {TOKEN} requires POST"
-            )
-        authenticator = self._authenticator
-        key = authenticator.key(" ".join(request.headers.get_all("Authorization")))
-        if authenticator.open:
-            return unauthorized("this server requires no key; connect without a ticket")
-        if key is None:
-            return unauthorized("unauthorized: unknown key; check the Authorization header")
-        body = {"ticket": authenticator.ticket(key), "expires_s": TICKET_S, "scopes": [*key.scopes]}
-        return respond_json(HTTPStatus.OK, body)
+    async def close(self, error: ProtocolError) -> None:
+        """Send the error to all kept connections and close them."""
+        closing = [handler.close(error) for handler in list(self._kept.values())]
+        await asyncio.gather(*closing, return_exceptions=True)
 
+    def abort(self) -> None:
+        """Drop every connection that is still open."""
+        for connection in list(self.connections):
+            connection.abort()
 
-SCOPES: Mapping[str, Scope] = {
-    PRODUCE: "stream",
-    SUBSCRIBE: "subscribe",
-    FILES: "files",
-    STREAMS: "subscribe",
-    "/metrics": "metrics",
-}
-
-
-def scope_of(path: str) -> Scope | None:
-    """Return the scope that a key needs for `path`; None for public paths."""
-    if path.startswith(RESULTS):
-        return SCOPES[FILES]
-    return SCOPES[STREAMS] if path.startswith(STREAMS + "/") else SCOPES.get(path)
-
-
-def redacted(path: str) -> str:
-    """Return the path for the log, without the id of a result: it is half of the credentials."""
-    return RESULTS if path.startswith(RESULTS) else path
-
-
-def is_local(config: ServerConfig) -> bool:
-    """Return whether the port is reachable from this machine only."""
-    return config.host in ("127.0.0.1", "::1", "localhost")
-
-
-def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """Load the TLS certificate of the server; None without one. Raises `ConfigError`."""
-    if cert is None:
-        if key is not None:
-            raise ConfigError("server.tls_key: needs server.tls_cert as well")
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"server.tls_cert: cannot load {cert}"
-            + (f" with key {key}" if key else "")
-            + f": {error.strerror or error}; both must be PEM files that this user can read"
-        ) from None
-    return context
+    def _forget_closed(self) -> None:
+        for connection in self._kept.keys() - self.connections:
+            del self._kept[connection]

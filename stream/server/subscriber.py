@@ -3,96 +3,96 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
-import orjson
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
-
-from stream.config import LimitsConfig
-from stream.delivery.hub import Hub
-from stream.delivery.outbox import CLOSE_TIMEOUT_S, Outbox
+from stream.delivery.outbox import Outbox
 from stream.delivery.subscription import Subscription
+from stream.delivery.transport import Message
 from stream.protocol.errors import ProtocolError
-from stream.protocol.events import EncodedEvent
 from stream.protocol.messages import ListSubscriptions, Subscribe, Unsubscribe
 from stream.protocol.parsing import parse_subscriber
-from stream.telemetry.audit import AuditLog, masked
-from stream.telemetry.metrics import Metrics
+from stream.protocol.wire.codes import ErrorCode
+from stream.protocol.wire.subscriber import MAX_SUBSCRIPTIONS
+from stream.server.websocket import WebSocketConnection
+from stream.services import Services
+from stream.telemetry.audit import masked
 
-log = logging.getLogger(__name__)
-
-MAX_SUBSCRIPTIONS = 32
 MAX_MISTAKES = 10
 """Number of invalid messages after which the connection is closed."""
 
 PING_S = 20.0
+"""Seconds between two pings, and for the answer to one."""
 
 
 class Subscriber:
-    """WebSocket connection of one subscriber. Its bounded outbox isolates a slow reader."""
+    """Connection of one subscriber. Its bounded outbox isolates a slow reader."""
 
-    def __init__(
-        self,
-        socket: ServerConnection,
-        limits: LimitsConfig,
-        hub: Hub,
-        metrics: Metrics,
-        audit: AuditLog,
-    ) -> None:
-        self._socket = socket
-        self._limits = limits
-        self._hub = hub
-        self._metrics = metrics
-        self._audit = audit
-        self._out = Outbox(socket, limits.subscriber_queue, metrics)
+    def __init__(self, connection: WebSocketConnection, services: Services) -> None:
+        self._connection = connection
+        self._hub = services.hub
+        self._limits = services.config.limits
+        self._metrics = services.metrics
+        self._audit = services.audit
+        self._out = Outbox(connection, self._limits.subscriber_queue, services.metrics)
         self._subscriptions: dict[str, Subscription] = {}
-
-    async def run(self) -> None:
-        """Serve the connection until it ends."""
-        tasks = [asyncio.create_task(self._out.run()), asyncio.create_task(self._keepalive())]
+        self._mistakes = 0
+        self._closing: asyncio.Task[None] | None = None
+        self._pinged_at = time.monotonic()
         self._metrics.subscribers.inc()
-        mistakes = 0
+
+    # -- see `transport.Handler` -------------------------------------------------------------
+
+    def received(self, message: Message) -> None:
+        if self._closing is not None:
+            return
         try:
-            async for text in self._socket:
-                try:
-                    if isinstance(text, bytes):
-                        raise ProtocolError(
-                            "invalid_message",
-                            "subscribers send JSON text only; send audio to /v1/stream",
-                            fatal=False,
-                        )
-                    if len(text) > self._limits.max_message_bytes:
-                        raise ProtocolError(
-                            "message_too_large",
-                            "message too large; send at most "
-                            f"{self._limits.max_message_bytes} bytes at once",
-                        )
-                    self._handle(text)
-                except ProtocolError as error:
-                    mistakes += 1
-                    self._metrics.refused(error.code)
-                    error.fatal = mistakes >= MAX_MISTAKES or error.code == "message_too_large"
-                    self._out.send(error.body())
-                    if error.fatal:
-                        await self._out.close(error)
-        except ConnectionClosed:
-            pass
-        except Exception:
-            log.exception("subscriber failed")
-            raise
-        finally:
-            self._metrics.subscribers.dec()
-            for task in tasks:
-                task.cancel()
-            for subscription in self._subscriptions.values():
-                self._hub.unsubscribe(subscription)
+            if isinstance(message, bytes):
+                raise ProtocolError(
+                    "invalid_message",
+                    "subscribers send JSON text; audio belongs on /v1/stream",
+                    fatal=False,
+                )
+            self._handle(message)
+        except ProtocolError as error:
+            self._mistakes += 1
+            self._metrics.refused(error.code)
+            error.fatal = self._mistakes >= MAX_MISTAKES
+            self._out.send(error.body())
+            if error.fatal:
+                self._close_soon(error)
+
+    def resumed(self) -> None:
+        self._out.flush()
+
+    def refused(self, code: ErrorCode, message: str) -> None:
+        self._metrics.refused(code)
+        self._out.send(ProtocolError(code, message).body())
+
+    def disconnected(self, code: int | None) -> None:
+        self._metrics.subscribers.dec()
+        self._out.flush()
+        for subscription in self._subscriptions.values():
+            self._hub.unsubscribe(subscription)
+
+    # -- see `router.Connected` --------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Ping, and close a peer that does not answer or does not read."""
+        now, connection = time.monotonic(), self._connection
+        if self._out.blocked_s() > self._limits.slow_consumer_s:
+            connection.close(ProtocolError("slow_consumer", "").close_code, "slow_consumer")
+        elif connection.silent_s > PING_S:
+            connection.abort()
+        elif now - self._pinged_at >= PING_S and not self._out.queue:
+            self._pinged_at = now
+            connection.ping()
 
     async def close(self, error: ProtocolError) -> None:
         """Send the error and close."""
         self._out.send(error.body())
-        await self._out.close(error)
+        await self._out.close(error.close_code, error.code)
+
+    # -- messages ----------------------------------------------------------------------------
 
     def _handle(self, text: str) -> None:
         message = parse_subscriber(text)
@@ -122,13 +122,12 @@ class Subscriber:
                 f"id: {request.id!r} is already in use; unsubscribe it or choose another id",
                 param="id",
             )
-        subscription = Subscription(request, self._out.queue, asyncio.get_running_loop())
+        subscription = Subscription(request, self._out, asyncio.get_running_loop())
         matched = self._hub.subscribe(subscription)
         self._subscriptions[request.id] = subscription
-        peer = self._socket.remote_address
         self._audit.record(
             "subscribe",
-            peer=peer[0] if peer else None,
+            peer=self._connection.peer or None,
             streams=masked(request.filter.streams),
             filter=request.filter.model_dump(exclude={"streams"}),
             matched=len(matched),
@@ -141,37 +140,15 @@ class Subscriber:
             event
             for stream in matched
             if stream.stream_id in request.since
-            for event in stream.recent
-            if event.seq > request.since[stream.stream_id] and event.type != "audio.ack"
+            for event in stream.replay.since(request.since[stream.stream_id])
+            if event.type != "audio.ack"
         ]
         # A replay may fill half of the outbox, so that it does not displace new events. The rest is
         # reported as lagged.
         excess = max(0, len(missed) - self._limits.subscriber_queue // 2)
-        self._out.queue.dropped += excess
+        self._out.skip(excess)
         for event in missed[excess:]:
-            subscription.replay(EncodedEvent(event.seq, orjson.loads(event.data), event.data))
+            subscription.replay(event)
 
-    async def _keepalive(self) -> None:
-        """Ping the client; close the connection if it does not answer or does not read."""
-        since_ping = 0.0
-        while True:
-            await asyncio.sleep(1.0)
-            blocked = self._out.sending_since
-            slow = blocked is not None and time.monotonic() - blocked > self._limits.slow_consumer_s
-            if slow:
-                try:
-                    await asyncio.wait_for(
-                        self._socket.close(4408, "slow_consumer"), CLOSE_TIMEOUT_S
-                    )
-                except TimeoutError:
-                    self._socket.transport.abort()
-                return
-            since_ping += 1.0
-            if blocked is None and since_ping >= PING_S:
-                since_ping = 0.0
-                try:
-                    async with asyncio.timeout(PING_S):
-                        await (await self._socket.ping())
-                except (TimeoutError, ConnectionClosed):
-                    self._socket.transport.abort()
-                    return
+    def _close_soon(self, error: ProtocolError) -> None:
+        self._closing = asyncio.create_task(self._out.close(error.close_code, error.code))

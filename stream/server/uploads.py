@@ -7,19 +7,21 @@ import logging
 import time
 from contextlib import suppress
 
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
-
-from stream.admission import admit_recording
 from stream.delivery.outbox import Outbox
+from stream.delivery.transport import Message
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileBegin, FileCancel, FileEnd, KeepAlive
+from stream.protocol.messages import FileBegin, FileCancel, FileEnd, FileOptions, KeepAlive
 from stream.protocol.parsing import parse_files
+from stream.protocol.wire.analysis import AnalysisBody
+from stream.protocol.wire.codes import ErrorCode
 from stream.recordings import messages
 from stream.recordings.analysis import Progress
-from stream.recordings.disk import disk_error
-from stream.recordings.job import TICK_S, RecordingJob, RecordingServices
+from stream.recordings.job import RecordingJob
+from stream.recordings.log import LogEntry
+from stream.recordings.services import RecordingServices, write_failed
 from stream.recordings.upload import Upload
+from stream.server.inbox import Inbox
+from stream.server.websocket import WebSocketConnection
 
 log = logging.getLogger(__name__)
 
@@ -39,48 +41,60 @@ class UploadHandler:
     """
 
     def __init__(
-        self, socket: ServerConnection, services: RecordingServices, owner: str = ""
+        self, connection: WebSocketConnection, services: RecordingServices, owner: str = ""
     ) -> None:
-        self._socket = socket
+        self._connection = connection
         self._services = services
+        self._shared = services.shared
         self._owner = owner
-        self._out = Outbox(socket, OUTBOX, services.metrics)
+        self._inbox = Inbox(connection)
+        self._out = Outbox(connection, OUTBOX, self._shared.metrics)
         self._upload: Upload | None = None
+        self._options = FileOptions()
         self._progress = Progress()
         self._job: asyncio.Task[None] | None = None
         self._skipping = False
         """Set after a refusal: the rest of that file is discarded."""
         self._mistakes = 0
-        self._last_received = time.monotonic()
+        self._last_received = self._last_progress = time.monotonic()
         self._closing = False
+        self._task = asyncio.create_task(self._run(), name="uploads")
 
-    async def run(self) -> None:
-        """Serve the connection until it ends; then cancel and remove an unfinished recording."""
-        tasks = [
-            asyncio.create_task(self._out.run(), name="files-writer"),
-            asyncio.create_task(self._watch(), name="files-clock"),
-        ]
-        try:
-            self._out.send(messages.ready(self._services.config, self._services.model))
-            async for message in self._socket:
-                self._last_received = time.monotonic()
-                try:
-                    await self._handle(message)
-                except ProtocolError as error:
-                    self._refuse(error)
-                    if error.fatal:
-                        await self._out.close(error)
-                        break
-        except ConnectionClosed:
-            pass
-        except Exception:
-            log.exception("upload connection failed")
-            await self.close(ProtocolError("internal_error", "internal server error; try again"))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await self._stop_job()
-            await self._drop_upload()
+    # -- see `transport.Handler` and `router.Connected` ----------------------------------------
+
+    def received(self, message: Message) -> None:
+        self._last_received = time.monotonic()
+        if not self._closing:
+            self._inbox.put(message)
+
+    def resumed(self) -> None:
+        self._out.flush()
+
+    def refused(self, code: ErrorCode, message: str) -> None:
+        self._refuse(ProtocolError(code, message))
+
+    def disconnected(self, code: int | None) -> None:
+        self._out.flush()
+        self._inbox.end()
+        # Bytes that still wait belong to a recording that nobody fetches.
+        self._closing = True
+        self._task.cancel()
+
+    def tick(self) -> None:
+        """Send progress of the current recording; close an idle or slow connection."""
+        limits, now = self._shared.config.limits, time.monotonic()
+        self._send_progress()
+        if self._out.blocked_s() > limits.slow_consumer_s and len(self._out.queue) > HIGH_WATER:
+            self._connection.abort()
+        elif self._job is not None or self._closing:
+            return
+        elif now - self._last_received > limits.idle_timeout_s:
+            error = ProtocolError(
+                "idle_timeout",
+                f"no message for {limits.idle_timeout_s:g} s; send keepalive between recordings",
+            )
+            self._shared.metrics.refused(error.code)
+            self._closer = asyncio.create_task(self.close(error))
 
     async def close(self, error: ProtocolError) -> None:
         """Drop the current recording, send the error and close."""
@@ -88,20 +102,34 @@ class UploadHandler:
             return
         self._closing = True
         await self._stop_job()
-        # Not left to the end of `run`, because a server that shuts down does not wait for it.
+        # Not left to the end of the connection: a server that shuts down does not wait for it.
         await self._drop_upload()
         error.fatal = True
         self._out.send(error.body())
-        await self._out.close(error)
+        await self._out.close(error.close_code, error.code)
+
+    async def _run(self) -> None:
+        """Handle messages until the connection ends; then remove an unfinished recording."""
+        try:
+            self._out.send(messages.ready(self._shared.config, self._shared.model))
+            while (message := await self._inbox.get()) is not None:
+                try:
+                    await self._handle(message)
+                except ProtocolError as error:
+                    self._refuse(error)
+                    if error.fatal:
+                        await self._out.close(error.close_code, error.code)
+                        break
+        except Exception:
+            log.exception("upload connection failed")
+            await self.close(ProtocolError("internal_error", "internal server error; try again"))
+        finally:
+            await self._stop_job()
+            await self._drop_upload()
 
     # -- input from the client -----------------------------------------------------------------
 
-    async def _handle(self, message: str | bytes) -> None:
-        limit = self._services.config.limits.max_message_bytes
-        if len(message) > limit:
-            raise ProtocolError(
-                "message_too_large", f"a message had {len(message)} bytes; send at most {limit}"
-            )
+    async def _handle(self, message: Message) -> None:
         if isinstance(message, bytes):
             await self._receive(message)
             return
@@ -117,7 +145,6 @@ class UploadHandler:
                 pass
 
     async def _begin(self, begin: FileBegin) -> None:
-        services = self._services
         if self._upload is not None or self._job is not None:
             raise ProtocolError(
                 "invalid_message",
@@ -126,26 +153,12 @@ class UploadHandler:
                 fatal=False,
             )
         self._skipping = True
-        # Refuse it before it is sent. Its roles are compared with its channels after decoding.
-        channels = max(1, len(begin.options.roles))
-        admit_recording(services.config, begin.options, services.model, channels)
-        try:
-            upload = await Upload.open(
-                begin, services.config.files.max_mb, services.disk, services.store
-            )
-        except OSError as error:
-            raise self._disk_error(error) from None
-        self._upload, self._skipping = upload, False
+        # Refuse it before it is sent.
+        self._services.admit(begin.options)
+        upload = await self._services.open_upload(begin.name, begin.size)
+        self._upload, self._options, self._skipping = upload, begin.options, False
         self._progress = Progress(since=time.monotonic())
-        services.metrics.file_began()
-        log.info("recording started", extra={"file_id": upload.id, "bytes": begin.size})
-        services.audit.record(
-            "file.start",
-            file_id=upload.id,
-            bytes=begin.size,
-            roles=begin.options.roles,
-            disclosed=begin.options.disclosed,
-        )
+        self._services.audit(upload, begin.options)
         self._out.send({"type": "file.accepted", "file_id": upload.id, "name": begin.name})
         self._send_progress()
 
@@ -164,7 +177,7 @@ class UploadHandler:
             await self._drop_upload(error.code)
             raise
         except OSError as error:
-            failure = self._disk_error(error)
+            failure = write_failed(error)
             await self._drop_upload(failure.code)
             raise upload.tag(failure) from None
         self._progress.share = upload.share
@@ -205,15 +218,7 @@ class UploadHandler:
     # -- the recording -------------------------------------------------------------------------
 
     async def _analyse(self, upload: Upload) -> None:
-        job = RecordingJob(
-            self._services,
-            upload,
-            self._progress,
-            self._owner,
-            self._out.send,
-            self._send_progress,
-            self._throttle,
-        )
+        job = RecordingJob(self._services, upload, self._options, self._progress, self._owner, self)
         try:
             done = await job.run()
         except ProtocolError as error:
@@ -224,7 +229,7 @@ class UploadHandler:
         self._progress.share = 1.0
         self._send_progress()
         self._upload = self._job = None
-        self._services.metrics.file_ended("done")
+        self._shared.metrics.file_ended("done")
         self._out.send(done)
 
     async def _stop_job(self) -> None:
@@ -240,8 +245,26 @@ class UploadHandler:
         if upload is None:
             return
         self._skipping = outcome not in ("cancelled",)
-        self._services.metrics.file_ended(outcome)
-        await upload.drop()
+        await self._services.drop(upload, outcome)
+
+    # -- see `recordings.analysis.Observer` ----------------------------------------------------
+
+    def log(self, entry: LogEntry) -> None:
+        if self._upload is not None:
+            self._out.send(messages.logged(self._upload.id, entry))
+
+    def event(self, body: AnalysisBody) -> None:
+        if self._upload is not None:
+            self._out.send(messages.analysed(self._upload.id, body))
+
+    def stage(self) -> None:
+        self._send_progress()
+
+    async def throttle(self) -> None:
+        """Yield to other tasks, and wait for a slow client."""
+        await asyncio.sleep(0)
+        if len(self._out.queue) > HIGH_WATER:
+            await self._out.queue.emptied()
 
     # -- output to the client ------------------------------------------------------------------
 
@@ -252,45 +275,11 @@ class UploadHandler:
         # A key per stage: in the outbox only the newest progress of each stage is kept.
         self._out.send(body, (self._upload.id, body["stage"]))
 
-    def _disk_error(self, error: OSError) -> ProtocolError:
-        log.error("result not written", extra={"reason": str(error)})
-        return disk_error(error)
-
     def _refuse(self, error: ProtocolError, mistake: bool = True) -> None:
         """Send an error; count a mistake of the client, but not a recording that fails."""
         if mistake and error.code in ("invalid_message", "unknown_message"):
             self._mistakes += 1
             error.fatal |= self._mistakes >= MAX_MISTAKES
         error.fatal |= error.code == "message_too_large"
-        self._services.metrics.refused(error.code)
+        self._shared.metrics.refused(error.code)
         self._out.send(error.body())
-
-    async def _throttle(self) -> None:
-        """Yield to other tasks, and wait for a slow client."""
-        await asyncio.sleep(0)
-        if len(self._out.queue) > HIGH_WATER:
-            await self._out.queue.emptied()
-
-    async def _watch(self) -> None:
-        """Send progress of the current recording; close an idle or slow connection."""
-        limit = self._services.config.limits.idle_timeout_s
-        slow_since: float | None = None
-        while True:
-            await asyncio.sleep(TICK_S)
-            now = time.monotonic()
-            self._send_progress()
-            if len(self._out.queue) <= HIGH_WATER:
-                slow_since = None
-            elif slow_since is None:
-                slow_since = now
-            elif now - slow_since > self._services.config.limits.slow_consumer_s:
-                self._socket.transport.abort()
-                return
-            if self._job is None and now - self._last_received > limit and not self._closing:
-                error = ProtocolError(
-                    "idle_timeout",
-                    f"no message for {limit:g} s; send keepalive between recordings",
-                )
-                self._services.metrics.refused(error.code)
-                await self.close(error)
-                return

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from stream.admission import Admission
 from stream.analysis.pipeline import StreamPipeline
 from stream.config import Config, LimitsConfig
 from stream.labels import activation, top
-from stream.protocol.events import EventEncoder, model_body
-from stream.protocol.messages import SessionConfig
-from stream.types import Body, ModelInfo, to_ms
+from stream.protocol.events import AnalysisEvents, model_body
+from stream.protocol.messages import Audio, SessionAnnotate, SessionConfig
+from stream.protocol.wire import session, settings
+from stream.protocol.wire.codes import ClosedReason
+from stream.types import ModelInfo, to_ms
 
 
 @dataclass(slots=True)
@@ -22,10 +25,11 @@ class Totals:
     segments: int = 0
 
 
-def default_session(config: Config, model: ModelInfo) -> Body:
+def default_session(config: Config, model: ModelInfo) -> settings.SessionDefaults:
     """Return the default audio and analysis settings."""
+    audio = Audio()
     return {
-        "audio": SessionConfig().audio.model_dump(mode="json"),
+        "audio": _audio(audio, audio.roles),
         "analysis": {
             "interval_ms": config.windows.hop_ms,
             "window_ms": config.windows.lengths_ms[-1],
@@ -34,7 +38,7 @@ def default_session(config: Config, model: ModelInfo) -> Body:
     }
 
 
-def producer_limits(limits: LimitsConfig) -> Body:
+def producer_limits(limits: LimitsConfig) -> settings.ProducerLimits:
     """Return the limits that a producer has to observe."""
     return {
         "max_message_bytes": limits.max_message_bytes,
@@ -45,17 +49,58 @@ def producer_limits(limits: LimitsConfig) -> Body:
     }
 
 
-def audio_ack(pipeline: StreamPipeline, processed: int) -> Body:
+def session_announced(
+    event_type: Literal["session.created", "session.updated"],
+    effective: settings.Session,
+    config: Config,
+    resume_token: str,
+) -> session.SessionCreatedBody | session.SessionUpdatedBody:
+    """Return the body of the event that announces a session with its effective settings."""
+    limits = producer_limits(config.limits)
+    if event_type == "session.created":
+        return {
+            "type": "session.created",
+            "session": effective,
+            "limits": limits,
+            "resume_token": resume_token,
+            "node": config.server.name,
+        }
+    return {
+        "type": "session.updated",
+        "session": effective,
+        "limits": limits,
+        "resume_token": resume_token,
+        "node": config.server.name,
+    }
+
+
+def session_annotated(audio_ms: int, note: SessionAnnotate) -> session.SessionAnnotatedBody:
+    """Return the body of `session.annotated`; empty fields are absent."""
+    body: session.SessionAnnotatedBody = {"type": "session.annotated", "audio_ms": audio_ms}
+    if note.attrs:
+        body["attrs"] = note.attrs
+    if note.dtmf is not None:
+        body["dtmf"] = note.dtmf
+    if note.mark is not None:
+        body["mark"] = note.mark
+    return body
+
+
+def audio_ack(
+    received_ms: int, received_samples: int, processed: int, lost: int
+) -> session.AudioAckBody:
     """Return the body of `audio.ack`.
 
-    `processed` is the position, in samples at 16 kHz, up to which all speech was scored or lost.
+    `received_samples` is per channel at the producer's rate. `processed` is the position up to
+    which all speech was scored or lost, `lost` the speech reported as lost; both in samples at
+    16 kHz.
     """
     return {
         "type": "audio.ack",
-        "received_ms": to_ms(pipeline.position),
-        "received_samples": pipeline.received,
+        "received_ms": received_ms,
+        "received_samples": received_samples,
         "processed_ms": to_ms(processed),
-        "dropped_ms": to_ms(pipeline.lost),
+        "dropped_ms": to_ms(lost),
     }
 
 
@@ -64,16 +109,16 @@ def effective_session(
     request: SessionConfig,
     grant: Admission,
     model: ModelInfo,
-    encoder: EventEncoder,
-) -> Body:
+    bodies: AnalysisEvents,
+) -> settings.Session:
     """Return the settings of a session as they were granted."""
     windows = grant.settings.windows
     return {
-        "audio": {**request.audio.model_dump(mode="json"), "roles": list(grant.roles)},
+        "audio": _audio(request.audio, grant.roles),
         "analysis": {
             "interval_ms": to_ms(windows.hop),
             "window_ms": to_ms(windows.longest),
-            "labels": [*encoder.selected(dict.fromkeys(model.labels, 0.0))],
+            "labels": [*bodies.selected(dict.fromkeys(model.labels, 0.0))],
             "analyse_channels": list(grant.analysed),
             "frames": request.analysis.frames,
             "embeddings": request.analysis.embeddings,
@@ -81,31 +126,40 @@ def effective_session(
             "model": model_body(model),
         },
         "tags": list(request.tags),
-        "consent": request.consent.model_dump(mode="json", exclude={"ref"}),
-        "publish": request.publish.model_dump(mode="json"),
+        "consent": {"basis": request.consent.basis, "disclosed": request.consent.disclosed},
+        "publish": {"mqtt": request.publish.mqtt},
         "results": request.results,
     }
 
 
+def _audio(audio: Audio, roles: Sequence[str]) -> settings.AudioSettings:
+    return {
+        "encoding": audio.encoding,
+        "sample_rate": audio.sample_rate,
+        "channels": audio.channels,
+        "roles": list(roles),
+    }
+
+
 def session_closed(
-    reason: str,
+    reason: ClosedReason,
     pipeline: StreamPipeline,
     totals: Totals,
     roles: Sequence[str],
-    encoder: EventEncoder,
-) -> Body:
+    bodies: AnalysisEvents,
+) -> session.SessionClosedBody:
     """Return the body of `session.closed`: totals, and a summary per analysed channel.
 
     After an objection the summary has no scores.
     """
-    summary: list[Body] = []
+    summary: list[session.ChannelSummary] = []
     for number, channel in pipeline.channels.items():
         scores = {} if reason == "objected" else channel.summary()
         summary.append(
             {
                 "channel": number,
                 "role": roles[number],
-                "scores": encoder.selected(scores),
+                "scores": bodies.selected(scores),
                 "top": top(scores),
                 "activation": activation(scores),
                 "speech_ms": to_ms(channel.speech),

@@ -6,19 +6,18 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from stream.admission import admit
-from stream.config import Config
-from stream.delivery.hub import Hub
-from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
+from stream.protocol.events import EventEncoder
 from stream.protocol.messages import SessionConfig
-from stream.sessions.session import Session
-from stream.telemetry.audit import AuditLog
-from stream.telemetry.metrics import Metrics
-from stream.types import ModelInfo
+from stream.protocol.wire.codes import ClosedReason, CloseReason
+from stream.services import Services
+from stream.sessions.pump import Pump
+from stream.sessions.session import Owner, Session, SessionState
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +38,23 @@ def new_session_id() -> str:
 class Connection(Protocol):
     """Connection of a producer, as the registry uses it.
 
-    `last_received` is the arrival time of its newest message (monotonic seconds).
+    `owner` receives what its session sends. `last_received` is the arrival time of its newest
+    message (monotonic seconds).
     """
 
+    owner: Owner
     last_received: float
 
     async def fail(self, error: ProtocolError, finish_s: float = FINISH_S) -> None:
         """Send the error, end the session within `finish_s` seconds, close."""
         ...
 
-    async def close(self, code: int, reason: str) -> None:
-        """Close after all queued events were sent."""
+    async def close(self, reason: CloseReason) -> None:
+        """Close after all queued events were sent, for an error code or "resumed elsewhere"."""
+        ...
+
+    def tick(self) -> None:
+        """Check the connection's own time limits; called ten times a second."""
         ...
 
 
@@ -60,47 +65,49 @@ def draining_error() -> ProtocolError:
     )
 
 
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A session with its connection, which is None unless the session is attached.
+
+    `since` is when it was detached or ended, `acknowledged` when `audio.ack` was sent (monotonic
+    seconds).
+    """
+
+    session: Session
+    connection: Connection | None
+    since: float
+    acknowledged: float
+
+
 class SessionRegistry:
     """Registry of sessions; `run` also sends acknowledgements and applies the time limits."""
 
-    def __init__(
-        self,
-        config: Config,
-        model: ModelInfo,
-        scheduler: Scheduler,
-        hub: Hub,
-        metrics: Metrics,
-        audit: AuditLog,
-    ) -> None:
-        self._config = config
-        self._model = model
-        self._scheduler = scheduler
-        self._hub = hub
-        self._metrics = metrics
-        self._audit = audit
-        self._by_token: dict[str, Session] = {}
-        self._connections: dict[Session, Connection] = {}
-        self._detached: dict[Session, float] = {}
-        """Detached sessions and since when (monotonic seconds)."""
-        self._ended: dict[str, tuple[Session, float]] = {}
-        """Ended sessions by resume token, and since when (monotonic seconds)."""
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._config = services.config
+        self._audit = services.audit
+        self._entries: dict[str, _Entry] = {}
+        """By resume token: live sessions, and ended ones whose last events may be missing."""
+        self._pump = Pump()
+        self._live = 0
+        self._opening = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
 
     def __len__(self) -> int:
-        return len(self._by_token)
+        return self._live
 
     @property
     def full(self) -> bool:
         """True if `limits.max_sessions` is reached."""
-        return len(self) >= self._config.limits.max_sessions
+        return self._live + self._opening >= self._config.limits.max_sessions
 
     async def open(
         self,
         request: SessionConfig,
         connection: Connection,
-        session_id: str,
-        first_seq: int,
+        encoder: EventEncoder,
+        adapter: str,
         takeover: bool,
     ) -> Session:
         """Grant and register a session. Raises `ProtocolError`."""
@@ -109,28 +116,26 @@ class SessionRegistry:
         if self.full:
             raise ProtocolError(
                 "overloaded",
-                f"the server is at its limit of {len(self)} streams (limits.max_sessions); try "
-                "again later",
+                f"the server is at its limit of {self._config.limits.max_sessions} streams "
+                "(limits.max_sessions); try again later",
                 retry_after_s=5.0,
             )
-        grant = admit(self._config, request, self._model)
+        grant = admit(self._config, request, self._services.model)
         if request.stream_id is not None:
-            # Another connection may get the id while this one waits, so check again.
-            while (holder := self._find(request.stream_id)) is not None:
-                await self._take_over(holder, request.stream_id, takeover)
+            # Counted meanwhile, so that others cannot exceed the limit.
+            self._opening += 1
+            try:
+                # Another connection may get the id while this one waits, so check again.
+                while (holder := self._find(request.stream_id)) is not None:
+                    await self._take_over(holder, request.stream_id, takeover)
+            finally:
+                self._opening -= 1
         session = Session(
-            self._config,
-            request,
-            grant,
-            self._model,
-            self._scheduler,
-            self._hub,
-            self._metrics,
-            session_id,
-            first_seq,
+            self._services, request, grant, encoder, adapter, connection.owner, self._pump
         )
-        self._by_token[session.resume_token] = session
-        self._connections[session] = connection
+        now = time.monotonic()
+        self._entries[session.resume_token] = _Entry(session, connection, now, now)
+        self._live += 1
         live = session.live
         log.info("stream started", extra={"session_id": session.id, "roles": ",".join(live.roles)})
         self._audit.record(
@@ -143,101 +148,126 @@ class SessionRegistry:
         )
         return session
 
-    def reattach(self, token: str, connection: Connection) -> Session:
-        """Attach a session to the new connection of its producer.
+    def reattach(self, token: str, connection: Connection, last_seq: int) -> Session:
+        """Attach a session to the new connection of its producer, and send the missed events.
 
-        The connection that it was attached to is closed with 4409. Raises `ProtocolError`
-        (unknown_stream).
+        The connection that it was attached to is closed. Raises `ProtocolError` (unknown_stream).
         """
-        session = self._by_token.get(token) or self._ended.get(token, (None,))[0]
-        if session is None:
+        entry = self._entries.get(token)
+        if entry is None:
             raise ProtocolError(
                 "unknown_stream",
                 "unknown or expired resume token; start a new session",
                 param="resume",
             )
-        self._detached.pop(session, None)
-        previous = self._connections.get(session)
-        if previous is not None:
-            self._spawn(previous.close(4409, "resumed elsewhere"))
-        if not session.closed.is_set():
-            self._connections[session] = connection
-        return session
+        if not entry.session.over:
+            previous, entry.connection = entry.connection, connection
+            if previous is not None:
+                self._spawn(previous.close("resumed elsewhere"))
+        entry.session.attach(connection.owner, last_seq)
+        return entry.session
 
     def is_attached(self, session: Session, connection: Connection) -> bool:
         """Return whether the session is attached to this connection, and not to a newer one."""
-        return self._connections.get(session) is connection
-
-    def keep_ended(self, session: Session) -> None:
-        """Keep an ended session for a producer that may not have received its last events."""
-        self._ended[session.resume_token] = (session, time.monotonic())
-        while len(self._ended) > MAX_ENDED:
-            self._ended.pop(next(iter(self._ended)))
+        entry = self._entries.get(session.resume_token)
+        return entry is not None and entry.connection is connection
 
     def detach(self, session: Session, connection: Connection) -> None:
         """Keep the session of a broken connection so that its producer can reattach."""
-        if self._connections.get(session) is not connection:
+        entry = self._entries.get(session.resume_token)
+        if entry is None or entry.connection is not connection:
             return
-        del self._connections[session]
-        session.send = None
-        if self._config.limits.resume_s and not self.draining and not session.ending:
-            self._detached[session] = time.monotonic()
-        else:
+        entry.connection, entry.since = None, time.monotonic()
+        session.detach()
+        if not self._config.limits.resume_s or self.draining:
             self._spawn(self.finish(session, "connection_lost"))
 
-    async def finish(self, session: Session, reason: str, timeout_s: float = FINISH_S) -> None:
-        """End a session and remove it from the registry."""
-        self._detached.pop(session, None)
+    async def finish(
+        self,
+        session: Session,
+        reason: ClosedReason,
+        timeout_s: float = FINISH_S,
+        keep: bool = False,
+    ) -> None:
+        """End a session and remove it, or `keep` it for a producer that may miss the last events.
+
+        A second call waits for the first.
+        """
+        first = not session.over
         await session.finish(reason, timeout_s)
-        self._connections.pop(session, None)
-        if self._by_token.pop(session.resume_token, None) is not None:
-            log.info("stream ended", extra={"session_id": session.id, "reason": reason})
-            self._audit.record("session.end", session_id=session.id, reason=reason)
+        if not first:
+            return
+        self._live -= 1
+        log.info("stream ended", extra={"session_id": session.id, "reason": reason})
+        self._audit.record("session.end", session_id=session.id, reason=reason)
+        if not keep:
+            self.forget(session)
+            return
+        entry = self._entries[session.resume_token]
+        entry.connection, entry.since = None, time.monotonic()
+        ended = [e for e in self._entries.values() if e.session.state is SessionState.ENDED]
+        for entry in ended[:-MAX_ENDED]:
+            self.forget(entry.session)
+
+    def forget(self, session: Session) -> None:
+        """Remove an ended session."""
+        if session.state is SessionState.ENDED:
+            self._entries.pop(session.resume_token, None)
 
     async def run(self) -> None:
-        """Acknowledge audio once a second; end sessions that are idle, expired or detached."""
-        acknowledged: dict[Session, float] = {}
+        """Acknowledge once a second, end what is idle, expired or detached for too long."""
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            for session, connection in list(self._connections.items()):
-                if session.ending:
-                    continue
-                if now - acknowledged.get(session, session.started_at) >= ACK_S:
-                    acknowledged[session] = now
+            for entry in list(self._entries.values()):
+                try:
+                    self._tick(entry, now)
+                except Exception:
+                    log.exception("session failed", extra={"session_id": entry.session.id})
+
+    def _tick(self, entry: _Entry, now: float) -> None:
+        session, limits = entry.session, self._config.limits
+        match session.state:
+            case SessionState.ATTACHED if entry.connection is not None:
+                if now - entry.acknowledged >= ACK_S:
+                    entry.acknowledged = now
                     session.acknowledge()
-                self._expire(session, connection, now)
-            for session, since in list(self._detached.items()):
-                if now - since > self._config.limits.resume_s:
-                    self._spawn(self.finish(session, "connection_lost"))
-            for token, (_, since) in list(self._ended.items()):
-                if now - since > self._config.limits.resume_s:
-                    del self._ended[token]
-            for session in [s for s in acknowledged if s not in self._connections]:
-                del acknowledged[session]
+                entry.connection.tick()
+                self._expire(session, entry.connection, now)
+            case SessionState.DETACHED if now - entry.since > limits.resume_s:
+                self._spawn(self.finish(session, "connection_lost"))
+            case SessionState.ENDED if now - entry.since > limits.resume_s:
+                self.forget(session)
 
     async def drain(self, timeout_s: float) -> None:
         """End all sessions within `timeout_s`: score the tails, send `draining`, close."""
         self.draining = True
         finish_s = timeout_s * 0.6
-        waiting = [c.fail(draining_error(), finish_s) for c in list(self._connections.values())]
-        waiting += [self.finish(s, "draining", finish_s) for s in list(self._detached)]
+        waiting = list(self._endings(finish_s))
         done = asyncio.gather(*waiting, *self._tasks, return_exceptions=True)
         try:
             await asyncio.wait_for(done, timeout_s)
         except TimeoutError:
             log.warning("drain timed out", extra={"sessions": len(self)})
 
-    def _find(self, stream_id: str) -> Session | None:
-        live = self._hub.streams.get(stream_id)
-        return next((s for s in self._by_token.values() if s.live is live), None)
+    def _endings(self, finish_s: float) -> Iterator[Coroutine[Any, Any, None]]:
+        for entry in self._entries.values():
+            if entry.connection is not None:
+                yield entry.connection.fail(draining_error(), finish_s)
+            elif not entry.session.over:
+                yield self.finish(entry.session, "draining", finish_s)
 
-    async def _take_over(self, session: Session, stream_id: str, takeover: bool) -> None:
+    def _find(self, stream_id: str) -> _Entry | None:
+        live = self._services.hub.streams.get(stream_id)
+        entries = self._entries.values() if live is not None else ()
+        return next((entry for entry in entries if entry.session.live is live), None)
+
+    async def _take_over(self, entry: _Entry, stream_id: str, takeover: bool) -> None:
         """End the session that has the stream id, if that is allowed. Raises `ProtocolError`.
 
         A detached session may always be ended, an attached one only with `takeover`.
         """
-        connection = self._connections.get(session)
+        session, connection = entry.session, entry.connection
         if connection is not None and not takeover:
             raise ProtocolError(
                 "stream_conflict",
@@ -250,7 +280,7 @@ class SessionRegistry:
             session.emit(error.body(), shared=False)
         await self.finish(session, "taken_over", FINISH_S / 2)
         if connection is not None:
-            self._spawn(connection.close(error.close_code, error.code))
+            self._spawn(connection.close(error.code))
 
     def _expire(self, session: Session, connection: Connection, now: float) -> None:
         limits = self._config.limits
@@ -262,8 +292,8 @@ class SessionRegistry:
             )
             # A network that failed silently looks the same, so the producer may reattach.
             session.emit(error.body(), shared=False)
-            self._metrics.refused(error.code)
-            self._spawn(connection.close(error.close_code, error.code))
+            self._services.metrics.refused(error.code)
+            self._spawn(connection.close(error.code))
             self.detach(session, connection)
         elif now - session.started_at > limits.max_session_s:
             error = ProtocolError(

@@ -6,166 +6,205 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from enum import Enum, auto
+from typing import Literal
 
 from stream.admission import Admission
 from stream.analysis.pipeline import StreamPipeline
 from stream.analysis.quality import gain_is_automatic
 from stream.audio.codecs import InvalidAudio
-from stream.config import Config
-from stream.delivery.hub import Hub
-from stream.delivery.live_stream import LiveStream, StreamState
-from stream.inference.scheduler import Scheduler
+from stream.delivery.live_stream import LiveStream, ReplayBuffer
 from stream.inference.scoring import StreamScorer
 from stream.protocol.errors import ProtocolError
-from stream.protocol.events import SCORE, SEGMENT, EventEncoder, encode
+from stream.protocol.events import SCORE, SEGMENT, AnalysisEvents, EncodedEvent, EventEncoder
 from stream.protocol.messages import SessionAnnotate, SessionConfig, checked_attrs
-from stream.sessions.descriptions import Totals, audio_ack, effective_session, session_closed
-from stream.sessions.realtime import RealtimeMeter
-from stream.telemetry.metrics import Metrics
-from stream.types import (
-    SAMPLE_RATE,
-    AudioFormat,
-    Body,
-    Event,
-    Gap,
-    ModelInfo,
-    Window,
-    to_ms,
+from stream.protocol.wire.codes import ClosedReason, WarningCode
+from stream.protocol.wire.events import StreamBody
+from stream.services import Services
+from stream.sessions.descriptions import (
+    Totals,
+    audio_ack,
+    effective_session,
+    session_annotated,
+    session_announced,
+    session_closed,
 )
+from stream.sessions.input import AudioInput
+from stream.sessions.pump import Pump
+from stream.terms import StreamState
+from stream.types import SAMPLE_RATE, Body, Event, Gap, to_ms
 
 log = logging.getLogger(__name__)
-
-FLUSH_WAIT_S = 0.2
-"""Maximum wait of a flush for the window before it; short enough not to be noticed."""
 
 REPLAY_SLACK_S = 30.0
 """Seconds that events are kept beyond `limits.resume_s`, as producers detect a break late."""
 
 
-Send = Callable[[bytes], None]
-"""Queues an encoded event for the producer; never blocks."""
+class SessionState(Enum):
+    """State of a session; `NEXT` has the legal transitions."""
+
+    ATTACHED = auto()
+    """A producer is connected."""
+    DETACHED = auto()
+    """The connection broke; the producer may return within `limits.resume_s`."""
+    ENDING = auto()
+    """The tail is being scored."""
+    ENDED = auto()
+    """`session.closed` was emitted; no event follows it."""
+
+
+NEXT = {
+    SessionState.ATTACHED: {SessionState.ATTACHED, SessionState.DETACHED, SessionState.ENDING},
+    SessionState.DETACHED: {SessionState.ATTACHED, SessionState.ENDING},
+    SessionState.ENDING: {SessionState.ENDED},
+    SessionState.ENDED: set[SessionState](),
+}
+
+
+class Owner:
+    """Callbacks to the connection of a session's producer. Does nothing while it is detached."""
+
+    def event(self, event: EncodedEvent) -> None:
+        """Send an event to the producer."""
+
+    def error(self, error: ProtocolError) -> None:
+        """Handle an error in audio that was accepted before it was processed."""
+
+    def pause(self) -> None:
+        """Stop reading: too much audio waits."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+
+DETACHED = Owner()
 
 
 class Session:
     """One stream from its first message to `session.closed`. For use on one event loop.
 
-    `send` queues events for the connection of the producer. It is None while the session is
-    detached; the events then wait in `live.recent` until the producer reattaches.
+    Events go to `owner`, to the replay buffer for a producer that returns, and to the hub. All
+    methods but `finish` only queue their work, in the order in which they are called.
     """
 
     def __init__(
         self,
-        config: Config,
+        services: Services,
         request: SessionConfig,
         grant: Admission,
-        model: ModelInfo,
-        scheduler: Scheduler,
-        hub: Hub,
-        metrics: Metrics,
-        session_id: str,
-        first_seq: int = 0,
+        encoder: EventEncoder,
+        adapter: str,
+        owner: Owner,
+        pump: Pump,
     ) -> None:
-        self._config = config
+        config, model = services.config, services.model
+        self._services = services
+        self._limits = config.limits
         self._request = request
         self._grant = grant
-        self._model = model
-        self._hub = hub
-        self._metrics = metrics
-        self._seq = first_seq
-        self.id = session_id
+        self._encoder = encoder
+        self._metrics = services.metrics
+        self.id = encoder.session_id
         self.resume_token = "rt_" + secrets.token_urlsafe(24)
-        self.ending = False
-        """Set when the end begins; `session.closed` is emitted once the tail is scored."""
+        self.state = SessionState.ATTACHED
         self.closed = asyncio.Event()
-        """Set once `session.closed` was emitted; no event follows it."""
+        """Set once the state is ENDED."""
         self.started_at = time.monotonic()
-        self.send: Send | None = None
-        self._format: AudioFormat = request.format
-        self._encoder = EventEncoder(grant.roles, model, frozenset(request.analysis.labels))
-        self._meter = RealtimeMeter()
-        self._pipeline = StreamPipeline(self._format, grant.analysed, model, grant.settings)
-        self._input_lock = asyncio.Lock()
-        """Held while audio is processed, so that an end from another task cannot overtake it."""
-        self._ahead_until = 0.0
-        """Time until which the audio is ahead of real time (monotonic seconds)."""
+        self.owner = owner
+        self._bodies = AnalysisEvents(grant.roles, model, frozenset(request.analysis.labels))
         self._totals = Totals()
+        encoder.stream_id = request.stream_id or self.id
         self.live = LiveStream(
-            stream_id=request.stream_id or session_id,
-            session_id=session_id,
+            stream_id=encoder.stream_id,
+            session_id=self.id,
             roles=grant.roles,
             analysed=grant.analysed,
             tags=request.tags,
             started=time.time(),
+            adapter=adapter,
             mqtt=request.publish.mqtt,
             attrs=dict(request.attrs),
             frames=self._frames,
+            replay=ReplayBuffer(
+                config.limits.resume_events, config.limits.resume_s + REPLAY_SLACK_S
+            ),
         )
-        self._scoring = StreamScorer(
-            self._pipeline, scheduler, metrics, self.live.adapter, self._on_event
+        audio = self._audio = request.format
+        self._max_bytes = audio.bytes_per_second * self._limits.max_frame_ms // 1000
+        self._pipeline = StreamPipeline(audio, grant.analysed, model, grant.settings)
+        self._scorer = StreamScorer(
+            self._pipeline, services.scheduler, services.metrics, adapter, self._on_event
         )
+        self._input = AudioInput(
+            audio,
+            self._pipeline,
+            self._scorer,
+            pump,
+            services.metrics,
+            config.limits.ahead_s,
+            paused=lambda: self.live.state == "paused",
+            on_error=self._on_error,
+            on_rate=self._on_rate,
+        )
+        self._input.on_full = lambda: self.owner.pause()
+        self._input.on_room = lambda: self.owner.resume()
+
+    def become(self, state: SessionState) -> None:
+        """Change the state. Raises RuntimeError for a transition that `NEXT` does not have."""
+        if state not in NEXT[self.state]:
+            raise RuntimeError(f"a session that is {self.state.name} cannot become {state.name}")
+        self.state = state
+
+    @property
+    def over(self) -> bool:
+        """True once the session is ending or has ended."""
+        return self.state in (SessionState.ENDING, SessionState.ENDED)
 
     # -- input from the producer -------------------------------------------------------------
 
-    async def audio(self, data: bytes) -> None:
-        """Process one binary message; return late only while its audio is ahead of real time.
+    def audio(self, data: bytes) -> None:
+        """Take one chunk of audio.
 
-        Raises `ProtocolError` (not fatal) for audio that cannot be used; the stream's position
-        advances all the same.
+        Raises `ProtocolError` (not fatal) for a chunk that is empty or too long; the stream's
+        position advances all the same. `owner.error` gets errors found later.
         """
-        duration = len(data) / self._format.bytes_per_second
-        limits = self._config.limits
+        if self.over:
+            return
         if not data:
             raise ProtocolError(
                 "invalid_audio_frame", "an empty binary message carries no audio", fatal=False
             )
-        self._metrics.audio(len(data), duration)
-        if duration * 1000 > limits.max_frame_ms:
-            await self._drive(self._pipeline.discard(data))
-            raise ProtocolError(
-                "invalid_audio_frame",
-                f"a message held {duration:.1f} s of audio; send at most "
-                f"{limits.max_frame_ms / 1000:g} s at once (20 to 100 ms is best)",
-                fatal=False,
-            )
-        ahead = self._meter.add(duration, time.monotonic())
-        self._ahead_until = time.monotonic() + ahead
-        if self.live.state == "paused":
-            await self._drive(self._pipeline.discard(data))
+        if len(data) <= self._max_bytes:
+            self._input.add(data)
             return
-        try:
-            await self._drive(self._pipeline.feed(data))
-        except InvalidAudio as error:
-            raise ProtocolError("invalid_audio_frame", str(error), fatal=False) from None
-        ratio = self._meter.suspicious_rate()
-        if ratio is not None:
-            self.warn(
-                "rate_mismatch",
-                f"audio arrives at {ratio:.2f} x real time; check that it is sent at sample_rate "
-                f"{self._format.sample_rate}",
-            )
-        if ahead > limits.ahead_s:
-            await asyncio.sleep(ahead - limits.ahead_s)
+        self._input.discard(data)
+        raise ProtocolError(
+            "invalid_audio_frame",
+            f"a message held {len(data) / self._audio.bytes_per_second:.1f} s of audio; send at "
+            f"most {self._limits.max_frame_ms / 1000:g} s at once (20 to 100 ms is best)",
+            fatal=False,
+        )
 
-    async def flush(self) -> None:
+    def flush(self) -> None:
         """Make windows due for all speech received so far."""
-        # The result was requested now, so it waits only briefly for the window before it.
-        self._ahead_until = min(self._ahead_until, time.monotonic() + FLUSH_WAIT_S)
-        await self._drive(self._pipeline.flush())
+        self._input.flush()
 
-    async def pause(self) -> None:
+    def pause(self) -> None:
         """Stop the analysis until `unpause`; audio received meanwhile only advances the clock."""
-        if self.live.state != "active":
-            return
-        await self.flush()
-        self._set_state("paused")
-        self.emit({"type": "stream.paused", "audio_ms": to_ms(self._pipeline.position)})
+        self._input.flush(self._pause)
 
-    async def unpause(self, skipped_ms: int) -> None:
+    def _pause(self) -> None:
+        if self.live.state == "active":
+            self._set_state("paused")
+            self.emit({"type": "stream.paused", "audio_ms": to_ms(self._pipeline.position)})
+
+    def unpause(self, skipped_ms: int) -> None:
         """Continue the analysis; `skipped_ms` of audio were not sent."""
         if skipped_ms:
-            samples = skipped_ms * self._format.sample_rate // 1000
-            await self._drive(self._pipeline.skip(samples))
+            self._input.skip(skipped_ms * self._audio.sample_rate // 1000)
+        self._input.call(self._unpause)
+
+    def _unpause(self) -> None:
         if self.live.state == "paused":
             self._set_state("active")
         self.emit({"type": "stream.resumed", "audio_ms": to_ms(self._pipeline.position)})
@@ -181,65 +220,51 @@ class Session:
             raise ProtocolError(
                 "invalid_message", f"attrs: {error}", param="attrs", fatal=False
             ) from None
-        fields = note.model_dump(exclude={"type", "objected"}, exclude_defaults=True)
-        position = to_ms(self._pipeline.position)
-        self.emit({"type": "session.annotated", "audio_ms": position, **fields})
+        self.emit(session_annotated(self._received_ms, note))
 
-    async def finish(self, reason: str, timeout_s: float) -> None:
+    async def finish(self, reason: ClosedReason, timeout_s: float) -> None:
         """Score the tail within `timeout_s` and emit `session.closed`.
 
         A second call waits until the first one is done.
         """
-        if self.ending:
+        if self.over:
             await self.closed.wait()
             return
-        self.ending = True
+        self.become(SessionState.ENDING)
         try:
             if reason == "objected":
-                self._scoring.withdraw()
+                self._scorer.withdraw()
             else:
-                await self._score_tail(time.monotonic() + timeout_s, timeout_s / 2)
+                deadline = time.monotonic() + timeout_s
+                await self._input.finish(deadline, timeout_s / 2)
+                await self._scorer.settle(deadline)
+                self._scorer.fail_pending()
             self.acknowledge()
             self.live.state = "ended"
-            roles, encoder = self.live.roles, self._encoder
-            self.emit(session_closed(reason, self._pipeline, self._totals, roles, encoder))
+            roles, bodies = self.live.roles, self._bodies
+            self.emit(session_closed(reason, self._pipeline, self._totals, roles, bodies))
         finally:
+            self.become(SessionState.ENDED)
             self.closed.set()
-            self._hub.closed(self.live)
+            self._services.hub.closed(self.live)
             self._metrics.session_closed(self.live.adapter, reason)
-            self._scoring.forget()
+            self._scorer.forget()
+            self._input.forget()
             # `live` may outlive the session but must not keep its audio; see `StreamScorer.forget`.
             self.live.frames = list
 
-    async def _score_tail(self, deadline: float, patience_s: float) -> None:
-        """Score all audio received; report as lost what is not scored by `deadline` (monotonic).
+    # -- the producer's connection -----------------------------------------------------------
 
-        After `patience_s` seconds, windows of audio still being processed are not held back.
-        """
-        late = asyncio.get_running_loop().call_later(patience_s, self._scoring.skip_waiting)
-        async with self._input_lock:
-            late.cancel()
-            self._scoring.skip_waiting(False)
-            await self._scoring.drive(self._pipeline.finish(), deadline)
-        await self._scoring.settle(deadline)
-        self._scoring.fail_pending()
-
-    # -- events ------------------------------------------------------------------------------
-
-    def announce(self, event_type: str, limits: Body, node: str) -> None:
+    def announce(self, event_type: Literal["session.created", "session.updated"]) -> None:
         """Register the stream with the hub and emit `session.created` or `session.updated`."""
-        self._hub.opened(self.live)
+        config = self._services.config
+        self._services.hub.opened(self.live)
         self._metrics.session_opened(self.live.adapter)
+        settings = effective_session(
+            config, self._request, self._grant, self._services.model, self._bodies
+        )
         self.emit(
-            {
-                "type": event_type,
-                "session": effective_session(
-                    self._config, self._request, self._grant, self._model, self._encoder
-                ),
-                "limits": limits,
-                "resume_token": self.resume_token,
-                "node": node,
-            },
+            session_announced(event_type, settings, config, self.resume_token),
             private=("resume_token",),
         )
         if gain_is_automatic(self._request.attrs):
@@ -249,7 +274,38 @@ class Session:
                 "how loud the voice is: capture with autoGainControl: false",
             )
 
-    def emit(self, body: Body, private: tuple[str, ...] = (), shared: bool = True) -> None:
+    def attach(self, owner: Owner, last_seq: int) -> None:
+        """Send all events to `owner` from now on: `session.resumed`, then those after `last_seq`.
+
+        Audio that was received and waits to be processed counts as received.
+        """
+        missed = list(self.live.replay.since(last_seq))
+        self.owner = owner
+        if not self.over:
+            self.become(SessionState.ATTACHED)
+            self._input.realign()
+            self._metrics.resumed()
+            self.emit(
+                {
+                    "type": "session.resumed",
+                    "received_ms": self._received_ms,
+                    "received_samples": self._input.received,
+                    "resume_token": self.resume_token,
+                },
+                private=("resume_token",),
+            )
+        for event in missed:
+            self._send(event)
+
+    def detach(self) -> None:
+        """Keep all events for a producer that may return."""
+        self.owner = DETACHED
+        if not self.over:
+            self.become(SessionState.DETACHED)
+
+    # -- events ------------------------------------------------------------------------------
+
+    def emit(self, body: StreamBody, private: tuple[str, ...] = (), shared: bool = True) -> None:
         """Encode and number an event, send it to the producer and, if `shared`, to the hub.
 
         Only the producer gets the fields named in `private`. After `session.closed` nothing is
@@ -257,71 +313,54 @@ class Session:
         """
         if self.closed.is_set():
             return
-        event = encode(body, self._seq, self.id, self.live.stream_id, time.time())
-        self._seq += 1
-        if self.send is not None and self._producer_gets(event.type):
-            self.send(event.data)
+        event = self._encoder.encode(body)
+        self._send(event)
         if private:
-            public = {key: value for key, value in body.items() if key not in private}
-            event = encode(public, event.seq, self.id, self.live.stream_id, time.time())
-        keep_s = self._config.limits.resume_s + REPLAY_SLACK_S
-        self.live.remember(event, self._config.limits.resume_events, keep_s)
+            event = self._encoder.without(event, private)
+        self.live.remember(event)
         if shared:
-            self._hub.publish(self.live, event)
+            self._services.hub.publish(self.live, event)
 
-    def warn(self, code: str, message: str) -> None:
+    def warn(self, code: WarningCode, message: str) -> None:
         """Emit a `warning`."""
         self.emit({"type": "warning", "code": code, "message": message})
 
     def acknowledge(self) -> None:
         """Send `audio.ack` to the producer."""
-        self.emit(audio_ack(self._pipeline, self._scoring.processed), shared=False)
-
-    async def attach(self, send: Send, last_seq: int) -> None:
-        """Send all events to `send` from now on: `session.resumed`, then those after `last_seq`.
-
-        Waits until audio of the broken connection is processed, because it counts as received.
-        """
-        self._scoring.skip_waiting()
-        async with self._input_lock:
-            self._scoring.skip_waiting(False)
-            missed = [
-                event
-                for event in self.live.recent
-                if event.seq > last_seq and self._producer_gets(event.type)
-            ]
-            self.send = send
-            self._emit_resumed()
-            for event in missed:
-                send(event.data)
-
-    def _emit_resumed(self) -> None:
-        self._pipeline.realign()
-        self._metrics.resumed()
-        self.emit(
-            {
-                "type": "session.resumed",
-                "received_ms": to_ms(self._pipeline.position),
-                "received_samples": self._pipeline.received,
-                "resume_token": self.resume_token,
-            },
-            private=("resume_token",),
+        body = audio_ack(
+            self._received_ms, self._input.received, self._scorer.processed, self._pipeline.lost
         )
+        self.emit(body, shared=False)
+
+    def _send(self, event: EncodedEvent) -> None:
+        """Send an event to the producer, unless it asked for no results and this is one."""
+        if self._request.results or not event.type.startswith(("emotion.", "speech.")):
+            self.owner.event(event)
 
     # -- internals ---------------------------------------------------------------------------
 
-    def _producer_gets(self, event_type: str) -> bool:
-        """Return whether events of this type are sent on the producer's own connection."""
-        return self._request.results or not event_type.startswith(("emotion.", "speech."))
+    @property
+    def _received_ms(self) -> int:
+        return to_ms(self._input.received * SAMPLE_RATE // self._audio.sample_rate)
 
-    async def _drive(self, items: Iterator[Window | Event]) -> None:
-        async with self._input_lock:
-            if not self.ending:
-                await self._scoring.drive(items, self._ahead_until)
+    def _on_error(self, error: Exception) -> None:
+        """Pass an error in the audio on; anything else is a fault of ours and ends the session."""
+        if isinstance(error, InvalidAudio):
+            fault = ProtocolError("invalid_audio_frame", str(error), fatal=False)
+        else:
+            log.error("session failed", exc_info=error, extra={"session_id": self.id})
+            fault = ProtocolError("internal_error", "internal server error; connect again")
+        self.owner.error(fault)
+
+    def _on_rate(self, ratio: float) -> None:
+        self.warn(
+            "rate_mismatch",
+            f"audio arrives at {ratio:.2f} x real time; check that it is sent at sample_rate "
+            f"{self._audio.sample_rate}",
+        )
 
     def _on_event(self, event: Event, latency_s: float | None) -> None:
-        latency = None if latency_s is None else round(latency_s * 1000)
-        body = self._encoder.body(event, latency)
+        body = self._bodies.body(event, round((latency_s or 0.0) * 1000))
         event_type = body["type"]
         if event_type == SCORE:
             self._totals.scores += 1
@@ -338,9 +377,9 @@ class Session:
     def _frames(self) -> list[Body]:
         newest = {number: c.frames() for number, c in self._pipeline.channels.items()}
         return [
-            self._encoder.utterance(n, frames) for n, frames in newest.items() if frames is not None
+            self._bodies.utterance(n, frames) for n, frames in newest.items() if frames is not None
         ]
 
     def _set_state(self, state: StreamState) -> None:
         self.live.state = state
-        self._hub.changed(self.live)
+        self._services.hub.changed(self.live)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from stream.config import MqttConfig, PrivacyConfig
 from stream.delivery.live_stream import LiveStream
 from stream.delivery.queues import Throttle
 from stream.protocol.events import SCORE, SEGMENT, EncodedEvent
+from stream.protocol.wire.mqtt import Info, Stats
 from stream.sinks.mqtt_publisher import MqttObserver, Publisher
 from stream.sinks.mqtt_topics import Message, StreamNames, Topics, Utterances, level
 from stream.telemetry.metrics import Metrics
@@ -63,8 +63,8 @@ class MqttSink:
         config: MqttConfig,
         privacy: PrivacyConfig,
         node: str,
-        info: Callable[[], Mapping[str, Any]],
-        stats: Callable[[], Mapping[str, Any]],
+        info: Callable[[], Info],
+        stats: Callable[[], Stats],
         observer: MqttObserver | None = None,
     ) -> None:
         self._config = config

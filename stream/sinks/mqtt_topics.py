@@ -6,18 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Final, Literal, cast
 from urllib.parse import quote
 
 import orjson
 
 from stream.delivery.live_stream import LiveStream
 from stream.labels import top
+from stream.protocol.wire import mqtt as wire
+from stream.protocol.wire.mqtt import ChangeKind, UtteranceRecord
+from stream.protocol.wire.parts import Quality
 from stream.types import timestamp
 
 Fields = Mapping[str, Any]
+Change = tuple[ChangeKind, UtteranceRecord | None, UtteranceRecord]
+"""Kind of the change of an utterance, its state before and after."""
 
-VERSION = 1
+VERSION: Final = 1
 """`v` of every payload."""
 SCORE_EXPIRY_S = 30
 STATS_EXPIRY_S = 120
@@ -101,20 +106,20 @@ class Topics:
         topic = self.of_node("status")
         return Message(topic, payload, 1, True, None, "emotide.status.v1", "text/plain")
 
-    def info(self, body: Fields) -> Message:
+    def info(self, body: wire.Info) -> Message:
         """Build the description of the node: version, model, limits."""
-        fields = {**self._node_fields(), **body}
+        fields: wire.MqttInfo = {**self._node_fields(), **body}
         return _message(self.of_node("info"), fields, "info", 1, True, None)
 
-    def stats(self, body: Fields, now: float) -> Message:
+    def stats(self, body: wire.Stats, now: float) -> Message:
         """Build the statistics of the node."""
-        fields = {**self._node_fields(), "t": _ms(now), **body}
+        fields: wire.MqttStats = {**self._node_fields(), "t": _ms(now), **body}
         return _message(self.of_node("stats"), fields, "stats", 0, True, STATS_EXPIRY_S)
 
     def state(self, stream: LiveStream, now: float) -> Message:
         """Build the description of a stream, with its state."""
         roles = role_levels(stream.roles)
-        fields = {
+        fields: wire.MqttState = {
             "v": VERSION,
             "t": _ms(now),
             "stream": self.names.of(stream.stream_id),
@@ -129,9 +134,9 @@ class Topics:
 
     def score(self, stream: LiveStream, body: Fields) -> Message:
         """Build the scores of the newest window, one number per label."""
-        fields = {
+        fields: wire.MqttScore = {
             # Labels come first, so that no label of a model overwrites another field.
-            **body["scores"],
+            **_labels(body["scores"]),
             **self._stream_fields(stream, body),
             **_top(body["scores"]),
             **_activation(body),
@@ -143,14 +148,17 @@ class Topics:
 
     def segment(self, stream: LiveStream, body: Fields) -> Message:
         """Build the final scores of an utterance."""
-        copied = ("utterance", "trigger", "audio_start_ms", "audio_end_ms", "covered", "final")
-        fields = {
-            **body["scores"],
+        fields: wire.MqttSegment = {
+            **_labels(body["scores"]),
             **self._stream_fields(stream, body),
             **_top(body["scores"]),
             **_activation(body),
-            **{name: body[name] for name in copied if name in body},
-            **body["quality"],
+            "utterance": body["utterance"],
+            "trigger": body["trigger"],
+            "audio_start_ms": body["audio_start_ms"],
+            "audio_end_ms": body["audio_end_ms"],
+            "covered": body["covered"],
+            **_quality(body),
             "hints": body["hints"],
         }
         topic = self._channel(stream, body, "segment")
@@ -165,9 +173,11 @@ class Topics:
         topic = self._channel(stream, body, "alert")
         return _message(topic, fields, "alert", 1, False, EVENT_EXPIRY_S)
 
-    def change(self, kind: str, before: Fields | None, after: Fields) -> Message:
-        """Build one change of an utterance. `kind`: new, update or end."""
-        fields = {"v": VERSION, "type": kind, "before": before, "after": after}
+    def change(
+        self, kind: ChangeKind, before: UtteranceRecord | None, after: UtteranceRecord
+    ) -> Message:
+        """Build one change of an utterance."""
+        fields: wire.MqttEvent = {"v": VERSION, "type": kind, "before": before, "after": after}
         return _message(f"{self.prefix}/events", fields, "event", 1, False, EVENT_EXPIRY_S)
 
     def summary(self, tag: str, streams: Iterable[LiveStream], now: float) -> Message:
@@ -186,8 +196,8 @@ class Topics:
         for label in dict.fromkeys(label for scores in newest for label in scores):
             shares = [scores[label] for scores in newest if label in scores]
             means[label] = sum(shares) / len(shares)
-        fields = {
-            **means,
+        fields: wire.MqttSummary = {
+            **_labels(means),
             **self._node_fields(),
             "t": _ms(now),
             "group": level(tag),
@@ -211,10 +221,10 @@ class Topics:
         roles = role_levels(stream.roles)
         return [f"{self._stream(stream)}/{roles[channel]}/score" for channel in stream.analysed]
 
-    def _node_fields(self) -> dict[str, Any]:
+    def _node_fields(self) -> wire.OfNode:
         return {"v": VERSION, "node": self.node}
 
-    def _stream_fields(self, stream: LiveStream, body: Fields) -> dict[str, Any]:
+    def _stream_fields(self, stream: LiveStream, body: Fields) -> wire.OfChannel:
         return {
             "v": VERSION,
             "t": _ms(_seconds(body["ts"])),
@@ -235,9 +245,9 @@ class Utterances:
     def __init__(self, stream: LiveStream, names: StreamNames) -> None:
         self._stream = stream
         self._id = names.of(stream.stream_id)
-        self._open: dict[tuple[int, int], dict[str, Any]] = {}
+        self._open: dict[tuple[int, int], UtteranceRecord] = {}
 
-    def step(self, body: Fields) -> tuple[str, Fields | None, Fields] | None:
+    def step(self, body: Fields) -> Change | None:
         """Return the change that an event makes: kind, before, after; None if it makes none."""
         event_type = body["type"]
         if event_type not in ("speech.start", "emotion.score", "emotion.segment"):
@@ -266,13 +276,13 @@ class Utterances:
         }
         return "end", before, after
 
-    def close(self) -> list[tuple[str, Fields | None, Fields]]:
+    def close(self) -> list[Change]:
         """End the utterances that no segment ended; return their changes."""
-        ends = [("end", before, before) for before in self._open.values()]
+        ends: list[Change] = [("end", before, before) for before in self._open.values()]
         self._open.clear()
-        return list(ends)
+        return ends
 
-    def _record(self, body: Fields, start_ms: int) -> dict[str, Any]:
+    def _record(self, body: Fields, start_ms: int) -> UtteranceRecord:
         return {
             "stream": self._id,
             "role": _role(self._stream, body),
@@ -288,13 +298,22 @@ def _role(stream: LiveStream, body: Fields) -> str:
     return role_levels(stream.roles)[body.get("channel", 0)]
 
 
-def _activation(body: Fields) -> Fields:
+def _activation(body: Fields) -> wire.WithActivation:
     """Return the activation; omit it instead of null, so that dashboards keep the last number."""
     value = body.get("activation")
     return {} if value is None else {"activation": value}
 
 
-def _top(scores: Mapping[str, float]) -> dict[str, Any]:
+def _labels(scores: Mapping[str, float]) -> wire.Labels:
+    """Return the shares as fields. The labels of all models are those of `Labels`."""
+    return cast(wire.Labels, scores)
+
+
+def _quality(body: Fields) -> Quality:
+    return cast(Quality, body["quality"])
+
+
+def _top(scores: Mapping[str, float]) -> wire.WithTop:
     best = top(scores)
     return {} if best is None else {"top": best["label"], "top_score": best["score"]}
 

@@ -54,11 +54,14 @@ class TextFormatter(logging.Formatter):
 def configure(config: LogConfig) -> None:
     """Send all logs to stderr.
 
-    Records of `websockets` are suppressed, because connections that break are normal.
+    Records of `websockets` are suppressed, because connections that break are normal. So are
+    warnings of `uvicorn` and `python_multipart`, which any client can cause without limit.
     """
     handler = logging.StreamHandler(sys.stderr)
     as_text = config.format == "text" or (config.format == "auto" and sys.stderr.isatty())
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

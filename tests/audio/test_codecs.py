@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from stream.audio.codecs import CODECS, InvalidAudio, PcmDecoder
 from stream.types import BYTES_PER_SAMPLE, AudioFormat, Encoding
@@ -13,6 +17,10 @@ from tests.support.signals import chunks, encode_alaw, encode_mulaw
 
 ALL = np.arange(-32768, 32768).astype(np.int16)
 CODES = bytes(range(256))
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
+
+Encoder = Callable[[NDArray[np.int16]], NDArray[np.uint8]]
+"""Encoder of G.711: PCM to codes."""
 
 
 def mulaw_value(code: int) -> int:
@@ -22,7 +30,7 @@ def mulaw_value(code: int) -> int:
     """
     code ^= 0xFF
     e, m = code >> 4 & 7, code & 15
-    value = ((2 * m + 33) * 2**e - 33) * 4
+    value = (((2 * m + 33) << e) - 33) * 4
     return -value if code & 0x80 else value
 
 
@@ -33,11 +41,11 @@ def alaw_value(code: int) -> int:
     """
     code ^= 0x55
     e, m = code >> 4 & 7, code & 15
-    value = (2 * m + 1) * 8 if e == 0 else (2 * m + 33) * 2 ** (e - 1) * 8
+    value = (2 * m + 1) * 8 if e == 0 else ((2 * m + 33) << (e - 1)) * 8
     return value if code & 0x80 else -value
 
 
-def decode(encoding: Encoding, data: bytes, channels: int = 1) -> np.ndarray:
+def decode(encoding: Encoding, data: bytes, channels: int = 1) -> NDArray[np.float32]:
     return PcmDecoder(AudioFormat(encoding, 8000, channels)).decode(data)
 
 
@@ -48,7 +56,9 @@ def decode(encoding: Encoding, data: bytes, channels: int = 1) -> np.ndarray:
         ("alaw", alaw_value, {0x2A: -32256, 0xAA: 32256, 0xD5: 8, 0x55: -8, 0x80: 5504}),
     ],
 )
-def test_g711_decodes_to_the_values_of_the_itu_tables(encoding, value, landmarks) -> None:
+def test_g711_decodes_to_the_values_of_the_itu_tables(
+    encoding: Encoding, value: Callable[[int], int], landmarks: dict[int, int]
+) -> None:
     decoded = decode(encoding, CODES)[0] * 32768
     assert decoded.tolist() == [value(code) for code in range(256)]
     assert {code: int(decoded[code]) for code in landmarks} == landmarks
@@ -58,7 +68,9 @@ def test_g711_decodes_to_the_values_of_the_itu_tables(encoding, value, landmarks
     ("encoding", "encoder", "max_error"),
     [("mulaw", encode_mulaw, 644), ("alaw", encode_alaw, 512)],
 )
-def test_g711_decodes_to_within_half_a_step_of_the_original(encoding, encoder, max_error) -> None:
+def test_g711_decodes_to_within_half_a_step_of_the_original(
+    encoding: Encoding, encoder: Encoder, max_error: int
+) -> None:
     decoded = decode(encoding, encoder(ALL).tobytes())[0] * 32768
     error = np.abs(decoded - ALL)
     assert error.max() <= max_error
@@ -67,7 +79,9 @@ def test_g711_decodes_to_within_half_a_step_of_the_original(encoding, encoder, m
 
 
 @pytest.mark.parametrize(("encoding", "encoder"), [("mulaw", encode_mulaw), ("alaw", encode_alaw)])
-def test_g711_codes_are_unchanged_after_decoding_and_encoding(encoding, encoder) -> None:
+def test_g711_codes_are_unchanged_after_decoding_and_encoding(
+    encoding: Encoding, encoder: Encoder
+) -> None:
     values = (decode(encoding, CODES)[0] * 32768).astype(np.int16)
     again = encoder(values)
     differ = [code for code in range(256) if again[code] != code]
@@ -98,7 +112,9 @@ def test_f32le_is_unchanged_except_for_clipping_to_full_scale() -> None:
 )
 @example(encoding="f32le", channels=2, raw=[1, 2, 3, 4, 5, 6], sizes=[1])
 @settings(deadline=None, max_examples=80)
-def test_any_chunking_decodes_the_same(encoding, channels, raw, sizes) -> None:
+def test_any_chunking_decodes_the_same(
+    encoding: Encoding, channels: int, raw: list[int], sizes: list[int]
+) -> None:
     """Proxies split data anywhere: in the middle of a sample, between two channels, byte by byte.
 
     Bytes that do not make a whole sample of every channel are carried over to the next chunk."""
@@ -157,11 +173,11 @@ def test_drop_carry_drops_an_incomplete_sample() -> None:
 
 
 def test_no_bytes_decode_to_no_samples() -> None:
-    for encoding in CODECS:
+    for encoding in ENCODINGS:
         assert decode(encoding, b"", 2).shape == (2, 0)
 
 
 def test_every_codec_has_a_width() -> None:
-    assert set(CODECS) == set(BYTES_PER_SAMPLE)
+    assert set(CODECS) == set(BYTES_PER_SAMPLE) == set(ENCODINGS)
     for encoding, width in BYTES_PER_SAMPLE.items():
         assert len(CODECS[encoding](bytes(width * 5))) == 5

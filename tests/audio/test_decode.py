@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,31 +16,26 @@ import psutil
 import pytest
 
 from client.audio.files import blocks, probe
-from stream.audio.decode import Source, Undecodable, analysed_channels, identical_channels
+from stream.audio.decode import Pcm, Source, Undecodable, analysed_channels, identical_channels
 from stream.audio.decode_process import Decoder, DecoderMessage, Finished, ProbeResult
 from stream.audio.decode_worker import Job
 from stream.audio.denoise import Denoiser
 from stream.audio.resample import Resampler
 from stream.types import SAMPLE_RATE
 from tests.support.audio_files import FORMATS, bad_files, cut, record
-from tests.support.clients import run
 from tests.support.utterances import RATE, speech
 
 LONG = Job(max_s=3600)
 
 
-def decode(path: Path, job: Job = LONG, timeout_s: float = 30.0) -> list[DecoderMessage]:
+async def decode(path: Path, job: Job = LONG, timeout_s: float = 30.0) -> list[DecoderMessage]:
     """Decode a file; return all messages of the decoder process."""
-
-    async def collect() -> list[DecoderMessage]:
-        decoder = Decoder(path, job, timeout_s)
-        try:
-            await decoder.start()
-            return [message async for message in decoder.messages()]
-        finally:
-            await decoder.stop()
-
-    return run(collect(), 60)
+    decoder = Decoder(path, job, timeout_s)
+    try:
+        await decoder.start()
+        return [message async for message in decoder.messages()]
+    finally:
+        await decoder.stop()
 
 
 def audio(messages: list[DecoderMessage]) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
@@ -52,8 +48,8 @@ def probed(messages: list[DecoderMessage]) -> ProbeResult:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_is_decoded(name: str, tmp_path: Path) -> None:
-    messages = decode(record(tmp_path / name))
+async def test_every_format_is_decoded(name: str, tmp_path: Path) -> None:
+    messages = await decode(record(tmp_path / name))
     pcm, expected = audio(messages)[:, 0].astype(float), speech().astype(float)
     assert probed(messages).info.sample_rate == FORMATS[name][1]
     assert isinstance(messages[-1], Finished)
@@ -65,44 +61,44 @@ def test_every_format_is_decoded(name: str, tmp_path: Path) -> None:
     assert correlation.max() > 0.9 * np.sqrt((pcm**2).sum() * (expected**2).sum())
 
 
-def test_the_audio_track_of_a_video_is_decoded(tmp_path: Path) -> None:
-    messages = decode(record(tmp_path / "v.mp4", video=True))
+async def test_the_audio_track_of_a_video_is_decoded(tmp_path: Path) -> None:
+    messages = await decode(record(tmp_path / "v.mp4", video=True))
     assert probed(messages).info.container == "mp4"
     assert len(audio(messages)) == pytest.approx(len(speech()), abs=0.15 * RATE)
 
 
-def test_bad_files_get_the_error_code_of_their_fault(tmp_path: Path) -> None:
+async def test_bad_files_get_the_error_code_of_their_fault(tmp_path: Path) -> None:
     for name, (path, code) in bad_files(tmp_path).items():
         with pytest.raises(Undecodable) as refused:
-            decode(path)
+            await decode(path)
         assert refused.value.code == code, (name, str(refused.value))
         assert len(str(refused.value)) > 20, name
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.webm", "fast.m4a", "opus.ogg"])
-def test_the_rest_of_a_truncated_file_is_decoded(name: str, tmp_path: Path) -> None:
+async def test_the_rest_of_a_truncated_file_is_decoded(name: str, tmp_path: Path) -> None:
     options = {"movflags": "faststart"} if name == "fast.m4a" else {}
-    messages = decode(cut(record(tmp_path / name, options=options)))
+    messages = await decode(cut(record(tmp_path / name, options=options)))
     assert isinstance(messages[-1], Finished)
     assert messages[-1].damaged
     assert 0.4 < len(audio(messages)) / len(speech()) < 0.8
 
 
-def test_a_wav_from_a_live_recorder_is_not_damaged(tmp_path: Path) -> None:
+async def test_a_wav_from_a_live_recorder_is_not_damaged(tmp_path: Path) -> None:
     """A recorder that cannot seek leaves the sizes at their maximum; no audio is missing then."""
     path = record(tmp_path / "a.wav")
     content = bytearray(path.read_bytes())
     at = content.index(b"data")
     content[at + 4 : at + 8] = content[4:8] = b"\xff\xff\xff\xff"
     path.write_bytes(content)
-    messages = decode(path)
+    messages = await decode(path)
     assert isinstance(messages[-1], Finished)
     assert not messages[-1].damaged
     assert len(audio(messages)) == len(speech())
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
-def test_a_recording_is_decoded_to_the_same_samples_as_a_live_stream(
+async def test_a_recording_is_decoded_to_the_same_samples_as_a_live_stream(
     rate: int, tmp_path: Path
 ) -> None:
     """The live stream is linear16 at the file's own rate, as the replay client sends it."""
@@ -111,36 +107,36 @@ def test_a_recording_is_decoded_to_the_same_samples_as_a_live_stream(
     sent = [pcm[:, 0].astype(np.float32) * scale for pcm in blocks(probe(path), rate, 1)]
     live = np.concatenate([*(resampler.push(piece) for piece in sent), resampler.drain()])
     expected = np.rint(np.clip(live, -1, 32767 / 32768) * 32768).astype(np.int16)
-    assert np.array_equal(audio(decode(path))[:, 0], expected)
+    assert np.array_equal(audio(await decode(path))[:, 0], expected)
 
 
-def test_identical_channels_become_one_and_different_ones_stay_two(tmp_path: Path) -> None:
+async def test_identical_channels_become_one_and_different_ones_stay_two(tmp_path: Path) -> None:
     one = speech()
-    twice = probed(decode(record(tmp_path / "same.wav", np.stack([one, one], axis=1))))
+    twice = probed(await decode(record(tmp_path / "same.wav", np.stack([one, one], axis=1))))
     assert (twice.info.channels, twice.channels, twice.identical_channels) == (2, 1, True)
     other = np.roll(one, RATE)
-    messages = decode(record(tmp_path / "two.wav", np.stack([one, other], axis=1)))
+    messages = await decode(record(tmp_path / "two.wav", np.stack([one, other], axis=1)))
     assert (probed(messages).channels, probed(messages).identical_channels) == (2, False)
     assert np.array_equal(audio(messages), np.stack([one, other], axis=1))
 
 
-def test_more_than_two_channels_are_mixed_into_one(tmp_path: Path) -> None:
+async def test_more_than_two_channels_are_mixed_into_one(tmp_path: Path) -> None:
     six = np.repeat(speech()[:, None], 6, axis=1)
     path = record(tmp_path / "six.wav", six, layout="5.1")
-    messages = decode(path)
+    messages = await decode(path)
     assert (probed(messages).info.channels, probed(messages).channels) == (6, 1)
     assert np.abs(audio(messages)).max() > 1000
 
 
-def test_a_recording_that_is_too_long_is_refused_before_and_while_it_is_decoded(
+async def test_a_recording_that_is_too_long_is_refused_before_and_while_it_is_decoded(
     tmp_path: Path,
 ) -> None:
     short = Job(max_s=2)
     with pytest.raises(Undecodable) as refused:
-        decode(record(tmp_path / "a.wav"), short)
+        await decode(record(tmp_path / "a.wav"), short)
     assert refused.value.code == "audio_too_long"
     with pytest.raises(Undecodable) as refused:  # an ADTS header states no length
-        decode(record(tmp_path / "a.aac"), short)
+        await decode(record(tmp_path / "a.aac"), short)
     assert refused.value.code == "audio_too_long"
 
 
@@ -155,6 +151,7 @@ async def test_a_slow_reader_stops_the_decoder(tmp_path: Path) -> None:
         messages = decoder.messages()
         while not isinstance(await anext(messages), np.ndarray):
             pass
+        assert decoder._process is not None
         process = psutil.Process(decoder._process.pid)
         await asyncio.sleep(1.0)
         before = process.cpu_times().user
@@ -183,10 +180,10 @@ async def test_a_decoder_without_messages_times_out(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5
 
 
-def test_cpu_time_is_bounded(tmp_path: Path) -> None:
+async def test_cpu_time_is_bounded(tmp_path: Path) -> None:
     path = record(tmp_path / "a.flac", np.tile(speech(), 500))
     with pytest.raises(Undecodable) as refused:
-        decode(path, Job(max_s=7200, denoise=True, cpu_s=1))
+        await decode(path, Job(max_s=7200, denoise=True, cpu_s=1))
     assert refused.value.code == "decode_timeout"
 
 
@@ -226,9 +223,9 @@ def test_the_format_follows_from_the_contents_and_not_from_the_name(tmp_path: Pa
 
 
 def test_identical_channels_stops_at_the_first_difference() -> None:
-    seen = []
+    seen: list[int] = []
 
-    def pieces():
+    def pieces() -> Iterator[Pcm]:
         for number in range(100):
             seen.append(number)
             yield np.full((100, 2), 1000, np.int16) * np.array([1, 1 + (number == 3)], np.int16)
@@ -238,7 +235,7 @@ def test_identical_channels_stops_at_the_first_difference() -> None:
 
 
 def test_the_denoiser_keeps_positions_for_any_chunking() -> None:
-    pcm = speech().astype(np.float32) / 32768
+    pcm = speech().astype(np.float32) / np.float32(32768)
     noisy = pcm + np.random.default_rng(1).normal(0, 0.01, len(pcm)).astype(np.float32)
 
     def through(size: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

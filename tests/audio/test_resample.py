@@ -32,7 +32,7 @@ def inner(audio: Samples) -> Samples:
 @pytest.mark.parametrize("rate", [*RATES, SAMPLE_RATE])
 @given(sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=5))
 @settings(deadline=None, max_examples=10)
-def test_any_chunking_gives_the_same_output_bit_for_bit(rate, sizes) -> None:
+def test_any_chunking_gives_the_same_output_bit_for_bit(rate: int, sizes: list[int]) -> None:
     audio = noise(0.7, -20)
     assert convert(audio, rate, sizes).tobytes() == convert(audio, rate).tobytes()
 

@@ -125,9 +125,10 @@ def cut(directory: Path) -> None:
 
 
 def rename_checkpoint(directory: Path) -> None:
-    configuration = copy.deepcopy(small_emotion2vec.CONFIGURATION)
-    configuration["file_path_metas"] |= {"init_param": "other.pt"}
-    (directory / "configuration.json").write_text(json.dumps(configuration))
+    path = directory / "configuration.json"
+    configuration = json.loads(path.read_text("utf-8"))
+    configuration["file_path_metas"]["init_param"] = "other.pt"
+    path.write_text(json.dumps(configuration), "utf-8")
 
 
 def poison(weights: dict[str, Any]) -> None:

@@ -18,6 +18,12 @@ load: Any = registry.load
 """Untyped, because the stand-ins here return strings instead of backends."""
 
 
+def module_with(name: str, **members: object) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(members)
+    return module
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """The calls of stand-in loaders, as (backend, model, arguments…)."""
@@ -39,8 +45,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         loads.append(("emotion2vec", name, device, offline, threads, runtime, precision, why))
         return "emotion2vec"
 
-    module = ModuleType("stream.backends.embedded")
-    module.load = embedded
+    module = module_with("stream.backends.embedded", load=embedded)
     monkeypatch.setitem(sys.modules, "stream.backends.embedded", module)
     monkeypatch.setattr("stream.backends.embedded", module, raising=False)
     monkeypatch.setattr(emotion2vec, "load", large)
@@ -51,8 +56,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A machine with packages, checkpoint and a CUDA device; tests remove some of them."""
     state = SimpleNamespace(missing=(), checkpoint=Path("/models/large"), cuda=True)
-    torch = ModuleType("torch")
-    torch.cuda = SimpleNamespace(is_available=lambda: state.cuda)
+    torch = module_with("torch", cuda=SimpleNamespace(is_available=lambda: state.cuda))
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setattr(emotion2vec, "missing_packages", lambda: state.missing)
     monkeypatch.setattr(emotion2vec, "find_checkpoint", lambda name: state.checkpoint)
@@ -163,9 +167,9 @@ def test_missing_packages_are_named_with_the_command(
 
 
 def test_plug_in_gets_the_arguments_it_has_as_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("acme_models")
-    module.bare = lambda: "bare"
-    module.full = lambda device, threads: (device, threads)
+    module = module_with(
+        "acme_models", bare=lambda: "bare", full=lambda device, threads: (device, threads)
+    )
     monkeypatch.setitem(sys.modules, "acme_models", module)
     assert load("acme_models:bare") == "bare"
     assert load("acme_models:full", device="cpu", threads=5) == ("cpu", 5)

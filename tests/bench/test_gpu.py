@@ -74,8 +74,10 @@ def test_a_part_that_fails_is_reported_as_a_row(python: Path, tmp_path: Path) ->
     """A failing part must not stop the others. Here the folder for the models is not writable."""
     rows = tmp_path / "rows.jsonl"
     (tmp_path / "work").write_text("a file, not a folder")
-    command = [python, "-m", "bench.gpu.part", "streams", "--device", "cpu", "--model", "tiny"]
-    command += ["--work", tmp_path / "work", "--rows", rows, "--seconds", "20"]
+    command: list[str | Path] = [
+        *(python, "-m", "bench.gpu.part", "streams", "--device", "cpu", "--model", "tiny"),
+        *("--work", tmp_path / "work", "--rows", rows, "--seconds", "20"),
+    ]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 1
     assert "Traceback" in finished.stderr

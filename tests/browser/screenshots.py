@@ -9,10 +9,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -22,7 +23,8 @@ from tests.support.running import ROOT, Server, running_server
 from tests.support.utterances import CLIPS, RATE, clip
 
 IMAGES = ROOT / "docs" / "images"
-THEMES = ("light", "dark")
+Theme = Literal["light", "dark"]
+THEMES: tuple[Theme, ...] = ("light", "dark")
 WIDTH = 1000
 MOST_BYTES = 150_000
 PAUSE_S = 1.2
@@ -49,11 +51,14 @@ def conversation(path: Path, names: list[str], rate: int = RATE) -> Path:
 @contextmanager
 def streaming(server: Server, folder: Path) -> Iterator[None]:
     """Stream the demo call and the conversations in a loop."""
-    command = [sys.executable, "-m", "client.replay", "--loop", "--quiet"]
-    runs = [["call-1040", "customer,agent", ["queue:billing"], ROOT / "client/samples/call.flac"]]
+    command = [sys.executable, "-m", "emotide", "replay", "--loop", "--quiet"]
+    call = ROOT / "client/samples/call.flac"
+    runs: list[tuple[str, str, Sequence[str], Path]] = [
+        ("call-1040", "customer,agent", ["queue:billing"], call)
+    ]
     for name, (tags, clips) in STREAMS.items():
         role = "customer" if name.startswith("call") else "speaker"
-        runs.append([name, role, tags, conversation(folder / f"{name}.wav", clips)])
+        runs.append((name, role, tags, conversation(folder / f"{name}.wav", clips)))
     started = [
         subprocess.Popen(
             [
@@ -75,8 +80,12 @@ def streaming(server: Server, folder: Path) -> Iterator[None]:
             process.wait(10)
 
 
-def visit(browser: Browser, url: str, theme: str, **options: object) -> Page:
-    settings = {"viewport": {"width": WIDTH, "height": 660}, "locale": "en-US", **options}
+def visit(browser: Browser, url: str, theme: Theme, **options: Any) -> Page:
+    settings: dict[str, Any] = {
+        "viewport": {"width": WIDTH, "height": 660},
+        "locale": "en-US",
+        **options,
+    }
     page = browser.new_context(color_scheme=theme, **settings).new_page()
     page.goto(url)
     return page

@@ -69,7 +69,8 @@ class Streams:
 
 def sentence(gain: float) -> bytes:
     pcm = clip("03a01Wa.flac").astype(np.float32) * gain
-    return np.clip(pcm, -32768, 32767).astype(np.int16).tobytes()
+    data: bytes = np.clip(pcm, -32768, 32767).astype(np.int16).tobytes()
+    return data
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,8 @@ def test_a_batch_continues_after_bad_files_and_is_resumed(
     (calls / "notes.txt").write_text("not analysed")
     out = calls / "results"
     where = ["--server", server.ws] if place == "--server" else ["--local", "--model", "embedded"]
-    arguments = (calls, tmp_path / "none.wav", "--out", out, "--jobs", "2", *where)
+    inputs = (calls, tmp_path / "none.wav")
+    arguments: list[str | Path] = [*inputs, "--out", out, "--jobs", "2", *where]
     status, rows, messages = analyze(*arguments, capsys=capsys)
     assert status == FAILED
     by_name = {Path(row["file"]).name: row for row in rows}

@@ -27,7 +27,7 @@ from client.audio.encoders import ENCODERS
 from client.terminal.options import FAILED, INTERRUPTED, OK, USAGE, CommandError, run
 from stream.config_file import load
 from tests.client.audio.test_files import tone, write
-from tests.support.scripted_server import Scripted, within
+from tests.support.scripted_server import Scripted
 
 ROOT = Path(__file__).parents[2]
 NO_SERVER = "ws://127.0.0.1:9"
@@ -81,21 +81,19 @@ def test_wrong_options_are_refused(wrong: list[str], capsys: pytest.CaptureFixtu
     assert wrong[0] in capsys.readouterr().err
 
 
-def replay(server: Scripted, *arguments: str) -> int:
-    async def check() -> int:
-        async with server.running():
-            options = client.replay.parse([*arguments, server.url, "--speed", "0"])
-            return await client.replay.replay(options)
-
-    status: int = within(20, check())
-    return status
+async def replay(server: Scripted, *arguments: str) -> int:
+    async with asyncio.timeout(20), server.running():
+        options = client.replay.parse([*arguments, server.url, "--speed", "0"])
+        return await client.replay.replay(options)
 
 
-def test_replay_of_two_files_joined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_replay_of_two_files_joined(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     left, right = tone(1.0), tone(0.5, hz=200)
     files = [str(write(tmp_path / "l.wav", left)), str(write(tmp_path / "r.flac", right))]
     server = Scripted(2, 8000)
-    assert replay(server, *files, "--join", "--encoding", "mulaw", "--stream-id", "x") == OK
+    assert await replay(server, *files, "--join", "--encoding", "mulaw", "--stream-id", "x") == OK
     silent = np.zeros((4000, 1), np.int16)
     both = np.hstack([left, np.concatenate([right, silent])])
     assert server.audio == ENCODERS["mulaw"](both)
@@ -106,37 +104,36 @@ def test_replay_of_two_files_joined(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "ended: completed" in output
 
 
-def test_replay_of_several_files_is_several_streams(
+async def test_replay_of_several_files_is_several_streams(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = [str(write(tmp_path / f"{n}.wav", tone(0.2))) for n in "ab"]
     server = Scripted(2, 8000)
-    assert replay(server, *files, "--quiet", "--stream-id", "x") == OK
+    assert await replay(server, *files, "--quiet", "--stream-id", "x") == OK
     assert sorted(request["stream_id"][0] for request in server.requests) == ["x-1", "x-2"]
     output = capsys.readouterr().out
     assert "a.wav: ended" in output
     assert "angry" not in output
 
 
-def test_replay_as_json(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+async def test_replay_as_json(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     path = str(write(tmp_path / "a.wav", tone(0.3)))
-    assert replay(Scripted(2, 8000), path, "--json") == OK
+    assert await replay(Scripted(2, 8000), path, "--json") == OK
     events = [json.loads(text) for text in capfdbinary.readouterr().out.splitlines()]
     assert events[0]["type"] == "session.created"
     assert [e["number"] for e in events if e["type"] == "emotion.score"] == [1, 2, 3]
 
 
-def test_an_interrupted_replay_ends_the_call(tmp_path: Path) -> None:
+async def test_an_interrupted_replay_ends_the_call(tmp_path: Path) -> None:
     path = str(write(tmp_path / "a.wav", tone(0.5)))
     server = Scripted(2, 8000)
 
-    async def check() -> int:
-        async with server.running():
-            options = client.replay.parse([path, server.url, "--loop"])
-            asyncio.get_running_loop().call_later(0.8, os.kill, os.getpid(), signal.SIGINT)
-            return await client.replay.replay(options)
+    async with asyncio.timeout(20), server.running():
+        options = client.replay.parse([path, server.url, "--loop"])
+        asyncio.get_running_loop().call_later(0.8, os.kill, os.getpid(), signal.SIGINT)
+        status = await client.replay.replay(options)
 
-    assert within(20, check()) == INTERRUPTED
+    assert status == INTERRUPTED
     assert 0.5 < server.samples / 8000 < 2.0
 
 
@@ -148,7 +145,7 @@ def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "refused by the server: not allowed (forbidden, 4403)\n"
 
 
-def watch(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+async def watch(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Run `client.watch` against a server with one stream; return its output."""
 
     async def publish(peer: ServerConnection) -> None:
@@ -161,13 +158,10 @@ def watch(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             await peer.send(json.dumps(event))
         await peer.close()
 
-    async def check() -> None:
-        async with serve(publish, "127.0.0.1", 0) as server:
-            port = next(iter(server.sockets)).getsockname()[1]
-            parsed = client.watch.parser().parse_args([f"ws://127.0.0.1:{port}", *options])
-            await client.watch.watch(parsed, Console(width=150))
-
-    within(10, check())
+    async with asyncio.timeout(10), serve(publish, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        parsed = client.watch.parser().parse_args([f"ws://127.0.0.1:{port}", *options])
+        await client.watch.watch(parsed, Console(width=150))
     return capsys.readouterr().out
 
 
@@ -181,14 +175,14 @@ STREAM = {
 }
 
 
-def test_watch_once_prints_the_snapshot(capsys: pytest.CaptureFixture[str]) -> None:
-    output = watch(["--once"], capsys)
+async def test_watch_once_prints_the_snapshot(capsys: pytest.CaptureFixture[str]) -> None:
+    output = await watch(["--once"], capsys)
     assert "call-1" in output
     assert "active" in output
 
 
-def test_watch_prints_lines_to_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch([], capsys) == "call-1: ended: completed\n"
+async def test_watch_prints_lines_to_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await watch([], capsys) == "call-1: ended: completed\n"
 
 
 def test_the_microphone_without_portaudio_names_the_package(
@@ -253,21 +247,20 @@ def test_the_error_of_a_microphone_lists_the_available_ones(
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_the_microphone_is_sent_until_ctrl_c(
+async def test_the_microphone_is_sent_until_ctrl_c(
     terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(client.mic, "sounddevice_module", lambda: fake_sounddevice(FakeStream))
     server = Scripted(2, 16_000)
     drawn = io.StringIO()
 
-    async def check() -> int:
-        async with server.running():
-            options = client.mic.parser().parse_args([server.url])
-            asyncio.get_running_loop().call_later(0.5, os.kill, os.getpid(), signal.SIGINT)
-            console = Console(file=drawn, force_terminal=terminal, width=120, height=30)
-            return await client.mic.mic(options, console)
+    async with asyncio.timeout(10), server.running():
+        options = client.mic.parser().parse_args([server.url])
+        asyncio.get_running_loop().call_later(0.5, os.kill, os.getpid(), signal.SIGINT)
+        console = Console(file=drawn, force_terminal=terminal, width=120, height=30)
+        status = await client.mic.mic(options, console)
 
-    assert within(10, check()) == OK
+    assert status == OK
     assert server.audio == ENCODERS["linear16"](tone(1.0, 16_000))
     output = capsys.readouterr().out
     assert "1.0 s of audio" in output
@@ -302,21 +295,17 @@ def test_the_demo_prints_the_log_of_a_server_that_exits(
     assert "no model at all" in output
 
 
-def test_the_demo_stops_its_server_after_an_error(
+async def test_the_demo_stops_its_server_after_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "import time; time.sleep(60)"
     monkeypatch.setattr(client.demo, "SERVE", (sys.executable, "-c", code))
 
-    async def check() -> int | None:
-        with (tmp_path / "log").open("w+b") as log:
-            try:
-                async with client.demo.serving(0, log) as process:
-                    raise CommandError("another error")
-            except CommandError:
-                return process.returncode
+    with (tmp_path / "log").open("w+b") as log, pytest.raises(CommandError, match="another error"):
+        async with asyncio.timeout(10), client.demo.serving(0, log) as process:
+            raise CommandError("another error")
 
-    assert within(10, check()) == -signal.SIGTERM
+    assert process.returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("name", ["DEMO_SECONDS", "DEMO_PORT"])

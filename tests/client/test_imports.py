@@ -1,4 +1,4 @@
-"""Modules that the client library and its commands load, and definitions that must agree."""
+"""Modules that the client library and its commands load."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
-
-import stream.types
-from client.remote import audio_format
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"pydantic", "numpy", "av", "onnxruntime"}
@@ -73,11 +69,11 @@ def test_commands_without_local_audio_do_not_load_ffmpeg(name: str) -> None:
     assert "av" not in loaded_by(f"client.{name}")
 
 
-def test_the_library_imports_of_stream_only_the_protocol_and_types() -> None:
+def test_the_library_imports_of_stream_only_the_protocol_and_terms() -> None:
     imported = set[str]().union(*map(stream_imports, (ROOT / "client/remote").glob("*.py")))
     assert imported
-    assert {name for name in imported if not name.startswith("stream.protocol.")} <= {
-        "stream.types"
+    assert {name for name in imported if not name.startswith("stream.protocol.")} == {
+        "stream.terms"
     }
 
 
@@ -85,8 +81,3 @@ def test_only_the_local_analyser_imports_the_server() -> None:
     sources = [path for path in (ROOT / "client").rglob("*.py") if path.name != "local.py"]
     imported = set[str]().union(*map(stream_imports, sources))
     assert {".".join(name.split(".")[:2]) for name in imported} & SERVER == set()
-
-
-def test_encodings_are_those_of_the_server() -> None:
-    assert get_args(audio_format.Encoding) == get_args(stream.types.Encoding)
-    assert dict(audio_format.BYTES_PER_SAMPLE) == dict(stream.types.BYTES_PER_SAMPLE)

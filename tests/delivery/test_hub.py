@@ -8,24 +8,22 @@ import logging
 import weakref
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 
-from stream.admission import admit
-from stream.config import Config
-from stream.delivery import hub as hub_module
 from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream
-from stream.delivery.queues import ConflatingQueue
+from stream.delivery.outbox import Outbox
 from stream.delivery.subscription import Subscription
-from stream.inference.scheduler import Scheduler
 from stream.protocol.events import EncodedEvent, encode
-from stream.protocol.messages import Filter, SessionConfig, Subscribe
-from stream.sessions.session import Session
+from stream.protocol.messages import Filter, Subscribe
 from stream.telemetry.metrics import Metrics
-from tests.support.plugins import LENGTHS, Fast
+from tests.support.plugins import LENGTHS
+from tests.support.scheduling import until
+from tests.support.sessions import Sessions
+from tests.support.transport import FakeTransport
 from tests.support.utterances import talk
 
 
@@ -62,15 +60,23 @@ class Clock:
 
 
 class Subscriber:
-    """A subscriber's outbox and subscription."""
+    """A subscriber's outbox and subscription. Its peer reads only in `received`."""
 
     def __init__(self, clock: Clock, **fields: Any) -> None:
-        self.outbox: ConflatingQueue[bytes] = ConflatingQueue(100)
+        self.transport = FakeTransport()
+        self.transport.writable = False
+        self.outbox = Outbox(self.transport, 100, Metrics("test"), lambda dropped: None)
         request = Subscribe.model_validate({"type": "subscribe", **fields})
-        self.subscription = Subscription(request, self.outbox, clock)
+        loop = cast(asyncio.AbstractEventLoop, clock)
+        self.subscription = Subscription(request, self.outbox, loop)
 
     def received(self) -> list[dict[str, Any]]:
-        return [orjson.loads(self.outbox.pop()) for _ in range(len(self.outbox))]
+        self.transport.writable = True
+        self.outbox.flush()
+        self.transport.writable = False
+        sent = [orjson.loads(message) for message in self.transport.sent]
+        self.transport.sent.clear()
+        return sent
 
 
 class Recorder:
@@ -173,7 +179,9 @@ def test_streams_are_selected_by_glob_and_tag(selection: dict[str, Any], matches
         ({"min_score": {"happy": 0.1}, "events": ["emotion.*"]}, []),
     ],
 )
-def test_events_are_selected_by_glob_role_and_minimum_score(selection, kinds) -> None:
+def test_events_are_selected_by_glob_role_and_minimum_score(
+    selection: dict[str, object], kinds: list[str]
+) -> None:
     hub, subscriber, live = Hub(), Subscriber(Clock(), filter=selection), stream()
     hub.opened(live)
     hub.subscribe(subscriber.subscription)
@@ -361,24 +369,24 @@ def test_a_slow_subscriber_loses_its_oldest_events_and_others_lose_none() -> Non
         hub.publish(live, event("alert", seq))
         received += fast.received()
     assert [body["seq"] for body in received] == list(range(300))
-    assert slow.outbox.dropped == 200
+    assert slow.outbox.queue.dropped == 200
     assert [body["seq"] for body in slow.received()] == list(range(200, 300))
 
 
 async def test_a_subscription_works_on_a_real_event_loop() -> None:
-    async def receive_two() -> list[int]:
-        outbox: ConflatingQueue[bytes] = ConflatingQueue(10)
-        request = Subscribe(type="subscribe", filter=Filter(), rate_hz=20)
-        hub, live = Hub(), stream()
-        hub.opened(live)
-        hub.subscribe(Subscription(request, outbox, asyncio.get_running_loop()))
-        for seq in range(4):
-            hub.publish(live, score(seq))
-        seqs = [orjson.loads(await asyncio.wait_for(outbox.get(), 2))["seq"] for _ in range(2)]
-        hub.closed(live)
-        return seqs
+    transport = FakeTransport()
+    outbox = Outbox(transport, 10, Metrics("test"))
+    request = Subscribe(type="subscribe", filter=Filter(), rate_hz=20)
+    hub, live = Hub(), stream()
+    hub.opened(live)
+    hub.subscribe(Subscription(request, outbox, asyncio.get_running_loop()))
 
-    assert await receive_two() == [0, 3]
+    for seq in range(4):
+        hub.publish(live, score(seq))
+    await until(lambda: len(transport.sent) == 2)
+    hub.closed(live)
+
+    assert [orjson.loads(message)["seq"] for message in transport.sent] == [0, 3]
 
 
 # -- isolation ---------------------------------------------------------------------------------
@@ -470,7 +478,7 @@ def test_a_failure_is_logged_at_once_and_then_once_a_minute(
 ) -> None:
     """A sink that raises on every event must not fill the log."""
     now = [1000.0]
-    monkeypatch.setattr(hub_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("stream.delivery.hub.time.monotonic", lambda: now[0])
     failures: list[str] = []
     hub, live = Hub([FailingSink("opened", "alert")], failures.append), stream()
     with caplog.at_level(logging.ERROR):
@@ -513,23 +521,17 @@ def test_each_failing_target_has_its_own_log_limit(
 async def test_a_session_continues_when_a_sink_raises() -> None:
     """A sink that raised on `speech.start` ended a customer's call with `internal_error`: the
     exception passed through `Hub.publish` and `Session.emit` into the producer's connection."""
-    config = Config.model_validate({"limits": {"ahead_s": 1e9}})
-    metrics, scheduler = Metrics("test"), Scheduler(Fast, 32, 0.0, 10.0)
     sink, working = FailingSink("speech.start", "opened", "session.closed", "closed"), Recorder()
-    hub = Hub([sink, working], metrics.delivery_failed)
-    model = await scheduler.start(LENGTHS)
-    request = SessionConfig()
-    session = Session(
-        config, request, admit(config, request, model), model, scheduler, hub, metrics, "ses_1"
-    )
-    sent: list[dict[str, Any]] = []
-    session.send = lambda data: sent.append(orjson.loads(data))
+    metrics = Metrics("test")
+    sessions = Sessions(hub=Hub([sink, working], metrics.delivery_failed))
+    await sessions.scheduler.start(LENGTHS)
     try:
-        session.announce("session.created", {}, "n1")
-        await session.audio(talk(3.0))
-        await session.finish("completed", 10.0)
+        session, connection = await sessions.open()
+        session.audio(talk(3.0))
+        await sessions.registry.finish(session, "completed")
     finally:
-        await scheduler.stop(1.0)
+        await sessions.scheduler.stop(1.0)
+    sent = connection.events
     types = [body["type"] for body in sent]
     assert {"speech.start", "emotion.score", "emotion.segment"} <= set(types)
     assert (types[-1], sent[-1]["reason"]) == ("session.closed", "completed")

@@ -52,7 +52,9 @@ queue_operations = st.lists(
 
 @given(queue_operations, st.integers(1, 6))
 @settings(deadline=None, max_examples=200)
-def test_the_queue_behaves_like_a_plain_list(operations, bound) -> None:
+def test_the_queue_behaves_like_a_plain_list(
+    operations: list[tuple[str, str | None]], bound: int
+) -> None:
     queue: ConflatingQueue[int] = ConflatingQueue(bound)
     expected: list[tuple[Hashable, int]] = []
     dropped = 0
@@ -155,7 +157,9 @@ def test_without_a_period_every_item_passes() -> None:
     st.integers(1, 12),
 )
 @settings(deadline=None, max_examples=200)
-def test_the_throttle_agrees_with_a_simulation(steps, period) -> None:
+def test_the_throttle_agrees_with_a_simulation(
+    steps: list[tuple[str, int, str]], period: int
+) -> None:
     throttle: Throttle[int] = Throttle(float(period))
     passed_at: dict[str, int] = {}
     held: dict[str, int] = {}

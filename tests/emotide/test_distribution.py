@@ -59,7 +59,14 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(bin_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an installed server that runs in an empty folder."""
     folder = tmp_path_factory.mktemp("empty")
-    command = [bin_folder / "emotide", "serve", "--model", "embedded", "--port", "0"]
+    command: list[str | Path] = [
+        bin_folder / "emotide",
+        "serve",
+        "--model",
+        "embedded",
+        "--port",
+        "0",
+    ]
     with (
         (folder / "log").open("w+") as log,
         subprocess.Popen(command, cwd=folder, stderr=log, env=_environment()) as server,
@@ -116,6 +123,7 @@ def test_types_are_shipped(bin_folder: Path) -> None:
     [
         ("/", b"<!DOCTYPE html>"),
         ("/asyncapi.yaml", b"asyncapi:"),
+        ("/openapi.json", b"{"),
         ("/result.schema.json", b"{"),
         ("/questions.md", b"#"),
         ("/app.js", b"import"),

@@ -260,17 +260,16 @@ async def test_a_refused_chunk_does_not_throttle_the_stream(server: Server) -> N
     stream reached the idle timeout.
     """
 
-    async def session(server: Server) -> None:
-        async with connect(server, query={"sample_rate": 8000, "encoding": "mulaw"}) as client:
+    query = {"sample_rate": 8000, "encoding": "mulaw"}
+    with running_server() as own:
+        async with connect(own, query=query) as client:
             await client.socket.send(b"\xff" * 480_000)
             assert (await client.until("error"))["code"] == "invalid_audio_frame"
+
             await client.socket.send(b"\xff" * 800)
             await client.send("session.annotate", mark="next")
             await client.until(lambda e: e.get("mark") == "next", timeout=2)
             await client.close_session()
-
-    with running_server() as own:
-        await session(own)
 
 
 SUBSCRIBER: dict[str, tuple[Act, str]] = {
@@ -340,6 +339,7 @@ async def test_invalid_input_does_not_affect_other_streams(server: Server) -> No
         return sorted(kept, key=lambda e: (kinds.index(e["type"]), e.get("utterance", 0)))
 
     alone = comparable(await valid())
-    acts = [act for act, _ in NOT_FATAL.values()]
-    beside, *_ = await asyncio.gather(valid(), *(invalid(act) for act in acts))
+    others = asyncio.gather(*(invalid(act) for act, _ in NOT_FATAL.values()))
+    beside, _ = await asyncio.gather(valid(), others)
+
     assert comparable(beside) == alone

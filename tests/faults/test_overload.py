@@ -131,27 +131,26 @@ async def test_a_flush_does_not_wait_for_the_model(
 async def test_a_poisoned_row_does_not_affect_its_batch() -> None:
     """Only the window that makes the model raise is lost; others of its batch are scored."""
 
-    async def session(server: Server) -> None:
+    with running_server(model="tests.support.plugins:poisoned") as server:
+        server.errors_expected = True
         good = [stream(server) for _ in range(3)]
         async with good[0] as a, good[1] as b, good[2] as c, stream(server) as bad:
             poison = np.tile(POISON, 3)[: 16_000 * 5].tobytes()
             await asyncio.gather(
                 bad.audio(poison, 3200, 0.05), *(feed(x, 5, speed=2) for x in (a, b, c))
             )
+
             for client in (a, b, c):
                 closed = await client.close_session()
                 assert not client.of("stream.gap")
                 assert closed["totals"]["scores"] >= 2
                 assert closed["totals"]["dropped_ms"] == 0
+
             closed = await bad.close_session()
             reasons = {gap["reason"] for gap in bad.of("stream.gap")}
             assert "inference_failed" in reasons
             assert closed["totals"]["dropped_ms"] > 1000
         assert server.metric("emotide_windows_total", result="inference_failed") >= 1
-
-    with running_server(model="tests.support.plugins:poisoned") as server:
-        server.errors_expected = True
-        await session(server)
 
 
 async def test_a_poisoned_stream_alone_does_not_make_the_server_unready() -> None:
@@ -161,49 +160,47 @@ async def test_a_poisoned_stream_alone_does_not_make_the_server_unready() -> Non
     server that is not ready.
     """
 
-    async def session(server: Server) -> None:
+    with running_server(model="tests.support.plugins:poisoned") as server:
+        server.errors_expected = True
         async with stream(server) as bad:
             await bad.audio(np.tile(POISON, 4)[: 16_000 * 6].tobytes(), 3200, 0.04)
             await bad.close_session()
             assert len(bad.of("stream.gap")) >= 3
         await wait_until_ready(server, True, 3)
 
-    with running_server(model="tests.support.plugins:poisoned") as server:
-        server.errors_expected = True
-        await session(server)
-
 
 async def test_a_model_that_returns_nan_gives_gaps() -> None:
     """Gaps have `inference_failed`, segments have no scores, and /readyz is 503."""
 
-    async def session(server: Server) -> None:
+    with running_server(model="tests.support.plugins:nan") as server:
+        server.errors_expected = True
         async with stream(server) as call:
             await feed(call, 4.5, speed=3)
             await call.until("stream.gap", 3)
             assert not await ready(server)
             closed = await call.close_session()
+
             assert not call.of("emotion.score")
             assert {gap["reason"] for gap in call.of("stream.gap")} == {"inference_failed"}
             assert [e["scores"] for e in call.of("emotion.segment")] == [{}]
             assert closed["summary"][0]["scores"] == {}
             assert closed["totals"]["dropped_ms"] == closed["totals"]["speech_ms"]
 
-    with running_server(model="tests.support.plugins:nan") as server:
-        server.errors_expected = True
-        await session(server)
 
-
+@pytest.mark.timeout(60)
 async def test_twenty_streams_share_a_slow_model_fairly() -> None:
     """The model scores four windows per 0.4 s, half of the demand; all streams get equal shares."""
 
-    async def session(server: Server) -> None:
-        async def call() -> Client:
-            async with stream(server) as client:
-                await feed(client, 5)
-                await client.close_session(20)
-                return client
+    async def call(server: Server) -> Client:
+        async with stream(server) as client:
+            await feed(client, 5)
+            await client.close_session(20)
+            return client
 
-        clients = await asyncio.gather(*(call() for _ in range(20)))
+    env = {"EMOTEST_SLEEP_S": "0.4", "EMOTEST_SIZE": "4"}
+    with running_server(model="tests.support.plugins:slow", env=env) as server:
+        clients = await asyncio.gather(*(call(server) for _ in range(20)))
+
         scores = [client.events[-1]["totals"]["scores"] for client in clients]
         assert min(scores) >= 2, scores
         assert max(scores) <= 3 * min(scores), scores
@@ -215,7 +212,3 @@ async def test_twenty_streams_share_a_slow_model_fairly() -> None:
             assert max(latencies) < 5000, latencies
         await asyncio.sleep(0.3)
         assert server.metric("emotide_windows_waiting") == 0
-
-    env = {"EMOTEST_SLEEP_S": "0.4", "EMOTEST_SIZE": "4"}
-    with running_server(model="tests.support.plugins:slow", env=env) as server:
-        await asyncio.wait_for(session(server), 40)

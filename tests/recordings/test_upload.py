@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileBegin
 from stream.recordings import upload as upload_module
 from stream.recordings.disk import DiskExecutor, disk_error
 from stream.recordings.store import ResultStore
@@ -34,9 +33,8 @@ def content(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()] if folder.exists() else []
 
 
-async def start(disk: DiskExecutor, root: Path, size: int, max_mb: float = 1.0) -> Upload:
-    begin = FileBegin.model_validate({"type": "file.begin", "name": "a.wav", "size": size})
-    return await Upload.open(begin, max_mb, disk, ResultStore(root, 60))
+async def start(disk: DiskExecutor, root: Path, size: int | None, max_mb: float = 1.0) -> Upload:
+    return await Upload.open("a.wav", size, max_mb, disk, ResultStore(root, 60))
 
 
 async def test_an_upload_is_written_to_its_folder(disk: DiskExecutor, root: Path) -> None:
@@ -132,3 +130,23 @@ async def test_calls_run_in_order_and_return_or_raise(disk: DiskExecutor) -> Non
     with pytest.raises(OSError, match="refused by the test"):
         await run(3, error=True)
     assert calls == [0, 1, 2, 3]
+
+
+async def test_an_upload_without_a_size_is_bounded_and_not_empty(
+    disk: DiskExecutor, root: Path
+) -> None:
+    upload = await start(disk, root, None, max_mb=0.00001)
+    assert upload.share == 0
+    with pytest.raises(ProtocolError) as refused:
+        upload.check_complete()
+    assert (refused.value.code, refused.value.file_id) == ("empty_file", upload.id)
+    await upload.write(b"0123456789")
+    upload.check_complete()
+    assert upload.share == 0
+    with pytest.raises(ProtocolError) as refused:
+        await upload.write(b"x")
+    assert (refused.value.code, refused.value.file_id) == ("file_too_large", upload.id)
+    await upload.close()
+    assert await disk.run(upload.path.read_bytes) == b"0123456789"
+    await upload.drop()
+    assert content(root) == []

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-import tomllib
 
 import pytest
 
 from stream.config_file import load
 from stream.errors import ConfigError
-from stream.server import auth
 from stream.server.auth import (
     MAX_TICKETS,
     TICKET,
@@ -95,23 +92,6 @@ def test_the_number_of_unused_tickets_is_bounded() -> None:
     clock.now += TICKET_S + 1
     authenticator.ticket(KEY)
     assert len(authenticator._tickets) == 1
-
-
-def test_the_command_prints_a_valid_configuration(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["auth", "desk", "--scopes", "subscribe", "metrics"])
-    auth.main()
-    key, _, snippet = capsys.readouterr().out.partition("For the server's configuration:")
-    secret = next(word for word in key.split() if word.startswith("emk_"))
-    path = tmp_path / "emotide.toml"
-    path.write_text("\n".join(line.strip() for line in snippet.splitlines()))
-    (name, read), *others = load(path, {}).auth.keys.items()
-    assert (name, others) == ("desk", [])
-    assert read.sha256 == hashlib.sha256(secret.encode()).hexdigest()
-    assert read.scopes == ("subscribe", "metrics")
-    assert secret not in path.read_text()
-    assert tomllib.loads(path.read_text())
 
 
 @pytest.mark.parametrize(

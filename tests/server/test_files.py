@@ -7,6 +7,7 @@ import csv
 import io
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -16,7 +17,6 @@ from client.audio.files import blocks, chunks, probe
 from client.audio.playback import PlaybackClock, play, run_call
 from client.remote.call import stream as live_stream
 from tests.support.audio_files import FORMATS, cut, record
-from tests.support.clients import Client
 from tests.support.contract import check_result
 from tests.support.running import Event, Server, running_server
 from tests.support.uploading import analyse, fetch, uploader
@@ -40,18 +40,16 @@ async def test_every_format_is_analysed(server: Server, tmp_path: Path) -> None:
 async def test_a_result_has_all_files(server: Server, folder: Path, tmp_path: Path) -> None:
     path = record(tmp_path / "my call.wav")
 
-    async def session() -> tuple[Event, Client]:
-        async with uploader(server) as client:
-            done = await analyse(client, path, granularity="frame", embedding=True, language="fr")
-            return done, client
+    async with uploader(server) as client:
+        done = await analyse(client, path, granularity="frame", embedding=True, language="fr")
 
-    done, client = await asyncio.wait_for(session(), 60)
     check_result(done["result"])
     assert "frames" not in done["result"]
     result = orjson.loads(fetch(server, done, "result.json"))
     check_result(result)
     frames = result.pop("frames")
     assert result == done["result"]
+
     rows = list(csv.reader(io.StringIO(fetch(server, done, "frames.csv").decode())))
     labels = done["result"]["model"]["labels"]
     assert rows[0] == ["channel", "start_s", *labels]
@@ -60,19 +58,23 @@ async def test_a_result_has_all_files(server: Server, folder: Path, tmp_path: Pa
     assert np.allclose([list(map(float, row[2:])) for row in rows[1:]], column["posteriors"])
     assert np.allclose(np.sum(column["posteriors"], axis=1), 1, atol=1e-3)
     assert np.all(np.diff(column["start_s"]) > 0)
+
     embedding = np.load(io.BytesIO(fetch(server, done, "embedding.npy")))
     assert embedding.shape == (len(rows) - 1, 2)
     assert embedding.dtype == np.float32
     per_utterance = np.load(io.BytesIO(fetch(server, done, "embeddings_utterances.npy")))
     assert per_utterance.shape == (2, 2)
+
     with wave.open(io.BytesIO(fetch(server, done, "processed_audio.wav"))) as wav:
         assert (wav.getframerate(), wav.getnchannels(), wav.getsampwidth()) == (RATE, 1, 2)
         audio = np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
     assert np.array_equal(audio, speech())
+
     assert client.of("emotion.score")[0]["frames"]["posteriors"]
     stages = [event["stage"] for event in client.of("file.progress")]
     assert list(dict.fromkeys(stages)) == ["upload", "decode", "analysis", "write"]
     assert client.of("file.progress")[-1]["share"] == 1
+
     [result_folder] = [one for one in folder.iterdir() if (one / "embedding.npy").exists()]
     assert result_folder.name.startswith("outputs_20")
     assert sorted(p.name for p in result_folder.iterdir() if not p.name.startswith(".")) == sorted(
@@ -82,13 +84,10 @@ async def test_a_result_has_all_files(server: Server, folder: Path, tmp_path: Pa
 
 
 async def test_every_utterance_has_one_embedding(server: Server, tmp_path: Path) -> None:
-    async def session() -> Event:
-        async with uploader(server) as client:
-            done = await analyse(client, record(tmp_path / "a.flac"), embedding=True)
-            assert not any("frames" in e or "embedding" in e for e in client.of("emotion.score"))
-            return done
+    async with uploader(server) as client:
+        done = await analyse(client, record(tmp_path / "a.flac"), embedding=True)
+        assert not any("frames" in e or "embedding" in e for e in client.of("emotion.score"))
 
-    done = await asyncio.wait_for(session(), 60)
     overall = np.load(io.BytesIO(fetch(server, done, "embedding.npy")))
     each = np.load(io.BytesIO(fetch(server, done, "embeddings_utterances.npy")))
     assert (overall.shape, each.shape) == ((2,), (2, 2))
@@ -122,12 +121,11 @@ async def test_stereo_is_analysed_by_channel_and_equal_channels_as_one(
 
 
 async def test_silence_gives_a_result_without_speech(server: Server, tmp_path: Path) -> None:
-    async def session() -> Event:
-        async with uploader(server) as client:
-            silence = np.random.default_rng(1).integers(-8, 9, 3 * RATE).astype(np.int16)
-            return await analyse(client, record(tmp_path / "a.wav", silence))
+    silence = np.random.default_rng(1).integers(-8, 9, 3 * RATE).astype(np.int16)
 
-    done = await asyncio.wait_for(session(), 60)
+    async with uploader(server) as client:
+        done = await analyse(client, record(tmp_path / "a.wav", silence))
+
     [channel] = done["result"]["channels"]
     assert (channel["utterances"], channel["scores"], channel["top"]) == ([], {}, None)
     assert done["result"]["hints"] == ["no_speech"]
@@ -164,41 +162,42 @@ async def test_a_recording_and_its_live_replay_have_equal_scores(name: str, tmp_
     path = record(tmp_path / name, two if name.startswith("stereo") else one)
     roles = ["speaker", "customer"][: probe(path).channels]
 
-    async def replayed(server: Server) -> list[Event]:
-        recording = probe(path)
-        rate, events = recording.sample_rate, []
-        pieces = chunks(blocks(recording, rate, len(roles)), rate // 50)
-        call = live_stream(server.ws, sample_rate=rate, channels=len(roles), roles=roles)
-        await run_call(
-            call,
-            lambda: play(call, pieces, rate, "linear16", PlaybackClock(2.0), asyncio.Event()),
-            events.append,
-        )
-        return [event for event in events if event["type"] == "emotion.segment"]
-
-    async def sent(server: Server) -> tuple[Event, list[Event]]:
+    with running_server("--set", f"files.folder={tmp_path / 'out'}", model="embedded") as server:
+        live = await replayed(server, path, roles)
         async with uploader(server) as client:
             done = await analyse(client, path, roles=roles)
-            return done, client.of("emotion.segment")
+            segments = client.of("emotion.segment")
 
-    with running_server("--set", f"files.folder={tmp_path / 'out'}", model="embedded") as server:
-        live = await asyncio.wait_for(replayed(server), 60)
-        done, segments = await asyncio.wait_for(sent(server), 60)
     assert len(live) == len(segments) == 2 * len(roles)
     keys = ("role", "utterance", "audio_start_ms", "audio_end_ms", "trigger", "quality", "hints")
     for channel, result in enumerate(done["result"]["channels"]):
         of_call = [event for event in live if event["channel"] == channel]
         of_file = [event for event in segments if event["channel"] == channel]
         assert len(of_call) == len(result["utterances"]) == 2
-        for one, two, stored in zip(of_call, of_file, result["utterances"], strict=True):
-            assert {key: one[key] for key in keys} == {key: two[key] for key in keys}
-            assert one["scores"] == pytest.approx(two["scores"], abs=2e-4)
-            assert one["scores"] == pytest.approx(stored["scores"], abs=2e-4)
-            assert round(1000 * stored["start_s"]) == one["audio_start_ms"]
+        for spoken, sent, stored in zip(of_call, of_file, result["utterances"], strict=True):
+            assert {key: spoken[key] for key in keys} == {key: sent[key] for key in keys}
+            assert spoken["scores"] == pytest.approx(sent["scores"], abs=2e-4)
+            assert spoken["scores"] == pytest.approx(stored["scores"], abs=2e-4)
+            assert round(1000 * stored["start_s"]) == spoken["audio_start_ms"]
+
+
+async def replayed(server: Server, path: Path, roles: list[str]) -> list[Event]:
+    """Play a recording as a live stream at twice its speed; return its segments."""
+    recording = probe(path)
+    rate = recording.sample_rate
+    pieces = chunks(blocks(recording, rate, len(roles)), rate // 50)
+    call = live_stream(server.ws, sample_rate=rate, channels=len(roles), roles=roles)
+    events: list[Any] = []
+    await run_call(
+        call,
+        lambda: play(call, pieces, rate, "linear16", PlaybackClock(2.0), asyncio.Event()),
+        events.append,
+    )
+    return [event for event in events if event["type"] == "emotion.segment"]
 
 
 async def test_a_model_without_embeddings_refuses_them(tmp_path: Path) -> None:
-    async def session(server: Server) -> None:
+    with running_server("--set", f"files.folder={tmp_path / 'o'}", model="embedded") as server:
         async with uploader(server) as client:
             if client.events[0]["model"]["embedding_dim"]:
                 done = await analyse(client, record(tmp_path / "a.wav"), embedding=True)
@@ -208,6 +207,3 @@ async def test_a_model_without_embeddings_refuses_them(tmp_path: Path) -> None:
             refused = await analyse(client, record(tmp_path / "a.wav"), embedding=True)
             assert (refused["code"], refused["param"]) == ("config_invalid", "options.embedding")
             assert "has no embeddings" in refused["message"]
-
-    with running_server("--set", f"files.folder={tmp_path / 'o'}", model="embedded") as server:
-        await asyncio.wait_for(session(server), 60)

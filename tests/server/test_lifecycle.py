@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect as websocket
 
 from server import main
 from tests.support.clients import Client
-from tests.support.running import ROOT, Server, running_server
+from tests.support.running import ROOT, running_server
 from tests.support.utterances import talk
 
 
@@ -175,14 +175,11 @@ async def test_tls(tmp_path: Path) -> None:
     )
     trust = ssl.create_default_context(cafile=str(cert))
 
-    async def session(server: Server) -> None:
+    args = ("--set", f"server.tls_cert={cert}", "--set", f"server.tls_key={key}")
+    with running_server(*args) as server:
         assert server.url.startswith("https://")
         async with websocket(f"{server.ws}/v1/stream?sample_rate=16000", ssl=trust) as socket:
-            client = Client(socket, False)
+            client = Client(socket, "to_producer")
             await client.audio(talk(1.5))
             closed = await client.close_session()
             assert closed["totals"]["segments"] == 1
-
-    args = ("--set", f"server.tls_cert={cert}", "--set", f"server.tls_key={key}")
-    with running_server(*args) as server:
-        await session(server)

@@ -88,32 +88,32 @@ async def test_requesting_the_channel_of_the_agent_is_refused(server: Server) ->
 async def test_the_agent_is_analysed_on_a_lawful_basis() -> None:
     """Without a basis, the server refuses to start with this configuration: see test_lifecycle."""
 
-    async def session(server: Server) -> None:
+    config = '[privacy]\nanalyse_roles = ["customer", "agent"]\nemployee_basis = "acted_recording"'
+    with running_server("--set", "limits.ahead_s=1000", config=config) as server:
         async with two_sided(server) as client:
             created = await client.until("session.created")
             assert created["session"]["analysis"]["analyse_channels"] == [0, 1]
             await client.audio(two_channels(), 6400)
             await client.close_session()
             assert {e["role"] for e in client.of("emotion.segment")} == {"customer", "agent"}
+
         privacy = server.json("/v1/info")["privacy"]
         assert privacy["employee_basis"] == "acted_recording"
 
-    config = '[privacy]\nanalyse_roles = ["customer", "agent"]\nemployee_basis = "acted_recording"'
-    with running_server("--set", "limits.ahead_s=1000", config=config) as server:
-        await session(server)
-
 
 async def test_disclosure_can_be_required() -> None:
-    async def session(server: Server) -> None:
+    with running_server("--set", "privacy.require_disclosure=true") as server:
         info = server.json("/v1/info")["privacy"]
         assert info["require_disclosure"] is True
         assert info["disclosure"]
+
         async with stream(server) as client:
             code, close, message = await refusal(client)
             assert (code, close) == ("disclosure_required", 4403)
             assert "disclosed" in message
         async with stream(server, disclosed="false") as client:
             assert (await refusal(client))[0] == "disclosure_required"
+
         async with stream(server, disclosed="true") as client:
             created = await client.until("session.created")
             assert created["session"]["consent"]["disclosed"] is True
@@ -122,9 +122,6 @@ async def test_disclosure_can_be_required() -> None:
             await client.send("session.update", session={"consent": {"disclosed": True}})
             await client.until("session.updated")
             await client.close_session()
-
-    with running_server("--set", "privacy.require_disclosure=true") as server:
-        await session(server)
 
 
 async def test_an_objection_ends_the_stream_without_results(server: Server) -> None:

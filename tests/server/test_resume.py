@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
 import pytest
+import pytest_asyncio
 
-from tests.support.clients import Client, connect, run, stream
+from tests.support.clients import Client, connect, stream
 from tests.support.running import Event, Server, running_server
 from tests.support.utterances import encode, same_utterances, speech, talk, utterances
 
@@ -23,15 +24,12 @@ def server() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def unbroken(server: Server) -> list[Event]:
-    async def session() -> list[Event]:
-        async with stream(server) as client:
-            await client.audio(DATA)
-            await client.close_session()
-            return client.events
-
-    return run(session())
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def unbroken(server: Server) -> list[Event]:
+    async with stream(server) as client:
+        await client.audio(DATA)
+        await client.close_session()
+        return client.events
 
 
 def reattach(
@@ -267,14 +265,14 @@ async def test_reattaching_during_a_throttled_burst() -> None:
     `session.resumed` had been sent, in between the audio that was then sent again.
     """
 
-    async def session(server: Server) -> None:
-        async def without_a_break() -> list[Event]:
-            async with stream(server) as client:
-                await client.audio(BURST, len(BURST) // 6)
-                await client.close_session()
-                return client.events
+    with running_server(
+        model="tests.support.plugins:slow", env={"EMOTEST_SLEEP_S": "0.3"}
+    ) as server:
+        async with stream(server) as whole:
+            await whole.audio(BURST, len(BURST) // 6)
+            await whole.close_session()
+        unbroken = whole.events
 
-        unbroken = await without_a_break()
         async with stream(server) as before:
             await before.audio(BURST, len(BURST) // 6)
             await before.until("speech.start")
@@ -283,14 +281,10 @@ async def test_reattaching_during_a_throttled_burst() -> None:
             resumed = await after.until("session.resumed")
             await after.audio(BURST[2 * resumed["received_samples"] :], 32_000)
             closed = await after.close_session()
+
         found = utterances(before.events + after.events)
         assert closed["totals"]["audio_ms"] == unbroken[-1]["totals"]["audio_ms"]
         assert same_utterances(found, utterances(unbroken)), (found, utterances(unbroken))
-
-    with running_server(
-        model="tests.support.plugins:slow", env={"EMOTEST_SLEEP_S": "0.3"}
-    ) as server:
-        await session(server)
 
 
 @pytest.fixture(scope="module")

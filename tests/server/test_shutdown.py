@@ -12,7 +12,7 @@ from pathlib import Path
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.clients import Client, stream, subscriber
-from tests.support.running import Gate, Server, running_server, started_server
+from tests.support.running import Gate, running_server, started_server
 from tests.support.utterances import talk
 
 
@@ -65,7 +65,10 @@ async def test_sigterm_with_live_calls() -> None:
     drained, instead of the router's responses for that time.
     """
 
-    async def session(server: Server) -> None:
+    args = ("--set", "server.drain_timeout_s=5")
+    slow = {"model": "tests.support.plugins:slow", "env": {"EMOTEST_SLEEP_S": "0.3"}}
+
+    with running_server(*args, **slow) as server:
         stop = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
             calls = [await stack.enter_async_context(stream(server)) for _ in range(3)]
@@ -77,6 +80,7 @@ async def test_sigterm_with_live_calls() -> None:
             await detached.abort()
             for call in calls:
                 await call.until("speech.start")
+
             server.signal()
             await asyncio.to_thread(server.line, "draining", 2)
             before = time.monotonic()
@@ -85,6 +89,7 @@ async def test_sigterm_with_live_calls() -> None:
             except OSError as error:
                 print(f"readyz: {error}")
                 status = -1
+
             for call in calls:
                 await check_drained(call)
                 segment = call.of("emotion.segment")[-1]
@@ -94,19 +99,13 @@ async def test_sigterm_with_live_calls() -> None:
             assert [e["code"] for e in listener.of("error") if "stream_id" not in e] == ["draining"]
             closed = listener.of("session.closed")
             assert sorted(e["reason"] for e in closed) == ["draining"] * 4
+
             stop.set()
             await asyncio.gather(*tasks)
             assert await asyncio.to_thread(server.exit, 10) == 0, server.log()
             assert time.monotonic() - before < 5
             assert not server.non_json, server.non_json
-            ready_status.append(status)
-
-    ready_status: list[int] = []
-    args = ("--set", "server.drain_timeout_s=5")
-    slow = {"model": "tests.support.plugins:slow", "env": {"EMOTEST_SLEEP_S": "0.3"}}
-    with running_server(*args, **slow) as server:
-        await session(server)
-    assert ready_status == [503], "readyz responds while calls drain (-1: connection refused)"
+    assert status == 503, "readyz responds while calls drain (-1: connection refused)"
 
 
 async def test_a_drain_ends_in_time_if_the_model_hangs(tmp_path: Path) -> None:
@@ -116,32 +115,33 @@ async def test_a_drain_ends_in_time_if_the_model_hangs(tmp_path: Path) -> None:
     a broken connection and neither `session.closed` nor 1012.
     """
     gate = Gate(tmp_path / "block")
+    args = ("--set", "server.drain_timeout_s=2.5")
+    env = {"EMOTEST_BLOCK": str(gate.path)}
 
-    async def session(server: Server) -> None:
+    with running_server(*args, model="tests.support.plugins:blocked", env=env) as server:
         async with stream(server) as call:
             gate.shut()
             await call.audio(talk(2.5))
             await call.until("speech.start")
+            await call.until(lambda event: event.get("received_ms", 0) >= 2500)
+
             before = time.monotonic()
             server.signal()
             code = await call.closed(6)
             assert await asyncio.to_thread(server.exit, 5) == 0
             assert time.monotonic() - before < 3.5
+
             assert call.of("error")[0]["code"] == "draining"
             assert code == 1012
             assert call.events[-1]["type"] == "session.closed"
             assert call.events[-1]["totals"]["dropped_ms"] > 1000
 
-    args = ("--set", "server.drain_timeout_s=2.5")
-    env = {"EMOTEST_BLOCK": str(gate.path)}
-    with running_server(*args, model="tests.support.plugins:blocked", env=env) as server:
-        await session(server)
-
 
 async def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
     gate = Gate(tmp_path / "block")
+    env = {"EMOTEST_BLOCK": str(gate.path)}
 
-    async def session(server: Server) -> None:
+    with running_server(model="tests.support.plugins:blocked", env=env) as server:
         async with stream(server) as call:
             gate.shut()
             await call.audio(talk(2.5))
@@ -150,14 +150,11 @@ async def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
             await asyncio.to_thread(server.line, "draining", 2)
             await asyncio.sleep(0.2)
             assert not server.ended
+
             before = time.monotonic()
             server.signal()
             assert await asyncio.to_thread(server.exit, 3) == 130
             assert time.monotonic() - before < 1
-
-    env = {"EMOTEST_BLOCK": str(gate.path)}
-    with running_server(model="tests.support.plugins:blocked", env=env) as server:
-        await session(server)
 
 
 def test_a_connection_without_a_request_is_closed_on_shutdown() -> None:

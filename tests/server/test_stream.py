@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
-from tests.support.clients import connect, run, stream
+from tests.support.clients import connect, stream
 from tests.support.running import Event, Server, running_server
 from tests.support.utterances import RATE, encode, same_utterances, speech, talk, utterances
 
@@ -27,10 +28,10 @@ def server() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def reference(server: Server) -> list[Event]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def reference(server: Server) -> list[Event]:
     """The events of `speech()` as linear16 at 16 kHz."""
-    return run(streamed(server, encode(speech())))
+    return await streamed(server, encode(speech()))
 
 
 async def streamed(server: Server, data: bytes, chunk: int = 3200, **query: Any) -> list[Event]:
@@ -77,16 +78,14 @@ async def test_session_update_configures_and_returns_the_effective_settings(serv
 @pytest.mark.parametrize("regulated", [True, False])
 async def test_automatic_gain_control_emits_a_warning(server: Server, regulated: bool) -> None:
     """Browsers may apply automatic gain control although they were asked not to."""
+    attrs = {"capture": {"autoGainControl": regulated, "sampleRate": 48_000}}
 
-    async def session() -> list[Event]:
-        async with connect(server) as client:
-            attrs = {"capture": {"autoGainControl": regulated, "sampleRate": 48_000}}
-            await client.send("session.update", session={"attrs": attrs})
-            await client.until("session.updated")
-            await client.close_session()
-            return client.of("warning")
+    async with connect(server) as client:
+        await client.send("session.update", session={"attrs": attrs})
+        await client.until("session.updated")
+        await client.close_session()
 
-    assert [event["code"] for event in await session()] == ["agc_suspected"] * regulated
+    assert [event["code"] for event in client.of("warning")] == ["agc_suspected"] * regulated
 
 
 async def test_the_query_configures_like_session_update(server: Server) -> None:
@@ -256,16 +255,13 @@ async def test_odd_chunks_in_a_pause_do_not_corrupt_later_audio(
 
 
 async def test_keepalive_has_no_response_and_prevents_the_idle_timeout() -> None:
-    async def session(server: Server) -> None:
+    with running_server("--set", "limits.idle_timeout_s=0.8") as server:
         async with stream(server) as client:
             for _ in range(6):
                 await client.send("keepalive")
                 await asyncio.sleep(0.3)
             assert {event["type"] for event in client.events} <= {"session.created", "audio.ack"}
             await client.close_session()
-
-    with running_server("--set", "limits.idle_timeout_s=0.8") as server:
-        await session(server)
 
 
 async def test_annotations_are_emitted(server: Server) -> None:

@@ -280,8 +280,12 @@ async def test_fifty_subscribers_receive_the_same_events(server: Server) -> None
 
 def small_queues(slow_consumer_s: float) -> AbstractContextManager[Server]:
     """Start a server with small queues and the given limit for slow subscribers."""
-    limits = ("ahead_s=1000", "subscriber_queue=100", "resume_events=5000")
-    limits = (*limits, f"slow_consumer_s={slow_consumer_s}")
+    limits = (
+        "ahead_s=1000",
+        "subscriber_queue=100",
+        "resume_events=5000",
+        f"slow_consumer_s={slow_consumer_s}",
+    )
     return running_server(*(x for limit in limits for x in ("--set", f"limits.{limit}")))
 
 
@@ -306,16 +310,21 @@ def small_buffer() -> socket.socket:
 
 async def fill(server: Server, listener: Client) -> int:
     """Request 2 kB responses until the server cannot send any more; return their number."""
-    requested, sent = 0, -1.0
-    while sent != (sent := server.metric("emotide_events_sent_total")):
+    requested, sent = 0, server.metric("emotide_events_sent_total")
+    while True:
         assert requested < 20_000, "the buffers never fill"
-        for _ in range(10):
-            for _ in range(50):
-                await listener.send("list")
-            await asyncio.sleep(0.003)
+        for _ in range(500):
+            await listener.send("list")
         requested += 500
-        await asyncio.sleep(0.03)
-    return requested
+        # The server reads a thousand messages of one connection a second.
+        for _ in range(30):
+            await asyncio.sleep(0.05)
+            now = server.metric("emotide_events_sent_total")
+            if now >= sent + 500:
+                break
+        else:
+            return requested
+        sent = now
 
 
 async def unread(server: Server, stack: contextlib.AsyncExitStack, **subscribe: Any) -> Client:
@@ -348,7 +357,6 @@ async def test_a_subscriber_that_never_reads_is_closed_without_effect_on_others(
                 break
             await asyncio.sleep(0.05)
         assert strict.metric("emotide_subscribers_active") == 1, "it was closed"
-        assert strict.metric("emotide_events_dropped_total", transport="ws") > 0
         assert strict.rss() - before < 30_000_000
 
 
@@ -389,6 +397,7 @@ async def test_scores_conflate_and_drops_are_reported(patient: Server) -> None:
             await producer.close_session()
             await slow.until("session.closed")
             dropped = sum(event["dropped"] for event in slow.of("lagged"))
+            assert patient.metric("emotide_events_dropped_total", transport="ws") >= dropped > 0
             annotated = 150
             received = len(slow.of("subscriptions")) + len(slow.of("session.annotated"))
             assert dropped + received == pytest.approx(requested + annotated, abs=10)

@@ -62,7 +62,7 @@ async def test_a_recording_ended_at_any_stage_is_removed(
         two = np.stack([np.tile(speech(), 200)] * 2, axis=1)
         path = record(tmp_path / "a.flac", two)
 
-    async def session(server: Server, gate: Gate) -> None:
+    with gated(tmp_path, "--set", "files.max_jobs=1") as (server, gate):
         async with contextlib.AsyncExitStack() as stack:
             first = None
             if stage in ("queue", "analysis"):
@@ -80,16 +80,19 @@ async def test_a_recording_ended_at_any_stage_is_removed(
                 await upload(client, path)
                 wanted = {"queue": "file.log", "analysis": "speech.start"}.get(stage)
                 await client.until(wanted or (lambda e: e.get("stage") == "decode"), timeout=30)
+
             if how == "cancel":
                 await client.send("file.cancel")
                 cancelled = await client.until("file.cancelled")
                 assert cancelled["file_id"] == client.of("file.accepted")[0]["file_id"]
             else:
                 await client.abort()
+
             if first is not None:
                 assert client.of("file.log")[0]["code"] == "queued" or how == "abort"
                 await first.send("file.cancel")
                 await first.until("file.cancelled")
+
             gate.open()
             if how == "cancel":
                 small = record(tmp_path / "small.mp3")
@@ -97,8 +100,6 @@ async def test_a_recording_ended_at_any_stage_is_removed(
                 assert done["type"] == "file.done"
                 shutil.rmtree(next((tmp_path / "o").glob("outputs_*")))
 
-    with gated(tmp_path, "--set", "files.max_jobs=1") as (server, gate):
-        await asyncio.wait_for(session(server, gate), 90)
         wait_until_empty(tmp_path / "o")
         assert server.metric("emotide_files_active") == 0
         assert server.metric("emotide_files_total", outcome="cancelled") >= 1
@@ -115,11 +116,9 @@ async def test_concurrent_recordings_have_separate_folders(tmp_path: Path) -> No
         async with uploader(server) as client:
             return await analyse(client, path)
 
-    async def all_of_them(server: Server) -> list[Event]:
-        return await asyncio.gather(*(one(server) for _ in range(8)))
-
     with running_server("--set", f"files.folder={tmp_path / 'o'}") as server:
-        done = await asyncio.wait_for(all_of_them(server), 90)
+        done = await asyncio.gather(*(one(server) for _ in range(8)))
+
         assert {event["type"] for event in done} == {"file.done"}
         assert len({event["files"][0]["url"] for event in done}) == 8
         assert len([*(tmp_path / "o").iterdir()]) == 8
@@ -129,16 +128,13 @@ async def test_concurrent_recordings_have_separate_folders(tmp_path: Path) -> No
 
 
 async def test_connections_above_max_clients_are_refused(tmp_path: Path) -> None:
-    async def session(server: Server) -> None:
+    with running_server(
+        "--set", f"files.folder={tmp_path / 'o'}", "--set", "files.max_clients=1"
+    ) as server:
         async with uploader(server):
             with pytest.raises(InvalidStatus, match="503"):
                 async with uploader(server):
                     pass
-
-    with running_server(
-        "--set", f"files.folder={tmp_path / 'o'}", "--set", "files.max_clients=1"
-    ) as server:
-        await asyncio.wait_for(session(server), 30)
 
 
 def test_paths_of_recordings_are_not_found_when_disabled(tmp_path: Path) -> None:
@@ -170,15 +166,15 @@ async def test_recordings_delay_a_live_stream_by_at_most_one_batch(tmp_path: Pat
         model="tests.support.plugins:slow",
         env={"EMOTEST_SLEEP_S": "0.1"},
     ) as server:
-        alone = await asyncio.wait_for(latencies(server, 0), 60)
-        beside = await asyncio.wait_for(latencies(server, 2), 90)
+        alone = await latencies(server, 0)
+        beside = await latencies(server, 2)
     assert statistics.median(beside) < statistics.median(alone) + 250
 
 
 async def test_a_drain_closes_uploads_and_removes_their_files(tmp_path: Path) -> None:
     """An incomplete result was left when the process exited before the connection's clean-up."""
 
-    async def session(server: Server, gate: Gate) -> None:
+    with gated(tmp_path) as (server, gate):
         async with uploader(server) as client:
             gate.shut()
             await upload(client, record(tmp_path / "a.wav"))
@@ -187,9 +183,6 @@ async def test_a_drain_closes_uploads_and_removes_their_files(tmp_path: Path) ->
             assert await client.closed(15) == 1012
             assert client.events[-1]["code"] == "draining"
             gate.open()
-
-    with gated(tmp_path) as (server, gate):
-        await asyncio.wait_for(session(server, gate), 60)
         assert server.exit(15) == 0
         wait_until_empty(tmp_path / "o")
 
@@ -210,17 +203,6 @@ async def test_a_full_disk_is_reported_and_leaves_no_incomplete_result(
         "runpy.run_path('server.py', run_name='__main__')"
     )
 
-    async def session(server: Server) -> None:
-        async with uploader(server) as client:
-            path = record(tmp_path / ("a.wav" if stage == "upload" else "a.mp3"))
-            error = await analyse(client, path)
-            assert (error["type"], error.get("code")) == ("error", "disk_full")
-            assert error["retryable"]
-            stages = [event["stage"] for event in client.of("file.progress")]
-            assert stages[-1] == stage
-            short = record(tmp_path / "short.mp3", speech()[: 4 * RATE])
-            assert (await analyse(client, short))["type"] == "file.done"
-
     out = tmp_path / "o"
     process = subprocess.Popen(
         [
@@ -238,7 +220,15 @@ async def test_a_full_disk_is_reported_and_leaves_no_incomplete_result(
     try:
         server.url = server.line("ready")["url"]
         server.port = int(server.url.rstrip("/").rpartition(":")[2])
-        await asyncio.wait_for(session(server), 60)
+        async with uploader(server) as client:
+            path = record(tmp_path / ("a.wav" if stage == "upload" else "a.mp3"))
+            error = await analyse(client, path)
+            assert (error["type"], error.get("code")) == ("error", "disk_full")
+            assert error["retryable"]
+            stages = [event["stage"] for event in client.of("file.progress")]
+            assert stages[-1] == stage
+            short = record(tmp_path / "short.mp3", speech()[: 4 * RATE])
+            assert (await analyse(client, short))["type"] == "file.done"
         assert len([*out.iterdir()]) == 1
         server.line("result not written")
     finally:
@@ -252,15 +242,13 @@ async def test_a_result_is_deleted_after_the_configured_time(tmp_path: Path) -> 
     out = tmp_path / "o"
     keep_s = 4.0
 
-    async def one(server: Server) -> Event:
-        async with uploader(server) as client:
-            assert client.events[0]["limits"]["keep_s"] == pytest.approx(keep_s)
-            return await analyse(client, record(tmp_path / "a.mp3"))
-
     with running_server(
         *("--set", f"files.folder={out}", "--set", f"files.keep_hours={keep_s / 3600}")
     ) as server:
-        done = await asyncio.wait_for(one(server), 60)
+        async with uploader(server) as client:
+            assert client.events[0]["limits"]["keep_s"] == pytest.approx(keep_s)
+            done = await analyse(client, record(tmp_path / "a.mp3"))
+
         expires = datetime.fromisoformat(done["expires"]).timestamp()
         assert expires == pytest.approx(time.time() + keep_s, abs=2)
         url = done["files"][0]["url"]
@@ -286,20 +274,19 @@ async def test_expired_and_abandoned_results_are_deleted_and_other_folders_are_n
     linked.mkdir()
     (linked / ".emotide").symlink_to(abandoned / ".emotide")
 
-    async def one(server: Server) -> Event:
-        async with uploader(server) as client:
-            return await analyse(client, record(tmp_path / "a.mp3"))
-
     with running_server("--set", f"files.folder={out}") as server:
-        done = await asyncio.wait_for(one(server), 60)
+        async with uploader(server) as client:
+            done = await analyse(client, record(tmp_path / "a.mp3"))
         assert not abandoned.exists()
+
     with running_server("--set", f"files.folder={out}") as server:
         # Results outlive the process that wrote them.
         deadline = 50
         while server.get(done["files"][0]["url"])[0] != 200 and deadline:
             deadline -= 1
         assert fetch(server, done, "result.json")
-    [marker] = [one for one in out.glob("*/.emotide") if not one.is_symlink()]
+
+    [marker] = [path for path in out.glob("*/.emotide") if not path.is_symlink()]
     stored = orjson.loads(marker.read_bytes())
     marker.write_bytes(orjson.dumps({**stored, "expires": 1.0}))
     with running_server("--set", f"files.folder={out}") as server:

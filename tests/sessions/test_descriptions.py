@@ -9,8 +9,10 @@ import pytest
 from stream.admission import admit
 from stream.analysis.pipeline import StreamPipeline
 from stream.config import Config
-from stream.protocol.events import EventEncoder
+from stream.protocol.events import AnalysisEvents
 from stream.protocol.messages import SessionConfig
+from stream.protocol.wire.codes import ClosedReason
+from stream.protocol.wire.settings import Session
 from stream.sessions.descriptions import (
     Totals,
     audio_ack,
@@ -19,18 +21,17 @@ from stream.sessions.descriptions import (
     producer_limits,
     session_closed,
 )
-from stream.types import Body
 from tests.support.plugins import Fast
 
 CONFIG = Config()
 MODEL = Fast().info
 
 
-def effective(**session: object) -> Body:
+def effective(**session: object) -> Session:
     request = SessionConfig.model_validate(session)
     grant = admit(CONFIG, request, MODEL)
-    encoder = EventEncoder(grant.roles, MODEL, frozenset(request.analysis.labels))
-    return effective_session(CONFIG, request, grant, MODEL, encoder)
+    bodies = AnalysisEvents(grant.roles, MODEL, frozenset(request.analysis.labels))
+    return effective_session(CONFIG, request, grant, MODEL, bodies)
 
 
 def pipeline_of(request: SessionConfig) -> StreamPipeline:
@@ -80,22 +81,23 @@ def test_a_producer_gets_only_the_limits_that_concern_it() -> None:
 
 
 def test_an_ack_has_samples_at_the_rate_of_the_producer() -> None:
-    pipeline = pipeline_of(SessionConfig.model_validate({"audio": {"sample_rate": 8000}}))
-    list(pipeline.feed(bytes(2 * 8000)))
-    ack = audio_ack(pipeline, 8_000)
-    assert ack["type"] == "audio.ack"
-    assert ack["received_samples"] == 8000
-    assert ack["received_ms"] == pytest.approx(1000, abs=20), "the resampler holds some audio"
-    assert (ack["processed_ms"], ack["dropped_ms"]) == (500, 0)
+    ack = audio_ack(1000, received_samples=8000, processed=8_000, lost=1_600)
+    assert ack == {
+        "type": "audio.ack",
+        "received_ms": 1000,
+        "received_samples": 8000,
+        "processed_ms": 500,
+        "dropped_ms": 100,
+    }
 
 
 @pytest.mark.parametrize("reason", ["completed", "objected"])
-def test_the_summary_of_a_silent_stream_has_no_scores(reason: str) -> None:
+def test_the_summary_of_a_silent_stream_has_no_scores(reason: ClosedReason) -> None:
     request = SessionConfig.model_validate({"audio": {"channels": 2}})
     pipeline = pipeline_of(request)
     list(pipeline.feed(bytes(4 * 16_000)))
     body = session_closed(
-        reason, pipeline, Totals(2, 1), ("customer", "agent"), EventEncoder(("customer",), MODEL)
+        reason, pipeline, Totals(2, 1), ("customer", "agent"), AnalysisEvents(("customer",), MODEL)
     )
     assert (body["type"], body["reason"]) == ("session.closed", reason)
     assert body["totals"] == {
@@ -123,12 +125,12 @@ class FakeChannel:
 
 @pytest.mark.parametrize("reason", ["completed", "objected"])
 def test_after_an_objection_the_summary_has_no_scores(
-    reason: str, monkeypatch: pytest.MonkeyPatch
+    reason: ClosedReason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = pipeline_of(SessionConfig())
     monkeypatch.setattr(pipeline, "channels", {0: FakeChannel()})
-    encoder = EventEncoder(("speaker",), MODEL, frozenset({"angry", "sad"}))
-    body = session_closed(reason, pipeline, Totals(), ("speaker",), encoder)
+    bodies = AnalysisEvents(("speaker",), MODEL, frozenset({"angry", "sad"}))
+    body = session_closed(reason, pipeline, Totals(), ("speaker",), bodies)
     [summary] = body["summary"]
     assert (summary["speech_ms"], summary["utterances"]) == (2000, 3)
     if reason == "objected":

@@ -73,7 +73,9 @@ def test_the_lead_of_a_producer_at_twice_real_time_grows() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.001, 2), st.floats(0, 3)), min_size=1, max_size=50))
 @settings(deadline=None, max_examples=80)
-def test_the_lead_is_between_the_last_chunk_and_all_audio_sent(chunks) -> None:
+def test_the_lead_is_between_the_last_chunk_and_all_audio_sent(
+    chunks: list[tuple[float, float]],
+) -> None:
     meter, now, sent = RealtimeMeter(), 50.0, 0.0
     for duration, passed in chunks:
         now += passed

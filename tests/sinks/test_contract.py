@@ -11,7 +11,7 @@ from jsonschema.exceptions import ValidationError
 
 from stream.delivery.live_stream import LiveStream
 from stream.labels import LABELS
-from stream.protocol.events import EventEncoder, encode
+from stream.protocol.events import AnalysisEvents, encode
 from stream.sinks.mqtt_topics import Message, StreamNames, Topics, Utterances
 from stream.types import (
     Event,
@@ -32,7 +32,7 @@ def publications() -> Iterator[tuple[str, Message]]:
     live = LiveStream("call 1", "ses_x", ("customer", "agent"), (0,), ("queue:a",), 1.7e9)
     names = StreamNames(b"key")
     topics = Topics("emotide", "n1", names)
-    encoder = EventEncoder(live.roles, MODEL)
+    encoder = AnalysisEvents(live.roles, MODEL)
     quality = Quality(-20.0, 0.0, None, "wide", 2.5)
     rolling = {"10s": SHARES}
     score = Score(0, 0, 0, 32_000, "interval", 0.8, SHARES, rolling, quality, ())

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,23 @@ from stream.sinks import mqtt, mqtt_connection, mqtt_publisher, mqtt_topics
 from stream.sinks.mqtt import MqttSink
 from stream.sinks.mqtt_publisher import MqttObserver
 from tests.support.broker import Broker, Proxy, free_port
-from tests.support.mqtt_samples import ANGRY, CALM, alert, encoded, live, score, segment, start
+from tests.support.mqtt_samples import (
+    ANGRY,
+    CALM,
+    INFO,
+    STATS,
+    alert,
+    encoded,
+    live,
+    score,
+    segment,
+    start,
+)
 
 ROOT = Path(__file__).parents[2]
 READABLE = PrivacyConfig(hash_ids=False)
 WAIT_S = 8.0
 STATUS = "emotide/node/n1/status"
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 40))
 
 
 async def until(condition: Callable[[], object], problem: str = "") -> None:
@@ -129,8 +136,8 @@ def make(
         MqttConfig(host="127.0.0.1", port=port, **settings),
         privacy,
         "n1",
-        lambda: {"version": "0.1.0"},
-        lambda: {"streams": 1},
+        lambda: INFO,
+        lambda: STATS,
         (counts or Counts()).observer(),
     )
 

@@ -23,7 +23,19 @@ from stream.sinks.mqtt_topics import (
     level,
     role_levels,
 )
-from tests.support.mqtt_samples import ANGRY, CALM, alert, encoded, end, live, score, segment, start
+from tests.support.mqtt_samples import (
+    ANGRY,
+    CALM,
+    INFO,
+    STATS,
+    alert,
+    encoded,
+    end,
+    live,
+    score,
+    segment,
+    start,
+)
 
 READABLE = Topics("emotide", "n1", StreamNames(None))
 HASHED = Topics("emotide", "n1", StreamNames(b"secret"))
@@ -173,11 +185,12 @@ def test_node_and_state() -> None:
         "emotide/node/n1/status", b"online", 1, True, None, "emotide.status.v1", "text/plain"
     )
     assert READABLE.status(False).payload == b"offline"
-    info = READABLE.info({"version": "1"})
+    info = READABLE.info(INFO)
     assert (info.qos, info.retain, info.expiry_s) == (1, True, None)
-    stats = READABLE.stats({"streams": 2}, 1.5)
+    assert fields(info) == {"v": 1, **INFO}
+    stats = READABLE.stats(STATS, 1.5)
     assert (stats.qos, stats.retain, stats.expiry_s) == (0, True, 120)
-    assert fields(stats) == {"v": 1, "node": "n1", "t": 1500, "streams": 2}
+    assert fields(stats) == {"v": 1, "node": "n1", "t": 1500, **STATS}
     state = READABLE.state(live(roles=("speaker", "speaker"), tags=("sales",)), 2.0)
     assert (state.qos, state.retain, state.expiry_s) == (1, True, 86_400)
     assert fields(state) == {
@@ -300,7 +313,7 @@ def test_a_late_confirmation_does_not_forget_the_new_message() -> None:
 
 @pytest.mark.parametrize(("broker_expires", "deleted_by_sink"), [(True, False), (False, True)])
 def test_expiry_counts_from_publication(broker_expires: bool, deleted_by_sink: bool) -> None:
-    retained, stats = Retained(), READABLE.stats({}, 0)
+    retained, stats = Retained(), READABLE.stats(STATS, 0)
     retained.set(stats, now=0)
     later = retained.next(stats.topic, now=20.5)
     assert later is not None

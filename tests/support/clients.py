@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
 from urllib.parse import urlencode
 
 import orjson
@@ -18,8 +18,6 @@ from websockets.exceptions import ConnectionClosed
 from tests.support.contract import Direction, validate
 from tests.support.running import Event, Server
 from tests.support.utterances import RATE
-
-T = TypeVar("T")
 
 
 class Client:
@@ -170,12 +168,3 @@ async def subscriber(server: Server, **subscribe: Any) -> AsyncIterator[Client]:
         await client.send("subscribe", **{"id": "s1", **subscribe})
         await client.until("subscribed")
         yield client
-
-
-def run(work: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
-    """Run a test's coroutine with a time limit."""
-
-    async def bounded() -> T:
-        return await asyncio.wait_for(work, timeout)
-
-    return asyncio.run(bounded())

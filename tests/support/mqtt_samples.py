@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stream.delivery.live_stream import LiveStream
-from stream.protocol.events import EncodedEvent, EventEncoder, encode
+from stream.protocol.events import AnalysisEvents, EncodedEvent, encode
+from stream.protocol.wire.mqtt import Info, Stats
 from stream.types import (
     Event,
     ModelInfo,
@@ -30,6 +31,25 @@ MODEL = ModelInfo(
     licence="Apache-2.0",
     device="cpu",
 )
+INFO: Info = {
+    "node": "n1",
+    "name": "emotide",
+    "version": "0.1.0",
+    "protocol": "emotide.v1",
+    "model": None,
+    "login": False,
+    "limits": {"max_sessions": 500},
+    "privacy": {
+        "analyse_roles": ["customer"],
+        "employee_basis": "",
+        "require_disclosure": False,
+        "disclosure": "",
+        "audio_kept": False,
+        "recordings_kept_s": 0,
+    },
+    "notice": "",
+}
+STATS: Stats = {"sessions": 1, "subscribers": 2, "windows_waiting": 0, "uptime_s": 60}
 QUALITY = Quality(rms_dbfs=-20.0, clipped=0.0, snr_db=None, band="wide", speech_s=2.5)
 CALM: Mapping[str, float] = {"angry": 0.1, "happy": 0.2, "neutral": 0.7}
 ANGRY: Mapping[str, float] = {"angry": 0.8, "happy": 0.05, "neutral": 0.15}
@@ -54,7 +74,7 @@ def live(
 
 def encoded(stream: LiveStream, event: Event, ts: float | None = None) -> EncodedEvent:
     """Return an event as a session publishes it to the hub."""
-    body = EventEncoder(stream.roles, MODEL).body(event, latency_ms=40)
+    body = AnalysisEvents(stream.roles, MODEL).body(event, latency_ms=40)
     now = time.time() if ts is None else ts
     return encode(body, 1, stream.session_id, stream.stream_id, now)
 

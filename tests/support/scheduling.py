@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.inference.engine import ThreadEngine
 from stream.inference.scheduler import BatchReport, Scheduler
 from stream.inference.slot import Slot
 from stream.types import FrameScores, GapReason, ModelInfo, Quality, Window
@@ -22,6 +23,9 @@ QUALITY = Quality(-20.0, 0.0, None, None, 1.0)
 SHORT, LONG = 3_200, 6_400
 RAISES, NAN = 0.9, 0.8
 """First samples of windows for which the backend raises, or returns NaN."""
+
+Transform = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Change of the logits that a backend returns."""
 
 
 class ControlledBackend(ToneBackend):
@@ -38,7 +42,7 @@ class ControlledBackend(ToneBackend):
         self.broken = False
         self.max_rows = 1000
         self.infer_calls = 0
-        self.transform: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+        self.transform: Transform | None = None
 
     def hold(self) -> None:
         """Block every batch until `release`."""
@@ -97,9 +101,8 @@ class Harness:
     def __init__(self, max_batch: int = 5, hang_s: float = 10.0, wait_s: float = 0.0) -> None:
         self.backend = ControlledBackend(model(lengths=(SHORT, LONG), batch_sizes=(1, 2, 5)))
         self.reports: list[BatchReport] = []
-        self.scheduler = Scheduler(
-            lambda: self.backend, max_batch, wait_s, hang_s, self.reports.append
-        )
+        self.engine = ThreadEngine(lambda: self.backend, max_batch)
+        self.scheduler = Scheduler(self.engine, wait_s, hang_s, self.reports.append)
         self.listeners: list[RecordingListener] = []
 
     def slot(self, embed: bool = False) -> tuple[RecordingListener, Slot]:
@@ -109,10 +112,11 @@ class Harness:
 
     async def hold(self) -> tuple[RecordingListener, Slot]:
         """Occupy the backend with a separate window, so that other windows have to wait."""
+        self.reset()
         self.backend.hold()
         listener, slot = self.slot()
         slot.offer(window(0.001))
-        await until(lambda: bool(listener.taken))
+        await self.batch_begun()
         self.reset()
         return listener, slot
 
@@ -123,9 +127,9 @@ class Harness:
         while self.backend.batches_begun.acquire(blocking=False):
             pass
 
-    def wait_for_batch(self) -> None:
-        """Block the event loop (!) until the backend has begun a batch."""
-        assert self.backend.batches_begun.acquire(timeout=20)
+    async def batch_begun(self) -> None:
+        """Wait until the backend has begun a batch."""
+        assert await asyncio.to_thread(self.backend.batches_begun.acquire, timeout=20)
 
 
 def window(mark: float = 0.5, length: int = SHORT, end: int = 0) -> Window:
@@ -155,14 +159,18 @@ async def running_harness(**settings: Any) -> AsyncIterator[Harness]:
     finally:
         harness.backend.release()
         await harness.scheduler.stop(5)
-    assert not harness.scheduler._thread.is_alive()
+    assert not harness.engine.alive
     assert harness.backend.closed
 
 
-async def all_idle(slots: list[Slot]) -> None:
+async def idle(*slots: Slot, timeout: float = 20.0) -> None:
+    """Wait until no window of the slots waits or is in flight."""
     for slot in slots:
-        assert await slot.wait_idle(20)
+        scheduler = slot._queue
+        assert isinstance(scheduler, Scheduler)
+        await until(lambda: not slot.waiting and slot not in scheduler._busy, timeout)  # noqa: B023
 
 
 def expected(harness: Harness, of: Window) -> NDArray[np.float32]:
-    return ToneBackend(harness.backend.info).infer(of.audio[None])[0]
+    logits: NDArray[np.float32] = ToneBackend(harness.backend.info).infer(of.audio[None])[0]
+    return logits

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -181,13 +180,3 @@ class Scripted:
     async def refuse(self, session: Session, code: str, close: int) -> None:
         await session.send("error", fatal=True, code=code, message=f"because of {code}")
         await session.close(close, code)
-
-
-def within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine; raise `TimeoutError` after this many seconds."""
-
-    async def bounded() -> Any:
-        async with asyncio.timeout(seconds):
-            return await work
-
-    return asyncio.run(bounded())

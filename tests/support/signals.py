@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ def clip_audio(path: Path) -> Samples:
     with av.open(str(path)) as container:
         frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
     frames += resampler.resample(None)
-    pcm = np.concatenate([frame.to_ndarray().ravel() for frame in frames])
+    pcm: NDArray[np.int16] = np.concatenate([frame.to_ndarray().ravel() for frame in frames])
     return (pcm / 32768).astype(np.float32)
 
 
@@ -51,16 +52,21 @@ def conversation(count: int = 2, pause_s: float = 1.0) -> Samples:
     return np.concatenate(pieces)
 
 
+def amplitude(dbfs: float) -> float:
+    """Return the RMS of a sound of `dbfs`, relative to full scale."""
+    return math.pow(10, dbfs / 20)
+
+
 def sine(seconds: float, hz: float, dbfs: float = -20.0, rate: int = SAMPLE_RATE) -> Samples:
     """Return a sine whose RMS is `dbfs` (0 dBFS: a square wave at full scale)."""
     t = np.arange(round(seconds * rate)) / rate
-    return (10 ** (dbfs / 20) * np.sqrt(2) * np.sin(2 * np.pi * hz * t)).astype(np.float32)
+    return (amplitude(dbfs) * math.sqrt(2) * np.sin(2 * np.pi * hz * t)).astype(np.float32)
 
 
 def noise(seconds: float, dbfs: float = -20.0, seed: int = 0) -> Samples:
     """Return white noise whose RMS is `dbfs`, the same for the same seed."""
     raw = np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
-    return (raw * 10 ** (dbfs / 20)).astype(np.float32)
+    return (raw * amplitude(dbfs)).astype(np.float32)
 
 
 def silence(seconds: float) -> Samples:
@@ -75,18 +81,21 @@ def loudness(voiced: Iterable[bool]) -> Samples:
     """
     decisions = np.fromiter(voiced, bool)
     ramp = (np.arange(len(decisions) * FRAME) * 7919 % 10_007 + 5_000) / 65_536
-    return (ramp * np.repeat(np.where(decisions, 1.0, 0.01), FRAME)).astype(np.float32)
+    levels: NDArray[np.float64] = np.where(decisions, 1.0, 0.01)
+    return (ramp * np.repeat(levels, FRAME)).astype(np.float32)
 
 
 class LoudDetector:
     """Voice detector that a test can control: loud frames are voiced."""
 
+    frame = FRAME
+
     def __init__(self, mode: int = 0) -> None:
         self.frames = 0
 
-    def is_speech(self, frame: bytes) -> bool:
+    def probability(self, samples: NDArray[np.int16]) -> float:
         self.frames += 1
-        return bool(np.abs(np.frombuffer(frame, "<i2")).max() > 1_000)
+        return float(np.abs(samples).max() > 1_000)
 
 
 # -- encodings ---------------------------------------------------------------------------------
@@ -106,7 +115,8 @@ def encode_mulaw(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
     magnitude = np.minimum(np.abs(value), 32_635) + 132
     segment = np.floor(np.log2(magnitude)).astype(np.int64) - 7
     step = (magnitude >> (segment + 3)) & 0x0F
-    return (~(np.where(value < 0, 0x80, 0) | segment << 4 | step) & 0xFF).astype(np.uint8)
+    code: NDArray[np.int64] = ~(np.where(value < 0, 0x80, 0) | segment << 4 | step) & 0xFF
+    return code.astype(np.uint8)
 
 
 def encode_alaw(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -115,7 +125,8 @@ def encode_alaw(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
     magnitude = np.where(value < 0, -value - 1, value)
     segment = np.maximum(np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int64) - 7, 0)
     step = (magnitude >> np.maximum(segment + 3, 4)) & 0x0F
-    return ((np.where(value < 0, 0, 0x80) | segment << 4 | step) ^ 0x55).astype(np.uint8)
+    code: NDArray[np.int64] = (np.where(value < 0, 0, 0x80) | segment << 4 | step) ^ 0x55
+    return code.astype(np.uint8)
 
 
 def at_rate(audio: Samples, rate: int, source: int = SAMPLE_RATE) -> Samples:

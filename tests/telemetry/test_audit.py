@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,9 @@ def test_a_log_file_that_was_rotated_is_created_again(tmp_path: Path) -> None:
     assert [record["event"] for record in lines(path)] == ["two"]
 
 
-def test_a_missing_disk_is_logged_once_and_stops_nothing(tmp_path: Path, caplog) -> None:
+def test_a_missing_disk_is_logged_once_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "disk"
     path = folder / "audit.jsonl"
     audit = AuditLog(path)
@@ -87,7 +90,7 @@ def test_a_missing_disk_is_logged_once_and_stops_nothing(tmp_path: Path, caplog)
 
 
 @pytest.fixture
-def hung_disk(tmp_path: Path):
+def hung_disk(tmp_path: Path) -> Iterator[Path]:
     """Path of a file whose opening blocks until a reader opens it, like a lost network disk."""
     path = tmp_path / "audit.fifo"
     os.mkfifo(path)
@@ -97,7 +100,9 @@ def hung_disk(tmp_path: Path):
     os.close(reader)
 
 
-def test_a_disk_that_hangs_delays_no_stream(hung_disk: Path, caplog) -> None:
+def test_a_disk_that_hangs_delays_no_stream(
+    hung_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     audit = AuditLog(hung_disk, bound=3)
     began = time.monotonic()
     with caplog.at_level(logging.ERROR):
@@ -121,7 +126,7 @@ def test_closing_ends_within_its_timeout_although_the_disk_hangs(hung_disk: Path
     assert not closing.is_alive()
 
 
-def wait_for(condition, timeout: float = 2.0) -> None:
+def wait_for(condition: Callable[[], bool], timeout: float = 2.0) -> None:
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, "the condition never held"

@@ -6,7 +6,6 @@ import logging
 
 import pytest
 
-from stream.telemetry import progress
 from stream.telemetry.progress import StartProgress
 
 
@@ -26,7 +25,7 @@ def test_a_service_log_gets_a_line_every_few_seconds(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("stream.telemetry.progress.time.monotonic", lambda: now[0])
     caplog.set_level(logging.INFO)
     with StartProgress("large", terminal=False) as report:
         for second in range(13):

@@ -69,7 +69,8 @@ def as_whisper(encoder: Encoder) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     torch.manual_seed(0)
-    made = Encoder(SMALL).requires_grad_(False).eval()
+    made = Encoder(SMALL)
+    made.requires_grad_(False).eval()
     for name, value in made.named_parameters():
         if "norm" in name or name == "positions":
             value.add_(0.3 * torch.randn_like(value))

@@ -53,8 +53,10 @@ def test_trains_exports_and_evaluates_a_model_that_the_server_loads(
 ) -> None:
     trained, model = tmp_path / "trained", tmp_path / "model"
     arguments = ("--manifest", MANIFEST, "--encoder", encoder, "--out", trained, "--folds", "2")
-    few = ("--copies", "2", "--sounds", "4", "--steps", "20", "--batch", "4", "--threads", "1")
-    few += ("--settle-steps", "10")
+    few = (
+        *("--copies", "2", "--sounds", "4", "--steps", "20", "--batch", "4", "--threads", "1"),
+        *("--settle-steps", "10"),
+    )
     run("training.train", *arguments, *few)
     run("training.export", "--trained", trained, "--out", model)
 
@@ -195,8 +197,8 @@ def test_codecs_return_similar_speech(codec: str, rate: int) -> None:
     speech = read_manifest(MANIFEST)[0].audio[:rate]
     decoded = coded(speech, rate, codec, 12_200)
     assert decoded.shape == speech.shape
-    spectra = [np.abs(np.fft.rfft(x))[: len(speech) // 5] for x in (speech, decoded)]
-    assert np.corrcoef(*spectra)[0, 1] > 0.7
+    before, after = (np.abs(np.fft.rfft(x))[: len(speech) // 5] for x in (speech, decoded))
+    assert np.corrcoef(before, after)[0, 1] > 0.7
 
 
 def test_views_cover_a_clip_and_count_only_its_frames() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.server.pages import WEB
+from stream.server.static_files import WEB
 
 MODULE = (WEB / "microphone" / "resampler.js").as_uri()
 RATES = [8_000, 22_050, 44_100, 48_000, 96_000]

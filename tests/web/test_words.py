@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stream.server.pages import QUESTIONS, WEB
+from stream.server.static_files import WEB
 from tests.support.contract import document
 
 Words = dict[str, Any]
@@ -88,23 +88,23 @@ def test_every_code_of_the_contract_has_a_text(words: dict[str, Words]) -> None:
     schemas = document()["components"]["schemas"]
     errors = set(schemas["ErrorCode"]["enum"]) - LIVE_ALONE - NEVER_SEEN
     wanted = {f"recordings.error.{code}{part}" for code in errors for part in ("", ".do")}
-    logged = schemas["FileLog"]["properties"]["code"]["enum"]
+    logged = schemas["LogCode"]["enum"]
     wanted |= {f"recordings.log.{code}" for code in logged}
-    hints = schemas["Result"]["properties"]["hints"]["items"]["enum"]
+    hints = schemas["ResultHint"]["enum"]
     same = {"too_long_for_one_verdict": "too_long"}
     wanted |= {
         f"recordings.hint.{same.get(hint, hint)}{part}"
         for hint in hints
         for part in ("", ".why", ".do")
     }
-    warnings = schemas["Warning"]["properties"]["code"]["enum"]
+    warnings = schemas["WarningCode"]["enum"]
     wanted |= {f"mic.warn.{code}" for code in warnings}
     assert wanted <= words["en"].keys(), wanted - words["en"].keys()
 
 
 def test_the_questions_quote_the_texts_of_the_page() -> None:
     """docs/questions.md quotes texts of the page in bold; they must be identical."""
-    text = QUESTIONS.read_text(encoding="utf-8")
+    text = (WEB / "questions.md").read_text(encoding="utf-8")
     halves = {"en": text.split("## 中文")[0].split("## English")[1], "zh": text.split("## 中文")[1]}
     for language, answers in halves.items():
         words = (WEB / "words" / f"recordings.{language}.js").read_text(encoding="utf-8")

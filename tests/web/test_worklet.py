@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stream.server.pages import WEB
+from stream.server.static_files import WEB
 
 WORKLET = (WEB / "microphone" / "worklet.js").as_uri()
 TO = 16_000
@@ -71,7 +71,8 @@ def test_a_sweep_passes_below_seven_kilohertz_and_is_silent_above_eight(rate: in
         """Return the RMS of every 20 ms between two frequencies of the sweep."""
         start, end = (int(TO * SECONDS * hz / (rate / 2)) for hz in (first_hz, last_hz))
         pieces = pcm[start : end - (end - start) % 320].reshape(-1, 320)
-        return np.sqrt(np.mean(pieces**2, axis=1))
+        rms: NDArray[np.float64] = np.sqrt(np.mean(pieces**2, axis=1))
+        return rms
 
     passband = loudness(200, 7_000)
     assert np.allclose(passband, 0.5 / np.sqrt(2), rtol=0.03), "the band of speech is unchanged"

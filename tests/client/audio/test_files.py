@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.audio.encoders import ENCODERS
-from client.audio.files import NotAudio, blocks, chunks, joined, level_dbfs, pair_up, probe
+from client.audio.errors import NotAudio
+from client.audio.files import blocks, chunks, joined, level_dbfs, pair_up, probe
 from stream.audio.codecs import CODECS
 from stream.audio.decode import Pcm
+from stream.types import Encoding
 
 EVERY = np.arange(-32768, 32768, dtype=np.int16).reshape(-1, 1)
 
@@ -36,13 +38,13 @@ def tone(seconds: float, rate: int = 8000, hz: float = 440.0) -> Pcm:
 
 
 @pytest.mark.parametrize("encoding", ["linear16", "f32le"])
-def test_linear_encodings_are_exact(encoding: str) -> None:
+def test_linear_encodings_are_exact(encoding: Encoding) -> None:
     decoded = CODECS[encoding](ENCODERS[encoding](EVERY))
     assert np.array_equal(decoded, EVERY[:, 0] / np.float32(32768))
 
 
 @pytest.mark.parametrize("encoding", ["mulaw", "alaw"])
-def test_telephone_encodings_choose_the_nearest_value(encoding: str) -> None:
+def test_telephone_encodings_choose_the_nearest_value(encoding: Encoding) -> None:
     decode = CODECS[encoding]
     decoded = decode(ENCODERS[encoding](EVERY))
     levels = np.unique(decode(bytes(range(256))))

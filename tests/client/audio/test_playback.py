@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-
 from client.audio.playback import PlaybackClock
 
 
@@ -22,32 +20,28 @@ class Clock:
         self.now += seconds + self._oversleep
 
 
-def played(clock: Clock, speed: float, chunks: int, work_s: float = 0.0) -> float:
+async def played(clock: Clock, speed: float, chunks: int, work_s: float = 0.0) -> float:
     """Return the seconds that the playback of 20 ms chunks takes."""
-
-    async def play() -> float:
-        playback = PlaybackClock(speed, clock, clock.sleep)
-        await playback.until(0.0)
-        begun = clock.now
-        for number in range(1, chunks + 1):
-            await playback.until(number * 0.02)
-            clock.now += work_s
-        return clock.now - begun
-
-    return asyncio.run(play())
+    playback = PlaybackClock(speed, clock, clock.sleep)
+    await playback.until(0.0)
+    begun = clock.now
+    for number in range(1, chunks + 1):
+        await playback.until(number * 0.02)
+        clock.now += work_s
+    return clock.now - begun
 
 
-def test_late_sleeps_and_slow_work_do_not_accumulate() -> None:
-    assert abs(played(Clock(oversleep_s=0.003), 1.0, 30_000, work_s=0.005) - 600.0) < 0.02
+async def test_late_sleeps_and_slow_work_do_not_accumulate() -> None:
+    assert abs(await played(Clock(oversleep_s=0.003), 1.0, 30_000, work_s=0.005) - 600.0) < 0.02
 
 
-def test_speed_scales_the_schedule() -> None:
-    assert abs(played(Clock(), 4.0, 1000) - 5.0) < 1e-6
+async def test_speed_scales_the_schedule() -> None:
+    assert abs(await played(Clock(), 4.0, 1000) - 5.0) < 1e-6
 
 
-def test_speed_0_never_waits() -> None:
+async def test_speed_0_never_waits() -> None:
     clock = Clock()
-    assert played(clock, 0.0, 1000) == 0.0
+    assert await played(clock, 0.0, 1000) == 0.0
     assert clock.sleeps == 0
 
 

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -14,7 +15,6 @@ from websockets.http11 import Request, Response
 from client.remote.backoff import Backoff, Retries
 from client.remote.endpoint import Endpoint, closed_error
 from client.remote.errors import Broken, Refused, Unreachable
-from tests.support.scripted_server import within
 
 
 def highest(low: float, high: float) -> float:
@@ -59,7 +59,7 @@ def test_retries_end_after_the_limit() -> None:
 )
 def test_close_codes_are_temporary_or_permanent(code: int, temporary: bool) -> None:
     closed = ConnectionClosedError(Close(code, "why"), None)
-    error = {"code": "named", "message": "in words", "retry_after_s": 2}
+    error: Any = {"code": "named", "message": "in words", "retry_after_s": 2}
     ending = closed_error(closed, error)
     if temporary:
         assert isinstance(ending, Broken)
@@ -107,8 +107,9 @@ def test_tls_uses_the_authority_that_was_given(
     assert files == [tmp_path / "ca.pem"]
 
 
-def test_http_responses_instead_of_the_upgrade_become_errors() -> None:
-    async def check(status: HTTPStatus, text: str) -> Exception:
+@pytest.mark.timeout(10)
+async def test_http_responses_instead_of_the_upgrade_become_errors() -> None:
+    async def error(status: HTTPStatus, text: str) -> Exception:
         def respond(socket: ServerConnection, request: Request) -> Response:
             response = socket.respond(status, text)
             response.headers["Retry-After"] = "3"
@@ -120,13 +121,14 @@ def test_http_responses_instead_of_the_upgrade_become_errors() -> None:
             port = next(iter(server.sockets)).getsockname()[1]
             try:
                 await Endpoint(f"ws://127.0.0.1:{port}").connect("/v1/stream")
-            except (Broken, Refused) as error:
-                return error
+            except (Broken, Refused) as raised:
+                return raised
         raise AssertionError("connected")
 
-    busy = within(10, check(HTTPStatus.SERVICE_UNAVAILABLE, '{"error": "the model is loading"}'))
+    busy = await error(HTTPStatus.SERVICE_UNAVAILABLE, '{"error": "the model is loading"}')
     assert isinstance(busy, Broken)
     assert (busy.why, busy.retry_after_s) == ("the model is loading", 3.0)
-    forbidden = within(10, check(HTTPStatus.FORBIDDEN, "no"))
+
+    forbidden = await error(HTTPStatus.FORBIDDEN, "no")
     assert isinstance(forbidden, Refused)
     assert (forbidden.code, forbidden.message) == (4403, "HTTP 403 Forbidden")

@@ -15,7 +15,7 @@ def drawn(dashboard: Dashboard, now: float, height: int | None = None, width: in
     return console.export_text()
 
 
-def score(stream: str, channel: int = 0, role: str = "customer", **scores: float) -> dict[str, Any]:
+def score(stream: str, channel: int = 0, role: str = "customer", **scores: float) -> Any:
     return {
         "type": "emotion.score",
         "stream_id": stream,
@@ -27,8 +27,13 @@ def score(stream: str, channel: int = 0, role: str = "customer", **scores: float
     }
 
 
-def speech(stream: str, kind: str) -> dict[str, Any]:
-    return {"type": f"speech.{kind}", "stream_id": stream, "channel": 0, "role": "customer"}
+def event(kind: str, **fields: Any) -> Any:
+    """Return an event with the fields that the dashboard reads."""
+    return {"type": kind, **fields}
+
+
+def speech(stream: str, kind: str) -> Any:
+    return event(f"speech.{kind}", stream_id=stream, channel=0, role="customer")
 
 
 def test_bars_have_eighths() -> None:
@@ -91,7 +96,7 @@ def test_a_snapshot_fills_the_dashboard() -> None:
         "speaking": [0],
         "last": [score("call-9", happy=0.9)],
     }
-    dashboard.handle({"type": "snapshot", "streams": [stream]}, 0.0)
+    dashboard.handle(event("snapshot", streams=[stream]), 0.0)
     text = drawn(dashboard, 0.0)
     assert "call-9" in text
     assert "paused" in text
@@ -102,7 +107,7 @@ def test_a_snapshot_fills_the_dashboard() -> None:
 def test_an_ended_stream_is_shown_for_30_seconds() -> None:
     dashboard = Dashboard()
     dashboard.handle(score("call-1", sad=1.0), 0.0)
-    dashboard.handle({"type": "session.closed", "stream_id": "call-1"}, 1.0)
+    dashboard.handle(event("session.closed", stream_id="call-1"), 1.0)
     assert "ended" in drawn(dashboard, 2.0)
     dashboard.handle(score("call-2", sad=1.0), 60.0)
     assert "call-1" not in drawn(dashboard, 60.0)
@@ -111,11 +116,24 @@ def test_an_ended_stream_is_shown_for_30_seconds() -> None:
 def test_a_stream_id_that_is_used_again_starts_without_scores() -> None:
     dashboard = Dashboard()
     dashboard.handle(score("call-1", sad=1.0), 0.0)
-    dashboard.handle({"type": "session.closed", "stream_id": "call-1"}, 1.0)
-    session = {"audio": {"roles": ["customer"]}, "analysis": {"analyse_channels": [0]}}
-    dashboard.handle({"type": "session.created", "stream_id": "call-1", "session": session}, 2.0)
+    dashboard.handle(event("session.closed", stream_id="call-1"), 1.0)
+    session = {
+        "audio": {"roles": ["customer"]},
+        "analysis": {"analyse_channels": [0]},
+        "tags": [],
+    }
+    dashboard.handle(event("session.created", stream_id="call-1", session=session), 2.0)
     assert dashboard.rows["call-1"].state == "active"
     assert not dashboard.rows["call-1"].sides[0].scores
+
+
+def test_events_that_are_not_known_change_no_channel() -> None:
+    dashboard = Dashboard()
+    dashboard.handle(score("call-1", sad=1.0), 0.0)
+    before = drawn(dashboard, 1.0)
+    dashboard.handle(event("later.event", stream_id="call-1", channel="x"), 1.0)
+    dashboard.handle(event("later.answer", sub="s1"), 1.0)
+    assert drawn(dashboard, 1.0) == before
 
 
 def test_more_streams_than_lines_are_counted() -> None:
@@ -136,8 +154,8 @@ def test_the_number_of_streams_is_bounded() -> None:
 
 def test_warnings_are_shown_below_the_table() -> None:
     dashboard = Dashboard()
-    dashboard.handle({"type": "client.reconnecting", "why": "gone away", "delay_s": 0.1}, 0.0)
-    dashboard.handle({"type": "warning", "message": "[odd] rate", "stream_id": "call-1"}, 0.0)
+    dashboard.handle(event("client.reconnecting", why="gone away", delay_s=0.1), 0.0)
+    dashboard.handle(event("warning", message="[odd] rate", stream_id="call-1"), 0.0)
     text = drawn(dashboard, 0.0)
     assert "reconnecting: gone away" in text
     assert "call-1: warning: [odd] rate" in text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from client.terminal.text import summary_lines
+from client.terminal.text import line, summary_lines
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,24 @@ def test_utterances_are_singular_or_plural(count: int, expected: str) -> None:
     """The first line was "1 utterances scored", the next one "1 utterance"."""
     side: dict[str, Any] = {"role": "agent", "utterances": count, "speech_ms": 900, "scores": {}}
     totals = {"audio_ms": 2000, "speech_ms": 900, "scores": 1, "segments": count, "dropped_ms": 0}
-    first, second = summary_lines({"totals": totals, "summary": [side]})
+    closed: Any = {"totals": totals, "summary": [side]}
+    first, second = summary_lines(closed)
     assert first.endswith(f" {expected} scored")
     assert f" in {expected}: " in second
+
+
+def test_events_that_are_not_known_have_no_line() -> None:
+    later: Any = {"type": "later.event", "stream_id": "call-1", "role": 7}
+    assert line(later) is None
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        ({"type": "warning", "code": "later_code", "message": "m", "later": 1}, "warning: m"),
+        ({"type": "lagged", "dropped": 3}, "3 events dropped: this reader is too slow"),
+        ({"type": "client.restarted", "why": "w"}, "session lost (w); a new one has started"),
+    ],
+)
+def test_events_with_fields_of_a_newer_server_have_their_line(event: Any, expected: str) -> None:
+    assert line(event) == expected

@@ -1,0 +1,80 @@
+"""The WebSocket endpoints: path, scope, capacity, largest message, handler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stream.config import Config, FilesConfig
+from stream.delivery.transport import Handler
+from stream.ingest.dialect import Request
+from stream.ingest.emotide import Emotide
+from stream.ingest.producer import Producer
+from stream.protocol.parsing import Query
+from stream.recordings.background import BackgroundJobs
+from stream.server.router import Accepted, Busy, Route, Router
+from stream.server.subscriber import Subscriber
+from stream.server.uploads import UploadHandler
+from stream.services import Services
+from stream.sessions.registry import SessionRegistry
+
+PRODUCE, SUBSCRIBE, FILES = "/v1/stream", "/v1/subscribe", "/v1/files"
+
+CONTROL_BYTES = 65_536
+"""Largest message of a subscriber, which sends filters only."""
+
+RETRY_S = 5
+
+
+def paths(config: Config) -> frozenset[str]:
+    """Return the paths of all endpoints that are enabled."""
+    return frozenset({PRODUCE, SUBSCRIBE} | ({FILES} if config.files.enabled else set()))
+
+
+def recordings_busy(
+    config: FilesConfig, router: Router, jobs: BackgroundJobs | None
+) -> Busy | None:
+    """Return why no recording is accepted now, over a WebSocket or by POST; None if one is."""
+    clients = router.count(UploadHandler) + (jobs.unfinished if jobs is not None else 0)
+    return ("overloaded: files.max_clients", RETRY_S) if clients >= config.max_clients else None
+
+
+def routes(
+    services: Services, sessions: SessionRegistry, jobs: BackgroundJobs, router: Router
+) -> Mapping[str, Route]:
+    """Return the routes of all endpoints that are enabled."""
+    limits, files = services.config.limits, services.config.files
+
+    def produce(request: Accepted) -> Handler:
+        dialect = Emotide(
+            Request(request.path, request.query, request.headers, request.connection.peer)
+        )
+        producer = Producer(request.connection, dialect, services, sessions)
+        producer.connected()
+        return producer
+
+    def room_for_producer(query: Query) -> Busy | None:
+        # A producer that returns has a session already.
+        full = sessions.full and "resume" not in query
+        return ("overloaded: limits.max_sessions", RETRY_S) if full else None
+
+    def room_for_subscriber(query: Query) -> Busy | None:
+        full = router.count(Subscriber) >= limits.max_subscribers
+        return ("overloaded: limits.max_subscribers", RETRY_S) if full else None
+
+    found = {
+        PRODUCE: Route("stream", room_for_producer, produce, limits.max_message_bytes, kept=False),
+        SUBSCRIBE: Route(
+            "subscribe",
+            room_for_subscriber,
+            lambda request: Subscriber(request.connection, services),
+            CONTROL_BYTES,
+        ),
+    }
+    if files.enabled:
+        found[FILES] = Route(
+            "files",
+            lambda query: recordings_busy(files, router, jobs),
+            lambda request: UploadHandler(request.connection, jobs.services, request.key_name),
+            limits.max_message_bytes,
+        )
+    return found

@@ -1,0 +1,160 @@
+"""Checks that every request passes, HTTP and WebSocket alike: host, key, origin."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from http import HTTPStatus
+
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+
+from stream.config import Scope, ServerConfig
+from stream.server.auth import AuthenticationError, Authenticator
+from stream.server.origins import is_local, known_host, same_origin
+from stream.server.responses import JSON, SECURITY, error_body
+from stream.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+FILES = "/v1/files"
+RESULTS = "/v1/results/"
+
+SCOPES: Mapping[str, Scope] = {
+    FILES: "files",
+    FILES + "/": "files",
+    RESULTS: "files",
+    "/v1/streams": "subscribe",
+    "/v1/streams/": "subscribe",
+    "/metrics": "metrics",
+}
+"""The scope that a key needs for an HTTP path, or for all paths below one that ends with "/"."""
+
+
+class Refusal(Exception):
+    """A request that is not served: HTTP status, message, and seconds until it may be."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        message: str,
+        retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self._more = headers or {}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the response besides those that every response carries."""
+        headers = {"Content-Type": JSON, "Cache-Control": "no-store", **self._more}
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(self.retry_after_s)
+        if self.status is HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = 'Bearer realm="emotide"'
+        return headers
+
+    @property
+    def body(self) -> bytes:
+        """The JSON body."""
+        return error_body(self.message)
+
+    def response(self) -> Response:
+        """Return the response to a WebSocket handshake."""
+        headers = Headers({**self.headers, **SECURITY, "Content-Length": str(len(self.body))})
+        headers["Connection"] = "close"
+        return Response(self.status.value, self.status.phrase, headers, self.body)
+
+
+def upgrade_required(path: str, remedy: str = "") -> Refusal:
+    """Return the refusal of a plain request for a WebSocket endpoint."""
+    return Refusal(
+        HTTPStatus.UPGRADE_REQUIRED,
+        f"{path} is a WebSocket endpoint{remedy}",
+        headers={"Upgrade": "websocket"},
+    )
+
+
+class Gate:
+    """Decides whether a request is served; every check raises `Refusal`."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        websockets: Collection[str],
+    ) -> None:
+        self._config = config
+        self.authenticator = authenticator
+        self._metrics = metrics
+        self.websockets = websockets
+        """Paths of WebSocket endpoints, whether they serve already or not."""
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Origins of pages that may use this server, besides its own page."""
+        return self._config.origins
+
+    def check_host(self, hosts: Sequence[str]) -> None:
+        """Refuse a Host header that does not name this server, or that comes twice."""
+        if len(hosts) > 1:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the Host header came twice")
+        host = hosts[0] if hosts else ""
+        if not known_host(host, self._config.origins, is_local(self._config)):
+            raise Refusal(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "unknown host name: add its origin to server.origins",
+            )
+
+    def check_known(self, path: str) -> None:
+        """Refuse a WebSocket on a path that is not an endpoint."""
+        if path not in self.websockets:
+            raise Refusal(HTTPStatus.NOT_FOUND, "no WebSocket endpoint at this path")
+
+    def check_key(
+        self,
+        scope: Scope,
+        path: str,
+        authorization: Sequence[str],
+        offered: Sequence[str] = (),
+    ) -> str:
+        """Return the name of the key that opens `scope`, "" if no keys are configured."""
+        try:
+            key = self.authenticator.admit(scope, " ".join(authorization), offered)
+        except AuthenticationError as error:
+            log.warning("request refused", extra={"path": redacted(path), "why": str(error)})
+            self._metrics.refused("unauthorized")
+            forbidden = str(error).startswith("forbidden")
+            status = HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.UNAUTHORIZED
+            raise Refusal(status, str(error)) from None
+        return key.name if key is not None else ""
+
+    def check_origin(self, origins: Sequence[str], hosts: Sequence[str]) -> None:
+        """Refuse a browser page that is neither ours nor allowed."""
+        if len(origins) > 1:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the Origin header came twice")
+        host = hosts[0] if hosts else ""
+        if origins and not same_origin(origins[0], host, self._config.origins):
+            log.warning("origin refused", extra={"origin": origins[0][:200]})
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                f"origin_forbidden: add {origins[0][:200]} to server.origins",
+            )
+
+
+def scope_of(path: str) -> Scope | None:
+    """Return the scope that a key needs for an HTTP path; None for public paths."""
+    folder = "/".join(path.split("/")[:3]) + "/"
+    return SCOPES.get(path) or SCOPES.get(folder if path != folder.rstrip("/") else path)
+
+
+def redacted(path: str) -> str:
+    """Return the path for the log, without the id of a result: it is half of the credentials."""
+    for folder in (RESULTS, FILES + "/"):
+        if path.startswith(folder):
+            return folder
+    return path[:200]

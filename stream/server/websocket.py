@@ -1,0 +1,368 @@
+"""One WebSocket on websockets' sans-I/O protocol: messages in turn, bounded memory, no tasks.
+
+RFC 6455. uvicorn hands an upgraded connection over to this protocol class. Its bytes are parsed in
+small pieces, and a connection that has more goes on in the next iteration of the event loop, so
+that no connection holds the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Protocol, cast
+
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from stream.delivery.transport import Handler, Message
+from stream.protocol.version import SUBPROTOCOL
+from stream.server.gate import Refusal
+
+log = logging.getLogger(__name__)
+
+PIECE = 4_096
+"""Bytes that are parsed at a time: some 700 of the smallest frames, a few milliseconds of work."""
+
+PERIOD_S, MAX_MESSAGES = 0.1, 100
+"""Read limit: 100 messages per 0.1 s, 1000 a second. Audio needs 50 a second."""
+
+CLOSE_TIMEOUT_S = 5.0
+"""Seconds for the peer to confirm a close."""
+
+MESSAGE_TIMEOUT_S = 30.0
+"""Seconds for a message to arrive whole, once its first byte came."""
+
+
+class Upgrade(Protocol):
+    """The decision on a request: a handler for the connection, or a response that refuses it."""
+
+    def __call__(
+        self, connection: WebSocketConnection, request: Request
+    ) -> Callable[[], Handler] | Response:
+        """Return what makes the handler once the handshake is done, or a response.
+
+        May lower `connection.max_bytes`, the largest message.
+        """
+        ...
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """A `Transport` on one WebSocket."""
+
+    def __init__(
+        self,
+        upgrade: Upgrade,
+        max_bytes: int,
+        connections: set[WebSocketConnection],
+    ) -> None:
+        self._upgrade = upgrade
+        self._connections = connections
+        self._ws = _Protocol(max_bytes, self._too_large)
+        self._loop = asyncio.get_running_loop()
+        self._handler: Handler | None = None
+        self._transport: asyncio.Transport
+        self._held = b""
+        """Bytes that were received and are not parsed yet."""
+        self._paused = False
+        self._continuing: asyncio.Handle | None = None
+        self._writing_paused = False
+        self._closed = False
+        self._closing: asyncio.TimerHandle | None = None
+        self._fragments: list[bytes] = []
+        self._is_text = False
+        self._unfinished_since: float | None = None
+        self._period, self._messages = 0.0, 0
+        self._pinged_at: float | None = None
+        self.peer = ""
+
+    # -- Transport ---------------------------------------------------------------------------
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest message that the peer may send, in bytes."""
+        return self._ws.max_message_size or 0
+
+    @max_bytes.setter
+    def max_bytes(self, size: int) -> None:
+        self._ws.max_message_size = size
+
+    @property
+    def writable(self) -> bool:
+        return self._closed or not self._writing_paused
+
+    def send(self, message: Message) -> None:
+        if self._closed or self._ws.state is not OPEN:
+            return
+        if isinstance(message, str):
+            self._ws.send_text(message.encode())
+        else:
+            self._ws.send_binary(message)
+        self._write()
+
+    def close(self, code: int, reason: str) -> None:
+        if self._closed or self._ws.state is not OPEN:
+            return
+        self._ws.send_close(code, reason)
+        self._write()
+        self._closing = self._loop.call_later(CLOSE_TIMEOUT_S, self.abort)
+        self.resume()
+
+    def abort(self) -> None:
+        if not self._closed:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._continue()
+
+    # -- time limits, called once a second ---------------------------------------------------
+
+    def ping(self) -> None:
+        """Send a ping; `silent_s` tells how long it has not been answered."""
+        if not self._closed and self._ws.state is OPEN and self._pinged_at is None:
+            self._pinged_at = time.monotonic()
+            self._ws.send_ping(b"emotide")
+            self._write()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds for which a ping has not been answered; 0 if there is none."""
+        return 0.0 if self._pinged_at is None else time.monotonic() - self._pinged_at
+
+    def tick(self) -> None:
+        """Drop a peer that does not finish its message."""
+        since = self._unfinished_since
+        if since is not None and time.monotonic() - since > MESSAGE_TIMEOUT_S and not self._paused:
+            self.close(CloseCode.POLICY_VIOLATION, "a message was not finished in time")
+
+    # -- asyncio.Protocol --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclass of asyncio.Transport.
+        self._transport = cast(asyncio.Transport, transport)
+        address = transport.get_extra_info("peername")
+        self.peer = str(address[0]) if address else ""
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._held:
+            self._held += data
+        elif len(data) <= PIECE and not self._paused and self._continuing is None:
+            self._parse(data)
+        else:
+            self._held = data
+            self._continue()
+
+    def eof_received(self) -> bool:
+        if not self._closed:
+            self._ws.receive_eof()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closed = True
+        self._connections.discard(self)
+        self._held = b""
+        for timer in (self._closing, self._continuing):
+            if timer is not None:
+                timer.cancel()
+        received = self._ws.close_rcvd
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            self._guard(handler.disconnected, received.code if received else None)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._handler is not None:
+            self._guard(self._handler.resumed)
+
+    # -- parsing -----------------------------------------------------------------------------
+
+    def _continue(self) -> None:
+        """Parse the bytes held in a later iteration of the loop; read no more until then."""
+        if self._closed or self._continuing is not None:
+            return
+        if not self._held:
+            if not self._paused:
+                self._transport.resume_reading()
+            return
+        self._transport.pause_reading()
+        if not self._paused:
+            self._continuing = self._loop.call_later(self._penalty_s(), self._parse_held)
+
+    def _parse_held(self) -> None:
+        self._continuing = None
+        if self._closed or self._paused:
+            return
+        piece, self._held = self._held[:PIECE], self._held[PIECE:]
+        self._parse(piece)
+        self._continue()
+
+    def _parse(self, data: bytes) -> None:
+        self._ws.receive_data(data)
+        for event in self._ws.events_received():
+            if isinstance(event, Frame):
+                self._frame(event)
+            elif isinstance(event, Request):
+                self._handshake(event)
+        waits = self._ws.current_size is not None or self._ws.reader.buffer
+        if not waits:
+            self._unfinished_since = None
+        elif self._unfinished_since is None:
+            self._unfinished_since = time.monotonic()
+        self._write()
+        if self._penalty_s() and self._continuing is None:
+            self._transport.pause_reading()
+            self._continuing = self._loop.call_later(self._penalty_s(), self._parse_held)
+
+    def _frame(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.BINARY or opcode is Opcode.TEXT:
+            if frame.fin:
+                self._received(bytes(frame.data), opcode is Opcode.TEXT)
+            else:
+                self._fragments, self._is_text = [bytes(frame.data)], opcode is Opcode.TEXT
+        elif opcode is Opcode.CONT:
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                data, self._fragments = b"".join(self._fragments), []
+                self._received(data, self._is_text)
+        elif opcode is Opcode.PONG:
+            self._pinged_at = None
+            self._count()
+        else:
+            self._count()
+
+    def _received(self, data: bytes, is_text: bool) -> None:
+        self._count()
+        if self._handler is None or self._closed:
+            return
+        if not is_text:
+            self._guard(self._handler.received, data)
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            self._ws.fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
+            return
+        self._guard(self._handler.received, text)
+
+    def _count(self) -> None:
+        """Count a message or control frame against the read limit."""
+        now = time.monotonic()
+        if now - self._period >= PERIOD_S:
+            self._period, self._messages = now, 0
+        self._messages += 1
+
+    def _penalty_s(self) -> float:
+        """Return the seconds until this connection may be read again; 0 if it may now."""
+        if self._messages <= MAX_MESSAGES:
+            return 0.0
+        return max(0.0, self._period + PERIOD_S - time.monotonic())
+
+    def charge(self, messages: int) -> None:
+        """Count work against the read limit as if the peer had sent `messages` more."""
+        self._messages += messages
+
+    # -- handshake, errors, writing ----------------------------------------------------------
+
+    def _handshake(self, request: Request) -> None:
+        decision = self._upgrade(self, request)
+        if isinstance(decision, Response):
+            self._refuse(decision)
+            return
+        response = self._ws.accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._refuse(_as_json(response))
+            return
+        self._ws.send_response(response)
+        self._write()
+        try:
+            self._handler = decision()
+        except Exception:
+            log.exception("connection failed")
+            self.close(CloseCode.INTERNAL_ERROR, "")
+
+    def _refuse(self, response: Response) -> None:
+        self._ws.send_response(response)
+        self._write()
+        self._transport.close()
+
+    def _too_large(self) -> None:
+        """Report a message beyond `max_bytes`; the protocol closes with 1009 behind it."""
+        if self._handler is not None:
+            limit = self.max_bytes
+            self._guard(
+                self._handler.refused,
+                "message_too_large",
+                f"a message had more than {limit} bytes; send at most {limit}",
+            )
+
+    def _guard(self, callback: Callable[..., None], *args: object) -> None:
+        """Call the handler; an exception ends this connection only."""
+        try:
+            callback(*args)
+        except Exception:
+            log.exception("connection failed")
+            self.close(CloseCode.INTERNAL_ERROR, "")
+
+    def _write(self) -> None:
+        for data in self._ws.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._end()
+
+    def _end(self) -> None:
+        """End our side of the TCP connection, and read on until the peer ends its side.
+
+        A close would reset the connection while the peer still sends, and it would not get the
+        close frame.
+        """
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+            if self._closing is None:
+                self._closing = self._loop.call_later(CLOSE_TIMEOUT_S, self.abort)
+            self.resume()
+        else:
+            self._transport.close()
+
+
+class _Protocol(ServerProtocol):
+    """websockets' protocol without extensions, and with a callback before it closes with 1009."""
+
+    def __init__(self, max_bytes: int, too_large: Callable[[], None]) -> None:
+        super().__init__(max_size=max_bytes, select_subprotocol=_subprotocol)
+        self._report_too_large = too_large
+
+    def fail(self, code: CloseCode | int, reason: str = "") -> None:
+        if code == CloseCode.MESSAGE_TOO_BIG:
+            self._report_too_large()
+            reason = "message_too_large"
+        super().fail(code, reason)
+
+
+def _as_json(response: Response) -> Response:
+    """Return the response of `websockets` to an invalid handshake, as other errors are."""
+    names = ("Upgrade", "Sec-WebSocket-Version")
+    headers = {name: response.headers[name] for name in names if name in response.headers}
+    text = (response.body or b"").decode().strip().rstrip(".")
+    return Refusal(HTTPStatus(response.status_code), text, headers=headers).response()
+
+
+def _subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Select `emotide.v1` if the client offers it; a client may also offer none."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

@@ -1,0 +1,24 @@
+"""Objects that all sessions and recordings of one process share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stream.config import Config
+from stream.delivery.hub import Hub
+from stream.inference.scheduler import Scheduler
+from stream.telemetry.audit import AuditLog
+from stream.telemetry.metrics import Metrics
+from stream.types import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The configuration, the loaded model, and the services of one process."""
+
+    config: Config
+    model: ModelInfo
+    scheduler: Scheduler
+    hub: Hub
+    metrics: Metrics
+    audit: AuditLog

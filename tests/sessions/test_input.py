@@ -1,0 +1,151 @@
+"""Input of one stream without sockets: gathering, throttling, order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stream.protocol.messages import SessionConfig
+from stream.sessions import input as input_module
+from stream.sessions import pump as pump_module
+from stream.sessions.pump import Pump
+from stream.types import Event, Window
+from tests.support.scheduling import until
+from tests.support.sessions import Sessions
+
+
+class Recorded:
+    """Input that records when it was processed."""
+
+    def __init__(self, busy_s: float = 0.0, fails: bool = False) -> None:
+        self.processed: list[float] = []
+        self._busy_s = busy_s
+        self._fails = fails
+
+    def process(self) -> None:
+        self.processed.append(time.monotonic())
+        time.sleep(self._busy_s)
+        if self._fails:
+            raise RuntimeError("broken")
+
+
+async def test_the_pump_processes_all_inputs_within_its_period() -> None:
+    pump, inputs = Pump(), [Recorded() for _ in range(50)]
+    began = time.monotonic()
+    for gathering in inputs:
+        pump.add(gathering)
+    await until(lambda: all(gathering.processed for gathering in inputs))
+    waited = [gathering.processed[0] - began for gathering in inputs]
+    assert min(waited) >= pump_module.PERIOD_S * 0.9
+    assert all(len(gathering.processed) == 1 for gathering in inputs)
+
+
+async def test_the_pump_lets_other_work_in_between() -> None:
+    """With two hundred streams in one go, pongs and other streams' messages would wait for it."""
+    pump, inputs = Pump(), [Recorded(busy_s=0.003) for _ in range(60)]
+    for gathering in inputs:
+        pump.add(gathering)
+    longest, last = 0.0, time.monotonic()
+    while not all(gathering.processed for gathering in inputs):
+        await asyncio.sleep(0)
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+    assert longest < 0.09, "half of the work"
+
+
+async def test_an_input_that_fails_does_not_stop_the_pump(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pump, broken, good = Pump(), Recorded(fails=True), Recorded()
+    pump.add(broken)
+    pump.add(good)
+    await until(lambda: bool(good.processed))
+    assert [record.getMessage() for record in caplog.records] == ["audio not processed"]
+
+
+async def test_small_messages_are_processed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = Sessions()
+    session, _ = await sessions.open()
+    blocks: list[int] = []
+    feed = session._pipeline.feed
+
+    def recorded(data: bytes) -> Iterator[Window | Event]:
+        blocks.append(len(data))
+        return feed(data)
+
+    monkeypatch.setattr(session._pipeline, "feed", recorded)
+    for _ in range(4):
+        session.audio(bytes(640))
+    await until(lambda: bool(blocks))
+    assert blocks == [2560]
+
+
+async def test_a_flood_does_not_wait_for_the_pump() -> None:
+    """A minute of audio within the pump's period was gathered and never stopped the reader."""
+    sessions = Sessions(ahead_s=1.0)
+    session, connection = await sessions.open()
+    for _ in range(30):
+        session.audio(bytes(64_000))
+        if not connection.reading:
+            break
+    assert not connection.reading
+    assert session._input.waiting_bytes <= input_module.HIGH_BYTES + 64_000
+
+
+async def test_an_invalid_message_does_not_spoil_the_audio_around_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Gathered with its neighbours, it discarded them too."""
+    sessions = Sessions()
+    request = SessionConfig.model_validate({"audio": {"sample_rate": 16_000, "encoding": "f32le"}})
+    session, connection = await sessions.open(request=request)
+    analysed = 0
+    decode = session._pipeline._decoder.decode
+
+    def recorded(data: bytes) -> NDArray[np.float32]:
+        nonlocal analysed
+        samples = decode(data)
+        analysed += samples.shape[1]
+        return samples
+
+    monkeypatch.setattr(session._pipeline._decoder, "decode", recorded)
+    good = np.zeros(3200, "<f4").tobytes()
+    for data in (good, np.full(3200, np.nan, "<f4").tobytes(), good):
+        session.audio(data)
+    session.flush()
+    assert session._pipeline.position == 9600
+    assert analysed == 6400
+    assert [error.code for error in connection.errors] == ["invalid_audio_frame"]
+
+
+async def test_a_flush_does_not_wait_for_the_pump() -> None:
+    sessions = Sessions()
+    session, _ = await sessions.open()
+    session.audio(bytes(3200))
+    assert session._pipeline.position == 0
+    session.flush()
+    assert session._pipeline.position == 1600
+
+
+async def test_audio_ahead_of_real_time_waits_and_stops_the_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A producer that sends an hour at once must not fill the memory."""
+    sessions = Sessions(ahead_s=1.0)
+    session, connection = await sessions.open()
+    monkeypatch.setattr(input_module, "HIGH_BYTES", 40_000)
+    monkeypatch.setattr(input_module, "LOW_BYTES", 20_000)
+    for _ in range(30):
+        session.audio(bytes(3200))
+        session._input.process()
+    assert session._pipeline.position == 16_000, "one second"
+    assert not connection.reading
+    session._scorer.release()
+    await until(lambda: connection.reading)
+    assert session._input.waiting_bytes == 0
+    assert session._pipeline.position == 48_000
