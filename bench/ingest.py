@@ -2,7 +2,7 @@
 
 Three measurements, each with more of the server than the one before:
   pipeline  codec, resampling, VAD, windows and quality, called in this process
-  session   Session.audio with limits, scheduler, rolling scores and encoded events, in this process
+  session   a session with limits, scheduler, rolling scores and encoded events, in this process
   socket    a server process with streams in real time; CPU of the whole process
 
 A substitute model returns zeros at once. Figures are CPU time, not wall time.
@@ -14,14 +14,16 @@ import argparse
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from bench.load import WARM_UP_S, Load, make_producers
-from bench.process import Cpu, Server
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.report import arguments, as_json, machine, print_text
 from bench.speech import Wire, frames, recordings
-from bench.stand_ins import NULL, NullBackend, null_backend
+from bench.stand_ins import NullBackend, null_backend
+from bench.streams import measure
 from bench.tables import table
 from stream.admission import admit, analysis_settings
 from stream.analysis.pipeline import SLICE_S, StreamPipeline
@@ -30,11 +32,16 @@ from stream.audio.codecs import PcmDecoder
 from stream.audio.resample import Resampler
 from stream.config import Config
 from stream.delivery.hub import Hub
+from stream.inference.engine import ThreadEngine
 from stream.inference.scheduler import Scheduler
+from stream.protocol.events import EventEncoder
 from stream.protocol.messages import Audio, SessionConfig
-from stream.sessions.session import Session
+from stream.services import Services
+from stream.sessions.pump import Pump
+from stream.sessions.session import DETACHED, Session
+from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
-from stream.types import AudioFormat, Samples, Window
+from stream.types import FRAME, AudioFormat, Samples, Window
 
 WIRES = (
     Wire("linear16", 16_000, 100),
@@ -44,6 +51,8 @@ WIRES = (
 )
 TARGETS = {WIRES[0]: 1.5, WIRES[3]: 3.5}
 """Target of the pipeline, in CPU milliseconds per second of audio."""
+
+Frame = NDArray[np.int16]
 
 STAGES = ("codec", "resample", "VAD", "windows+quality", "rest")
 
@@ -66,13 +75,13 @@ class PipelineStages:
             samples[i : i + step] for samples in self.codec() for i in range(0, len(samples), step)
         ]
         self._audio = self.resample()
-        self._frames: list[bytes] = []
-        self._voiced: list[bool] = []
+        self._frames: list[Frame] = []
+        self._probabilities: list[float] = []
         self._detector = DETECTORS[self._settings.vad.detector]
         DETECTORS["recording"] = lambda mode: RecordingDetector(
-            self._detector(mode), self._frames, self._voiced
+            self._detector(mode), self._frames, self._probabilities
         )
-        DETECTORS["replaying"] = lambda mode: ReplayingDetector(self._voiced)
+        DETECTORS["replaying"] = lambda mode: ReplayingDetector(self._probabilities)
         self.run("recording")
 
     def codec(self) -> list[Samples]:
@@ -86,10 +95,10 @@ class PipelineStages:
     def vad(self) -> None:
         detector = self._detector(self._settings.vad.mode)
         for frame in self._frames:
-            detector.is_speech(frame)
+            detector.probability(frame)
 
     def windows(self) -> None:
-        """Run speech, quality and windows with recorded decisions of the detector."""
+        """Run speech, quality and windows with recorded results of the detector."""
         channel = self._pipeline("replaying").channels[0]
         for samples in self._audio:
             for item in channel.feed(samples):
@@ -114,26 +123,31 @@ class PipelineStages:
 
 
 class RecordingDetector:
-    """Detector that records its frames and its decisions."""
+    """Detector that records its frames and its probabilities."""
 
-    def __init__(self, real: VoiceDetector, frames: list[bytes], voiced: list[bool]) -> None:
+    def __init__(
+        self, real: VoiceDetector, frames: list[Frame], probabilities: list[float]
+    ) -> None:
+        self.frame = real.frame
         self._real = real
         self._frames = frames
-        self._voiced = voiced
+        self._probabilities = probabilities
 
-    def is_speech(self, frame: bytes) -> bool:
-        self._frames.append(frame)
-        self._voiced.append(self._real.is_speech(frame))
-        return self._voiced[-1]
+    def probability(self, samples: Frame) -> float:
+        self._frames.append(samples.copy())
+        self._probabilities.append(self._real.probability(samples))
+        return self._probabilities[-1]
 
 
 class ReplayingDetector:
-    """Detector without cost, which returns recorded decisions."""
+    """Detector without cost, which returns recorded probabilities."""
 
-    def __init__(self, voiced: list[bool]) -> None:
-        self._next = iter(voiced).__next__
+    frame = FRAME
 
-    def is_speech(self, frame: bytes) -> bool:
+    def __init__(self, probabilities: list[float]) -> None:
+        self._next = iter(probabilities).__next__
+
+    def probability(self, samples: Frame) -> float:
         return self._next()
 
 
@@ -170,52 +184,30 @@ async def session(wire: Wire, chunks: Sequence[bytes], rounds: int) -> float:
     config = Config.model_validate({"limits": {"ahead_s": 1e9}, "model": {"max_wait_ms": 0}})
     metrics = Metrics("bench")
     scheduler = Scheduler(
-        null_backend,
-        32,
+        ThreadEngine(null_backend, 32),
         0.0,
         10.0,
         lambda report: metrics.batch(report.size, report.queued_s, report.inference_s),
     )
     model = await scheduler.start(NullBackend.info.lengths)
+    services = Services(config, model, scheduler, Hub(), metrics, AuditLog(None))
     cpu_s = []
+    pump = Pump()
     for number in range(rounds):
         audio = Audio(encoding=wire.encoding, sample_rate=wire.sample_rate)
         request = SessionConfig(audio=audio)
-        admitted = admit(config, request, model)
-        live = Session(config, request, admitted, model, scheduler, Hub(), metrics, f"ses_{number}")
-        live.send = lambda _: None
-        live.announce("session.created", {}, "bench")
+        grant, name = admit(config, request, model), f"ses_{number}"
+        live = Session(services, request, grant, EventEncoder(name, name), "bench", DETACHED, pump)
+        live.announce("session.created")
         before = time.process_time()
         for chunk in chunks:
-            await live.audio(chunk)
+            live.audio(chunk)
+            # As between two messages of a socket.
+            await asyncio.sleep(0)
         await live.finish("completed", 5.0)
         cpu_s.append(time.process_time() - before)
     await scheduler.stop(1.0)
     return min(cpu_s) * 1000 / (len(chunks) * wire.chunk_s)
-
-
-async def socket(wire: Wire, recorded: list[list[bytes]], streams: int, seconds: float) -> Any:
-    """Return CPU ms per second of audio and stream of a server process, in real time."""
-    with Server(NULL) as server:
-        load = Load(server, make_producers(streams, recorded), wire)
-        await load.start()
-        await asyncio.sleep(WARM_UP_S)
-        before, cpu, sent = server.cpu_s(), Cpu(server), _sent(load)
-        await asyncio.sleep(seconds)
-        used, shares = server.cpu_s() - before, cpu.shares()
-        audio_s = (_sent(load) - sent) * wire.chunk_s
-        await load.stop()
-    return {
-        "ms_per_s": used * 1000 / audio_s,
-        "server_cores": shares[0],
-        "generator_cores": shares[1],
-        "others_cores": shares[2],
-        "dropped_ms": load.total("dropped_ms"),
-    }
-
-
-def _sent(load: Load) -> int:
-    return sum(len(p.sent) for p in load.producers.values())
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -230,8 +222,10 @@ async def main(options: argparse.Namespace) -> None:
             "pipeline": pipeline(wire, chunks, rounds),
             "target": TARGETS.get(wire),
             "session": await session(wire, chunks, rounds),
-            "socket": await socket(
-                wire, [frames(wire.chunks(pcm)) for pcm in speech], options.streams, seconds
+            "socket": asdict(
+                await measure(
+                    wire, [frames(wire.chunks(pcm)) for pcm in speech], options.streams, seconds
+                )
             ),
         }
     if options.json:

@@ -25,13 +25,13 @@ from bench.sounds import (
 from bench.stand_ins import NullBackend
 from bench.tables import table
 from stream.admission import analysis_settings
+from stream.analysis.levels import frame_levels
 from stream.analysis.nonspeech import measure
 from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
-from stream.analysis.quality import frame_power
 from stream.backends import registry
 from stream.backends.base import Backend
 from stream.config import Config
-from stream.types import SAMPLE_RATE, AudioFormat, FrameScores, Segment, Window
+from stream.types import FRAME, SAMPLE_RATE, AudioFormat, FrameScores, Segment, Window
 from training.nonspeech import WARNINGS
 
 EXAMPLES = """\
@@ -41,6 +41,8 @@ EXAMPLES = """\
 
 EMOTIONS = frozenset({"angry", "disgusted", "fearful", "happy", "sad", "surprised"})
 SOUNDS = frozenset({"music", "tone", "high_pitch"})
+WORDLESS = frozenset({"emogator"})
+"""Corpora of `emotion.csv` without speech: laughter, sighs and screams."""
 CHUNK = SAMPLE_RATE // 10 * 2
 
 Analyse = Callable[[Pcm16], list[Segment]]
@@ -159,7 +161,8 @@ def speech(data: Path, run: Analyse, step: int) -> Iterator[dict[str, Any]]:
     noises = Noises(data)
     corpora: dict[str, list[Pcm16]] = defaultdict(list)
     for row in rows(data, "emotion.csv")[::step]:
-        corpora[row["corpus"]].append(read(data / row["path"]))
+        if row["corpus"] not in WORDLESS:
+            corpora[row["corpus"]].append(read(data / row["path"]))
     for row in rows(data, "sounds.csv"):
         if row["kind"].startswith(("call-centre", "telephone")):
             corpora["calls"].append(read(data / row["path"]))
@@ -188,7 +191,8 @@ def conditions(
 
 def audible(audio: Pcm16) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return bool[frames]: True within 30 dB of the loudest frame."""
-    power = frame_power(audio[: len(audio) // 320 * 320].reshape(-1, 320))[0]
+    whole = audio[: len(audio) // FRAME * FRAME].astype(np.float32)
+    power = np.array(frame_levels(whole)[0])
     return np.asarray(power > power.max() / 1000, np.bool_)
 
 

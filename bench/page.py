@@ -23,25 +23,30 @@ from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import psutil
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
 from bench.report import arguments, as_json, machine, print_text
+from bench.stand_ins import null_backend
 from bench.tables import table
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream
+from stream.inference.engine import ThreadEngine
+from stream.inference.scheduler import Scheduler
 from stream.labels import LABELS
-from stream.protocol.events import EventEncoder, encode, model_body
-from stream.protocol.version import SUBPROTOCOL
-from stream.server.pages import Pages
+from stream.protocol.events import AnalysisEvents, EventEncoder, model_body
+from stream.server.auth import Authenticator
+from stream.server.endpoints import CONTROL_BYTES, SUBSCRIBE
+from stream.server.gate import Gate
+from stream.server.http import Http
+from stream.server.lifecycle import Lifecycle
+from stream.server.listener import Listener
+from stream.server.router import Route, Router
 from stream.server.subscriber import Subscriber
+from stream.services import Services
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 from stream.types import (
@@ -57,6 +62,13 @@ from stream.types import (
 
 MODEL = ModelInfo("simulated", "1", LABELS, 320, (SAMPLE_RATE,), (1,), 1.0, "none", "none")
 UTTERANCE_S = 5
+INFO = {
+    "name": "emotide",
+    "version": "bench",
+    "node": "bench",
+    "model": model_body(MODEL),
+    "privacy": {"analyse_roles": ["customer"], "audio_kept": False},
+}
 EXAMPLES = """\
   python -m bench.page                          200 streams, 10 minutes
   python -m bench.page --quick                  one minute
@@ -69,8 +81,9 @@ class SimulatedStream:
     def __init__(self, number: int) -> None:
         self._random = random.Random(number)
         self._weights = [self._random.random() ** 3 for _ in LABELS]
-        self._encoder = EventEncoder(("customer",), MODEL)
-        self._clock = self._utterance = self._seq = 0
+        self._bodies = AnalysisEvents(("customer",), MODEL)
+        self._encoder = EventEncoder(f"ses_{number}", f"call-{number}")
+        self._clock = self._utterance = 0
         self.live = LiveStream(
             stream_id=f"call-{number}",
             session_id=f"ses_{number}",
@@ -105,11 +118,8 @@ class SimulatedStream:
         return {name: round(w / total, 4) for name, w in zip(LABELS, self._weights, strict=True)}
 
     def _publish(self, hub: Hub, event: Event) -> None:
-        body = self._encoder.body(event, 60)
-        live = self.live
-        encoded = encode(body, self._seq, live.session_id, live.stream_id, time.time())
-        self._seq += 1
-        live.remember(encoded, 1000, 90.0)
+        live, encoded = self.live, self._encoder.encode(self._bodies.body(event, 60))
+        live.remember(encoded)
         if isinstance(event, SpeechStart):
             live.speaking = frozenset({0})
         hub.publish(live, encoded)
@@ -119,28 +129,26 @@ class Simulation:
     """Page and `/v1/subscribe` of a server with simulated streams."""
 
     def __init__(self, streams: int) -> None:
-        self.hub = Hub()
         self.streams = [SimulatedStream(number) for number in range(streams)]
-        self._config = Config()
-        self._metrics = Metrics("bench")
-        self._audit = AuditLog(None)
-        info = {
-            "name": "emotide",
-            "version": "bench",
-            "node": "bench",
-            "model": model_body(MODEL),
-            "privacy": {"analyse_roles": ["customer"], "audio_kept": False},
-        }
-        self._pages = Pages({"/v1/info": lambda: (HTTPStatus.OK, info)}, lambda _: None, bytes)
-
-    def route(self, _: ServerConnection, request: Request) -> Response | None:
-        if urlsplit(request.path).path == "/v1/subscribe":
-            return None
-        return self._pages.answer(request)
-
-    async def subscriber(self, socket: ServerConnection) -> None:
-        limits = self._config.limits
-        await Subscriber(socket, limits, self.hub, self._metrics, self._audit).run()
+        config, metrics, lifecycle = Config(), Metrics("bench"), Lifecycle()
+        self.hub = Hub()
+        engine = ThreadEngine(null_backend, 1)
+        services = Services(
+            config, MODEL, Scheduler(engine, 0.0, 10.0), self.hub, metrics, AuditLog(None)
+        )
+        server = config.server.model_copy(update={"port": 0})
+        gate = Gate(server, Authenticator([]), metrics, {SUBSCRIBE})
+        router = Router(gate, lifecycle)
+        router.routes[SUBSCRIBE] = Route(
+            "subscribe",
+            lambda query: None,
+            lambda request: Subscriber(request.connection, services),
+            CONTROL_BYTES,
+        )
+        documents = {"/v1/info": lambda: (HTTPStatus.OK, INFO)}
+        http = Http(gate, documents, lambda _: None, bytes, None, 1)
+        self.listener = Listener(server, http.app(), router, CONTROL_BYTES)
+        lifecycle.serve()
 
     async def play(self) -> None:
         """Run one second of each stream per second, evenly spaced."""
@@ -259,31 +267,25 @@ async def measure(chromium: Chromium, seconds: float, rounds: int) -> list[dict[
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Serve the simulation, open the page in Chromium, and measure."""
     simulation = Simulation(options.streams)
-    async with serve(
-        simulation.subscriber,
-        "127.0.0.1",
-        0,
-        process_request=simulation.route,
-        subprotocols=[Subprotocol(SUBPROTOCOL)],
-        compression=None,
-    ) as server:
-        playing = asyncio.create_task(simulation.play())
-        port = next(iter(server.sockets)).getsockname()[1]
-        with TemporaryDirectory() as profile:
-            chromium = Chromium(Path(profile), f"http://127.0.0.1:{port}/{options.view}")
-            try:
-                for _ in range(60):
-                    await asyncio.sleep(0.5)
-                    if await chromium.rows():
-                        break
-                else:
-                    sys.exit("the page shows no streams")
-                # The first seconds contain loading and compiling.
-                await asyncio.sleep(10)
-                return await measure(chromium, 60, 1 if options.quick else options.minutes)
-            finally:
-                playing.cancel()
-                chromium.close()
+    await simulation.listener.open()
+    playing = asyncio.create_task(simulation.play())
+    address = f"http://127.0.0.1:{simulation.listener.port}/{options.view}"
+    with TemporaryDirectory() as profile:
+        chromium = Chromium(Path(profile), address)
+        try:
+            for _ in range(60):
+                await asyncio.sleep(0.5)
+                if await chromium.rows():
+                    break
+            else:
+                sys.exit("the page shows no streams")
+            # The first seconds contain loading and compiling.
+            await asyncio.sleep(10)
+            return await measure(chromium, 60, 1 if options.quick else options.minutes)
+        finally:
+            playing.cancel()
+            chromium.close()
+            await simulation.listener.close()
 
 
 def main() -> None:

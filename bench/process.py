@@ -20,6 +20,9 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 
+CHECKOUT = Path(os.environ.get("BENCH_CHECKOUT", ROOT))
+"""The checkout whose server is measured; another than this one for bench.compare."""
+
 
 class Server:
     """Running `server.py` in a separate process, with its log in a temporary file."""
@@ -33,12 +36,13 @@ class Server:
         allow_many_sockets()
         # The file lives as long as the server and not as long as a block: SIM115 does not apply.
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115
-        command = [sys.executable, "server.py", "--model", model, "--port", "0"]
+        python = sys.executable if CHECKOUT == ROOT else str(CHECKOUT / ".venv/bin/python")
+        command = [python, "server.py", "--model", model, "--port", "0"]
         for key, value in {"log.format": "json", **(settings or {})}.items():
             command += ["--set", f"{key}={value}"]
         began = time.monotonic()
         self._popen = subprocess.Popen(
-            command, cwd=ROOT, stderr=self._log, env={**os.environ, **(environ or {})}
+            command, cwd=CHECKOUT, stderr=self._log, env={**os.environ, **(environ or {})}
         )
         self.process = psutil.Process(self._popen.pid)
         self.http = self._ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,8 @@ class BlockingBackend:
 
     @property
     def info(self) -> ModelInfo:
-        return self._real.info
+        # Without embeddings, which this class does not pass on.
+        return replace(self._real.info, dim=0)
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         while self._block.exists():

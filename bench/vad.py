@@ -24,7 +24,8 @@ from bench.sounds import (
     telephone,
 )
 from bench.tables import table
-from stream.analysis.quality import frame_power
+from stream.analysis.hysteresis import RELEASE, FrameDecider, Rechunked
+from stream.analysis.levels import frame_levels
 from stream.analysis.vad import DETECTORS, Segmenter, VadSettings
 from stream.types import FRAME, SAMPLE_RATE
 
@@ -38,6 +39,10 @@ Labelled = list[tuple[Pcm16, Mask]]
 STARTS = ((3, 5), (4, 6), (5, 8), (8, 10))
 HANGOVERS = (15, 20, 30, 40, 50)
 GATES = (-96.0, -60.0, -50.0)
+THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
+
+SENTENCES = frozenset({"emodb", "nemo", "ravdess"})
+"""Corpora of `emotion.csv` with acted sentences, one per clip."""
 
 
 def main() -> None:
@@ -81,15 +86,24 @@ def main() -> None:
         as_table(unlabelled),
         "",
     )
+    thresholds = list(hysteresis(conditions, others, clips, default))
+    print_text(
+        options,
+        "silero with other thresholds, without and with hysteresis (a frame stays voiced down to "
+        "threshold - margin); mean over the conditions above.\n",
+        as_table(thresholds),
+        "",
+    )
     tried = list(rules(conditions, others, clips, default))
     print_text(options, "Other rules, mean over the conditions above.\n", as_table(tried))
     if options.json:
-        print(as_json({"labels": labels, "elsewhere": unlabelled, "rules": tried}))
+        figures = {"labels": labels, "elsewhere": unlabelled}
+        print(as_json({**figures, "hysteresis": thresholds, "rules": tried}))
 
 
 def speech_clips(data: Path, quick: bool) -> list[str]:
     """Return the paths of clips of acted emotions, one sentence each."""
-    paths = [row["path"] for row in rows(data, "emotion.csv") if row["corpus"] != "emodb-7"]
+    paths = [row["path"] for row in rows(data, "emotion.csv") if row["corpus"] in SENTENCES]
     return paths[:: 20 if quick else 8]
 
 
@@ -138,6 +152,32 @@ def without_labels(
     }
 
 
+def hysteresis(
+    conditions: dict[str, Labelled],
+    others: Sequence[Pcm16],
+    clips: Sequence[Pcm16],
+    default: VadSettings,
+) -> Iterator[dict[str, Any]]:
+    """Yield the errors of silero with each threshold, without and with a margin."""
+    every = [r for recordings in conditions.values() for r in recordings]
+    truth = np.concatenate([speech for _, speech in every])
+    silero = replace(default, detector="silero")
+    groups = ([audio for audio, _ in every], others, clips)
+    kept = [[probabilities(silero, audio) for audio in group] for group in groups]
+    for threshold in THRESHOLDS:
+        for margin in (0.0, RELEASE):
+            decided = [
+                [replayed(found, threshold, threshold - margin) for found in group]
+                for group in kept
+            ]
+            yield {
+                "threshold": threshold,
+                "margin": margin,
+                **errors("", truth, np.concatenate(decided[0])),
+                **summary(default, truth, decided),
+            }
+
+
 def rules(
     conditions: dict[str, Labelled],
     others: Sequence[Pcm16],
@@ -152,44 +192,80 @@ def rules(
     ]
     every = [r for recordings in conditions.values() for r in recordings]
     truth = np.concatenate([speech for _, speech in every])
+    groups = ([audio for audio, _ in every], others, clips)
     voiced: dict[float, list[list[Mask]]] = {}
     for gate in GATES:
         gated = replace(default, min_dbfs=gate)
-        groups = ([audio for audio, _ in every], others, clips)
         voiced[gate] = [[decisions(gated, audio) for audio in group] for group in groups]
     for rule, settings in tried:
-        labelled_speech, non_speech, clip_speech = (
-            [utterances(settings, frames) for frames in group]
-            for group in voiced[settings.min_dbfs]
-        )
         yield {
             "rule": f"{name_of(settings)}, {rule}",
-            **errors("utt_", truth, np.concatenate(labelled_speech)),
-            "non_speech_%": 100 * float(np.concatenate(non_speech).mean()),
-            "clips_missed_%": 100 * float(np.mean([not clip.any() for clip in clip_speech])),
+            **summary(settings, truth, voiced[settings.min_dbfs]),
         }
 
 
-def decisions(settings: VadSettings, audio: Pcm16) -> Mask:
-    """Return the detector's decision for every whole frame, with the level gate of a channel."""
-    detector = DETECTORS[settings.detector](settings.mode)
-    frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
-    loud = frame_power(frames)[0] >= 10 ** (settings.min_dbfs / 10)
-    return np.fromiter(
-        (
-            is_loud and detector.is_speech(frame.astype("<i2").tobytes())
-            for is_loud, frame in zip(loud.tolist(), frames, strict=True)
-        ),
-        np.bool_,
-        len(frames),
+def summary(
+    settings: VadSettings, truth: Mask, voiced: Sequence[Sequence[Mask]]
+) -> dict[str, float]:
+    """Return the errors of utterances from the decisions on labelled speech, others and clips."""
+    labelled_speech, non_speech, clip_speech = (
+        [utterances(settings, frames) for frames in group] for group in voiced
     )
+    return {
+        **errors("utt_", truth, np.concatenate(labelled_speech)),
+        "non_speech_%": 100 * float(np.concatenate(non_speech).mean()),
+        "clips_missed_%": 100 * float(np.mean([not clip.any() for clip in clip_speech])),
+    }
+
+
+def decisions(settings: VadSettings, audio: Pcm16) -> Mask:
+    """Return the decision on every whole frame, as in a channel."""
+    pcm = whole_frames(audio)
+    power = frame_levels(pcm.astype(np.float32))[0]
+    return np.array(FrameDecider.of(settings).decide(pcm, power), np.bool_)
+
+
+def whole_frames(audio: Pcm16) -> Pcm16:
+    return audio[: len(audio) // FRAME * FRAME]
+
+
+class Replay:
+    """Detector that returns given probabilities, one per frame."""
+
+    frame = FRAME
+
+    def __init__(self, probabilities: Sequence[float]) -> None:
+        self._next = iter(probabilities).__next__
+
+    def probability(self, samples: Pcm16) -> float:
+        return self._next()
+
+
+def probabilities(settings: VadSettings, audio: Pcm16) -> list[float | None]:
+    """Return the probability of every whole frame; None if its level is below the minimum."""
+    detector = Rechunked(DETECTORS[settings.detector](settings.mode))
+    pcm = whole_frames(audio)
+    power = frame_levels(pcm.astype(np.float32))[0]
+    least = 10 ** (settings.min_dbfs / 10)
+    return [
+        detector.probability(frame) if level >= least else None
+        for frame, level in zip(pcm.reshape(-1, FRAME), power, strict=True)
+    ]
+
+
+def replayed(found: Sequence[float | None], start: float, stay: float) -> Mask:
+    """Return the decisions on frames with these probabilities."""
+    detector = Replay([probability for probability in found if probability is not None])
+    power = [0.0 if probability is None else 1.0 for probability in found]
+    pcm = np.zeros(len(found) * FRAME, np.int16)
+    return np.array(FrameDecider(detector, start, stay, 1.0).decide(pcm, power), np.bool_)
 
 
 def utterances(settings: VadSettings, voiced: Mask) -> Mask:
     """Return bool[frames]: True in an utterance, including pre-roll and bridged pauses."""
     segmenter = Segmenter(settings)
     inside = np.zeros(len(voiced), np.bool_)
-    ended = [*map(segmenter.step, voiced.tolist()), segmenter.end("flush")]
+    ended = [*map(segmenter.step, voiced.tolist()), segmenter.close("flush")]
     for utterance in filter(None, ended):
         inside[utterance.start // FRAME : utterance.end // FRAME] = True
     return inside

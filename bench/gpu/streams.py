@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from bench.gpu.part import Context
 from bench.gpu.throughput import load
 from stream.backends.emotion2vec.backend import LENGTHS
 from stream.backends.emotion2vec.signals import buzzes
+from stream.inference.engine import ThreadEngine
 from stream.inference.scheduler import BatchReport, Scheduler
 from stream.inference.slot import Slot
 from stream.types import FrameScores, GapReason, Quality, Samples, Window
@@ -35,10 +37,11 @@ class Stream:
     """Stream of continuous speech; records the waiting times and losses of its windows."""
 
     waited: list[float] = field(default_factory=list)
+    taken: int = 0
     lost: int = 0
 
     def window_taken(self, window: Window) -> None:
-        pass
+        self.taken += 1
 
     def window_scored(self, scores: FrameScores, waited_s: float) -> None:
         self.waited.append(waited_s)
@@ -54,13 +57,8 @@ def run(context: Context) -> None:
 
 async def _run(context: Context) -> None:
     batches: list[BatchReport] = []
-    scheduler = Scheduler(
-        lambda: load(context),
-        max_batch=128,
-        max_wait_s=0.005,
-        hang_timeout_s=30.0,
-        report=batches.append,
-    )
+    engine = ThreadEngine(lambda: load(context), max_batch=128)
+    scheduler = Scheduler(engine, max_wait_s=0.005, hang_timeout_s=30.0, report=batches.append)
     begin = time.monotonic()
     await scheduler.start(LENGTHS)
     context.emit(FIRST, what="load and warm-up, s", value=round(time.monotonic() - begin, 2))
@@ -89,7 +87,7 @@ async def _first(context: Context, scheduler: Scheduler, audio: Sequence[Samples
     slot = scheduler.slot(stream)
     for position in range(10):
         slot.offer(_window(audio[0], position))
-        await slot.wait_idle(30)
+        await _until(lambda: len(stream.waited) + stream.lost > position)  # noqa: B023
     first, tenth = stream.waited[0] * 1e3, stream.waited[9] * 1e3
     context.emit(FIRST, what="first window, ms", value=round(first, 2))
     context.emit(FIRST, what="tenth window, ms", value=round(tenth, 2))
@@ -116,7 +114,7 @@ async def _round(
         slot, window = slots[number % streams], _window(audio[number % len(audio)], number)
         replaced += slot.offer(window) is not None
     elapsed = time.monotonic() - begin
-    await _finish(slots)
+    await _finish(listeners, slots)
     waited = [wait for listener in listeners for wait in listener.waited]
     p50, p95, p99 = (float(np.percentile(waited, share)) for share in (50, 95, 99))
     sizes = [report.size for report in batches]
@@ -138,11 +136,25 @@ async def _round(
     return p95 if replaced <= 0.01 * len(waited) else float("inf")
 
 
-async def _finish(slots: Sequence[Slot]) -> None:
+async def _until(condition: Callable[[], bool], timeout_s: float = 30.0) -> bool:
+    """Poll the condition every half millisecond; return False after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not (met := condition()) and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.0005)
+    return met
+
+
+async def _finish(streams: Sequence[Stream], slots: Sequence[Slot]) -> None:
     """Wait until all windows are scored; withdraw those that take more than 20 s."""
-    for slot in slots:
-        if not await slot.wait_idle(20):
+    deadline = time.monotonic() + 20
+    for stream, slot in zip(streams, slots, strict=True):
+        left_s = max(0.0, deadline - time.monotonic())
+        if not await _until(partial(_is_idle, stream, slot), left_s):
             slot.withdraw()
+
+
+def _is_idle(stream: Stream, slot: Slot) -> bool:
+    return not slot.waiting and stream.taken == len(stream.waited) + stream.lost
 
 
 def _common(sizes: Sequence[int]) -> str:
