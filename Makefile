@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 APT := $(if $(filter 0,$(shell id -u)),,sudo -n )DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help demo serve test unit lint types format bench gpu clean system
+.PHONY: help demo serve test unit lint types format schemas bench gpu clean system
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,10 +27,11 @@ test: $(VENV)/dev system lint types ## Check format, lint, import rules and type
 unit: $(VENV)/unit ## Run the tests without torch, a browser, a broker or other processes (a minute)
 	$(BIN)/python -m pytest --unit -q -n $(WORKERS)
 
-lint: $(VENV)/dev ## Check format, style and import rules
+lint: $(VENV)/dev ## Check format, style, import rules and generated schemas
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/python -m stream.protocol.schemas --check
 
 types: $(VENV)/dev ## Check types
 	$(BIN)/mypy --strict emotide stream client bench training tests server.py
@@ -38,6 +39,9 @@ types: $(VENV)/dev ## Check types
 format: $(VENV)/dev ## Format, and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+schemas: $(VENV)/dev ## Generate the schemas of asyncapi.yaml and result.schema.json from the types
+	$(BIN)/python -m stream.protocol.schemas
 
 bench: $(VENV)/dev ## Print short versions of the ingest and capacity tables of docs/performance.md
 	$(BIN)/python -m bench.ingest --quick
