@@ -69,7 +69,7 @@ class PipelineStages:
     def __init__(self, wire: Wire, chunks: Sequence[bytes]) -> None:
         self._format = AudioFormat(wire.encoding, wire.sample_rate)
         self._chunks = chunks
-        self._settings = analysis_settings(Config())
+        self._settings = analysis_settings(Config(), NullBackend.info)
         step = max(1, int(wire.sample_rate * SLICE_S))
         self._slices = [
             samples[i : i + step] for samples in self.codec() for i in range(0, len(samples), step)

@@ -56,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     print_text(options, machine(), "")
     backend = registry.load(options.backend)
-    settings = analysis_settings(Config())
+    settings = analysis_settings(Config(), backend.info)
     vad = replace(settings.vad, detector=options.detector)
     after = segments_of(backend, replace(settings, vad=vad))
     before = segments_of(backend, replace(settings, vad=replace(vad, only_speech=False)))

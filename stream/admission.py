@@ -49,9 +49,19 @@ def admit(config: Config, request: SessionConfig, model: ModelInfo) -> Admission
     return Admission(roles, _channels(config, request, roles), _settings(config, request, model))
 
 
-def analysis_settings(config: Config) -> AnalysisSettings:
-    """Return the pipeline's settings in frames and samples."""
+def window_lengths(config: Config, model: ModelInfo) -> tuple[int, ...]:
+    """Return the window lengths in samples: the configured ones, or those the model prefers."""
+    configured = config.windows.lengths_ms
+    return model.preferred_lengths if configured is None else tuple(map(from_ms, configured))
+
+
+def analysis_settings(config: Config, model: ModelInfo) -> AnalysisSettings:
+    """Return the pipeline's settings in frames and samples; windows as `window_lengths`.
+
+    The hop is at most the longest window, or speech between two windows would not be scored.
+    """
     vad = config.vad
+    lengths = window_lengths(config, model)
     return AnalysisSettings(
         vad=VadSettings(
             detector=vad.detector,
@@ -65,8 +75,8 @@ def analysis_settings(config: Config) -> AnalysisSettings:
             only_speech=vad.only_speech,
         ),
         windows=WindowSettings(
-            lengths=tuple(from_ms(ms) for ms in config.windows.lengths_ms),
-            hop=from_ms(config.windows.hop_ms),
+            lengths=lengths,
+            hop=min(from_ms(config.windows.hop_ms), lengths[-1]),
         ),
         rolling=RollingSettings(config.rolling.horizons_s),
     )
@@ -153,7 +163,7 @@ def _channels(config: Config, request: SessionConfig, roles: tuple[str, ...]) ->
 
 
 def _settings(config: Config, request: SessionConfig, model: ModelInfo) -> AnalysisSettings:
-    settings, analysis = analysis_settings(config), request.analysis
+    settings, analysis = analysis_settings(config, model), request.analysis
     unknown = [label for label in analysis.labels if label not in model.labels]
     if unknown:
         raise ProtocolError(

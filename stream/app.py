@@ -175,7 +175,7 @@ class App:
 
     async def _load(self) -> bool:
         """Load and warm up the model, then serve; return False if a signal came first."""
-        lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms]
+        lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms or ()]
         loading = asyncio.ensure_future(self._scheduler.start(lengths))
         draining = asyncio.ensure_future(self._lifecycle.wait_draining())
         with StartProgress(self._config.model.name) as report:

@@ -95,13 +95,15 @@ class VadConfig(Section):
 
 
 class WindowConfig(Section):
-    lengths_ms: tuple[Grid, ...] = (1000, 2000, 3000)
+    lengths_ms: tuple[Grid, ...] | None = None
+    """Window lengths; unset: those that the model prefers, which last 3 s at most."""
     hop_ms: Annotated[int, Field(ge=240, le=10_000, multiple_of=FRAME_MS)] = 1000
 
     @model_validator(mode="after")
     def _lengths_ascend(self) -> WindowConfig:
-        ascending = sorted(set(self.lengths_ms))
-        if not ascending or list(self.lengths_ms) != ascending or ascending[-1] > 10_000:
+        lengths = (3000,) if self.lengths_ms is None else self.lengths_ms
+        ascending = sorted(set(lengths))
+        if not ascending or list(lengths) != ascending or ascending[-1] > 10_000:
             raise ValueError("lengths_ms must ascend and end at 10000 or less, like [1000, 3000]")
         if self.hop_ms > ascending[-1]:
             raise ValueError("hop_ms must not be longer than the longest window")

@@ -241,7 +241,8 @@ class ModelInfo:
     `frame_hop` is in samples (320 = 50 Hz). `lengths` are the supported window lengths in samples.
     `batch_sizes` ascend; a batch is rounded up to one of them. `temperature` divides mean logits
     before softmax. `why` is the reason that this model was chosen; it is shown to users. `dim` is
-    the size of a frame's embedding, 0 for a backend without embeddings.
+    the size of a frame's embedding, 0 for a backend without embeddings. `default_lengths` are the
+    window lengths to use unless the configuration names others; empty: `lengths`.
     """
 
     id: str
@@ -256,3 +257,9 @@ class ModelInfo:
     why: str = ""
     missing_labels: tuple[str, ...] = field(default=())
     dim: int = 0
+    default_lengths: tuple[int, ...] = ()
+
+    @property
+    def preferred_lengths(self) -> tuple[int, ...]:
+        """Window lengths in samples to use unless the configuration names others."""
+        return tuple(sorted(self.default_lengths or self.lengths))

@@ -141,6 +141,20 @@ def test_interval_and_window_are_as_requested_on_the_grid(
     assert windows.hop == from_ms(hop_ms)
 
 
+def test_windows_are_those_the_model_prefers_unless_configured() -> None:
+    """One default for every model gave the small one windows of 3 s, twice the cost for nothing."""
+    small = model(default_lengths=(16_000, 32_000))
+    windows = admit(Config(), session_config(), small).settings.windows
+    assert windows.lengths == (16_000, 32_000)
+    configured = Config.model_validate({"windows": {"lengths_ms": [1000, 3000]}})
+    windows = admit(configured, session_config(), small).settings.windows
+    assert windows.lengths == (16_000, 48_000)
+    slow = Config.model_validate({"windows": {"hop_ms": 3000}})
+    assert admit(slow, session_config(), small).settings.windows.hop == 32_000
+    with pytest.raises(ProtocolError, match="windows of 1000, 2000 ms"):
+        admit(Config(), session_config(analysis={"window_ms": 3000}), small)
+
+
 def test_frames_are_sent_only_on_request() -> None:
     assert not admit(Config(), session_config(), MODEL).settings.frames
     assert admit(Config(), session_config(analysis={"frames": True}), MODEL).settings.frames

@@ -15,7 +15,9 @@ from stream.config import Config
 from stream.config_file import load, to_toml
 from stream.errors import ConfigError
 from stream.types import FRAME
+from tests.support.signals import model
 
+MODEL = model()
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
 
 
@@ -178,7 +180,8 @@ def test_roles_of_employees_can_be_configured() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_the_shipped_configurations_load(path: Path) -> None:
     config = load(path, environ={})
-    assert analysis_settings(config).windows.hop <= analysis_settings(config).windows.longest
+    windows = analysis_settings(config, MODEL).windows
+    assert windows.hop <= windows.longest
 
 
 def test_default_toml_holds_the_defaults() -> None:
@@ -187,7 +190,7 @@ def test_default_toml_holds_the_defaults() -> None:
 
 
 def test_settings_are_in_frames_and_samples() -> None:
-    analysis = analysis_settings(Config())
+    analysis = analysis_settings(Config(), MODEL)
     assert (analysis.vad.pre_roll, analysis.vad.hangover, analysis.vad.max_utterance) == (
         15,
         30,

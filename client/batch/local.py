@@ -50,7 +50,7 @@ class LocalAnalyser:
         """Load the model. Raises `ModelRefused`, `ConfigError`."""
         check_detector(self._config.vad)
         try:
-            lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms]
+            lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms or ()]
             model = await self._scheduler.start(lengths)
         except ModelRefused:
             raise

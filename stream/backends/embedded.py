@@ -112,6 +112,11 @@ def _info(path: Path, about: dict[str, Any], why: str) -> ModelInfo:
             f"{path} has lengths {lengths} and frame_hop {hop}: expected lengths in samples that "
             "are multiples of the hop"
         )
+    default = about.get("default_lengths", [])
+    if not isinstance(default, list) or any(n not in lengths for n in default):
+        raise ModelRefused(
+            f"{path} has default_lengths {default}: expected some of its lengths {lengths}"
+        )
     if not 0 < about["temperature"] < float("inf"):
         raise ModelRefused(f"{path} has temperature {about['temperature']}: expected above 0")
     if type(about.get("dim", 0)) is not int or about.get("dim", 0) < 0:
@@ -119,8 +124,8 @@ def _info(path: Path, about: dict[str, Any], why: str) -> ModelInfo:
             f"{path} has dim {about['dim']}: expected the size of the features, or 0"
         )
     values = {f.name: about[f.name] for f in fields(ModelInfo) if f.name in about}
-    for name in ("labels", "missing_labels", "lengths"):
-        values[name] = tuple(values[name])
+    for name in ("labels", "missing_labels", "lengths", "default_lengths"):
+        values[name] = tuple(values.get(name, ()))
     return ModelInfo(**(values | {"batch_sizes": BATCH_SIZES, "device": "cpu", "why": why}))
 
 

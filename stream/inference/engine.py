@@ -50,7 +50,10 @@ class Engine(Protocol):
     hang_is_fatal: bool
 
     async def start(self, lengths: Sequence[int], progress: Progress) -> ModelInfo:
-        """Load the model and run every shape once; `lengths` are in samples."""
+        """Load the model and run every shape once.
+
+        `lengths` are in samples; empty: those that the model prefers.
+        """
         ...
 
     @property
@@ -108,8 +111,9 @@ class ThreadEngine:
 
         def load() -> ModelInfo:
             runner = BackendRunner(self._load(), self._max_batch)
-            runner.check(lengths)
-            for warm_up in runner.warm_up(lengths):
+            used = lengths or runner.info.preferred_lengths
+            runner.check(used)
+            for warm_up in runner.warm_up(used):
                 progress(warm_up)
             self._runner = runner
             return runner.info

@@ -94,7 +94,10 @@ class Scheduler:
         self.warm_up = WarmUp()
 
     async def start(self, lengths: Sequence[int]) -> ModelInfo:
-        """Load the model and run every (length, batch size) once. Raises what loading raises."""
+        """Load the model and run every (length, batch size) once. Raises what loading raises.
+
+        `lengths` are in samples; empty: those that the model prefers.
+        """
         self._loop = asyncio.get_running_loop()
         info = await self._engine.start(lengths, self._on_progress)
         self._running = True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from stream.admission import Admission
+from stream.admission import Admission, analysis_settings
 from stream.analysis.pipeline import StreamPipeline
 from stream.config import Config, LimitsConfig
 from stream.labels import activation, top
@@ -28,11 +28,12 @@ class Totals:
 def default_session(config: Config, model: ModelInfo) -> settings.SessionDefaults:
     """Return the default audio and analysis settings."""
     audio = Audio()
+    windows = analysis_settings(config, model).windows
     return {
         "audio": _audio(audio, audio.roles),
         "analysis": {
-            "interval_ms": config.windows.hop_ms,
-            "window_ms": config.windows.lengths_ms[-1],
+            "interval_ms": to_ms(windows.hop),
+            "window_ms": to_ms(windows.longest),
             "model": model_body(model),
         },
     }

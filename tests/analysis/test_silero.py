@@ -26,6 +26,7 @@ from tests.support.signals import (
     conversation,
     int16,
     linear16,
+    model,
     noise,
     silence,
     sine,
@@ -105,7 +106,7 @@ def test_any_chunking_gives_the_same_events(sizes: tuple[int, ...]) -> None:
 
 def test_the_detector_can_be_configured() -> None:
     config = load(overrides={"vad.detector": "silero", "vad.mode": "1"}, environ={})
-    assert analysis_settings(config).vad.detector == "silero"
+    assert analysis_settings(config, model()).vad.detector == "silero"
     assert isinstance(DETECTORS["silero"](1), SileroDetector)
 
 

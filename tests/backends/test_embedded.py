@@ -165,6 +165,7 @@ def spoil_onnx(directory: Path) -> None:
         (lambda d: alter(d, labels=[]), "labels"),
         (lambda d: alter(d, lengths=[16_001]), "lengths"),
         (lambda d: alter(d, lengths=[480_000]), "cannot score"),
+        (lambda d: alter(d, default_lengths=[8_000]), "default_lengths"),
         (lambda d: alter(d, temperature=0), "temperature"),
     ],
 )

@@ -36,6 +36,13 @@ async def test_every_shape_is_warmed_up_largest_first() -> None:
     await harness.scheduler.stop(5)
 
 
+async def test_without_lengths_those_that_the_model_prefers_are_warmed_up() -> None:
+    harness = Harness()
+    await harness.scheduler.start([])
+    assert {length for _, length in harness.backend.shapes} == set(harness.backend.info.lengths)
+    await harness.scheduler.stop(5)
+
+
 async def test_sizes_beyond_the_configured_batch_are_neither_warmed_nor_used() -> None:
     async with running_harness(max_batch=3) as harness:
         await harness.hold()

@@ -161,6 +161,7 @@ def model(
     batch_sizes: tuple[int, ...] = (1, 2, 4),
     temperature: float = 1.0,
     dim: int = 3,
+    default_lengths: tuple[int, ...] = (),
 ) -> ModelInfo:
     return ModelInfo(
         id="tone",
@@ -174,6 +175,7 @@ def model(
         device="cpu",
         why="it is deterministic",
         dim=dim,
+        default_lengths=default_lengths,
     )
 
 
