@@ -10,7 +10,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 APT := $(if $(filter 0,$(shell id -u)),,sudo -n )DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help demo serve test unit lint types format schemas bench gpu clean system
+FUZZ_SECONDS ?= 60
+MODULES ?=
+
+.PHONY: help demo serve test unit lint types format schemas bench gpu fuzz mutants peers clean system
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +49,15 @@ schemas: $(VENV)/dev ## Generate the schemas of asyncapi.yaml and result.schema.
 bench: $(VENV)/dev ## Print short versions of the ingest and capacity tables of docs/performance.md
 	$(BIN)/python -m bench.ingest --quick
 	$(BIN)/python -m bench.capacity --quick
+
+fuzz: $(VENV)/dev ## Fuzz all parsers of foreign input for FUZZ_SECONDS=60 each
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz
+
+mutants: $(VENV)/dev ## Change MODULES="stream/admission.py …" a little and count what their tests notice
+	$(BIN)/python -m tests.mutants $(MODULES)
+
+peers: $(VENV)/dev ## Run foreign clients against the server: WebSocket conformance
+	$(BIN)/python -m tests.peers
 
 gpu: .venv-gpu/ready ## Check and measure emotion2vec+ on an NVIDIA GPU (6 minutes; docs/gpu.md)
 	.venv-gpu/bin/python -m bench.gpu --out outputs/gpu

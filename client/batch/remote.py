@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from client.batch.analyser import Analysis, AnalysisFailed, OnProgress
 from client.remote.endpoint import Endpoint
 from client.remote.errors import Broken, NoServer, Refused, Unreachable
+from client.remote.reader import read_event
 from stream.protocol.messages import FileOptions
 from stream.protocol.wire.events import FileEvent
 from stream.protocol.wire.recordings import FileDone, FilesReady, ResultFile
@@ -68,7 +69,7 @@ class RemoteAnalyser:
 
     async def _connect(self) -> tuple[ClientConnection, FilesReady]:
         socket = await self._server.connect(FILES)
-        event: FileEvent = orjson.loads(await socket.recv())
+        event = cast(FileEvent, read_event(await socket.recv()))
         if event["type"] != "files.ready":
             text = f"unexpected first message {event['type']!r}, expected 'files.ready'"
             raise Refused(4400, "protocol", text)
@@ -146,7 +147,7 @@ async def _receive(
     """Return `file.done` and the warnings. Raises `Broken` and `AnalysisFailed`."""
     warnings: list[str] = []
     async for text in socket:
-        event: FileEvent = orjson.loads(text)
+        event = cast(FileEvent, read_event(text))
         match event["type"]:
             case "file.progress":
                 on_progress(event["stage"], event["share"])

@@ -20,6 +20,7 @@ from client.remote.endpoint import STREAM, Endpoint, closed_error
 from client.remote.errors import Broken, NoServer, Refused, Unreachable
 from client.remote.event_queue import EventQueue
 from client.remote.events import Event
+from client.remote.reader import MALFORMED, malformed, read_event
 from client.remote.send_buffer import SendBuffer, Skipped
 from stream.protocol.wire.notices import ErrorBody
 from stream.protocol.wire.session import SessionClosed, SessionResumed
@@ -214,8 +215,16 @@ class Call:
 
     async def _read(self, socket: ClientConnection, writer: asyncio.Task[None]) -> None:
         while self._closed is None:
-            self._handle(orjson.loads(await socket.recv()))
+            self._receive(await socket.recv())
         writer.cancel()
+
+    def _receive(self, message: str | bytes) -> None:
+        """Handle a message of the server. Raises `Refused` for one that is not a valid event."""
+        event = read_event(message)
+        try:
+            self._handle(event)
+        except MALFORMED:
+            raise malformed(event) from None
 
     async def _write(self, socket: ClientConnection) -> None:
         try:

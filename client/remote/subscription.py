@@ -14,6 +14,7 @@ from client.remote.backoff import Backoff, Retries
 from client.remote.endpoint import SUBSCRIBE, Endpoint, closed_error
 from client.remote.errors import Broken, NoServer, Refused, Unreachable
 from client.remote.events import Event
+from client.remote.reader import read_event
 from stream.protocol.wire.notices import ErrorBody
 
 MAX_SINCE = 10_000
@@ -73,9 +74,9 @@ async def subscribe(
             async with await server.connect(SUBSCRIBE) as socket:
                 await socket.send(orjson.dumps({**message, "since": _since(seen)}).decode())
                 while True:
-                    event: Event = orjson.loads(await socket.recv())
+                    event = read_event(await socket.recv())
                     # An error with `sub` belongs to a stream, not to this connection.
-                    if event["type"] == "error" and event["fatal"] and "sub" not in event:
+                    if event["type"] == "error" and event.get("fatal") and "sub" not in event:
                         fault = event
                     subscribed = subscribed or event["type"] == "subscribed"
                     ever_subscribed = ever_subscribed or subscribed

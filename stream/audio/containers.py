@@ -75,8 +75,10 @@ def _moov(file: BinaryIO) -> bytes:
 
     A truncated file yields the part of the index that it contains.
     """
-    at = 0
+    file_size, at = file.seek(0, 2), 0
     for _ in range(1000):
+        if at >= file_size:  # a box may state any size, even one that no file offset can hold
+            break
         file.seek(at)
         header = file.read(16)
         if len(header) < 8:

@@ -37,7 +37,8 @@ FormEvent = PartBegan | bytes | PartEnded
 
 def is_form(content_type: str) -> bool:
     """Return whether a Content-Type header announces a form."""
-    return parse_options_header(content_type)[0].decode() == MEDIA_TYPE
+    # A header may hold any bytes.
+    return parse_options_header(content_type)[0].decode("latin-1") == MEDIA_TYPE
 
 
 class Form:

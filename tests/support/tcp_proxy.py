@@ -172,7 +172,7 @@ class TcpProxy:
                 return
             self._clients.add(writer)
             # A cancelled task of a server would be logged as an error by asyncio of Python 3.11.
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await self._forward(reader, writer)
         finally:
             self._clients.discard(writer)
@@ -207,5 +207,6 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 def _half_close(writers: set[asyncio.StreamWriter]) -> None:
     for writer in writers:
-        if writer.can_write_eof() and not writer.is_closing():
-            writer.write_eof()
+        with contextlib.suppress(OSError):
+            if writer.can_write_eof() and not writer.is_closing():
+                writer.write_eof()

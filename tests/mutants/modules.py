@@ -1,0 +1,47 @@
+"""Modules whose tests must notice small changes, with the tests that are their own.
+
+The tests are fast: no server process, no browser, no model with weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+TESTS: Mapping[str, Sequence[str]] = {
+    "stream/analysis/channel.py": ("tests/analysis/test_channel.py",),
+    "stream/analysis/hysteresis.py": ("tests/analysis/test_hysteresis.py",),
+    "stream/analysis/nonspeech.py": ("tests/analysis/test_nonspeech.py",),
+    "stream/analysis/pipeline.py": ("tests/analysis/test_pipeline.py",),
+    "stream/analysis/quality.py": ("tests/analysis/test_quality.py",),
+    "stream/analysis/timeline.py": ("tests/analysis/test_timeline.py",),
+    "stream/analysis/vad.py": ("tests/analysis/test_vad.py",),
+    "stream/analysis/windows.py": ("tests/analysis/test_windows.py",),
+    "stream/audio/codecs.py": ("tests/audio/test_codecs.py",),
+    "stream/audio/containers.py": ("tests/audio/test_containers.py",),
+    "stream/audio/resample.py": ("tests/audio/test_resample.py",),
+    "stream/protocol/parsing.py": ("tests/protocol/test_parsing.py",),
+    "stream/protocol/events.py": ("tests/protocol/test_events.py",),
+    "stream/protocol/errors.py": ("tests/protocol/test_parsing.py",),
+    "stream/ingest/emotide.py": ("tests/ingest/test_emotide.py",),
+    "stream/ingest/aliases.py": ("tests/protocol/test_parsing.py",),
+    "stream/delivery/hub.py": ("tests/delivery/test_hub.py",),
+    "stream/delivery/live_stream.py": ("tests/delivery/test_hub.py",),
+    "stream/delivery/subscription.py": ("tests/delivery/test_hub.py",),
+    "stream/delivery/queues.py": ("tests/delivery/test_queues.py",),
+    "stream/delivery/outbox.py": ("tests/delivery/test_outbox.py",),
+    "stream/sessions/registry.py": ("tests/sessions/test_registry.py",),
+    "stream/sessions/realtime.py": ("tests/sessions/test_realtime.py",),
+    "stream/sessions/input.py": ("tests/sessions/test_input.py",),
+    "stream/inference/scheduler.py": (
+        "tests/inference/test_scheduler.py",
+        "tests/inference/test_scheduler_failures.py",
+        "tests/inference/test_scheduler_start.py",
+    ),
+    "stream/server/auth.py": ("tests/server/test_auth.py",),
+    "stream/server/gate.py": ("tests/server/test_router.py",),
+    "stream/admission.py": ("tests/test_admission.py",),
+}
+"""Tests by module."""
+
+EQUIVALENT: Mapping[str, Mapping[str, str]] = {}
+"""By module: changed lines that no test can notice, with the reason."""

@@ -1,0 +1,118 @@
+"""Real peers against the server: foreign programs that developers did not write.
+
+  make peers                                  every row
+  PEERS_FOLDER=/var/tmp/peers make peers      peers are installed there (default: outputs/peers)
+
+Rows: the WebSocket conformance groups of the Autobahn test suite on each endpoint. The suite wants
+a server that echoes, and ours does not; a plain server of the `websockets` library that swallows
+every message, too, shows which cases need an echo. Each case that it passes, ours must pass.
+A row whose peer cannot run here says so, and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from websockets.asyncio.server import ServerConnection, serve
+
+from bench.tables import table
+from tests.peers import autobahn
+from tests.peers.autobahn import Case, NotRun
+from tests.support.running import ROOT, running_server
+
+FOLDER = Path(os.environ.get("PEERS_FOLDER", ROOT / "outputs" / "peers"))
+
+GROUPS = {
+    "1": "frames",
+    "2": "pings and pongs",
+    "3": "reserved bits",
+    "4": "opcodes",
+    "5": "fragmentation",
+    "6": "UTF-8",
+    "7": "close",
+    "10": "automatic fragments",
+}
+CASES = ("1.1.*", "1.2.*", "2.*", "3.*", "4.*", "5.*", "6.2.*", "6.3.*", "6.4.*", "7.*", "10.*")
+ENDPOINTS = {
+    "stream": "/v1/stream?sample_rate=16000",
+    "subscribe": "/v1/subscribe",
+    "files": "/v1/files",
+}
+
+
+@contextmanager
+def swallowing_server() -> Iterator[str]:
+    """Run a server of the library that reads every message and answers none; yield its URL."""
+    loop = asyncio.new_event_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+    ports: list[int] = []
+    ready = threading.Event()
+
+    async def swallow(socket: ServerConnection) -> None:
+        async for _ in socket:
+            pass
+
+    async def main() -> None:
+        async with serve(swallow, "127.0.0.1", 0, compression=None) as server:
+            ports.append(next(iter(server.sockets)).getsockname()[1])
+            ready.set()
+            await stop
+
+    thread = threading.Thread(target=loop.run_until_complete, args=[main()])
+    thread.start()
+    ready.wait(10)
+    try:
+        yield f"ws://127.0.0.1:{ports[0]}"
+    finally:
+        loop.call_soon_threadsafe(stop.set_result, None)
+        thread.join(10)
+        loop.close()
+
+
+def conformance() -> tuple[list[list[object]], list[str]]:
+    """Return the rows of the suite, and the cases that broke the protocol."""
+    try:
+        root = autobahn.install(FOLDER)
+        with swallowing_server() as plain, running_server() as server:
+            urls = {name: server.ws + path for name, path in ENDPOINTS.items()}
+            results = autobahn.run(root, {"plain": plain, **urls}, CASES)
+    except NotRun as why:
+        return [["Autobahn", name, "all", "not run", "", "", str(why)] for name in ENDPOINTS], []
+    return _rows(results)
+
+
+def _rows(results: dict[str, dict[str, Case]]) -> tuple[list[list[object]], list[str]]:
+    plain = results.pop("plain")
+    rows: list[list[object]] = []
+    broken: list[str] = []
+    for name, found in results.items():
+        for group, title in GROUPS.items():
+            cases = [case for case in found if case.split(".")[0] == group]
+            asked = [case for case in cases if plain[case].passed]
+            failed = [case for case in asked if not found[case].passed]
+            broken += [f"{name} {case}: {found[case]}" for case in failed]
+            passed = len(asked) - len(failed)
+            need_echo = len(cases) - len(asked)
+            rows.append(
+                ["Autobahn", name, title, len(asked), passed, need_echo, ", ".join(failed) or "-"]
+            )
+    return rows, broken
+
+
+def main() -> int:
+    """Print the table; return 1 if a case broke the protocol."""
+    rows, broken = conformance()
+    print(table(["peer", "endpoint", "group", "cases", "passed", "need an echo", "failed"], rows))
+    for line in broken:
+        print(line)
+    return bool(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
