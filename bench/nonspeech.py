@@ -25,7 +25,7 @@ from bench.sounds import (
 from bench.stand_ins import NullBackend
 from bench.tables import table
 from stream.admission import analysis_settings
-from stream.analysis.levels import frame_levels
+from stream.analysis.levels import frame_power
 from stream.analysis.nonspeech import measure
 from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.backends import registry
@@ -192,7 +192,7 @@ def conditions(
 def audible(audio: Pcm16) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return bool[frames]: True within 30 dB of the loudest frame."""
     whole = audio[: len(audio) // FRAME * FRAME].astype(np.float32)
-    power = np.array(frame_levels(whole)[0])
+    power = np.array(frame_power(whole))
     return np.asarray(power > power.max() / 1000, np.bool_)
 
 

@@ -24,8 +24,10 @@ from bench.sounds import (
     telephone,
 )
 from bench.tables import table
+from stream.analysis.highpass import HighPass
 from stream.analysis.hysteresis import RELEASE, FrameDecider, Rechunked
-from stream.analysis.levels import frame_levels
+from stream.analysis.levels import frame_power
+from stream.analysis.steady import SteadyLevel
 from stream.analysis.vad import DETECTORS, Segmenter, VadSettings
 from stream.types import FRAME, SAMPLE_RATE
 
@@ -167,7 +169,10 @@ def hysteresis(
     for threshold in THRESHOLDS:
         for margin in (0.0, RELEASE):
             decided = [
-                [replayed(found, threshold, threshold - margin) for found in group]
+                [
+                    replayed(found, threshold, threshold - margin, least_power(silero))
+                    for found in group
+                ]
                 for group in kept
             ]
             yield {
@@ -220,13 +225,16 @@ def summary(
 
 def decisions(settings: VadSettings, audio: Pcm16) -> Mask:
     """Return the decision on every whole frame, as in a channel."""
-    pcm = whole_frames(audio)
-    power = frame_levels(pcm.astype(np.float32))[0]
+    pcm, power = filtered(audio)
     return np.array(FrameDecider.of(settings).decide(pcm, power), np.bool_)
 
 
-def whole_frames(audio: Pcm16) -> Pcm16:
-    return audio[: len(audio) // FRAME * FRAME]
+def filtered(audio: Pcm16) -> tuple[Pcm16, list[float]]:
+    """Return the whole frames after the high-pass filter, as in a channel, and their power."""
+    whole = audio[: len(audio) // FRAME * FRAME].astype(np.float32)
+    steps = np.rint(HighPass().push(whole))
+    power = frame_power(steps)
+    return steps.astype(np.int16), power
 
 
 class Replay:
@@ -241,24 +249,27 @@ class Replay:
         return self._next()
 
 
-def probabilities(settings: VadSettings, audio: Pcm16) -> list[float | None]:
-    """Return the probability of every whole frame; None if its level is below the minimum."""
+def probabilities(settings: VadSettings, audio: Pcm16) -> tuple[list[float], list[float]]:
+    """Return the probability of every whole frame above the minimum level, and every power."""
     detector = Rechunked(DETECTORS[settings.detector](settings.mode))
-    pcm = whole_frames(audio)
-    power = frame_levels(pcm.astype(np.float32))[0]
-    least = 10 ** (settings.min_dbfs / 10)
-    return [
-        detector.probability(frame) if level >= least else None
-        for frame, level in zip(pcm.reshape(-1, FRAME), power, strict=True)
-    ]
+    pcm, power = filtered(audio)
+    least = least_power(settings)
+    loud = zip(pcm.reshape(-1, FRAME), power, strict=True)
+    return [detector.probability(frame) for frame, level in loud if level >= least], power
 
 
-def replayed(found: Sequence[float | None], start: float, stay: float) -> Mask:
-    """Return the decisions on frames with these probabilities."""
-    detector = Replay([probability for probability in found if probability is not None])
-    power = [0.0 if probability is None else 1.0 for probability in found]
-    pcm = np.zeros(len(found) * FRAME, np.int16)
-    return np.array(FrameDecider(detector, start, stay, 1.0).decide(pcm, power), np.bool_)
+def least_power(settings: VadSettings) -> float:
+    return float(10 ** (settings.min_dbfs / 10))
+
+
+def replayed(
+    found: tuple[list[float], list[float]], start: float, stay: float, least: float
+) -> Mask:
+    """Return the decisions on frames with these probabilities and powers."""
+    replay, power = Replay(found[0]), found[1]
+    pcm = np.zeros(len(power) * FRAME, np.int16)
+    decider = FrameDecider(replay, start, stay, least, SteadyLevel())
+    return np.array(decider.decide(pcm, power), np.bool_)
 
 
 def utterances(settings: VadSettings, voiced: Mask) -> Mask:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.analysis.highpass import HighPass
 from stream.analysis.hysteresis import FrameDecider
-from stream.analysis.levels import frame_levels
+from stream.analysis.levels import clipped_samples, frame_power
 from stream.analysis.quality import QualityMeter, hints
 from stream.analysis.timeline import Mean, RollingSettings, Timeline, softmax, speech_mask
 from stream.analysis.vad import Segmenter, VadSettings
@@ -44,7 +45,9 @@ _STEPS = np.float32(32_768)
 
 
 class ChannelPipeline:
-    """Audio → VAD → windows, and frame logits → rolling scores, of one channel.
+    """Audio → high-pass → VAD → windows, and frame logits → rolling scores, of one channel.
+
+    Offset, hum and rumble are filtered out before everything: level, VAD, quality and windows.
 
     The caller must report the outcome of every window: `taken` when a backend starts on it, then
     `scored` or `failed`; or `superseded` if a newer one replaced it before it was taken.
@@ -65,6 +68,7 @@ class ChannelPipeline:
         self._model = model
         self._rolling = rolling
         self._frames = frames
+        self._high_pass = HighPass()
         self._decider = FrameDecider.of(vad)
         self._segmenter = Segmenter(vad)
         self._meter = QualityMeter(source_rate, vad.only_speech)
@@ -84,7 +88,7 @@ class ChannelPipeline:
         # A row is a hundred times as wide as one of labels, so this holds one utterance only.
         self._embeddings = Timeline(model.dim, hop, utterance + slack) if embeddings else None
         self.utterances = 0
-        self.speech = 0
+        self._ended_samples = self._dropped_samples = 0
         self.lost = 0
 
     @property
@@ -95,6 +99,11 @@ class ChannelPipeline:
     @property
     def speaking(self) -> bool:
         return self._segmenter.speaking
+
+    @property
+    def speech(self) -> int:
+        """Samples of all ended utterances, without those that are tones or steady noise."""
+        return max(0, self._ended_samples - self._dropped_samples)
 
     def feed(self, samples: Samples) -> Iterator[Window | Event]:
         """Process float32[n]; yield windows and events in the order of time.
@@ -115,7 +124,10 @@ class ChannelPipeline:
 
     def _block(self, steps: Samples) -> Iterable[Window | Event]:
         """Process float32[n * FRAME] in steps of int16."""
-        power, clipped = frame_levels(steps)
+        clipped = clipped_samples(steps)
+        steps = self._high_pass.push(steps)
+        np.rint(steps, out=steps)
+        power = frame_power(steps)
         decisions = self._decider.decide(self._history.write(steps), power)
         # Most blocks have no event: frame by frame they would cost 3 % of the pipeline more.
         voiced, frames = decisions[0], len(decisions)
@@ -175,13 +187,14 @@ class ChannelPipeline:
         aligned = target // FRAME * FRAME
         self._history.jump(aligned)
         self._segmenter.jump(aligned)
+        self._high_pass.reset()
         self._decider.reset()
         self._partial = np.zeros(target - aligned, np.float32)
 
     def _end(self, utterance: Utterance) -> Iterator[Window | Event]:
         self._last_ended = utterance
         self.utterances += 1
-        self.speech += utterance.end - utterance.start
+        self._ended_samples += utterance.end - utterance.start
         yield SpeechEnd(
             self.channel, utterance.index, utterance.start, utterance.end, utterance.trigger
         )
@@ -201,7 +214,7 @@ class ChannelPipeline:
             self._open_windows += 1
             yield window
             return
-        self._windower.drop(window)
+        self._dropped_samples += self._windower.drop(window)
         self._dropped_until = window.end
         self._settle(0)
 

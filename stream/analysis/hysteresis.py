@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.analysis.steady import SteadyLevel
 from stream.analysis.vad import DETECTORS, VadSettings, VoiceDetector
 from stream.types import FRAME
 
@@ -23,16 +24,22 @@ class FrameDecider:
     """Decisions of one channel: level, detector and hysteresis.
 
     A frame is voiced from the probability `start` on, and stays voiced down to `stay`. Its mean
-    square must be `min_power` or more, with full scale = 1.
+    square must be `min_power` or more, with full scale = 1, and exceed that of a `steady` sound.
     """
 
     def __init__(
-        self, detector: VoiceDetector, start: float, stay: float, min_power: float
+        self,
+        detector: VoiceDetector,
+        start: float,
+        stay: float,
+        min_power: float,
+        steady: SteadyLevel | None = None,
     ) -> None:
         self._detector = detector
         self._start = start
         self._stay = stay
         self._min_power = min_power
+        self._steady = steady
         self.reset()
 
     @classmethod
@@ -41,11 +48,14 @@ class FrameDecider:
         detector = DETECTORS[settings.detector](settings.mode)
         # webrtcvad has modes of its own and yields 0 or 1, on which no threshold has an effect.
         start = THRESHOLDS[settings.mode]
-        return cls(detector, start, start - RELEASE, 10 ** (settings.min_dbfs / 10))
+        steady = SteadyLevel() if settings.only_speech else None
+        return cls(detector, start, start - RELEASE, 10 ** (settings.min_dbfs / 10), steady)
 
     def reset(self) -> None:
         """Forget the newest audio, because a hole follows it. The detector keeps its state."""
         self._voiced = False
+        if self._steady is not None:
+            self._steady.reset()
         detector = self._detector
         framed = detector if detector.frame == FRAME else Rechunked(detector)
         self._probability = framed.probability
@@ -54,16 +64,20 @@ class FrameDecider:
         """Return for each frame of int16[n * FRAME] whether it is voiced.
 
         `power` has the mean square of each frame with full scale = 1. A frame below the minimum
-        level is not voiced, and the detector does not receive it.
+        level is not voiced, and the detector does not receive it. It does receive a frame of steady
+        sound, because it learns the background from it.
         """
         decisions = []
         voiced, at = self._voiced, 0
-        for level in power:
+        steady = self._steady
+        ceilings = [0.0] * len(power) if steady is None else steady.ceilings(power)
+        for level, ceiling in zip(power, ceilings, strict=True):
             if level < self._min_power:
                 voiced = False
             else:
                 probability = self._probability(pcm[at : at + FRAME])
-                voiced = probability >= (self._stay if voiced else self._start)
+                least = self._stay if voiced else self._start
+                voiced = probability >= least and level > ceiling
             decisions.append(voiced)
             at += FRAME
         self._voiced = voiced

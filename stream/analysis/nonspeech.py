@@ -1,9 +1,9 @@
 """Classifier of tones, music, noise and cries against speech by pitch movement. Pure, no weights.
 
 Adult speech has a pitch about half of the time, between 80 and 350 Hz, and the pitch glides: it
-moves by a third of a semitone or more within 32 ms. The pitch of a note or a dialling tone is
-constant, noise has no pitch, and an infant's cry holds a high one. The limits below are measured
-in docs/performance.md.
+moves by a third of a semitone or more within 32 ms. The pitch of a note is constant, noise has no
+pitch, and an infant's cry holds a high one; `tones` finds tones. The limits below are measured in
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -14,19 +14,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.types import SAMPLE_RATE, Samples, Sound
+from stream.analysis.tones import LENGTH, RATE, line_energy, spectra, tonal_share
+from stream.types import Samples, Sound
 
 Floats = NDArray[np.float32]
 
-RATE = SAMPLE_RATE // 2
-"""Sample rate of the pitch analysis in Hz; telephone rate is sufficient."""
-LENGTH = 512
 HOP = 384
-"""Samples of one frame (64 ms), and between the beginnings of two frames (48 ms)."""
+"""Samples between the beginnings of two frames (48 ms) of `LENGTH` samples (64 ms)."""
 MIN_PERIOD, MAX_PERIOD = RATE // 800, RATE // 80
 """Shortest and longest period of a pitch in samples: 800 Hz and 80 Hz."""
-LOWEST_BIN = 4
-"""First bin of the spectrum that counts; hum and rumble below 60 Hz are not informative."""
 
 LOUD = 1e-4
 """Energy relative to the loudest frame of a piece from which a frame counts: -40 dB."""
@@ -34,16 +30,18 @@ VOICED = 0.7
 """Autocorrelation from which a frame has a pitch."""
 STEADY_SEMITONES = 0.05
 """Movement of the pitch in semitones between neighbouring frames, below which it is steady."""
-PURE_SHARE = 0.95
-PURE_BINS = 8
-"""A frame is one or two pure tones if `PURE_BINS` bins hold more than this share of its energy."""
 HIGH_HZ = 360
 HELD_FRAMES = 8
 """A cry holds a pitch above `HIGH_HZ` for this number of consecutive frames (0.4 s)."""
 
-TONE_FRAMES = 5
-TONE_SHARE = 0.7
-"""A tone has at least this number of frames, and this share of them is pure and steady."""
+TONE_FRAMES = 6
+"""Frames (0.3 s, which a pre-roll is) without which a tone is not told from a held vowel."""
+TONE_SHARE = 0.8
+"""A sound is a tone from this share of its energy in tonal frames on."""
+MAY_BE_TONE = 0.8
+"""Share of the energy in two lines per frame, below which no tonal frames are searched."""
+VOICE_SHARE = 0.5
+"""A piece of a tone is none itself if a smaller share of its energy than this is tonal."""
 MIN_FRAMES = 17
 """Frames (0.8 s) needed to classify anything but a tone."""
 MUSIC_PAIRS = 8
@@ -63,38 +61,46 @@ NOT_SCORED: frozenset[Sound] = frozenset({"tone", "hiss"})
 class SoundStats:
     """Statistics of a sound, which add up.
 
-    `frames` counts loud frames; `voiced` those with a pitch, `pure` those that are purely tonal.
-    `held` counts runs of `HELD_FRAMES` frames with a high pitch, `pairs` neighbours that both have
-    a pitch, `steady` the pairs between which it is steady. `level` and `level_square` are the sums
-    of the frames' levels in dB and of their squares.
+    `heard` counts all frames, `frames` the loud ones, `voiced` those of them with a pitch. `held`
+    counts runs of `HELD_FRAMES` frames with a high pitch, `pairs` neighbours that both have a
+    pitch, `steady` the pairs between which it is steady. `level` and `level_square` are the sums of
+    the loud frames' levels in dB and of their squares. `energy` is the sum over all frames, of
+    which `tonal` lies in tones.
     """
 
+    heard: int = 0
     frames: int = 0
     voiced: int = 0
-    pure: int = 0
     held: int = 0
     pairs: int = 0
     steady: int = 0
     level: float = 0.0
     level_square: float = 0.0
+    energy: float = 0.0
+    tonal: float = 0.0
 
     def __add__(self, other: SoundStats) -> SoundStats:
         return SoundStats(
+            self.heard + other.heard,
             self.frames + other.frames,
             self.voiced + other.voiced,
-            self.pure + other.pure,
             self.held + other.held,
             self.pairs + other.pairs,
             self.steady + other.steady,
             self.level + other.level,
             self.level_square + other.level_square,
+            self.energy + other.energy,
+            self.tonal + other.tonal,
         )
+
+    @property
+    def is_tone(self) -> bool:
+        return self.heard >= TONE_FRAMES and self.tonal > TONE_SHARE * self.energy
 
     @property
     def sound(self) -> Sound | None:
         """Class of the sound, or None if it is ordinary speech or cannot be classified."""
-        steady = self.steady >= TONE_SHARE * (self.frames - 1)
-        if self.frames >= TONE_FRAMES and steady and self.pure >= TONE_SHARE * self.frames:
+        if self.is_tone:
             return "tone"
         if self.frames < MIN_FRAMES:
             return None
@@ -105,6 +111,17 @@ class SoundStats:
         if self.pairs >= MUSIC_PAIRS and self.steady >= MUSIC_SHARE * self.pairs:
             return "music"
         return "high_pitch" if self.held else None
+
+    def within(self, whole: SoundStats) -> Sound | None:
+        """Return the class of this piece of the sound `whole`.
+
+        A piece too short to classify by itself has the class of `whole`, unless that is a tone and
+        the piece is none: then it may be the beginning of speech.
+        """
+        if self.frames >= MIN_FRAMES or self.is_tone:
+            return self.sound
+        spoken = self.heard >= TONE_FRAMES and self.tonal < VOICE_SHARE * self.energy
+        return None if spoken and whole.is_tone else whole.sound
 
 
 NO_SOUND = SoundStats()
@@ -121,12 +138,7 @@ def measure(audio: Samples) -> SoundStats:
     sums = audio[:even:2] + audio[1:even:2]
     if len(sums) < LENGTH:
         return NO_SOUND
-    count = (len(sums) - LENGTH) // HOP + 1
-    # Views of overlapping frames, as by sliding_window_view, which takes 10 us of 140 longer.
-    frames = np.ndarray((count, LENGTH), np.float32, sums, strides=(4 * HOP, 4))
-    spectrum = np.fft.rfft(frames * _half_taper(), axis=1)
-    power = np.asarray(spectrum.real**2 + spectrum.imag**2, np.float32)
-    power[:, :LOWEST_BIN] = 0
+    power = spectra(sums, HOP)
     energy = power.sum(axis=1)
     loud = energy > LOUD * energy.max()
     loud_frames = int(np.count_nonzero(loud))
@@ -137,20 +149,20 @@ def measure(audio: Samples) -> SoundStats:
     both = voiced[1:] & voiced[:-1]
     moved = np.abs(np.log2(period[1:] / period[:-1])) * 12
     steady = int(np.count_nonzero(both & (moved < STEADY_SEMITONES)))
-    pure = 0
-    if steady >= TONE_SHARE * (loud_frames - 1):
-        lines = np.partition(power, -PURE_BINS, axis=1)[:, -PURE_BINS:].sum(axis=1)
-        pure = int(np.count_nonzero(loud & (lines > PURE_SHARE * energy)))
+    total = float(energy.sum())
+    may_be_tone = float(line_energy(power).sum()) > MAY_BE_TONE * total
     level = 10 * np.log10(energy[loud])
     return SoundStats(
+        len(power),
         loud_frames,
         int(np.count_nonzero(voiced)),
-        pure,
         _held_runs(voiced & (period < RATE / HIGH_HZ)),
         int(np.count_nonzero(both)),
         steady,
         float(level.sum()),
         float(level @ level),
+        total,
+        total * tonal_share(sums) if may_be_tone else 0.0,
     )
 
 
@@ -190,14 +202,8 @@ def _held_runs(high: NDArray[np.bool_]) -> int:
 
 
 @cache
-def _half_taper() -> Floats:
-    """Return the taper of a frame, halved because a sample is the mean of two."""
-    return np.hanning(LENGTH).astype(np.float32) * np.float32(0.5)
-
-
-@cache
 def _bias() -> Floats:
     """Return the autocorrelation of the taper at the periods in question, 1 at lag 0."""
-    power = np.abs(np.fft.rfft(2 * _half_taper())) ** 2
+    power = np.abs(np.fft.rfft(np.hanning(LENGTH))) ** 2
     correlation = np.fft.irfft(power)[MIN_PERIOD - 1 : MAX_PERIOD + 2]
     return np.asarray(correlation / np.fft.irfft(power)[0], np.float32)

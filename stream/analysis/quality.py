@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stream.analysis.nonspeech import MIN_FRAMES, NO_SOUND, NOT_SCORED, measure
-from stream.terms import Band, Hint
+from stream.analysis.nonspeech import NO_SOUND, NOT_SCORED, measure
+from stream.terms import Band, Hint, Sound
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
 
 NARROW_ABOVE_HZ = 4_100
@@ -48,7 +48,8 @@ class QualityMeter:
         """Begin an utterance: reset level, clipping, length and sound; keep the noise floor."""
         self._power = 0.0
         self._clipped = self._frames = 0
-        self._sound = self._newest = NO_SOUND
+        self._sound = NO_SOUND
+        self._newest: Sound | None = None
 
     def speech(self, power: Sequence[float], clipped: Sequence[int]) -> None:
         """Add voiced frames of the utterance."""
@@ -81,13 +82,12 @@ class QualityMeter:
             return
         piece = measure(audio)
         self._sound += piece
-        # A piece too short to classify by itself counts as the same sound as its utterance.
-        self._newest = piece if piece.frames >= MIN_FRAMES else self._sound
+        self._newest = piece.within(self._sound)
 
     @property
     def not_speech(self) -> bool:
         """True if the newest audio is clearly not speech, so that it is not scored."""
-        return self._newest.sound in NOT_SCORED
+        return self._newest in NOT_SCORED
 
     def quality(self) -> Quality:
         frames = max(1, self._frames)

@@ -59,8 +59,9 @@ For detectors with more probabilities than 0 and 1, `mode` also selects `hystere
 class VadSettings:
     """Settings of detector and segmenter; all counts are in frames of 20 ms.
 
-    Frames below `min_dbfs` are never voiced. With `only_speech`, tones and steady noise that the
-    detector takes for speech are not scored; music, noise and cries are scored with a hint.
+    Frames below `min_dbfs` are never voiced. With `only_speech`, hum, tones and steady noise
+    that the detector takes for speech are not scored; music, noise and cries are scored with a
+    hint.
     """
 
     detector: str = "webrtcvad"

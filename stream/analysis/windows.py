@@ -125,9 +125,13 @@ class Windower:
         """Note that a backend has taken `window`: later windows need not cover its speech."""
         self.taken_until = max(self.taken_until, window.end)
 
-    def drop(self, window: Window) -> None:
-        """Exclude the new part of `window`, the newest, from later windows: it is not speech."""
+    def drop(self, window: Window) -> int:
+        """Exclude the new part of `window`, the newest, from later windows: it is not speech.
+
+        Return its number of samples.
+        """
         self._dropped.append((self._newest_start, window.end))
+        return window.end - self._newest_start
 
     def _window(self, speech: Utterance, trigger: Trigger) -> Window:
         end = speech.end

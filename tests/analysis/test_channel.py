@@ -34,9 +34,9 @@ from stream.types import (
 from tests.support.signals import (
     LoudDetector,
     ToneBackend,
+    filtered,
     frame_count,
     frames_of,
-    int16,
     loudness,
     model,
     noise,
@@ -208,7 +208,7 @@ actions = st.lists(
 def play(
     slot: Slot, frames: Sequence[bool], sizes: Sequence[int], acts: Sequence[str]
 ) -> NDArray[np.int16]:
-    """Feed `frames` in chunks with one action of `acts` after each; return the audio as int16."""
+    """Feed `frames` in chunks with one action of `acts` after each; return the filtered audio."""
     audio = loudness(frames)
     at = index = 0
     while at < len(audio):
@@ -228,7 +228,7 @@ def play(
             case "flush":
                 slot.run(slot.pipeline.flush())
         index += 1
-    return int16(audio)
+    return filtered(audio)
 
 
 @given(
@@ -271,7 +271,7 @@ def test_with_a_fast_backend_all_speech_is_scored_with_any_settings(
     audio = loudness([voiced for voiced, times in runs for _ in range(times)])
     slot.run(slot.pipeline.feed(audio), prompt=True)
     slot.finish()
-    check_windows(slot, windows, int16(audio))
+    check_windows(slot, windows, filtered(audio))
     check_accounting(slot)
 
 

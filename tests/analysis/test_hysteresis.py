@@ -32,7 +32,7 @@ class Scripted:
 
 def decider(detector: VoiceDetector, mode: int = 2, min_dbfs: float = -60) -> FrameDecider:
     DETECTORS["scripted"] = lambda mode: detector
-    return FrameDecider.of(VadSettings("scripted", mode, min_dbfs=min_dbfs))
+    return FrameDecider.of(VadSettings("scripted", mode, min_dbfs=min_dbfs, only_speech=False))
 
 
 @pytest.fixture(autouse=True)

@@ -67,10 +67,66 @@ def test_a_sine_is_a_tone(hz: float) -> None:
     assert stats(sine(2, hz)).sound == "tone"
 
 
+def burst(hz: Sequence[float], seconds: float, pause: float = 0.0, dbfs: float = -20.0) -> Samples:
+    """Return sines of these frequencies together, and a pause."""
+    tones: Samples = np.sum([sine(seconds, each, dbfs) for each in hz], axis=0, dtype=np.float32)
+    return np.concatenate([tones, silence(pause)])
+
+
 @pytest.mark.parametrize("key", DTMF)
-def test_a_telephone_key_is_a_tone_within_a_third_of_a_second(key: str) -> None:
-    low, high = DTMF[key]
-    assert stats(sine(0.32, low) + sine(0.32, high)).sound == "tone"
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.3])
+def test_a_single_telephone_key_is_a_tone(key: str, seconds: float) -> None:
+    """An utterance has a pre-roll of 0.3 s before its first voiced frame."""
+    pressed = np.concatenate([noise(0.3, -70), burst(DTMF[key], seconds), noise(0.1, -70)])
+    assert stats(pressed).sound == "tone"
+
+
+def digits(on: float, off: float, loudness: float = -20.0) -> Samples:
+    return np.concatenate([burst(pair, on, off, loudness) for pair in DTMF.values()] * 4)
+
+
+SIGNALS = {
+    "digits, 50 ms": digits(0.05, 0.05),
+    "digits, 100 ms": digits(0.1, 0.1),
+    "digits, slow": digits(0.25, 0.35),
+    "busy, Europe": np.concatenate([burst([425], 0.48, 0.48)] * 6),
+    "busy, America": np.concatenate([burst([480, 620], 0.5, 0.5)] * 6),
+    "fast busy": np.concatenate([burst([480, 620], 0.25, 0.25)] * 10),
+    "ringing, America": np.concatenate([burst([440, 480], 2, 2)] * 2),
+    "ringing, Britain": np.concatenate([burst([400, 450], 0.4, 0.2)] * 4),
+    "dial tone": burst([350, 440], 4),
+    "information": np.concatenate([burst([hz], 0.33) for hz in (950, 1400, 1800)] * 2),
+    "fax calling": np.concatenate([burst([1100], 0.5, 1.5)] * 3),
+    "fax answering": burst([2100], 3),
+    "beeps": np.concatenate([burst([1000], 0.12, 0.5)] * 8),
+    "alarm": np.concatenate([burst([800], 0.5), burst([1000], 0.5)] * 4),
+    "morse": np.concatenate([burst([700], on, 0.06) for on in (0.06, 0.18, 0.06, 0.18)] * 8),
+}
+
+
+@pytest.mark.parametrize("background", [-90, -45])
+@pytest.mark.parametrize("name", SIGNALS)
+def test_signal_tones_with_pauses_are_tones(name: str, background: float) -> None:
+    signal = SIGNALS[name]
+    noisy = signal + noise(len(signal) / SAMPLE_RATE, background)
+    assert stats(noisy).sound == "tone"
+
+
+@pytest.mark.parametrize("hz", [120, 220, 300])
+def test_a_held_vowel_is_not_a_tone(hz: float) -> None:
+    """Nor is a hummed "mm": a voice that holds a note wavers by 1 % some five times a second."""
+    seconds = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    wavering = hz * (1 + 0.01 * np.sin(2 * np.pi * 5 * seconds))
+    assert stats(harmonic(wavering, partials=2)).sound != "tone"
+
+
+def test_a_short_piece_of_a_tone_is_speech_unless_it_is_tonal() -> None:
+    """A caller says "yes" half a second after a keyed digit, in the same utterance."""
+    whole = stats(digits(0.1, 0.1))
+    yes = measure(harmonic(np.linspace(110, 150, SAMPLE_RATE // 2)))
+    assert yes.within(whole + yes) is None
+    assert measure(digits(0.1, 0.1)[: SAMPLE_RATE // 2]).within(whole) == "tone"
+    assert measure(silence(0.05)).within(whole) == "tone"
 
 
 def test_a_dialling_tone_with_line_noise_is_a_tone() -> None:
@@ -146,22 +202,43 @@ def test_keys_pressed_in_a_call_have_no_scores() -> None:
     assert not [event for event in events if isinstance(event, Score)]
 
 
-def test_speech_after_a_tone_is_scored_and_the_tone_is_not() -> None:
-    """A ringing tone is followed by "hello" without a pause: one utterance for the VAD."""
+def test_speech_right_after_keyed_digits_is_scored_and_the_digits_are_not() -> None:
+    """A caller keys a number and speaks without a pause: one utterance for the VAD."""
     speech = clip_audio(clips()[0])
-    ringing = sine(3, 440)
-    (segment,) = segments(run(np.concatenate([ringing, speech, silence(1)])))
+    keyed = digits(0.1, 0.1)
+    events = run(np.concatenate([noise(1, -70), keyed, speech, noise(1, -70)]))
+    (segment,) = segments(events)
     assert segment.scores
     assert segment.covered < 1
-    (alone,) = segments(run(np.concatenate([noise(1, -70), speech, silence(1)])))
+    (alone,) = segments(run(np.concatenate([noise(1, -70), speech, noise(1, -70)])))
     assert max(segment.scores, key=segment.scores.__getitem__) == max(
         alone.scores, key=alone.scores.__getitem__
     )
 
 
+def test_speech_after_a_ringing_tone_is_an_utterance_of_its_own() -> None:
+    speech = clip_audio(clips()[0])
+    found = segments(run(np.concatenate([sine(3, 440), speech, silence(1)])))
+    assert [bool(segment.scores) for segment in found] == [False, True]
+    assert "tone" in found[0].hints
+    assert found[1].start == pytest.approx(3 * SAMPLE_RATE, abs=SAMPLE_RATE // 2)
+
+
+def test_dropped_tones_are_not_counted_as_speech() -> None:
+    """Twelve keyed digits counted as 5 s of speech, so a call without a word had a verdict."""
+    pipeline = StreamPipeline(AudioFormat(), (0,), BACKEND.info, AnalysisSettings())
+    audio = np.concatenate([noise(1, -70), digits(0.1, 0.1), noise(1, -70)])
+    analyse(pipeline, [linear16(audio)], BACKEND.score)
+    assert pipeline.channels[0].utterances == 1
+    assert pipeline.channels[0].speech == 0
+    spoken = np.concatenate([clip_audio(clips()[0]), silence(1)])
+    (segment,) = segments(analyse(pipeline, [linear16(spoken)], BACKEND.score))
+    assert pipeline.channels[0].speech == segment.end - segment.start
+
+
 def test_no_later_window_covers_a_dropped_tone() -> None:
     pipeline = StreamPipeline(AudioFormat(), (0,), BACKEND.info, AnalysisSettings())
-    audio = np.concatenate([sine(3, 440), clip_audio(clips()[0]), silence(1)])
+    audio = np.concatenate([digits(0.1, 0.1), clip_audio(clips()[0]), silence(1)])
     windows = [
         item
         for chunk in chunks(linear16(audio), (3200,))

@@ -214,7 +214,7 @@ def test_speech_after_many_holes_has_its_true_position(
     rate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(DETECTORS, "loud", LoudDetector)
-    analysis = AnalysisSettings(vad=VadSettings("loud"))
+    analysis = AnalysisSettings(vad=VadSettings("loud", only_speech=False))
     line = StreamPipeline(AudioFormat("linear16", rate, 1), (0,), BACKEND.info, analysis)
     for n in range(50):
         list(line.feed(bytes(2 * (100 + 37 * n))))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.analysis.levels import frame_levels
+from stream.analysis.levels import clipped_samples, frame_power
 from stream.analysis.quality import QualityMeter, dbfs, gain_is_automatic, hints
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
 from tests.support.signals import at_rate, clip_audio, clips, int16, noise, silence, sine
@@ -20,7 +20,8 @@ from tests.support.signals import at_rate, clip_audio, clips, int16, noise, sile
 
 def metered(audio: Samples, voiced: bool = True, meter: QualityMeter | None = None) -> QualityMeter:
     meter = meter or QualityMeter(SAMPLE_RATE)
-    power, clipped = frame_levels(steps(audio))
+    pcm = steps(audio)
+    clipped, power = clipped_samples(pcm), frame_power(pcm)
     if voiced:
         meter.speech(power, clipped)
     else:
@@ -60,7 +61,7 @@ def test_only_voiced_frames_count_for_the_level() -> None:
 def test_samples_at_full_scale_count_as_clipped() -> None:
     pcm = np.zeros(2 * FRAME, np.float32)
     pcm[:5] = [32767, -32768, 32700, -32700, 32699]
-    assert frame_levels(pcm)[1] == [4, 0]
+    assert clipped_samples(pcm) == [4, 0]
     assert metered(sine(1, 440, -20)).quality().clipped == 0
     # A sine overdriven by a factor of 4 is at full scale for 1 − 2·asin(1/4)/π of the time.
     overdriven = np.clip(sine(1, 441, -3) * 4, -1, 1)
@@ -154,6 +155,36 @@ def test_a_low_tone_is_narrow_even_if_the_window_cuts_a_period(hz: float) -> Non
     assert band(sine(1, hz)) == "narrow"
 
 
+@pytest.mark.parametrize(
+    ("hz", "below_db", "expected"),
+    [(6000, 38.5, "wide"), (6000, 41.5, "narrow"), (4000, 10, "narrow"), (4200, 10, "wide")],
+)
+def test_a_band_is_narrow_if_40_db_less_lies_above_4100_hz(
+    hz: float, below_db: float, expected: str
+) -> None:
+    assert band(sine(1, 1000, -20) + sine(1, hz, -20 - below_db)) == expected
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(8_000, "narrow"), (8_001, "wide")])
+def test_only_a_source_of_8_khz_needs_no_spectrum(rate: int, expected: str) -> None:
+    assert band(noise(1), rate) == expected
+
+
+def test_the_band_follows_the_newest_seconds_and_only_them() -> None:
+    """The weights of older windows fall by a fifth each; the audio before the last second of a
+    window was measured with the window before it."""
+    meter = QualityMeter(SAMPLE_RATE)
+    meter.spectrum(np.concatenate([noise(2), sine(1, 1000)]))
+    assert meter.quality().band == "narrow"
+    meter.spectrum(sine(1, 6000))
+    for _ in range(30):
+        assert meter.quality().band == "wide"
+        meter.spectrum(sine(1, 1000))
+    for _ in range(20):
+        meter.spectrum(sine(1, 1000))
+    assert meter.quality().band == "narrow"
+
+
 def test_the_band_becomes_wide_again_after_a_narrow_start() -> None:
     meter = QualityMeter(SAMPLE_RATE)
     meter.spectrum(sine(3, 440))
@@ -164,12 +195,12 @@ def test_the_band_becomes_wide_again_after_a_narrow_start() -> None:
 
 @given(blocks=st.lists(st.integers(1, 16), min_size=1, max_size=8), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=60)
-def test_frame_levels_do_not_depend_on_the_block_size(blocks: list[int], seed: int) -> None:
+def test_levels_do_not_depend_on_the_block_size(blocks: list[int], seed: int) -> None:
     """Block sizes depend on the chunking, results must not. A sum in another order would differ."""
     pcm = steps(noise(sum(blocks) * FRAME / SAMPLE_RATE, -20, seed))
-    at_once = frame_levels(pcm)[0]
+    at_once = frame_power(pcm)
     at = np.cumsum([0, *blocks]) * FRAME
-    pieces = [frame_levels(pcm[a:b])[0] for a, b in pairwise(at)]
+    pieces = [frame_power(pcm[a:b]) for a, b in pairwise(at)]
     assert [level for piece in pieces for level in piece] == at_once
 
 
@@ -179,13 +210,13 @@ def test_a_single_loud_sample_counts_if_it_is_clipped(level: float, sign: int) -
     """Blocks that are too faint for a clipped sample are not searched for one."""
     pcm = np.zeros(3 * FRAME, np.float32)
     pcm[FRAME + 7] = sign * level
-    assert frame_levels(pcm)[1] == [0, int(level >= 32_700), 0]
+    assert clipped_samples(pcm) == [0, int(level >= 32_700), 0]
 
 
 def test_samples_beyond_full_scale_are_limited() -> None:
     """A resampler overshoots by some percent, and the cast to int16 would wrap around."""
     pcm = np.tile(np.array([0, 40_000, -40_000, 5], np.float32), FRAME // 2)
-    power, clipped = frame_levels(pcm)
+    clipped, power = clipped_samples(pcm), frame_power(pcm)
     assert pcm[:4].tolist() == [0, 32_767, -32_768, 5]
     assert power == pytest.approx([0.5, 0.5], abs=1e-4)
     assert clipped == [FRAME // 2] * 2

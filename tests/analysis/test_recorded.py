@@ -1,8 +1,8 @@
 """Analysis of recorded speech, compared with results that an earlier version recorded.
 
-`recorded.json` was written by commit 667c12b, before detectors gave a probability. Positions and
-audio must be equal to the bit; scores and levels are compared with a tolerance, because sums of
-floats differ between processors.
+`recorded.json` was written by the version that introduced the high-pass filter; a change that is
+meant to change results records it anew. Positions and audio must be equal to the bit; scores and
+levels are compared with a tolerance, because sums of floats differ between processors.
 """
 
 from __future__ import annotations

@@ -119,6 +119,16 @@ def test_a_flush_ends_the_open_utterance_in_every_state(frames: str, ended: Ende
     assert segmenter.close("flush") is None
 
 
+@pytest.mark.parametrize("before", ["..xx", "..xxx", "..xxx.x"])
+def test_frames_before_a_flush_do_not_help_to_start_the_next_utterance(before: str) -> None:
+    """A flush ends what was said; two clicks around it are no three voiced frames of five."""
+    segmenter = Segmenter(PLAIN)
+    run(segmenter, script(before))
+    segmenter.close("flush")
+    assert run(segmenter, script("xx.......")) == []
+    assert segmenter.speech is None
+
+
 def test_speech_continues_without_a_missing_frame_after_a_flush() -> None:
     segmenter = Segmenter(PLAIN)
     run(segmenter, script("..xxxxx"))

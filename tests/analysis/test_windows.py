@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stream.analysis.quality import QualityMeter
 from stream.analysis.windows import History, Windower, WindowSettings, clip, total
-from stream.types import FRAME, SAMPLE_RATE, Utterance, Window
+from stream.types import FRAME, SAMPLE_RATE, Samples, Utterance, Window
 
 S = SAMPLE_RATE
 STANDARD = WindowSettings()
@@ -39,6 +39,23 @@ def speak(w: Windower, start: float, end: float, take: bool = True) -> list[Wind
             if take:
                 w.taken(window)
     return windows
+
+
+class Recorder(QualityMeter):
+    """Meter that keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__(S)
+        self.sounds: list[Samples] = []
+        self.spectra: list[Samples] = []
+
+    def sound(self, audio: Samples) -> None:
+        self.sounds.append(audio)
+        super().sound(audio)
+
+    def spectrum(self, audio: Samples) -> None:
+        self.spectra.append(audio)
+        super().spectrum(audio)
 
 
 def in_s(window: Window) -> tuple[float, float]:
@@ -117,6 +134,29 @@ def test_windows_grow_with_the_utterance_and_then_slide() -> None:
     windows = speak(windower(), 2.0, 7.5)
     assert [in_s(w) for w in windows] == [(2, 3), (2, 4), (2, 5), (3, 6), (4, 7)]
     assert [w.fresh / S for w in windows] == [2, 3, 4, 5, 6]
+
+
+def test_the_meter_gets_every_sample_of_an_utterance_once_and_every_window() -> None:
+    """Without its new audio no sound is classified: tones and hiss would be scored as speech."""
+    meter = Recorder()
+    w = Windower(STANDARD, 0, filled(60, capacity=60 * S), meter)
+    windows = speak(w, 10, 13.5, take=False)
+    last = w.close(Utterance(0, 10 * S, round(13.5 * S)))
+    assert last is not None
+    heard = np.concatenate(meter.sounds) * 32768
+    assert heard.tolist() == RAMP[10 * S : round(13.5 * S)].tolist()
+    given = [window.audio for window in (*windows, last)]
+    assert [audio.tobytes() for audio in meter.spectra] == [audio.tobytes() for audio in given]
+
+
+def test_a_dropped_window_is_in_no_later_one_and_its_new_samples_are_counted() -> None:
+    w = windower()
+    (first,) = speak(w, 10, 11)
+    assert w.drop(first) == S
+    (second,) = w.extend(Utterance(0, 10 * S, 12 * S))
+    assert w.drop(second) == S
+    (third,) = w.extend(Utterance(0, 10 * S, 13 * S))
+    assert third.speech == ((12 * S, 13 * S),)
 
 
 def test_a_short_utterance_is_padded_with_the_real_audio_before_it() -> None:

@@ -165,6 +165,41 @@ def test_a_chunk_with_nan_or_infinity_is_refused_and_the_next_one_is_aligned(
     assert np.array_equal(after, expected.reshape(-1, channels).T)
 
 
+@given(
+    encoding=st.sampled_from(["linear16", "mulaw", "f32le"]),
+    channels=st.integers(1, 2),
+    sizes=st.lists(st.tuples(st.integers(0, 13), st.booleans()), min_size=1, max_size=12),
+)
+@example(encoding="linear16", channels=1, sizes=[(1, False), (0, True), (1, False)])
+@example(encoding="f32le", channels=2, sizes=[(3, False), (2, True), (3, False)])
+@example(encoding="linear16", channels=2, sizes=[(3, True), (9, False)])
+@settings(deadline=None, max_examples=120)
+def test_samples_stay_aligned_across_discarded_chunks(
+    encoding: Encoding, channels: int, sizes: list[tuple[int, bool]]
+) -> None:
+    """A paused producer's chunk ended in the middle of a sample. If its first byte were lost, all
+    later audio would be noise."""
+    audio = AudioFormat(encoding, 8000, channels)
+    total = sum(size for size, _ in sizes)
+    # As float32, small bytes of any order are finite numbers.
+    data = bytes(n % 100 for n in range(total + audio.bytes_per_frame))
+    whole = data[: len(data) // audio.bytes_per_frame * audio.bytes_per_frame]
+    expected = PcmDecoder(audio).decode(whole)
+    decoder = PcmDecoder(audio)
+    at = samples = 0
+    for size, discarded in sizes:
+        chunk = data[at : at + size]
+        at += size
+        count = decoder.count(chunk)
+        if discarded:
+            assert decoder.discard(chunk) == count
+        else:
+            got = decoder.decode(chunk)
+            assert np.array_equal(got, expected[:, samples : samples + count])
+        samples += count
+    assert samples == at // audio.bytes_per_frame
+
+
 def test_drop_carry_drops_an_incomplete_sample() -> None:
     decoder = PcmDecoder(AudioFormat("linear16", 16000, 1))
     decoder.decode(b"\x01")
