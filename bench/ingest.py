@@ -37,6 +37,7 @@ from stream.inference.scheduler import Scheduler
 from stream.protocol.events import EventEncoder
 from stream.protocol.messages import Audio, SessionConfig
 from stream.services import Services
+from stream.sessions.ahead import Ahead
 from stream.sessions.pump import Pump
 from stream.sessions.session import DETACHED, Session
 from stream.telemetry.audit import AuditLog
@@ -192,12 +193,14 @@ async def session(wire: Wire, chunks: Sequence[bytes], rounds: int) -> float:
     model = await scheduler.start(NullBackend.info.lengths)
     services = Services(config, model, scheduler, Hub(), metrics, AuditLog(None))
     cpu_s = []
-    pump = Pump()
+    pump, ahead = Pump(), Ahead(0, 0.0)
     for number in range(rounds):
         audio = Audio(encoding=wire.encoding, sample_rate=wire.sample_rate)
         request = SessionConfig(audio=audio)
         grant, name = admit(config, request, model), f"ses_{number}"
-        live = Session(services, request, grant, EventEncoder(name, name), "bench", DETACHED, pump)
+        live = Session(
+            services, request, grant, EventEncoder(name, name), "bench", DETACHED, pump, ahead
+        )
         live.announce("session.created")
         before = time.process_time()
         for chunk in chunks:

@@ -273,7 +273,8 @@ class App:
 
     def _stats(self) -> Stats:
         return {
-            "sessions": len(self._sessions) if self._sessions else 0,
+            "sessions": len(self._sessions) - self._sessions.parked if self._sessions else 0,
+            "parked": self._sessions.parked if self._sessions else 0,
             "subscribers": self._router.count(Subscriber),
             "windows_waiting": self._scheduler.waiting,
             "uptime_s": round(time.monotonic() - self._started),

@@ -158,7 +158,12 @@ class LimitsConfig(Section):
     subscriber_queue: Annotated[int, Field(ge=1)] = 1_000
     slow_consumer_s: Positive = 10.0
     ahead_s: Positive = 5.0
-    """Audio further ahead of real time than this is throttled by not reading."""
+    """Audio further ahead of real time than this waits."""
+    held_mb: Annotated[float, Field(ge=0, le=100_000)] = 64.0
+    """Memory of all producers together for audio that waits; beyond it they are not read."""
+    catch_up: Annotated[float, Field(ge=0, le=1_000)] = 20.0
+    """Seconds of waiting audio that are analysed per second although they are ahead of real time,
+    over all streams together; 0: none."""
 
 
 class MqttConfig(Section):

@@ -8,7 +8,7 @@ from typing import Literal
 SAMPLE_RATE = 16_000
 """Rate of every position and every buffer inside a stream, in samples per second."""
 
-MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 48_000, 2
+MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 192_000, 2
 """Limits of a stream's audio: sample rate in Hz, number of channels. Channels are scored apart."""
 
 Encoding = Literal["linear16", "f32le", "mulaw", "alaw"]

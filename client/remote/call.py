@@ -31,9 +31,11 @@ OPEN_TIMEOUT_S = 10.0
 KEEPALIVE_S = 10.0
 """Time without audio after which `keepalive` is sent."""
 CLOSE_TIMEOUT_S = 60.0
-"""Longest time from `session.close` to `session.closed`."""
+"""Longest time without progress from `session.close` to `session.closed`."""
 MESSAGE_S = 0.5
 """Most audio in one message, in seconds."""
+UNKNOWN, EXPIRED = 4404, 4410
+"""Close codes after which a new session is opened: the old one is unknown, or was too long."""
 ENDED = 1000
 """Code of the `Refused` that `Call.send` raises after a session that ended normally."""
 
@@ -42,9 +44,9 @@ class Call:
     """One producer session, created by `stream()` and used with `async with`.
 
     Iteration yields the server's events and three of the client: `client.reconnecting`
-    {why, delay_s}; `client.restarted` {why} when the session could not be resumed and a new one
-    began with the buffered audio; `client.lagged` {dropped} when events were dropped because they
-    were not read.
+    {why, delay_s}; `client.restarted` {why} when the session could not be resumed or reached the
+    server's longest duration, and a new one began with the buffered audio; `client.lagged`
+    {dropped} when events were dropped because they were not read.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Call:
         self._buffer = SendBuffer(audio, backlog_s)
         self._token: str | None = None
         self._last_seq = -1
+        self._processed_ms = 0
         self._fatal_error: ErrorBody | None = None
         self._events = EventQueue()
         self._restart_reason: str | None = None
@@ -180,10 +183,10 @@ class Call:
                 event.set()
 
     def _restart(self, refused: Refused) -> None:
-        """Prepare a new session if the old one is unknown to the server, else raise `refused`."""
-        if refused.code != 4404 or self._token is None:
-            raise refused
-        if self._close_sent:
+        """Prepare a new session if the old one expired or is unknown, else raise `refused`."""
+        if refused.code == EXPIRED and self._restart_reason is not None:
+            return  # `session.closed` has prepared it
+        if refused.code not in (UNKNOWN, EXPIRED) or self._token is None or self._close_sent:
             raise refused
         self._token, self._restart_reason = None, refused.message
 
@@ -242,7 +245,7 @@ class Call:
             elif self._closing and self._buffer.drained:
                 self._close_sent = True
                 await _send_json(socket, {"type": "session.close"})
-                await asyncio.sleep(CLOSE_TIMEOUT_S)
+                await self._progress_ends()
                 raise Unreachable(
                     f"the server did not end the session within {CLOSE_TIMEOUT_S:.0f} s"
                 )
@@ -253,6 +256,14 @@ class Call:
                         await self._wake_writer.wait()
                 except TimeoutError:
                     await _send_json(socket, {"type": "keepalive"})
+
+    async def _progress_ends(self) -> None:
+        """Wait until the server has analysed nothing for `CLOSE_TIMEOUT_S`."""
+        while True:
+            before = self._processed_ms
+            await asyncio.sleep(CLOSE_TIMEOUT_S)
+            if self._processed_ms == before:
+                return
 
     def _handle(self, event: Event) -> None:
         if event["type"] == "error" and event["fatal"]:
@@ -284,6 +295,7 @@ class Call:
                 self._ready.set()
                 self._started.set()
             case "audio.ack":
+                self._processed_ms = event.get("processed_ms", 0)
                 self._handle_ack(event["received_samples"])
             case "session.closed":
                 self._handle_closed(event)

@@ -19,7 +19,7 @@ class Reconnecting(TypedDict):
 
 
 class Restarted(TypedDict):
-    """A session that was lost; a new one began with the buffered audio."""
+    """A session that was lost or too long; a new one began with the buffered audio."""
 
     type: Literal["client.restarted"]
     why: str

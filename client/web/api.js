@@ -50,10 +50,10 @@ export function serverInfo({ refresh = false } = {}) {
 
 /** GET a path of the server with the key, if there is one. Ask for a key once after a 401. */
 export async function get(path, options = {}) {
-  const response = await fetch(path, withKey(options));
+  const { response, key } = await fetchWithKey(path, options);
   if (response.status !== 401) return response;
-  await requestKey(storedKey() !== null);
-  return fetch(path, withKey(options));
+  await replaceKey(key);
+  return (await fetchWithKey(path, options)).response;
 }
 
 /**
@@ -67,19 +67,30 @@ export async function openSocket(path) {
 }
 
 async function requestTicket() {
-  for (let rejected = false; ; rejected = true) {
-    if (storedKey() === null) await requestKey(rejected);
-    const response = await fetch("v1/token", withKey({ method: "POST" }));
+  if (storedKey() === null) await requestKey(false);
+  for (;;) {
+    const { response, key } = await fetchWithKey("v1/token", { method: "POST" });
     if (response.ok) return (await response.json()).ticket;
     if (response.status !== 401) throw new HttpError("v1/token", response);
-    sessionStorage.removeItem(STORAGE_KEY);
+    await replaceKey(key);
   }
 }
 
-function withKey(options) {
-  const key = storedKey();
-  if (key === null) return options;
-  return { ...options, headers: { ...options.headers, Authorization: `Bearer ${key}` } };
+/** Fetch with the stored key; again if a 401 is about a key that was replaced meanwhile. */
+async function fetchWithKey(path, options) {
+  for (;;) {
+    const key = storedKey();
+    const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
+    const response = await fetch(path, { ...options, headers: { ...options.headers, ...headers } });
+    if (response.status !== 401 || storedKey() === key) return { response, key };
+  }
+}
+
+/** Ask for a key in place of one that the server rejected, unless that has happened already. */
+async function replaceKey(rejected) {
+  if (storedKey() !== rejected) return;
+  sessionStorage.removeItem(STORAGE_KEY);
+  await requestKey(rejected !== null);
 }
 
 /** Ask for a key; calls at the same time share one dialog. */

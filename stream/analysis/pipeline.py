@@ -12,7 +12,7 @@ from stream.analysis.channel import ChannelPipeline
 from stream.analysis.timeline import RollingSettings
 from stream.analysis.vad import VadSettings
 from stream.analysis.windows import WindowSettings
-from stream.audio.codecs import InvalidAudio, PcmDecoder
+from stream.audio.codecs import PcmDecoder
 from stream.audio.resample import Resampler
 from stream.types import (
     SAMPLE_RATE,
@@ -96,17 +96,10 @@ class StreamPipeline:
     def feed(self, data: bytes) -> Iterator[Window | Event]:
         """Process one chunk as sent by the producer; yield windows and events.
 
-        The iterator must be exhausted. Any chunking of the same bytes gives the same windows. A
-        chunk that cannot be decoded becomes a hole: the iterator yields the events of `skip`, then
-        raises `InvalidAudio`.
+        The iterator must be exhausted. Any chunking of the same bytes gives the same windows.
         """
-        count = self._decoder.count(data)
-        try:
-            samples = self._decoder.decode(data)
-        except InvalidAudio:
-            yield from self.skip(count)
-            raise
-        self.received += count
+        samples = self._decoder.decode(data)
+        self.received += samples.shape[1]
         if self._gathered is not None:
             samples, self._gathered = np.concatenate((self._gathered, samples), axis=1), None
         if samples.shape[1] < self._least:
@@ -167,6 +160,16 @@ class StreamPipeline:
 
     def failed(self, window: Window, reason: GapReason) -> list[Event]:
         return self.channels[window.channel].failed(window, reason)
+
+    @property
+    def invalid(self) -> int:
+        """Samples so far that were NaN or infinite, and became zero."""
+        return self._decoder.invalid
+
+    @property
+    def peak(self) -> float:
+        """Largest magnitude of the samples so far, where the encoding has no full scale (f32le)."""
+        return self._decoder.peak
 
     @property
     def lost(self) -> int:

@@ -10,10 +10,6 @@ from numpy.typing import NDArray
 from stream.types import AudioFormat, Samples
 
 
-class InvalidAudio(ValueError):
-    """Error for audio that does not decode to finite numbers."""
-
-
 def _mulaw_table() -> Samples:
     """Return float32[256], the value of each G.711 mu-law code (ITU-T G.711, table 2a).
 
@@ -50,11 +46,7 @@ def _linear16(data: bytes) -> Samples:
 
 def _f32le(data: bytes) -> Samples:
     samples: Samples = np.frombuffer(data, "<f4")
-    if not np.isfinite(samples).all():
-        raise InvalidAudio(
-            "f32le audio contains NaN or infinite samples; send finite values in [-1, 1]"
-        )
-    return np.clip(samples, -1.0, 1.0).astype(np.float32)
+    return samples
 
 
 def _mulaw(data: bytes) -> Samples:
@@ -71,7 +63,10 @@ CODECS: dict[str, Callable[[bytes], Samples]] = {
     "mulaw": _mulaw,
     "alaw": _alaw,
 }
-"""Encoding name → decoder of whole samples. To add a codec, also add its width in `types`."""
+"""Encoding name → decoder of whole samples. To add a codec, also add its width in `types`.
+
+`PcmDecoder` replaces samples that are not finite, and clips those beyond full scale.
+"""
 
 
 class PcmDecoder:
@@ -79,22 +74,38 @@ class PcmDecoder:
 
     def __init__(self, audio: AudioFormat) -> None:
         self._decode = CODECS[audio.encoding]
+        self._is_float = audio.encoding == "f32le"
+        self.invalid = 0
+        """Samples so far that were NaN or infinite; each was replaced by zero."""
+        self.peak = 0.0
+        """Largest magnitude so far, before it was clipped; kept for f32le only."""
         self._channels = audio.channels
         self._frame_bytes = audio.bytes_per_frame
         self._carry = b""
 
     def decode(self, data: bytes) -> NDArray[np.float32]:
-        """Return the whole samples in the carry plus `data` as float32[channels, n].
+        """Return the whole samples in the carry plus `data` as float32[channels, n] in [-1, 1].
 
-        Raises `InvalidAudio` for NaN or infinite samples. The bytes are consumed all the same, so
-        the next chunk is aligned; call `count(data)` beforehand for the length of the bad chunk.
+        NaN and infinite samples become zero: one of them would spoil the memory of a resampler.
         """
         if self._carry:
             data = self._carry + data
         excess = len(data) % self._frame_bytes
         self._carry = data[len(data) - excess :] if excess else b""
         samples = self._decode(data[: len(data) - excess] if excess else data)
+        if self._is_float:
+            samples = self._checked(samples)
         return samples.reshape(-1, self._channels).T
+
+    def _checked(self, samples: Samples) -> Samples:
+        """Return float samples without those that are not finite, clipped to [-1, 1]."""
+        finite = np.isfinite(samples)
+        if not finite.all():
+            self.invalid += len(samples) - int(finite.sum())
+            samples = np.where(finite, samples, np.float32(0))
+        if len(samples):
+            self.peak = max(self.peak, float(np.abs(samples).max()))
+        return np.clip(samples, np.float32(-1), np.float32(1))
 
     def discard(self, data: bytes) -> int:
         """Consume a chunk without decoding it; return its number of whole samples per channel."""

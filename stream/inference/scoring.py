@@ -115,6 +115,17 @@ class StreamScorer:
         self._run()
         await future
 
+    def advance(self, seconds: float) -> bool:
+        """Process input `seconds` before its time; return False if it waits for the model."""
+        if not self._inputs or self._held is not None:
+            return False
+        if self._inputs[0].not_before <= time.monotonic():
+            return False
+        for waiting in self._inputs:
+            waiting.not_before -= seconds
+        self._wake()
+        return True
+
     def release(self) -> None:
         """Process input now that waits for its time; windows still wait for those before them."""
         for waiting in self._inputs:

@@ -66,6 +66,8 @@ class Emotide:
         """Return the commands of a TEXT message, or the audio of a BINARY one."""
         if isinstance(message, str):
             return self._control(message)
+        if not message:
+            return ()  # some clients send one as a sign of life, or at the end of a file
         if self._configured:
             return (Audio(message),)
         raise ProtocolError(

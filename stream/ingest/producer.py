@@ -27,6 +27,7 @@ from stream.ingest.dialect import (
 )
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import EncodedEvent, EventEncoder
+from stream.protocol.mistakes import Mistakes
 from stream.protocol.wire.codes import ClosedReason, CloseReason, ErrorCode
 from stream.protocol.wire.events import StreamBody
 from stream.protocol.wire.session import SessionCreatedBody
@@ -36,9 +37,6 @@ from stream.sessions.registry import FINISH_S, SessionRegistry, new_session_id
 from stream.sessions.session import Owner, Session
 
 log = logging.getLogger(__name__)
-
-MAX_MISTAKES = 10
-"""Number of invalid messages after which the connection is closed."""
 
 CLEAN_CLOSES = (1000, 1001, 1005)
 """Close codes that end the stream: normal closure, page left, no status code."""
@@ -73,7 +71,7 @@ class Producer(Owner):
         """The rest of the commands of a message; they wait while the session is being opened."""
         self._lost: tuple[int | None] | None = None
         """The close code, if the connection ended while the session was being opened."""
-        self._mistakes = 0
+        self._mistakes = Mistakes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._start_timer = asyncio.get_running_loop().call_later(
             limits.start_timeout_s, self._start_timeout
@@ -136,7 +134,7 @@ class Producer(Owner):
         elif not self._sessions.is_attached(session, self):
             return
         elif code in CLEAN_CLOSES:
-            self._spawn(self._sessions.finish(session, "client_closed"))
+            self._sessions.detach(session, self, left=True)
         elif not self._dialect.resumes:
             self._spawn(self._sessions.finish(session, "connection_lost"))
         else:
@@ -246,8 +244,8 @@ class Producer(Owner):
 
     def _mistake(self, error: ProtocolError) -> None:
         """Report a mistake; end the connection if it is fatal or one too many."""
-        self._mistakes += 1
-        if error.fatal or self._mistakes >= MAX_MISTAKES:
+        too_many = self._mistakes.add(time.monotonic())
+        if error.fatal or too_many:
             self._fail_soon(error)
             return
         self._services.metrics.refused(error.code)
@@ -290,6 +288,8 @@ class Producer(Owner):
             await self.close("completed")
 
     async def _end(self, session: Session, reason: ClosedReason) -> None:
+        if reason != "objected":
+            await session.caught_up()
         await self._sessions.finish(session, reason, keep=True)
         await self.close("completed")
 

@@ -10,15 +10,13 @@ from stream.delivery.subscription import Subscription
 from stream.delivery.transport import Message
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import ListSubscriptions, Subscribe, Unsubscribe
+from stream.protocol.mistakes import Mistakes
 from stream.protocol.parsing import parse_subscriber
 from stream.protocol.wire.codes import ErrorCode
 from stream.protocol.wire.subscriber import MAX_SUBSCRIPTIONS
 from stream.server.websocket import WebSocketConnection
 from stream.services import Services
 from stream.telemetry.audit import masked
-
-MAX_MISTAKES = 10
-"""Number of invalid messages after which the connection is closed."""
 
 PING_S = 20.0
 """Seconds between two pings, and for the answer to one."""
@@ -35,7 +33,7 @@ class Subscriber:
         self._audit = services.audit
         self._out = Outbox(connection, self._limits.subscriber_queue, services.metrics)
         self._subscriptions: dict[str, Subscription] = {}
-        self._mistakes = 0
+        self._mistakes = Mistakes()
         self._closing: asyncio.Task[None] | None = None
         self._pinged_at = time.monotonic()
         self._metrics.subscribers.inc()
@@ -54,9 +52,8 @@ class Subscriber:
                 )
             self._handle(message)
         except ProtocolError as error:
-            self._mistakes += 1
             self._metrics.refused(error.code)
-            error.fatal = self._mistakes >= MAX_MISTAKES
+            error.fatal = self._mistakes.add(time.monotonic())
             self._out.send(error.body())
             if error.fatal:
                 self._close_soon(error)

@@ -11,6 +11,7 @@ from stream.delivery.outbox import Outbox
 from stream.delivery.transport import Message
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileBegin, FileCancel, FileEnd, FileOptions, KeepAlive
+from stream.protocol.mistakes import Mistakes
 from stream.protocol.parsing import parse_files
 from stream.protocol.wire.analysis import AnalysisBody
 from stream.protocol.wire.codes import ErrorCode
@@ -24,9 +25,6 @@ from stream.server.inbox import Inbox
 from stream.server.websocket import WebSocketConnection
 
 log = logging.getLogger(__name__)
-
-MAX_MISTAKES = 10
-"""Number of invalid messages after which the connection is closed."""
 
 HIGH_WATER = 200
 """Number of unread events above which the analysis waits for the client."""
@@ -55,7 +53,7 @@ class UploadHandler:
         self._job: asyncio.Task[None] | None = None
         self._skipping = False
         """Set after a refusal: the rest of that file is discarded."""
-        self._mistakes = 0
+        self._mistakes = Mistakes()
         self._last_received = self._last_progress = time.monotonic()
         self._closing = False
         self._task = asyncio.create_task(self._run(), name="uploads")
@@ -278,8 +276,7 @@ class UploadHandler:
     def _refuse(self, error: ProtocolError, mistake: bool = True) -> None:
         """Send an error; count a mistake of the client, but not a recording that fails."""
         if mistake and error.code in ("invalid_message", "unknown_message"):
-            self._mistakes += 1
-            error.fatal |= self._mistakes >= MAX_MISTAKES
+            error.fatal |= self._mistakes.add(time.monotonic())
         error.fatal |= error.code == "message_too_large"
         self._shared.metrics.refused(error.code)
         self._out.send(error.body())

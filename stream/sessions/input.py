@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 from stream.analysis.pipeline import StreamPipeline
 from stream.inference.scoring import StreamScorer
+from stream.sessions.ahead import Ahead
 from stream.sessions.pump import Pump
-from stream.sessions.realtime import RealtimeMeter
+from stream.sessions.realtime import ArrivalMeter, RealtimeMeter
 from stream.telemetry.metrics import Metrics
 from stream.types import AudioFormat, Event, Window
 
@@ -16,20 +17,28 @@ FLUSH_WAIT_S = 0.2
 """Longest wait of a flush for the window before it; short enough not to be noticed."""
 
 GATHER_BYTES = 32_768
-"""Gathered bytes that are processed at once: more than any format fills in the pump's period."""
+"""Gathered bytes that are processed at once, unless the format fills more in `GATHER_S`."""
+
+GATHER_S = 0.1
+"""More audio than comes in the pump's period."""
 
 HIGH_BYTES, LOW_BYTES = 131_072, 65_536
-"""Unprocessed bytes above which the producer is not read, and below which it is read again."""
+"""Unprocessed bytes above which a stream shares the memory of `Ahead`, and is not read any more if
+there is no room; and below which it is read again in any case."""
+
+ROOM = 0.75
+"""Share of the memory of `Ahead` below which producers that were stopped are read again."""
 
 
 class AudioInput:
     """Input of one stream: audio, holes and flushes, processed in the order in which they came.
 
     The pump processes what was gathered. Audio that is ahead of real time by more than `ahead_s`
-    seconds waits; `on_full` and `on_room` are called when more than `HIGH_BYTES` wait, and when
-    they fell below `LOW_BYTES`. `on_error` gets the exception of audio that could not be processed,
-    `on_rate` the ratio of `RealtimeMeter` that shows a wrong sample rate. `paused` says that audio
-    only advances the clock.
+    seconds waits, at most until real time reaches it, or shorter as `Ahead` permits; `on_full` and
+    `on_room` are called when no more may wait, and when there is room again. `on_error` gets the
+    exception of audio that could not be processed, `on_processed` is called after other audio.
+    `on_speed` gets the speed of `ArrivalMeter` that points to a wrong format. `paused` says that
+    audio only advances the clock.
     """
 
     def __init__(
@@ -38,11 +47,13 @@ class AudioInput:
         pipeline: StreamPipeline,
         scorer: StreamScorer,
         pump: Pump,
+        ahead: Ahead,
         metrics: Metrics,
         ahead_s: float,
         paused: Callable[[], bool],
         on_error: Callable[[Exception], None],
-        on_rate: Callable[[float], None],
+        on_processed: Callable[[], None],
+        on_speed: Callable[[float], None],
     ) -> None:
         self._audio = audio
         self._pipeline = pipeline
@@ -52,16 +63,19 @@ class AudioInput:
         self._ahead_s = ahead_s
         self._paused = paused
         self._on_error = on_error
-        self._on_rate = on_rate
+        self._on_processed = on_processed
+        self._on_speed = on_speed
+        self._shared = ahead
         self._meter = RealtimeMeter()
-        # Only float samples can be invalid; each message of them is processed on its own, so that
-        # one invalid message does not discard the audio around it.
-        self._gather_bytes = 0 if audio.encoding == "f32le" else GATHER_BYTES
+        self._arrival = ArrivalMeter()
+        self._gather_bytes = max(GATHER_BYTES, int(GATHER_S * audio.bytes_per_second))
         self._gathered = bytearray()
         self._is_pumped = False
         self._ahead_until = 0.0
         """Time until which the audio is ahead of real time (monotonic seconds)."""
         self._bytes = 0
+        self._held = 0
+        """Bytes of the shared memory that this stream holds."""
         self._is_full = False
         self._skipped = 0
         self.waiting_bytes = 0
@@ -73,10 +87,10 @@ class AudioInput:
         """Samples per channel received, at the producer's rate, whether processed or not."""
         return self._bytes // self._audio.bytes_per_frame + self._skipped
 
-    def add(self, data: bytes) -> None:
-        """Add audio; it is processed within `PERIOD_S` seconds."""
+    def add(self, data: bytes, received: int) -> None:
+        """Add audio of a message of `received` bytes; it is processed within `PERIOD_S` seconds."""
         self._gathered += data
-        self._bytes += len(data)
+        self._bytes += received
         if len(self._gathered) > self._gather_bytes:
             self._process()
         elif not self._is_pumped:
@@ -88,12 +102,32 @@ class AudioInput:
         self._is_pumped = False
         self._process()
 
+    @property
+    def is_behind(self) -> bool:
+        """True while audio waits for real time."""
+        return self.waiting_bytes > 0 and self._ahead_until - self._ahead_s > time.monotonic()
+
+    def advance(self, seconds: float) -> bool:
+        """Process what is due within `seconds`, unless the model is late."""
+        if self._scorer.advance(seconds):
+            self._meter.advance(seconds)
+            self._ahead_until -= seconds
+        return self.is_behind
+
     def _process(self) -> None:
         data, self._gathered = bytes(self._gathered), bytearray()
         if not data:
             return
-        now, duration = time.monotonic(), self._count(data)
-        ahead = self._meter.add(duration, now)
+        now = time.monotonic()
+        speed = self._arrival.add(len(data) / self._audio.bytes_per_second, now)
+        # In pieces, each of which waits for its own time.
+        for begin in range(0, len(data), self._gather_bytes):
+            self._put(data[begin : begin + self._gather_bytes], now)
+        if speed is not None:
+            self._on_speed(speed)
+
+    def _put(self, data: bytes, now: float) -> None:
+        ahead = self._meter.add(self._count(data), now)
         self._ahead_until = now + ahead
         self._wait(len(data))
         self._scorer.feed(
@@ -102,8 +136,8 @@ class AudioInput:
             not_before=now + ahead - self._ahead_s,
             done=lambda error: self._done(len(data), error),
         )
-        if (ratio := self._meter.suspicious_rate()) is not None:
-            self._on_rate(ratio)
+        if ahead > self._ahead_s:
+            self._shared.add(self)
 
     def discard(self, data: bytes) -> None:
         """Advance the clock by audio that is not analysed."""
@@ -121,7 +155,9 @@ class AudioInput:
     def flush(self, then: Callable[[], None] = lambda: None) -> None:
         """Make windows due for all speech received so far, then call `then`."""
         self._process()
-        until = min(self._ahead_until, time.monotonic() + FLUSH_WAIT_S)
+        until = self._ahead_until
+        if not self.is_behind:
+            until = min(until, time.monotonic() + FLUSH_WAIT_S)
         self._scorer.feed(_followed(self._pipeline.flush(), then), until)
 
     def call(self, then: Callable[[], None]) -> None:
@@ -150,9 +186,13 @@ class AudioInput:
         """Drop the references to the session, at its end; see `StreamScorer.forget`."""
         self._paused = lambda: False
         self._on_error = lambda error: None
-        self._on_rate = lambda ratio: None
+        self._on_processed = lambda: None
+        self._on_speed = lambda speed: None
         self.on_full = self.on_room = None
         self._gathered.clear()
+        self.waiting_bytes = 0
+        self._share()
+        self._shared.remove(self)
 
     def _count(self, data: bytes) -> float:
         """Count audio in the metrics; return its duration in seconds."""
@@ -169,19 +209,33 @@ class AudioInput:
 
     def _wait(self, size: int) -> None:
         self.waiting_bytes += size
-        if self.waiting_bytes > HIGH_BYTES and not self._is_full:
-            self._is_full = True
-            if self.on_full is not None:
-                self.on_full()
+        self._share()
+        if self._is_full or self.waiting_bytes <= HIGH_BYTES or self._shared.has_room(self._held):
+            return
+        self._is_full = True
+        if self.on_full is not None:
+            self.on_full()
 
     def _done(self, size: int, error: Exception | None) -> None:
         self.waiting_bytes -= size
-        if self._is_full and self.waiting_bytes < LOW_BYTES:
+        self._share()
+        if self._is_full and (
+            self.waiting_bytes < LOW_BYTES or self._shared.has_room(self._held, ROOM)
+        ):
             self._is_full = False
+            self._arrival.restart()
             if self.on_room is not None:
                 self.on_room()
         if error is not None:
             self._on_error(error)
+        else:
+            self._on_processed()
+
+    def _share(self) -> None:
+        """Count what is above `HIGH_BYTES` in the shared memory."""
+        held = max(0, self.waiting_bytes - HIGH_BYTES)
+        self._shared.bytes += held - self._held
+        self._held = held
 
 
 def _followed(

@@ -16,6 +16,7 @@ from stream.protocol.events import EventEncoder
 from stream.protocol.messages import SessionConfig
 from stream.protocol.wire.codes import ClosedReason, CloseReason
 from stream.services import Services
+from stream.sessions.ahead import Ahead
 from stream.sessions.pump import Pump
 from stream.sessions.session import Owner, Session, SessionState
 
@@ -69,14 +70,18 @@ def draining_error() -> ProtocolError:
 class _Entry:
     """A session with its connection, which is None unless the session is attached.
 
-    `since` is when it was detached or ended, `acknowledged` when `audio.ack` was sent (monotonic
-    seconds).
+    `since` is when it was detached or ended, `acknowledged` when `audio.ack` was sent, `busy` when
+    audio that the producer had sent last waited for real time (monotonic seconds).
     """
 
     session: Session
     connection: Connection | None
     since: float
     acknowledged: float
+    busy: float
+    left: bool = False
+    """Whether the producer closed the stream; it is ended once its audio is analysed."""
+    evicted: bool = False
 
 
 class SessionRegistry:
@@ -89,6 +94,8 @@ class SessionRegistry:
         self._entries: dict[str, _Entry] = {}
         """By resume token: live sessions, and ended ones whose last events may be missing."""
         self._pump = Pump()
+        limits = services.config.limits
+        self._ahead = Ahead(int(limits.held_mb * 1_048_576), limits.catch_up)
         self._live = 0
         self._opening = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,9 +105,16 @@ class SessionRegistry:
         return self._live
 
     @property
+    def parked(self) -> int:
+        """Number of sessions that wait for a producer to return."""
+        return sum(e.session.state is SessionState.DETACHED for e in self._entries.values())
+
+    @property
     def full(self) -> bool:
-        """True if `limits.max_sessions` is reached."""
-        return self._live + self._opening >= self._config.limits.max_sessions
+        """True if `limits.max_sessions` is reached; parked sessions do not hold the last places."""
+        if self._live + self._opening < self._config.limits.max_sessions:
+            return False
+        return self._oldest_parked() is None
 
     async def open(
         self,
@@ -120,6 +134,8 @@ class SessionRegistry:
                 "(limits.max_sessions); try again later",
                 retry_after_s=5.0,
             )
+        if self._live + self._opening >= self._config.limits.max_sessions:
+            self._evict()
         grant = admit(self._config, request, self._services.model)
         if request.stream_id is not None:
             # Counted meanwhile, so that others cannot exceed the limit.
@@ -131,10 +147,17 @@ class SessionRegistry:
             finally:
                 self._opening -= 1
         session = Session(
-            self._services, request, grant, encoder, adapter, connection.owner, self._pump
+            self._services,
+            request,
+            grant,
+            encoder,
+            adapter,
+            connection.owner,
+            self._pump,
+            self._ahead,
         )
         now = time.monotonic()
-        self._entries[session.resume_token] = _Entry(session, connection, now, now)
+        self._entries[session.resume_token] = _Entry(session, connection, now, now, now)
         self._live += 1
         live = session.live
         log.info("stream started", extra={"session_id": session.id, "roles": ",".join(live.roles)})
@@ -162,6 +185,7 @@ class SessionRegistry:
             )
         if not entry.session.over:
             previous, entry.connection = entry.connection, connection
+            entry.left = False
             if previous is not None:
                 self._spawn(previous.close("resumed elsewhere"))
         entry.session.attach(connection.owner, last_seq)
@@ -172,15 +196,17 @@ class SessionRegistry:
         entry = self._entries.get(session.resume_token)
         return entry is not None and entry.connection is connection
 
-    def detach(self, session: Session, connection: Connection) -> None:
-        """Keep the session of a broken connection so that its producer can reattach."""
+    def detach(self, session: Session, connection: Connection, left: bool = False) -> None:
+        """Keep the session of a broken connection so that its producer can reattach.
+
+        With `left`, the producer closed the stream; audio that it sent ahead is still analysed.
+        """
         entry = self._entries.get(session.resume_token)
         if entry is None or entry.connection is not connection:
             return
-        entry.connection, entry.since = None, time.monotonic()
+        entry.connection, entry.since, entry.left = None, time.monotonic(), left
         session.detach()
-        if not self._config.limits.resume_s or self.draining:
-            self._spawn(self.finish(session, "connection_lost"))
+        self._end_parked(entry, entry.since)
 
     async def finish(
         self,
@@ -233,9 +259,11 @@ class SessionRegistry:
                     entry.acknowledged = now
                     session.acknowledge()
                 entry.connection.tick()
-                self._expire(session, entry.connection, now)
-            case SessionState.DETACHED if now - entry.since > limits.resume_s:
-                self._spawn(self.finish(session, "connection_lost"))
+                if session.is_behind:
+                    entry.busy = now
+                self._expire(entry, entry.connection, now)
+            case SessionState.DETACHED:
+                self._end_parked(entry, now)
             case SessionState.ENDED if now - entry.since > limits.resume_s:
                 self.forget(session)
 
@@ -282,9 +310,31 @@ class SessionRegistry:
         if connection is not None:
             self._spawn(connection.close(error.code))
 
-    def _expire(self, session: Session, connection: Connection, now: float) -> None:
-        limits = self._config.limits
-        if now - connection.last_received > limits.idle_timeout_s:
+    def _end_parked(self, entry: _Entry, now: float) -> None:
+        """End a session whose producer left or did not return, once all its audio is analysed."""
+        if entry.session.is_behind and not self.draining:
+            return
+        if entry.left:
+            self._spawn(self.finish(entry.session, "client_closed"))
+        elif now - entry.since >= self._config.limits.resume_s or self.draining:
+            self._spawn(self.finish(entry.session, "connection_lost"))
+
+    def _oldest_parked(self) -> _Entry | None:
+        waiting = (e for e in self._entries.values() if e.session.state is SessionState.DETACHED)
+        return min((e for e in waiting if not e.evicted), key=lambda e: e.since, default=None)
+
+    def _evict(self) -> None:
+        """End the session that has been parked longest, because a new one needs its place."""
+        entry = self._oldest_parked()
+        if entry is not None:
+            entry.evicted = True
+            log.info("parked stream ended", extra={"session_id": entry.session.id})
+            self._spawn(self.finish(entry.session, "connection_lost"))
+
+    def _expire(self, entry: _Entry, connection: Connection, now: float) -> None:
+        session, limits = entry.session, self._config.limits
+        # A producer that sent a file and waits for its scores is not idle.
+        if now - max(connection.last_received, entry.busy) > limits.idle_timeout_s:
             error = ProtocolError(
                 "idle_timeout",
                 f"no message for {limits.idle_timeout_s:g} s; send keepalive while there is "

@@ -12,7 +12,8 @@ from typing import Literal
 from stream.admission import Admission
 from stream.analysis.pipeline import StreamPipeline
 from stream.analysis.quality import gain_is_automatic
-from stream.audio.codecs import InvalidAudio
+from stream.audio.raw_format import FormatCheck, WrongFormat
+from stream.audio.speed import causes
 from stream.delivery.live_stream import LiveStream, ReplayBuffer
 from stream.inference.scoring import StreamScorer
 from stream.protocol.errors import ProtocolError
@@ -21,6 +22,7 @@ from stream.protocol.messages import SessionAnnotate, SessionConfig, checked_att
 from stream.protocol.wire.codes import ClosedReason, WarningCode
 from stream.protocol.wire.events import StreamBody
 from stream.services import Services
+from stream.sessions.ahead import Ahead
 from stream.sessions.descriptions import (
     Totals,
     audio_ack,
@@ -31,10 +33,17 @@ from stream.sessions.descriptions import (
 )
 from stream.sessions.input import AudioInput
 from stream.sessions.pump import Pump
+from stream.sessions.realtime import FAST, SLOW
 from stream.terms import StreamState
 from stream.types import SAMPLE_RATE, Body, Event, Gap, to_ms
 
 log = logging.getLogger(__name__)
+
+CATCH_UP_S = 0.05
+"""Interval of the checks for audio that waits for real time."""
+
+VOICE_HZ = 6_000.0
+"""Bandwidth (99 % of the power) that voiced speech does not have."""
 
 REPLAY_SLACK_S = 30.0
 """Seconds that events are kept beyond `limits.resume_s`, as producers detect a break late."""
@@ -68,7 +77,7 @@ class Owner:
         """Send an event to the producer."""
 
     def error(self, error: ProtocolError) -> None:
-        """Handle an error in audio that was accepted before it was processed."""
+        """Handle a fault found when audio was processed."""
 
     def pause(self) -> None:
         """Stop reading: too much audio waits."""
@@ -96,6 +105,7 @@ class Session:
         adapter: str,
         owner: Owner,
         pump: Pump,
+        ahead: Ahead,
     ) -> None:
         config, model = services.config, services.model
         self._services = services
@@ -113,6 +123,8 @@ class Session:
         self.owner = owner
         self._bodies = AnalysisEvents(grant.roles, model, frozenset(request.analysis.labels))
         self._totals = Totals()
+        self._format = FormatCheck(request.format)
+        self._warned: set[WarningCode] = set()
         encoder.stream_id = request.stream_id or self.id
         self.live = LiveStream(
             stream_id=encoder.stream_id,
@@ -140,11 +152,13 @@ class Session:
             self._pipeline,
             self._scorer,
             pump,
+            ahead,
             services.metrics,
             config.limits.ahead_s,
             paused=lambda: self.live.state == "paused",
             on_error=self._on_error,
-            on_rate=self._on_rate,
+            on_processed=self._on_processed,
+            on_speed=self._on_speed,
         )
         self._input.on_full = lambda: self.owner.pause()
         self._input.on_room = lambda: self.owner.resume()
@@ -153,6 +167,8 @@ class Session:
         """Change the state. Raises RuntimeError for a transition that `NEXT` does not have."""
         if state not in NEXT[self.state]:
             raise RuntimeError(f"a session that is {self.state.name} cannot become {state.name}")
+        parked = (state is SessionState.DETACHED) - (self.state is SessionState.DETACHED)
+        self._metrics.session_parked(self.live.adapter, parked)
         self.state = state
 
     @property
@@ -160,22 +176,26 @@ class Session:
         """True once the session is ending or has ended."""
         return self.state in (SessionState.ENDING, SessionState.ENDED)
 
+    @property
+    def is_behind(self) -> bool:
+        """True while audio that was received waits for real time."""
+        return self._input.is_behind
+
     # -- input from the producer -------------------------------------------------------------
 
     def audio(self, data: bytes) -> None:
         """Take one chunk of audio.
 
-        Raises `ProtocolError` (not fatal) for a chunk that is empty or too long; the stream's
-        position advances all the same. `owner.error` gets errors found later.
+        An empty chunk is ignored. Raises `ProtocolError` (not fatal) for a chunk that is too long;
+        the stream's position advances all the same. `owner.error` gets faults found later.
         """
-        if self.over:
+        if self.over or not data:
             return
-        if not data:
-            raise ProtocolError(
-                "invalid_audio_frame", "an empty binary message carries no audio", fatal=False
-            )
         if len(data) <= self._max_bytes:
-            self._input.add(data)
+            received = len(data)
+            if not self._format.done:
+                data = self._checked(data)
+            self._input.add(data, received)
             return
         self._input.discard(data)
         raise ProtocolError(
@@ -184,6 +204,16 @@ class Session:
             f"most {self._limits.max_frame_ms / 1000:g} s at once (20 to 100 ms is best)",
             fatal=False,
         )
+
+    def _checked(self, data: bytes) -> bytes:
+        """Return the audio of a chunk; warn of a wrong format. Raises `ProtocolError`."""
+        try:
+            data, finding = self._format.check(data)
+        except WrongFormat as error:
+            raise ProtocolError("unsupported_encoding", str(error), param="encoding") from None
+        if finding is not None:
+            self.warn(finding.code, finding.message)
+        return data
 
     def flush(self) -> None:
         """Make windows due for all speech received so far."""
@@ -221,6 +251,11 @@ class Session:
                 "invalid_message", f"attrs: {error}", param="attrs", fatal=False
             ) from None
         self.emit(session_annotated(self._received_ms, note))
+
+    async def caught_up(self) -> None:
+        """Wait until no audio waits for real time, or until the session ends."""
+        while self.is_behind and not self.over:  # noqa: ASYNC110 - time alone may end it
+            await asyncio.sleep(CATCH_UP_S)
 
     async def finish(self, reason: ClosedReason, timeout_s: float) -> None:
         """Score the tail within `timeout_s` and emit `session.closed`.
@@ -322,7 +357,10 @@ class Session:
             self._services.hub.publish(self.live, event)
 
     def warn(self, code: WarningCode, message: str) -> None:
-        """Emit a `warning`."""
+        """Emit a `warning`, once for each code."""
+        if code in self._warned:
+            return
+        self._warned.add(code)
         self.emit({"type": "warning", "code": code, "message": message})
 
     def acknowledge(self) -> None:
@@ -344,20 +382,34 @@ class Session:
         return to_ms(self._input.received * SAMPLE_RATE // self._audio.sample_rate)
 
     def _on_error(self, error: Exception) -> None:
-        """Pass an error in the audio on; anything else is a fault of ours and ends the session."""
-        if isinstance(error, InvalidAudio):
-            fault = ProtocolError("invalid_audio_frame", str(error), fatal=False)
-        else:
-            log.error("session failed", exc_info=error, extra={"session_id": self.id})
-            fault = ProtocolError("internal_error", "internal server error; connect again")
-        self.owner.error(fault)
+        """End the session: no audio of a producer raises an error, so it is a fault of ours."""
+        log.error("session failed", exc_info=error, extra={"session_id": self.id})
+        self.owner.error(ProtocolError("internal_error", "internal server error; connect again"))
 
-    def _on_rate(self, ratio: float) -> None:
+    def _on_speed(self, speed: float) -> None:
+        """Warn of audio that arrives at another speed than its format has."""
+        likely = causes(self._audio, speed)
+        bandwidth = self._format.bandwidth
+        if speed > SLOW:
+            if not likely or "format_mismatch" in self._warned:
+                return
+            if speed > FAST and bandwidth is not None and bandwidth * speed > VOICE_HZ:
+                return  # ordinary speech, played faster: not audio of a higher rate
+        cause = f"perhaps {' or '.join(likely)}" if likely else "or the producer is too slow"
         self.warn(
             "rate_mismatch",
-            f"audio arrives at {ratio:.2f} x real time; check that it is sent at sample_rate "
-            f"{self._audio.sample_rate}",
+            f"audio arrives at {speed:.2f} x real time; check that it is sent at sample_rate "
+            f"{self._audio.sample_rate}, {cause}",
         )
+
+    def _on_processed(self) -> None:
+        """Warn of samples that are no numbers."""
+        if self._pipeline.invalid:
+            self.warn(
+                "invalid_samples",
+                "the audio has NaN or infinite samples; they are taken as zero: send finite values "
+                "in [-1, 1]",
+            )
 
     def _on_event(self, event: Event, latency_s: float | None) -> None:
         body = self._bodies.body(event, round((latency_s or 0.0) * 1000))

@@ -36,7 +36,13 @@ class Metrics:
         self._loaded = Gauge("emotide_model_loaded", "1 after the warm-up", ["model"], registry=r)
         self._active = Gauge(
             "emotide_sessions_active",
-            "Live streams, attached and detached",
+            "Live streams whose producer is connected",
+            ["adapter"],
+            registry=r,
+        )
+        self._parked = Gauge(
+            "emotide_sessions_parked",
+            "Live streams that wait for their producer to return",
             ["adapter"],
             registry=r,
         )
@@ -148,6 +154,11 @@ class Metrics:
 
     def session_opened(self, adapter: str) -> None:
         self._active.labels(adapter).inc()
+
+    def session_parked(self, adapter: str, change: int) -> None:
+        """Report sessions that lost their connection (1), or have one again or end (-1)."""
+        self._parked.labels(adapter).inc(change)
+        self._active.labels(adapter).dec(change)
 
     def session_closed(self, adapter: str, reason: str) -> None:
         self._active.labels(adapter).dec()

@@ -141,9 +141,10 @@ async def test_max_sessions_applies_to_connections_without_a_session(impatient: 
 
 
 async def test_a_flood_is_throttled(server: Server, alone: int) -> None:
-    """Sixty seconds of audio at once are read at real time, five seconds ahead and 128 KiB.
+    """Sixty seconds of audio at once are read at once, and no more than catches up is analysed.
 
-    The rest waits in TCP buffers, not in the server's memory; other streams are not delayed.
+    They wait in bounded memory, so that pings behind them are answered; other streams are not
+    delayed.
     """
 
     memory = server.rss()
@@ -151,8 +152,8 @@ async def test_a_flood_is_throttled(server: Server, alone: int) -> None:
         data = talk(60.0)
         sending = asyncio.create_task(flood.audio(data, 64_000))
         beside = await latency(server)
-        ack = await flood.until("audio.ack", 3)
-        assert 5_000 < ack["received_ms"] < 18_000
+        ack = await flood.until("audio.ack")
+        assert ack["processed_ms"] < 5_000 + 22_000 * 1.5
         assert server.rss() - memory < 20 * MIB
         assert beside < alone + 200
         sending.cancel()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream.protocol.mistakes import MAX_MISTAKES
 from tests.support.clients import Client, connect, stream, subscriber
 from tests.support.running import Event, Server, running_server
 from tests.support.utterances import encode, same_utterances, speech, talk, utterances
@@ -89,7 +90,7 @@ FATAL: dict[str, tuple[dict[str, Any], Act | None, str, int]] = {
         "unsupported_encoding",
         4415,
     ),
-    "rate in the query": ({"sample_rate": 96000}, None, "config_invalid", 4400),
+    "rate in the query": ({"sample_rate": 384000}, None, "config_invalid", 4400),
     "rate that is not a number": ({"sample_rate": "fast"}, None, "config_invalid", 4400),
     "three channels": ({"sample_rate": 8000, "channels": 3}, None, "config_invalid", 4400),
     "unknown query key": ({"sample_rate": 8000, "colour": "red"}, None, "config_invalid", 4400),
@@ -180,9 +181,9 @@ NOT_FATAL: dict[str, tuple[Act, str | None]] = {
         "invalid_message",
     ),
     "second update": (text('{"type": "session.update", "session": {}}'), "config_invalid"),
-    "empty audio": (binary(b""), "invalid_audio_frame"),
-    "samples that are not numbers": (binary(NAN), "invalid_audio_frame"),
-    "infinite samples": (binary(INFINITE), "invalid_audio_frame"),
+    "empty audio": (binary(b""), None),
+    "samples that are not numbers": (binary(NAN), None),
+    "infinite samples": (binary(INFINITE), None),
     "more than 10 s at once": (binary(b"\0" * (4 * 8000 * 11)), "invalid_audio_frame"),
     "one byte": (binary(b"\0"), None),
     "three bytes": (binary(b"\0\0\0"), None),
@@ -226,18 +227,19 @@ async def test_a_message_far_above_the_limit_is_not_buffered(server: Server) -> 
     assert server.rss() - before < 40 * MIB
 
 
-async def test_the_tenth_mistake_closes_the_connection(server: Server) -> None:
+async def test_a_flood_of_mistakes_closes_the_connection(server: Server) -> None:
     async with stream(server) as client:
-        for _ in range(10):
+        for _ in range(MAX_MISTAKES + 20):
             await client.text("{")
         assert await client.closed() == 4400
         errors = client.of("error")
-        assert [e["fatal"] for e in errors] == [False] * 9 + [True]
+        assert MAX_MISTAKES <= len(errors) < MAX_MISTAKES + 20
+        assert [e["fatal"] for e in errors] == [False] * (len(errors) - 1) + [True]
         assert client.events[-1]["type"] == "session.closed"
 
 
 async def test_a_chunk_of_nan_advances_the_position(server: Server) -> None:
-    """It is not analysed, and the speech after it does not move."""
+    """It is silence, and the speech after it does not move."""
 
     audio = encode(speech(), "f32le")
     skipped = 4 * 8000  # half a second inside the first pause

@@ -410,7 +410,7 @@ def test_a_query_without_a_sample_rate_is_not_a_session() -> None:
         ("sample_rate=16000&smaple_rate=1", "config_invalid", "smaple_rate"),
         ("sample_rate=fast", "config_invalid", "audio.sample_rate"),
         ("sample_rate=", "config_invalid", "audio.sample_rate"),
-        ("sample_rate=96000", "config_invalid", "audio.sample_rate"),
+        ("sample_rate=384000", "config_invalid", "audio.sample_rate"),
         ("sample_rate=16000&encoding=opus", "unsupported_encoding", "audio.encoding"),
         ("sample_rate=16000&channels=0", "config_invalid", "audio.channels"),
         ("sample_rate=16000&stream_id=a%2Bb", "config_invalid", "stream_id"),

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from stream.protocol.messages import SessionConfig
+from stream.sessions import ahead as ahead_module
 from stream.sessions import input as input_module
 from stream.sessions import pump as pump_module
 from stream.sessions.pump import Pump
 from stream.types import Event, Window
+from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until
 from tests.support.sessions import Sessions
+from tests.support.utterances import talk
 
 
 class Recorded:
@@ -87,7 +89,7 @@ async def test_small_messages_are_processed_together(monkeypatch: pytest.MonkeyP
 
 async def test_a_flood_does_not_wait_for_the_pump() -> None:
     """A minute of audio within the pump's period was gathered and never stopped the reader."""
-    sessions = Sessions(ahead_s=1.0)
+    sessions = Sessions(ahead_s=1.0, held_mb=0, catch_up=0)
     session, connection = await sessions.open()
     for _ in range(30):
         session.audio(bytes(64_000))
@@ -97,30 +99,74 @@ async def test_a_flood_does_not_wait_for_the_pump() -> None:
     assert session._input.waiting_bytes <= input_module.HIGH_BYTES + 64_000
 
 
-async def test_an_invalid_message_does_not_spoil_the_audio_around_it(
+async def test_a_file_is_read_at_once_as_long_as_there_is_memory() -> None:
+    """A peer whose audio is not read gets no answer to its pings, which stand behind the audio."""
+    sessions = Sessions(ahead_s=1.0, held_mb=2, catch_up=0)
+    session, connection = await sessions.open()
+    sent = 0
+    while connection.reading:
+        session.audio(bytes(32_000))
+        sent += 32_000
+    assert sent == pytest.approx(1_048_576 + input_module.HIGH_BYTES, abs=100_000), "half of it"
+    other, beside = await sessions.open()
+    while beside.reading:
+        other.audio(bytes(32_000))
+    shared = session._input._shared
+    assert shared.bytes == pytest.approx(2 * 1_048_576, abs=100_000)
+    await sessions.registry.finish(session, "objected")
+    await sessions.registry.finish(other, "objected")
+    assert shared.bytes == 0
+
+
+async def test_a_file_catches_up_without_a_window_superseded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Gathered with its neighbours, it discarded them too."""
+    """Ten seconds in far less than ten, with the windows that real time would give."""
+    monkeypatch.setattr(ahead_module, "LATE_S", 5.0)
+    sessions = Sessions(ahead_s=1.0, catch_up=100)
+    await sessions.scheduler.start(LENGTHS)
+    try:
+        session, connection = await sessions.open()
+        began = time.monotonic()
+        for _ in range(5):
+            session.audio(talk(2.0))
+        assert session.is_behind
+        await session.caught_up()
+        took = time.monotonic() - began
+        await sessions.registry.finish(session, "completed")
+    finally:
+        await sessions.scheduler.stop(1.0)
+    assert took < 5
+    scores = [event for event in connection.events if event["type"] == "emotion.score"]
+    assert len(scores) >= 9
+    assert not [event for event in connection.events if event["type"] == "stream.gap"]
+
+
+async def test_samples_that_are_no_numbers_become_zero_and_are_reported_once() -> None:
+    """A single NaN lost 100 ms of speech and cut the utterance; the tenth ended the call."""
     sessions = Sessions()
     request = SessionConfig.model_validate({"audio": {"sample_rate": 16_000, "encoding": "f32le"}})
     session, connection = await sessions.open(request=request)
-    analysed = 0
-    decode = session._pipeline._decoder.decode
-
-    def recorded(data: bytes) -> NDArray[np.float32]:
-        nonlocal analysed
-        samples = decode(data)
-        analysed += samples.shape[1]
-        return samples
-
-    monkeypatch.setattr(session._pipeline._decoder, "decode", recorded)
-    good = np.zeros(3200, "<f4").tobytes()
-    for data in (good, np.full(3200, np.nan, "<f4").tobytes(), good):
-        session.audio(data)
+    for n in range(60):
+        samples = np.zeros(1600, "<f4")
+        samples[n] = (np.nan, np.inf, -np.inf)[n % 3]
+        session.audio(samples.tobytes())
     session.flush()
-    assert session._pipeline.position == 9600
-    assert analysed == 6400
-    assert [error.code for error in connection.errors] == ["invalid_audio_frame"]
+    assert session._pipeline.position == 96_000
+    assert session._pipeline.invalid == 60
+    assert connection.errors == []
+    warnings = [event for event in connection.events if event["type"] == "warning"]
+    assert [warning["code"] for warning in warnings] == ["invalid_samples"]
+
+
+async def test_an_empty_message_is_ignored() -> None:
+    """Sent once a second as a sign of life, the tenth ended the call."""
+    sessions = Sessions()
+    session, connection = await sessions.open()
+    for _ in range(100):
+        session.audio(b"")
+    session.flush()
+    assert (session._pipeline.position, connection.errors) == (0, [])
 
 
 async def test_a_flush_does_not_wait_for_the_pump() -> None:
@@ -136,7 +182,7 @@ async def test_audio_ahead_of_real_time_waits_and_stops_the_reader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A producer that sends an hour at once must not fill the memory."""
-    sessions = Sessions(ahead_s=1.0)
+    sessions = Sessions(ahead_s=1.0, held_mb=0, catch_up=0)
     session, connection = await sessions.open()
     monkeypatch.setattr(input_module, "HIGH_BYTES", 40_000)
     monkeypatch.setattr(input_module, "LOW_BYTES", 20_000)

@@ -49,7 +49,7 @@ INFO: Info = {
     },
     "notice": "",
 }
-STATS: Stats = {"sessions": 1, "subscribers": 2, "windows_waiting": 0, "uptime_s": 60}
+STATS: Stats = {"sessions": 1, "parked": 0, "subscribers": 2, "windows_waiting": 0, "uptime_s": 60}
 QUALITY = Quality(rms_dbfs=-20.0, clipped=0.0, snr_db=None, band="wide", speech_s=2.5)
 CALM: Mapping[str, float] = {"angry": 0.1, "happy": 0.2, "neutral": 0.7}
 ANGRY: Mapping[str, float] = {"angry": 0.8, "happy": 0.05, "neutral": 0.15}

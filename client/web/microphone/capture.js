@@ -8,6 +8,9 @@ export class CaptureError extends Error {
 
 const START_MS = 5_000;
 const FLUSH_MS = 500;
+const RETRY_MS = 1_000;
+/** Events after which an interrupted audio system may be started again. */
+const RETURNS = ["focus", "pointerdown", "keydown", "visibilitychange"];
 /** Error names of `getUserMedia`, and their codes. */
 const CODES = {
   NotAllowedError: "denied",
@@ -33,25 +36,48 @@ export function onMicrophones(listener) {
 
 /**
  * An open microphone. `received({ pcm, level, peak })` is called with every 100 ms of 16 kHz
- * `Int16Array`, `lost()` when the device is disconnected.
+ * `Int16Array`, `lost()` when the device is disconnected, `interrupted(true)` when something else
+ * takes the audio system, such as a phone call, and `interrupted(false)` when it is back.
  */
 export class Capture {
   #stream;
   #context;
   #node;
+  #stopped = false;
+  #isInterrupted = false;
+  #interrupted;
 
   /** Settings that the browser applied, without anything that identifies the device. */
   settings;
 
-  constructor(stream, context, node, settings) {
+  constructor(stream, context, node, settings, interrupted) {
     this.#stream = stream;
     this.#context = context;
     this.#node = node;
     this.settings = settings;
+    this.#interrupted = interrupted;
+    context.addEventListener("statechange", this.#check);
+    // A browser may let a page continue only when its user returns to it.
+    for (const event of RETURNS) addEventListener(event, this.#check);
+    this.#check();
   }
 
+  /** Report an interruption or its end, and ask for the audio system while it is not running. */
+  #check = () => {
+    if (this.#stopped) return;
+    const { state } = this.#context;
+    const isInterrupted = state !== "running";
+    if (isInterrupted !== this.#isInterrupted) this.#interrupted((this.#isInterrupted = isInterrupted));
+    if (!isInterrupted) return;
+    // Refused as long as the interruption lasts; the next event tries again.
+    this.#context.resume().catch(() => {});
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(this.#check, RETRY_MS);
+  };
+  #retry = 0;
+
   /** Open a microphone; browsers allow that after a user gesture only. Throw `CaptureError`. */
-  static async open({ device, echo, received, lost }) {
+  static async open({ device, echo, received, lost, interrupted }) {
     if (!globalThis.isSecureContext) throw new CaptureError("insecure");
     if (!navigator.mediaDevices?.getUserMedia || !globalThis.AudioWorkletNode) {
       throw new CaptureError("unsupported");
@@ -71,7 +97,7 @@ export class Capture {
       node.port.onmessage = ({ data }) => data.pcm && received(data);
       track.addEventListener("ended", lost);
       context.createMediaStreamSource(stream).connect(node);
-      return new Capture(stream, context, node, appliedSettings(track.getSettings(), context));
+      return new Capture(stream, context, node, appliedSettings(track.getSettings(), context), interrupted);
     } catch (error) {
       for (const track of stream.getTracks()) track.stop();
       // Not awaited: a context that did not start may never close.
@@ -82,6 +108,9 @@ export class Capture {
 
   /** Release the device at once; resolve after the last samples were received. */
   async stop() {
+    this.#stopped = true;
+    clearTimeout(this.#retry);
+    for (const event of RETURNS) removeEventListener(event, this.#check);
     const flushed = new Promise((resolve) => {
       const receive = this.#node.port.onmessage;
       this.#node.port.onmessage = (event) => (event.data.done ? resolve() : receive(event));
@@ -90,7 +119,8 @@ export class Capture {
     this.#node.port.postMessage("flush");
     for (const track of this.#stream.getTracks()) track.stop();
     await flushed;
-    await this.#context.close();
+    // Not longer: an interrupted context may close only when the interruption ends.
+    await Promise.race([this.#context.close(), new Promise((resolve) => setTimeout(resolve, FLUSH_MS))]);
   }
 }
 

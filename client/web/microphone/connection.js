@@ -6,6 +6,8 @@ const BUFFER_SAMPLES = 60 * RATE;
 const AHEAD_SAMPLES = 10 * RATE;
 const CHECK_MS = 1_000;
 const SILENCE_MS = 8_000;
+/** Time without audio after which `keepalive` is sent: the server closes after 30 s without both. */
+const KEEPALIVE_MS = 5_000;
 const CLOSE_MS = 10_000;
 /** Attempts to connect before a server that never answered counts as unreachable. */
 const FIRST_ATTEMPTS = 4;
@@ -21,7 +23,8 @@ const RESUMED_ELSEWHERE = 4409;
  * - "live";
  * - "reconnecting";
  * - "resumed", `{ skipped_ms }`: the session continues; so much audio was lost;
- * - "renewed": the session expired during the interruption, and a new one starts;
+ * - "renewed", `{ code }`: the session has ended, and a new one starts; `code` is "unknown_stream"
+ *   after an interruption that was too long, "session_expired" at the longest duration;
  * - "failed", `{ code, error }`: the connection is closed for good; `code` is "server", "login" or
  *   "refused", `error` the server's `error` event or null.
  */
@@ -38,6 +41,7 @@ export class StreamConnection {
   #over = false;
   #skippedMs = 0;
   #receivedAt = 0;
+  #sentAt = 0;
   #timers = new Set();
   #socket = new ReconnectingSocket(() => this.#path(), {
     opened: () => void (this.#receivedAt = performance.now()),
@@ -68,6 +72,16 @@ export class StreamConnection {
     this.#sendAudio();
   }
 
+  /** Let `ms` milliseconds pass without audio: the microphone was interrupted. */
+  skip(ms) {
+    if (!this.#over) this.#buffer.skip(ms * (RATE / 1000));
+  }
+
+  /** End the open utterance: no audio follows for a while. */
+  flush() {
+    if (this.#ready) this.#socket.send({ type: "input.flush" });
+  }
+
   /** End the session; resolve to `session.closed`, or to null if it does not arrive. */
   close() {
     return new Promise((resolve) => {
@@ -79,7 +93,10 @@ export class StreamConnection {
   }
 
   #path() {
-    if (!this.#token) return "v1/stream";
+    if (!this.#token) {
+      this.#lastSeq = -1;
+      return "v1/stream";
+    }
     return `v1/stream?resume=${encodeURIComponent(this.#token)}&last_seq=${this.#lastSeq}`;
   }
 
@@ -111,6 +128,11 @@ export class StreamConnection {
         this.#sendAudio();
         break;
     }
+    if (type === "session.closed" && !this.#token && !this.#closing) {
+      // The last event of a session that a new one replaces.
+      this.#buffer.acknowledge(event.totals.audio_ms * (RATE / 1000));
+      return;
+    }
     this.#callbacks.received(event);
     if (type === "session.closed") this.#end(event);
   }
@@ -137,8 +159,8 @@ export class StreamConnection {
     if (!event.fatal) return;
     if (EXPIRED.has(event.code) && this.#token && !this.#closing) {
       this.#token = null;
-      this.#lastSeq = -1;
-      this.#callbacks.changed("renewed", {});
+      this.#ready = false;
+      this.#callbacks.changed("renewed", { code: event.code });
     } else if (!RETRYABLE.has(event.code)) this.#fail("refused", event);
   }
 
@@ -152,6 +174,7 @@ export class StreamConnection {
         this.#skippedMs += next.skippedMs;
         this.#socket.send({ type: "input.resume", skipped_ms: next.skippedMs });
       } else this.#socket.send(next.samples);
+      this.#sentAt = performance.now();
     }
     if (this.#closing && !this.#closing.requested && this.#buffer.allSent) {
       this.#closing.requested = true;
@@ -161,6 +184,10 @@ export class StreamConnection {
 
   /** Drop a connection without acknowledgements, which the server sends every second. */
   #check() {
+    if (this.#ready && performance.now() - this.#sentAt > KEEPALIVE_MS) {
+      this.#sentAt = performance.now();
+      this.#socket.send({ type: "keepalive" });
+    }
     const silent = performance.now() - this.#receivedAt > SILENCE_MS;
     if (this.#socket.isOpen && silent) this.#socket.drop();
   }

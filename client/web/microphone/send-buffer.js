@@ -26,6 +26,11 @@ export class SendBuffer {
     while (this.length > this.capacity) this.#chunks.shift();
   }
 
+  /** Let `samples` pass that were not recorded; the server advances its clock by them. */
+  skip(samples) {
+    this.end += samples;
+  }
+
   /**
    * Return what to send next: `{ samples }`, or `{ skippedMs }` for audio that was dropped. Return
    * null if everything is sent, or if `ahead` samples are sent but not `acknowledged`.

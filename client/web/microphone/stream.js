@@ -20,6 +20,8 @@ export class MicrophoneStream {
   #loudAt = Date.now();
   #state = "";
   #notice = null;
+  /** Time at which the microphone was interrupted, or null. */
+  #interruptedAt = null;
   #clockOffset = Infinity;
   #resolveEnded;
 
@@ -38,6 +40,7 @@ export class MicrophoneStream {
         echo: panel.controls.echo.checked,
         received: (chunk) => this.#send(chunk),
         lost: () => this.#fail("lost"),
+        interrupted: (is) => this.#interrupted(is),
       });
     } catch (error) {
       if (!(error instanceof CaptureError)) throw error;
@@ -87,6 +90,8 @@ export class MicrophoneStream {
     if (this.#state === "reconnecting") {
       const seconds = (this.#connection.buffered / RATE).toFixed(0);
       panel.showStatus(() => t("mic.reconnecting", { s: seconds }), "warning");
+    } else if (this.#interruptedAt !== null) {
+      panel.showStatus(() => t("mic.interrupted"), "warning");
     } else if (this.#notice && now < this.#notice.until) {
       panel.showStatus(this.#notice.text, this.#notice.level);
     } else if (now - this.#loudAt > SILENT_MS) panel.showStatus(() => t("mic.silent"), "warning");
@@ -98,6 +103,22 @@ export class MicrophoneStream {
     this.#connection?.send(pcm);
     if (level > SILENCE_LEVEL) this.#loudAt = Date.now();
     this.#panel.controls.showLevel(level);
+  }
+
+  #interrupted(is) {
+    const now = Date.now();
+    if (is) {
+      this.#interruptedAt = now;
+      this.#connection?.flush();
+      return;
+    }
+    if (this.#interruptedAt === null) return;
+    const ms = now - this.#interruptedAt;
+    this.#connection?.skip(ms);
+    this.#interruptedAt = null;
+    this.#loudAt = now;
+    const s = (ms / 1000).toFixed(0);
+    this.#notice = { text: () => t("mic.continued", { s }), level: "", until: now + NOTICE_MS };
   }
 
   #received(event) {
@@ -121,7 +142,11 @@ export class MicrophoneStream {
     this.#state = state;
     if (state === "failed") return this.#fail(detail.code, () => refusal(detail.error));
     const until = Date.now() + NOTICE_MS;
-    if (state === "renewed") this.#notice = { text: () => t("mic.renewed"), level: "warning", until };
+    if (state === "renewed") {
+      const text = () => t(detail.code === "session_expired" ? "mic.renewed.longest" : "mic.renewed");
+      this.#notice = { text, level: "warning", until };
+      this.#channel.continueWithNewSession();
+    }
     if (state === "resumed") {
       const { skipped_ms: skipped } = detail;
       const s = (skipped / 1000).toFixed(1);

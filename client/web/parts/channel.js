@@ -28,6 +28,10 @@ export class Channel {
   revision = 0;
 
   #capacity = UTTERANCES;
+  /** End of the newest event in the stream's audio, in ms, and the number after its utterance. */
+  #end = { ms: 0, utterance: 0 };
+  /** The same of the sessions before this one. */
+  #before = { ms: 0, utterance: 0 };
 
   constructor(role) {
     this.role = role;
@@ -38,9 +42,17 @@ export class Channel {
     this.#capacity = MORE_UTTERANCES;
   }
 
+  /** Continue with the events of a new session, which count from 0 again. */
+  continueWithNewSession() {
+    this.#before = { ...this.#end };
+    this.speaking = false;
+    this.openSince = null;
+  }
+
   /** Apply an event of this channel that happened at the time `at` on the browser's clock. */
   apply(event, at) {
     this.revision += 1;
+    event = this.#positioned(event);
     switch (event.type) {
       case "speech.start":
         this.speaking = true;
@@ -67,6 +79,20 @@ export class Channel {
     this.revision += 1;
     const rows = new Map(starts.map((ms, index) => [ms, posteriors[index]]));
     this.frames = { utterance, labels, hop, rows };
+  }
+
+  /** Return an event with positions and utterances counted from the first session on. */
+  #positioned(event) {
+    const { ms, utterance } = this.#before;
+    if (ms || utterance) {
+      event = { ...event };
+      for (const name of ["audio_ms", "audio_start_ms", "audio_end_ms"]) if (name in event) event[name] += ms;
+      if ("utterance" in event) event.utterance += utterance;
+      if (event.frames) event.frames = { ...event.frames, start_ms: event.frames.start_ms + ms };
+    }
+    this.#end.ms = Math.max(this.#end.ms, event.audio_end_ms ?? event.audio_ms ?? 0);
+    this.#end.utterance = Math.max(this.#end.utterance, (event.utterance ?? -1) + 1);
+    return event;
   }
 
   #score(event, at) {

@@ -56,8 +56,15 @@ the producer did not reattach.
 CloseReason = Literal[SessionEnd, EventCode, HttpCode, "resumed elsewhere"]
 """Reason for the end of a connection."""
 
-WarningCode = Literal["rate_mismatch", "agc_suspected"]
-"""Code of a warning."""
+WarningCode = Literal[
+    "rate_mismatch",
+    "format_mismatch",
+    "float_range",
+    "invalid_samples",
+    "wav_header",
+    "agc_suspected",
+]
+"""Code of a warning; each is sent once in a session."""
 
 LogCode = Literal[
     "queued",

@@ -77,6 +77,9 @@ class Stats(TypedDict):
     """Numbers of connections and windows of a server."""
 
     sessions: Count
+    """Streams whose producer is connected."""
+    parked: Count
+    """Streams that wait for their producer to return."""
     subscribers: Count
     windows_waiting: Count
     uptime_s: Count

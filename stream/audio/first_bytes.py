@@ -1,0 +1,123 @@
+"""Recognition of a file, or of text, by the first bytes of what should be samples. Pure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stream.audio.containers import kind_of
+from stream.types import Encoding
+
+MIN_HEAD = 12
+"""Bytes that tell a WAV from other audio."""
+
+MORE_MAGIC = {
+    b"RF64": "WAV (RF64)",
+    b"BW64": "WAV (BW64)",
+    b"riff": "Wave64",
+    b".snd": "AU",
+    b"#!AMR": "AMR",
+    b"OpusHead": "Opus",
+}
+
+TEXT = 64
+"""Bytes of printable characters, with at least a few different ones, that are text and no audio."""
+
+
+def container_of(head: bytes) -> str | None:
+    """Return the name of the container, or of the text, that a stream begins with, if any."""
+    kind = kind_of(head)
+    if kind == "WAV":
+        return kind if len(head) >= MIN_HEAD and head[8:12] == b"WAVE" else None
+    if kind is not None:
+        return kind
+    for magic, name in MORE_MAGIC.items():
+        if head.startswith(magic):
+            return name
+    if _is_mpeg(head):
+        return "MP3"
+    if _is_adts(head):
+        return "AAC (ADTS)"
+    begin = head[:TEXT]
+    if len(begin) == TEXT and begin.isascii() and len(set(begin)) > 8:
+        text = begin.decode()
+        if text.replace("\n", "").replace("\r", "").isprintable():
+            return "text, such as base64 or JSON"
+    return None
+
+
+_BIT_RATES = (
+    (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+)
+"""kbit/s of MPEG-1 and MPEG-2 layer III (ISO 11172-3, 13818-3)."""
+
+
+def _is_mpeg(head: bytes) -> bool:
+    """Return whether two frames of MPEG layer III follow each other."""
+    length = _mpeg_frame(head)
+    return length is not None and _mpeg_frame(head[length : length + 4]) is not None
+
+
+def _mpeg_frame(header: bytes) -> int | None:
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return None
+    version, rate, bits = header[1] >> 3 & 3, header[2] >> 2 & 3, header[2] >> 4
+    if version == 1 or rate == 3 or not 0 < bits < 15:
+        return None
+    hertz = (44_100, 48_000, 32_000)[rate] >> (0 if version == 3 else 1 if version == 2 else 2)
+    frame = 144 if version == 3 else 72
+    return frame * _BIT_RATES[version != 3][bits] * 1000 // hertz + (header[2] >> 1 & 1)
+
+
+def _is_adts(head: bytes) -> bool:
+    """Return whether two frames of ADTS follow each other (ISO 13818-7, 6.2)."""
+    length = _adts_frame(head)
+    return length is not None and _adts_frame(head[length : length + 7]) is not None
+
+
+def _adts_frame(header: bytes) -> int | None:
+    if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
+        return None
+    length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
+    return length if length > 7 and header[2] >> 2 & 15 < 13 else None
+
+
+@dataclass(frozen=True, slots=True)
+class WavHeader:
+    """Header of a WAV: its length in bytes, and its format; the encoding is None if unknown."""
+
+    length: int
+    encoding: Encoding | None
+    sample_rate: int
+    channels: int
+
+
+_WAV_ENCODINGS: Mapping[tuple[int, int], Encoding] = {
+    (1, 16): "linear16",
+    (3, 32): "f32le",
+    (6, 8): "alaw",
+    (7, 8): "mulaw",
+}
+_EXTENSIBLE = 0xFFFE
+
+
+def wav_header(head: bytes) -> WavHeader | None:
+    """Return the header of a WAV, up to the contents of `data`; None if it is not complete."""
+    at, form = 12, None
+    while at + 8 <= len(head):
+        name, size = struct.unpack_from("<4sI", head, at)
+        at += 8
+        if name == b"data":
+            if form is None:
+                return WavHeader(at, None, 0, 0)
+            tag, channels, rate, bits = form
+            return WavHeader(at, _WAV_ENCODINGS.get((tag, bits)), rate, channels)
+        if name == b"fmt " and at + 16 <= len(head):
+            tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", head, at)
+            if tag == _EXTENSIBLE and at + 26 <= len(head):
+                tag = struct.unpack_from("<H", head, at + 24)[0]
+            form = tag, channels, rate, bits
+        at += size + size % 2
+    return None
