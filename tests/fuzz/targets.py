@@ -23,7 +23,8 @@ from client.remote.reader import read_event
 from client.remote.send_buffer import Skipped
 from client.terminal.text import line
 from stream.audio import containers
-from stream.audio.codecs import InvalidAudio, PcmDecoder
+from stream.audio.codecs import PcmDecoder
+from stream.audio.raw_format import FormatCheck, WrongFormat
 from stream.ingest.aliases import translate
 from stream.ingest.dialect import Audio, Command, Dialect, End, Offer, Request, Resume, Start
 from stream.ingest.emotide import Emotide
@@ -242,19 +243,31 @@ def audio(data: bytes) -> None:
     assert np.isfinite(whole).all()
     assert (np.abs(whole) <= 1).all()
     parts = _decode(form, pieces)
-    if form.encoding != "f32le":  # a chunk with NaN is refused as a whole
-        assert np.array_equal(parts, whole)
+    assert np.array_equal(parts, whole)
 
 
 def _decode(form: AudioFormat, pieces: list[bytes]) -> np.ndarray[Any, np.dtype[np.float32]]:
     decoder = PcmDecoder(form)
-    blocks = [np.zeros((form.channels, 0), np.float32)]
-    for piece in pieces:
-        try:
-            blocks.append(decoder.decode(piece))
-        except InvalidAudio:
-            continue
+    blocks = [np.zeros((form.channels, 0), np.float32), *map(decoder.decode, pieces)]
     return np.concatenate(blocks, axis=1)
+
+
+def raw_format(data: bytes) -> None:
+    """Look for a wrong format in any bytes: refused by name, or every byte is passed on."""
+    if len(data) < 3:
+        return
+    encodings = ("linear16", "mulaw", "alaw", "f32le")
+    form = AudioFormat(encodings[data[0] % 4], 8000, data[1] % 2 + 1)  # type: ignore[arg-type]
+    cut, body = (data[2] % 16 + 1) * 64, data[3:]
+    check, passed, held = FormatCheck(form), b"", body.startswith(b"RIFF"[: len(body)])
+    try:
+        for at in range(0, len(body), cut):
+            passed += check.check(body[at : at + cut])[0]
+    except WrongFormat as error:
+        assert str(error)
+        return
+    assert body.endswith(passed)
+    assert held or passed == body
 
 
 def websocket(data: bytes) -> None:
@@ -370,6 +383,7 @@ TARGETS: Mapping[str, Target] = {
         ranges,
         events,
         audio,
+        raw_format,
         websocket,
     )
 }
