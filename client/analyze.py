@@ -207,6 +207,7 @@ async def analyze(options: argparse.Namespace) -> int:
             granularity=options.granularity,
             embedding=options.embedding,
             denoise=options.denoise,
+            baseline=options.baseline,
             language=options.language,
             roles=tuple(options.roles.split(",")) if options.roles else (),
             disclosed=options.disclosed,
@@ -273,6 +274,12 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
     analysis.add_argument("--embedding", action="store_true", help="write embedding.npy as well")
     analysis.add_argument(
         "--denoise", action="store_true", help="suppress noise before the analysis; for loud noise"
+    )
+    analysis.add_argument(
+        "--baseline",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="move scores towards what is unusual for each voice (default: as the server does)",
     )
     analysis.add_argument(
         "--language", default="", metavar="TAG", help="language that is spoken, for example de"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from stream.analysis.baseline import BaselineSettings
 from stream.analysis.pipeline import AnalysisSettings
 from stream.analysis.silero import DetectorRefused
 from stream.analysis.timeline import RollingSettings
@@ -116,7 +117,7 @@ def admit_recording(
     roles = options.roles if len(options.roles) <= channels else ()
     request = SessionConfig(
         audio=Audio(channels=channels, roles=roles),
-        analysis=Analysis(frames=True, embeddings=options.embedding),
+        analysis=Analysis(frames=True, embeddings=options.embedding, baseline=options.baseline),
         consent=Consent(disclosed=options.disclosed),
     )
     try:
@@ -194,5 +195,20 @@ def _settings(config: Config, request: SessionConfig, model: ModelInfo) -> Analy
         hop = from_ms(analysis.interval_ms) // FRAME * FRAME
         windows = WindowSettings(windows.lengths, min(hop, windows.longest))
     return replace(
-        settings, windows=windows, frames=analysis.frames, embeddings=analysis.embeddings
+        settings,
+        windows=windows,
+        frames=analysis.frames,
+        embeddings=analysis.embeddings,
+        baseline=_baseline(config, analysis.baseline, model),
     )
+
+
+def _baseline(config: Config, requested: bool | None, model: ModelInfo) -> BaselineSettings | None:
+    """Return the baseline's settings, or None if it is off."""
+    enabled = config.baseline.enabled if requested is None else requested
+    if enabled == "auto":
+        enabled = bool(model.reference)
+    if not enabled:
+        return None
+    section = config.baseline
+    return BaselineSettings(section.prior_s, section.max_weight, section.memory_s)

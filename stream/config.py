@@ -201,6 +201,17 @@ class FilesConfig(Section):
     """Offer noise suppression; a recording has to request it."""
 
 
+class BaselineConfig(Section):
+    enabled: bool | Literal["auto"] = "auto"
+    """Move scores towards what is unusual for the voice, unless a session asks otherwise; auto: if
+    the model states the logits of an average voice."""
+    prior_s: Positive = 20.0
+    """Seconds of speech after which the weight of the baseline is one half."""
+    max_weight: Annotated[float, Field(gt=0, le=1)] = 0.7
+    memory_s: Annotated[float, Field(ge=30)] = 300.0
+    """Seconds of speech after which the baseline has followed a lasting change by two thirds."""
+
+
 class KeyConfig(Section):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Hash of the key that `emotide keys NAME` printed."""
@@ -224,6 +235,7 @@ class Config(Section):
     vad: VadConfig = VadConfig()
     windows: WindowConfig = WindowConfig()
     rolling: RollingConfig = RollingConfig()
+    baseline: BaselineConfig = BaselineConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     limits: LimitsConfig = LimitsConfig()
     mqtt: MqttConfig = MqttConfig()

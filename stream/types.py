@@ -182,8 +182,26 @@ class UtteranceFrames:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class BaselineUse:
+    """Baseline that moved a score: seconds of speech it rests on, and its weight.
+
+    `logits` float32[labels] and `scores` are those of the model, unmoved. `activation` is the
+    median activation of the voice's earlier utterances, None while there are too few.
+    """
+
+    speech_s: float
+    weight: float
+    logits: NDArray[np.float32]
+    scores: Mapping[str, float]
+    activation: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """Scores after one window: `scores` of the window, `rolling` of each horizon."""
+    """Scores after one window: `scores` of the window, `rolling` of each horizon.
+
+    `baseline` is set if the scores are moved by the baseline of the voice.
+    """
 
     channel: int
     utterance: int
@@ -196,6 +214,7 @@ class Score:
     quality: Quality
     hints: tuple[Hint, ...]
     frames: FramePosteriors | None = None
+    baseline: BaselineUse | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,7 +222,7 @@ class Segment:
     """Final scores of one utterance over all its frames; `scores` is empty if none was scored.
 
     `covered` is the share of the utterance's frames that some window scored, `embedding`
-    float32[dim] the mean of their features, if requested.
+    float32[dim] the mean of their features, if requested. `baseline` is as in `Score`.
     """
 
     channel: int
@@ -217,6 +236,7 @@ class Segment:
     quality: Quality
     hints: tuple[Hint, ...]
     embedding: Features | None = None
+    baseline: BaselineUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +262,8 @@ class ModelInfo:
     `batch_sizes` ascend; a batch is rounded up to one of them. `temperature` divides mean logits
     before softmax. `why` is the reason that this model was chosen; it is shown to users. `dim` is
     the size of a frame's embedding, 0 for a backend without embeddings. `default_lengths` are the
-    window lengths to use unless the configuration names others; empty: `lengths`.
+    window lengths to use unless the configuration names others; empty: `lengths`. `reference` are
+    the mean logits of an average voice, for `analysis.baseline`; empty if unknown.
     """
 
     id: str
@@ -258,6 +279,7 @@ class ModelInfo:
     missing_labels: tuple[str, ...] = field(default=())
     dim: int = 0
     default_lengths: tuple[int, ...] = ()
+    reference: tuple[float, ...] = ()
 
     @property
     def preferred_lengths(self) -> tuple[int, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.analysis.baseline import Baseline, BaselineSettings, adapted
 from stream.analysis.highpass import HighPass
 from stream.analysis.hysteresis import FrameDecider
 from stream.analysis.levels import clipped_samples, frame_power
@@ -19,6 +21,7 @@ from stream.terms import End
 from stream.types import (
     FRAME,
     SAMPLE_RATE,
+    BaselineUse,
     Event,
     Features,
     FramePosteriors,
@@ -63,6 +66,7 @@ class ChannelPipeline:
         rolling: RollingSettings,
         frames: bool = False,
         embeddings: bool = False,
+        baseline: BaselineSettings | None = None,
     ) -> None:
         self.channel = channel
         self._model = model
@@ -84,7 +88,12 @@ class ChannelPipeline:
         utterance = vad.max_utterance * FRAME / SAMPLE_RATE
         slack = 2 * windows.longest / SAMPLE_RATE
         hop, reach = model.frame_hop, max((*rolling.horizons, utterance))
-        self._timeline = Timeline(len(model.labels), hop, reach + slack)
+        self._baseline: Baseline | None = None
+        if baseline is not None:
+            self._baseline = Baseline(model.labels, model.reference, baseline)
+        # With a baseline, a row has the logits and what the baseline subtracts from them.
+        width = len(model.labels) * (1 if baseline is None else 2)
+        self._timeline = Timeline(width, hop, reach + slack)
         # A row is a hundred times as wide as one of labels, so this holds one utterance only.
         self._embeddings = Timeline(model.dim, hop, utterance + slack) if embeddings else None
         self.utterances = 0
@@ -243,12 +252,13 @@ class ChannelPipeline:
         """Add the output for one window to the timeline; return its score and the segments due."""
         window, logits = scores.window, scores.logits
         mask = speech_mask(window, len(logits), self._model.frame_hop)
-        self._timeline.add(window, logits, mask)
+        self._timeline.add(window, self._rows(logits), mask)
         if self._embeddings is not None and scores.features is not None:
             self._embeddings.add(window, scores.features, mask)
         self._open_windows -= 1
         self._settle(window.end)
-        shares = self._by_label(logits[mask].mean(axis=0))
+        mean = self._rows(logits[mask].mean(axis=0, keepdims=True))[0]
+        shares = self._by_label(mean)
         score = Score(
             channel=self.channel,
             utterance=window.utterance,
@@ -261,6 +271,7 @@ class ChannelPipeline:
             quality=window.quality,
             hints=hints(window.quality, max(shares.values())),
             frames=self._posteriors(scores, mask) if self._frames else None,
+            baseline=self._use(mean),
         )
         return [score, *self._segments()]
 
@@ -276,8 +287,9 @@ class ChannelPipeline:
         """
         for utterance in (self._segmenter.speech, self._last_ended):
             if utterance is not None:
-                starts, logits = self._timeline.cells(utterance.start, utterance.end)
+                starts, rows = self._timeline.cells(utterance.start, utterance.end)
                 if len(starts):
+                    logits = rows[:, : len(self._model.labels)]
                     posteriors = softmax(logits, self._model.temperature)
                     return UtteranceFrames(utterance.index, starts, posteriors)
         return None
@@ -297,6 +309,10 @@ class ChannelPipeline:
             mean, count = self._timeline.mean(utterance.start, utterance.end)
             cells = max(1, (utterance.end - utterance.start) // self._model.frame_hop)
             scores = self._by_label(mean) if count else {}
+            use = self._use(mean) if count else None
+            if self._baseline is not None and use is not None:
+                seconds = count * self._model.frame_hop / SAMPLE_RATE
+                self._baseline.add(use.logits, use.scores, seconds)
             yield Segment(
                 channel=self.channel,
                 utterance=utterance.index,
@@ -309,6 +325,7 @@ class ChannelPipeline:
                 quality=quality,
                 hints=hints(quality, max(scores.values(), default=None)),
                 embedding=self._embedding(utterance),
+                baseline=use,
             )
 
     def _gap(self, window: Window, since: int, until: int, reason: GapReason) -> list[Event]:
@@ -353,6 +370,43 @@ class ChannelPipeline:
         new_features = None if features is None else features[first:]
         return FramePosteriors(window.start + first * hop, hop, posteriors, new_features)
 
+    def reconsidered(self, use: BaselineUse) -> tuple[dict[str, float], BaselineUse]:
+        """Return the scores of a segment moved by the baseline as it is now, and that baseline.
+
+        A recording is analysed to its end before its result is written, so that all its utterances
+        can be compared with the whole voice.
+        """
+        assert self._baseline is not None
+        row = np.concatenate([use.logits, self._baseline.shift])
+        state = self._baseline.state
+        now = replace(
+            use, speech_s=state.speech_s, weight=state.weight, activation=state.activation
+        )
+        return self._by_label(row), now
+
+    def _rows(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return rows of the timeline for logits float32[n, labels]."""
+        if self._baseline is None:
+            return logits
+        shift = np.broadcast_to(self._baseline.shift, logits.shape)
+        return np.concatenate([logits, shift], axis=1)
+
+    def _use(self, mean: Mean) -> BaselineUse | None:
+        """Return what the baseline did to a mean row of the timeline."""
+        if self._baseline is None:
+            return None
+        state = self._baseline.state
+        logits = mean[: len(self._model.labels)]
+        scores = self._shares(logits)
+        return BaselineUse(state.speech_s, state.weight, logits, scores, state.activation)
+
     def _by_label(self, mean: Mean) -> dict[str, float]:
+        """Return the scores of a mean row of the timeline, moved by the baseline if it is on."""
+        if self._baseline is not None:
+            logits, shift = np.split(mean, 2)
+            mean = adapted(logits, shift, self._baseline.emotions)
+        return self._shares(mean)
+
+    def _shares(self, mean: Mean) -> dict[str, float]:
         shares = softmax(mean, self._model.temperature).tolist()
         return {label: round(p, 4) for label, p in zip(self._model.labels, shares, strict=True)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.analysis.baseline import BaselineSettings
 from stream.analysis.channel import ChannelPipeline
 from stream.analysis.timeline import RollingSettings
 from stream.analysis.vad import VadSettings
@@ -39,7 +40,8 @@ class AnalysisSettings:
     """Settings of the analysis of a stream.
 
     `frames` adds per-frame posteriors to every score, `embeddings` the mean of the frames' features
-    to every segment. Both together also add the features of each frame to every score.
+    to every segment. Both together also add the features of each frame to every score. `baseline`
+    moves scores towards what is unusual for the voice.
     """
 
     vad: VadSettings = field(default_factory=VadSettings)
@@ -47,6 +49,7 @@ class AnalysisSettings:
     rolling: RollingSettings = field(default_factory=RollingSettings)
     frames: bool = False
     embeddings: bool = False
+    baseline: BaselineSettings | None = None
 
 
 class StreamPipeline:
@@ -80,6 +83,7 @@ class StreamPipeline:
                 settings.rolling,
                 settings.frames,
                 settings.embeddings,
+                settings.baseline,
             )
             for c in analysed
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,15 @@ def _info(path: Path, about: dict[str, Any], why: str) -> ModelInfo:
             f"{path} has dim {about['dim']}: expected the size of the features, or 0"
         )
     values = {f.name: about[f.name] for f in fields(ModelInfo) if f.name in about}
-    for name in ("labels", "missing_labels", "lengths", "default_lengths"):
+    reference = about.get("reference", [])
+    if reference and (
+        len(reference) != len(about["labels"])
+        or any(type(value) not in (int, float) or not isfinite(value) for value in reference)
+    ):
+        raise ModelRefused(
+            f"{path} has reference {reference}: expected one finite logit per label, or none"
+        )
+    for name in ("labels", "missing_labels", "lengths", "default_lengths", "reference"):
         values[name] = tuple(values.get(name, ()))
     return ModelInfo(**(values | {"batch_sizes": BATCH_SIZES, "device": "cpu", "why": why}))
 

@@ -18,6 +18,7 @@ from stream.protocol.wire import analysis, parts
 from stream.protocol.wire.common import Channel
 from stream.protocol.wire.events import StreamBody
 from stream.types import (
+    BaselineUse,
     Body,
     Event,
     Features,
@@ -141,11 +142,32 @@ class AnalysisEvents:
             "quality": quality_body(event.quality),
             "hints": list(event.hints),
             "model": {"id": self.model.id, "revision": self.model.revision},
+            **self._with_baseline(event.baseline),
         }
+
+    def _with_baseline(self, use: BaselineUse | None) -> parts.WithBaseline:
+        if use is None:
+            return {}
+        return {"baseline": baseline_body(use, self.selected(use.scores))}
 
 
 def _with_embedding(embedding: Features | None) -> analysis.WithEmbedding:
     return {} if embedding is None else {"embedding": pack(embedding)}
+
+
+def baseline_body(use: BaselineUse, scores: Mapping[str, float]) -> parts.Baseline:
+    """Return the unmoved scores, and the baseline that moved them."""
+    value = activation(use.scores)
+    change = None
+    if value is not None and use.activation is not None:
+        change = round(value - use.activation, 4)
+    return {
+        "speech_s": use.speech_s,
+        "weight": use.weight,
+        "scores": scores,
+        "activation": value,
+        "activation_change": change,
+    }
 
 
 def quality_body(quality: Quality) -> parts.Quality:

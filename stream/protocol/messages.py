@@ -82,6 +82,8 @@ class Analysis(_Strict):
     """Default: all that the operator allows."""
     frames: bool = False
     """Add the shares of every frame to every score."""
+    baseline: bool | None = None
+    """Move scores towards what is unusual for the voice."""
     embeddings: bool = False
     """Send an embedding with every segment and, with `frames`, of every frame."""
 
@@ -239,6 +241,8 @@ class FileOptions(_Strict):
     """Write embedding.npy. Refused if the model has no embeddings."""
     denoise: bool = False
     """Suppress noise before the analysis."""
+    baseline: bool | None = None
+    """Move scores towards what is unusual for the voice; by default as the server does."""
     language: Language = ""
     """Spoken language, as a language tag; a hint warns if the model was not evaluated on it."""
     roles: Annotated[tuple[Role, ...], Limits(max_length=MAX_CHANNELS)] = ()

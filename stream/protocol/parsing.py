@@ -109,7 +109,7 @@ def _nested(query: Query) -> dict[str, Any]:
             audio[key] = value
         elif key == "roles":
             audio["roles"] = value.split(",")
-        elif key in ("interval_ms", "window_ms", "frames", "embeddings"):
+        elif key in ("interval_ms", "window_ms", "frames", "embeddings", "baseline"):
             analysis[key] = value
         elif key == "labels":
             analysis["labels"] = value.split(",")

@@ -168,7 +168,13 @@ class RecordingAnalysis:
             duration = pipeline.position / SAMPLE_RATE
             total_s = time.monotonic() - started
             channels = [
-                ChannelResult(number, grant.roles[number], channel.speech, channel.summary())
+                ChannelResult(
+                    number,
+                    grant.roles[number],
+                    channel.speech,
+                    channel.summary(),
+                    channel.reconsidered if grant.settings.baseline is not None else None,
+                )
                 for number, channel in pipeline.channels.items()
             ]
             result = self._result.build(

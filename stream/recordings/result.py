@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
 from stream.analysis.quality import LOW_CONFIDENCE
 from stream.audio.decode import AudioInfo
 from stream.labels import activation, top
-from stream.protocol.events import quality_body
+from stream.protocol.events import baseline_body, quality_body
 from stream.protocol.messages import FileOptions
 from stream.protocol.wire import result as wire
+from stream.protocol.wire.parts import WithBaseline
 from stream.terms import AudioHint
-from stream.types import SAMPLE_RATE, Event, Features, Gap, ModelInfo, Segment, timestamp
+from stream.types import (
+    SAMPLE_RATE,
+    BaselineUse,
+    Event,
+    Features,
+    Gap,
+    ModelInfo,
+    Segment,
+    timestamp,
+)
 
 SCHEMA: Final = "emotide.result.v1"
 NOTICE = "Scores are indicators of how a voice sounds, not verdicts about a person."
@@ -49,6 +59,8 @@ class ChannelResult:
     role: str
     speech: int
     scores: Mapping[str, float]
+    reconsider: Callable[[BaselineUse], tuple[Mapping[str, float], BaselineUse]] | None = None
+    """Returns scores moved by the baseline of the whole recording, if there is one."""
 
 
 class ResultBuilder:
@@ -129,6 +141,7 @@ class ResultBuilder:
                 "granularity": self._options.granularity,
                 "embedding": self._options.embedding,
                 "denoise": self._options.denoise,
+                "baseline": any(channel.reconsider is not None for channel in channels),
                 "language": self._options.language,
                 "roles": list(self._options.roles),
             },
@@ -159,7 +172,9 @@ class ResultBuilder:
             "scores": dict(channel.scores),
             "top": top(channel.scores),
             "activation": activation(channel.scores),
-            "utterances": [_utterance(s) for s in self._segments.get(channel.channel, ())],
+            "utterances": [
+                _utterance(segment, channel) for segment in self._segments.get(channel.channel, ())
+            ],
             "gaps": [
                 {
                     "start_s": seconds(gap.start),
@@ -177,17 +192,23 @@ def measured_languages(model: ModelInfo) -> tuple[str, ...]:
     return next((codes for prefix, codes in MEASURED.items() if model.id.startswith(prefix)), ())
 
 
-def _utterance(segment: Segment) -> wire.ResultUtterance:
+def _utterance(segment: Segment, channel: ChannelResult) -> wire.ResultUtterance:
+    use, scores = segment.baseline, segment.scores
+    baseline: WithBaseline = {}
+    if use is not None and channel.reconsider is not None:
+        scores, use = channel.reconsider(use)
+        baseline = {"baseline": baseline_body(use, use.scores)}
     return {
         "utterance": segment.utterance,
         "start_s": seconds(max(0, segment.start)),
         "end_s": seconds(segment.end),
-        "scores": dict(segment.scores),
-        "top": top(segment.scores),
-        "activation": activation(segment.scores),
+        "scores": dict(scores),
+        "top": top(scores),
+        "activation": activation(scores),
         "quality": quality_body(segment.quality),
         "hints": list(segment.hints),
         "covered": segment.covered,
+        **baseline,
     }
 
 

@@ -123,6 +123,7 @@ def effective_session(
             "analyse_channels": list(grant.analysed),
             "frames": request.analysis.frames,
             "embeddings": request.analysis.embeddings,
+            "baseline": grant.settings.baseline is not None,
             "horizons_s": list(config.rolling.horizons_s),
             "model": model_body(model),
         },

@@ -92,7 +92,7 @@ def test_options_and_limits_are_those_of_the_code() -> None:
     post = document()["paths"]["/v1/files"]["post"]
     parameters = {parameter["name"]: parameter["schema"] for parameter in post["parameters"]}
     assert parameters.keys() == FileQuery.model_fields.keys()
-    same = ("type", "enum", "default", "maxLength", "pattern", "maxItems")
+    same = ("type", "anyOf", "enum", "default", "maxLength", "pattern", "maxItems")
     for name, expected in model.items():
         for key in same:
             assert options[name].get(key) == expected.get(key), (name, key)

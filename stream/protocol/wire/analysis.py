@@ -7,7 +7,7 @@ from typing import Literal, NotRequired, TypedDict
 from stream.fields import Share
 from stream.labels import Top
 from stream.protocol.wire.common import Channel, OfFile, Reply, Stamped
-from stream.protocol.wire.parts import Frames, ModelName, Packed, Quality
+from stream.protocol.wire.parts import Frames, ModelName, Packed, Quality, WithBaseline
 from stream.protocol.wire.values import (
     Activation,
     Count,
@@ -56,7 +56,7 @@ class FileSpeechEndBody(OfFile, SpeechEndBody): ...
 class FileSpeechEnd(Reply, FileSpeechEndBody): ...
 
 
-class Emotion(TypedDict):
+class Emotion(WithBaseline):
     """Scores with their position, quality and model."""
 
     utterance: Utterance

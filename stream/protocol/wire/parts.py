@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 from stream.fields import Limits, Role, Share, Stated
 from stream.labels import Label
 from stream.protocol.wire.common import Channel
-from stream.protocol.wire.values import Count, Milliseconds, Text
+from stream.protocol.wire.values import Activation, Count, Milliseconds, Scores, Text
 from stream.terms import Band, FaultReason, Sound
 
 
@@ -50,6 +50,27 @@ class Quality(TypedDict):
     """Seconds of voiced frames that were measured."""
     sound: NotRequired[Sound | None]
     """Kind of sound if not ordinary speech; `tone` and `hiss` (steady noise) get no scores."""
+
+
+class Baseline(TypedDict):
+    """The scores before the baseline of the voice moved them, and what the baseline rests on."""
+
+    speech_s: Annotated[float, Limits(ge=0)]
+    """Seconds of speech that the baseline was learned from."""
+    weight: Share
+    """Share of the voice's distance from an average voice that was subtracted."""
+    scores: Scores
+    """Shares per label of the model itself."""
+    activation: Activation
+    """Activation of these shares."""
+    activation_change: Annotated[float, Limits(ge=-1, le=1)] | None
+    """`activation` minus its median over the voice's earlier utterances; null before the fourth."""
+
+
+class WithBaseline(TypedDict):
+    """The baseline of the voice, if it is on."""
+
+    baseline: NotRequired[Baseline]
 
 
 class Packed(TypedDict):

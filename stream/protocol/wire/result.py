@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 from stream.fields import Limits, Share, Stated
 from stream.labels import Label, Top
 from stream.protocol.wire.common import Channel
-from stream.protocol.wire.parts import Quality, ResultModel
+from stream.protocol.wire.parts import Quality, ResultModel, WithBaseline
 from stream.protocol.wire.values import (
     Activation,
     ChannelNumber,
@@ -60,11 +60,13 @@ class ResultOptions(TypedDict):
     granularity: Granularity
     embedding: bool
     denoise: bool
+    baseline: NotRequired[bool]
+    """Whether scores were moved by the baseline of each voice."""
     language: str
     roles: Roles
 
 
-class ResultUtterance(TypedDict):
+class ResultUtterance(WithBaseline):
     """An utterance and its final scores."""
 
     utterance: Utterance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict, final
+from typing import Annotated, NotRequired, TypedDict, final
 
 from stream.fields import Limits, Stated
 from stream.labels import Label
@@ -42,6 +42,8 @@ class AnalysisSettings(AnalysisDefaults):
     analyse_channels: Annotated[list[ChannelNumber], Stated(min_length=1)]
     frames: bool
     embeddings: bool
+    baseline: NotRequired[bool]
+    """Whether scores are moved by the baseline of each voice."""
     horizons_s: list[Annotated[int, Limits(ge=1, le=600)]]
 
 
