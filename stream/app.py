@@ -15,6 +15,7 @@ from stream import __version__
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.delivery.sink import Sink
+from stream.delivery.sink_runner import keep_running
 from stream.errors import ConfigError, ModelRefused
 from stream.inference.engine import Engine
 from stream.inference.scheduler import Scheduler
@@ -26,6 +27,7 @@ from stream.recordings.services import RecordingServices
 from stream.recordings.store import ResultStore
 from stream.server import endpoints
 from stream.server.auth import Authenticator, Key
+from stream.server.descriptors import connection_limit, raise_limit
 from stream.server.file_requests import FileRequests
 from stream.server.gate import Gate
 from stream.server.health import Health
@@ -111,7 +113,11 @@ class App:
             self._file_requests() if files.enabled else None,
         )
         self._listener = Listener(
-            config.server, http.app(), self._router, config.limits.max_message_bytes
+            config.server,
+            http.app(),
+            self._router,
+            config.limits.max_message_bytes,
+            connection_limit(raise_limit(), config),
         )
 
     def _file_requests(self) -> FileRequests:
@@ -146,7 +152,11 @@ class App:
                 assert self._sessions is not None
                 tasks.append(asyncio.create_task(self._sessions.run(), name="sessions"))
                 # Only now: the broker must not receive "online" before scores are possible.
-                tasks += [asyncio.create_task(sink.run(), name="sink") for sink in self._sinks]
+                failed = self._metrics.delivery_failed
+                tasks += [
+                    asyncio.create_task(keep_running(sink, failed), name="sink")
+                    for sink in self._sinks
+                ]
                 if self._config.files.enabled:
                     tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
                 await self._until_draining(tasks)
@@ -166,9 +176,13 @@ class App:
         return 0
 
     async def _until_draining(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """Wait for a signal; if a task fails before it, raise the task's exception."""
+        """Wait for a signal; if a task fails before it, raise the task's exception.
+
+        Sinks are isolated: one that ends or fails ends nothing else.
+        """
         draining = asyncio.create_task(self._lifecycle.wait_draining())
-        done, _ = await asyncio.wait({draining, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        running = {task for task in tasks if task.get_name() != "sink"}
+        done, _ = await asyncio.wait({draining, *running}, return_when=asyncio.FIRST_COMPLETED)
         draining.cancel()
         for task in done - {draining}:
             await task
@@ -226,6 +240,7 @@ class App:
                 "model": model.id,
                 "why": model.why,
                 "seconds": round(time.monotonic() - self._started, 2),
+                "max_connections": self._listener.max_connections,
             },
         )
         if self._authenticator.open and not is_local(config.server):
@@ -247,20 +262,24 @@ class App:
         assert self._jobs is not None
         # The port stays open meanwhile, so that /readyz and new connections get a 503.
         await self._sessions.drain(timeout * 0.7)
-        stopping = [sink.stop(timeout * 0.2) for sink in self._sinks]
+        stopping = [sink.stop(timeout * 0.18) for sink in self._sinks]
         closing = [self._router.close(draining_error()), self._jobs.close(draining_error())]
-        await asyncio.gather(*closing, *stopping, return_exceptions=True)
+        ending = [asyncio.ensure_future(end) for end in (*closing, *stopping)]
+        # A sink that does not keep to its time must not keep the process.
+        await asyncio.wait(ending, timeout=timeout * 0.2)
+        for end in ending:
+            end.cancel()
         await self._scheduler.stop(timeout * 0.1)
 
     async def _sweep(self) -> None:
         """Delete expired results every `SWEEP_S` seconds, more often if their lifetime is short."""
         pause_s = min(SWEEP_S, max(1.0, self._config.files.keep_hours * 360))
         while True:
-            if self._jobs is not None:
-                self._jobs.sweep()
             try:
+                if self._jobs is not None:
+                    self._jobs.sweep()
                 await self._disk.run(self._store.sweep)
-            except OSError as error:
+            except Exception as error:
                 # A result that cannot be deleted must not end live streams.
                 log.error("expired results not deleted", extra={"reason": str(error)})
             await asyncio.sleep(pause_s)

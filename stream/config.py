@@ -149,6 +149,8 @@ class LimitsConfig(Section):
     max_frame_ms: Annotated[int, Field(ge=100)] = 10_000
     start_timeout_s: Positive = 5.0
     idle_timeout_s: Positive = 30.0
+    no_audio_timeout_s: Positive = 1_800.0
+    """Time without a second of audio, whatever else is sent, after which a stream is closed."""
     max_session_s: Positive = 14_400.0
     max_sessions: Annotated[int, Field(ge=1)] = 500
     max_subscribers: Annotated[int, Field(ge=1)] = 1_000
@@ -194,6 +196,10 @@ class FilesConfig(Section):
     """Recordings that are decoded and analysed at a time; others are queued."""
     max_clients: Annotated[int, Field(ge=1)] = 16
     """Connections on /v1/files, each with one recording at a time; and those over HTTP."""
+    no_file_timeout_s: Positive = 300.0
+    """Time for which a connection on /v1/files may keep its place without a recording."""
+    upload_timeout_s: Positive = 3_600.0
+    """Time in which a recording must arrive whole."""
     max_downloads: Annotated[int, Field(ge=1)] = 32
     decode_timeout_s: Positive = 30.0
     """A decoder without output for this long is stopped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 
 from stream.delivery.live_stream import LiveStream
 from stream.delivery.sink import Sink
@@ -33,13 +33,16 @@ class Hub:
         self.streams: dict[str, LiveStream] = {}
         self._sinks = tuple(sinks)
         self._subscriptions: set[Subscription] = set()
-        self._matching: dict[LiveStream, list[Subscription]] = {}
+        self._matching: dict[LiveStream, dict[Subscription, None]] = {}
+        """Subscriptions by stream, in the order in which they began."""
         self._failures = _Failures(failed)
 
     def opened(self, stream: LiveStream) -> None:
         """Register a stream, match all subscriptions against it, and notify the sinks."""
         self.streams[stream.stream_id] = stream
-        self._matching[stream] = [s for s in self._subscriptions if self._matches(s, stream)]
+        self._matching[stream] = dict.fromkeys(
+            s for s in self._subscriptions if self._matches(s, stream)
+        )
         for sink in self._sinks:
             try:
                 sink.opened(stream)
@@ -48,7 +51,7 @@ class Hub:
 
     def publish(self, stream: LiveStream, event: EncodedEvent) -> None:
         """Deliver an event to the stream's subscriptions and to the sinks."""
-        for subscription in self._matching.get(stream, ()):
+        for subscription in tuple(self._matching.get(stream, ())):
             try:
                 subscription.offer(event)
             except Exception as error:
@@ -85,10 +88,25 @@ class Hub:
 
     def subscribe(self, subscription: Subscription) -> list[LiveStream]:
         """Add a subscription; return the live streams that it matches."""
+        steps = self.subscribing(subscription)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+
+    def subscribing(self, subscription: Subscription) -> Generator[None, None, list[LiveStream]]:
+        """Do what `subscribe` does, in short steps; others may run between them."""
+        yield from subscription.compile()
+        matches: dict[LiveStream, bool] = {}
+        while new := self._matching.keys() - matches.keys():
+            for stream in new:
+                matches[stream] = self._matches(subscription, stream)
+                yield
         self._subscriptions.add(subscription)
-        matched = [stream for stream in self._matching if self._matches(subscription, stream)]
+        matched = [stream for stream in self._matching if matches[stream]]
         for stream in matched:
-            self._matching[stream].append(subscription)
+            self._matching[stream][subscription] = None
         return matched
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -99,8 +117,7 @@ class Hub:
             self._failures.subscription("close", error)
         self._subscriptions.discard(subscription)
         for subscriptions in self._matching.values():
-            if subscription in subscriptions:
-                subscriptions.remove(subscription)
+            subscriptions.pop(subscription, None)
 
     def _matches(self, subscription: Subscription, stream: LiveStream) -> bool:
         try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping, Sequence
-from fnmatch import translate
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import orjson
 
+from stream.delivery.globs import Globs
 from stream.delivery.live_stream import LiveStream
 from stream.delivery.outbox import Outbox
 from stream.delivery.queues import Throttle
@@ -17,10 +16,6 @@ from stream.protocol.events import SCORE, EncodedEvent
 from stream.protocol.messages import Filter, Subscribe
 from stream.protocol.wire.analysis import EmotionScore
 from stream.protocol.wire.subscriber import StreamSnapshot
-
-
-def _globs(patterns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(translate(pattern) for pattern in patterns))
 
 
 class Subscription:
@@ -45,20 +40,30 @@ class Subscription:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._streams = _globs(request.filter.streams)
-        self._events = _globs(request.filter.events)
+        self._streams = Globs(request.filter.streams)
+        self._events = Globs(request.filter.events)
+        self._types: dict[str, bool] = {}
+        """Whether the filter passes a type of events, for those seen so far; there are few."""
         self._tags = frozenset(request.filter.tags)
+
+    def compile(self) -> Iterator[None]:
+        """Compile the filter in short steps; without it, the first match does so at once."""
+        yield from self._streams.compile()
+        yield from self._events.compile()
 
     def matches(self, stream: LiveStream) -> bool:
         """Return whether the stream's id and tags match; roles are compared per event."""
-        if not self._streams.match(stream.stream_id):
+        if not self._streams.matches(stream.stream_id):
             return False
         return not self._tags or not self._tags.isdisjoint(stream.tags)
 
     def accepts(self, event: EncodedEvent) -> bool:
         """Return whether an event of a matching stream passes the filter."""
         body = event.body
-        if not self._events.match(event.type):
+        passes = self._types.get(event.type)
+        if passes is None:
+            passes = self._types[event.type] = self._events.matches(event.type)
+        if not passes:
             return False
         if self._filter.roles and "role" in body and body["role"] not in self._filter.roles:
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -48,6 +49,8 @@ class RequestBody:
     request: Request
     max_mb: float
     idle_s: float
+    whole_s: float
+    """Seconds in which the whole body must arrive."""
 
     @property
     def content_type(self) -> str:
@@ -67,7 +70,13 @@ class RequestBody:
         Raises `ProtocolError` for a body that is too large or stalls, and `Disconnected`.
         """
         received, unfinished = 0, True
+        end = time.monotonic() + self.whole_s
         while unfinished:
+            if time.monotonic() > end:
+                raise ProtocolError(
+                    "idle_timeout",
+                    f"the recording did not arrive in {self.whole_s:g} s; compress it or cut it",
+                )
             try:
                 async with asyncio.timeout(self.idle_s):
                     message = await self.request.receive()

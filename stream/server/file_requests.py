@@ -90,7 +90,13 @@ class FileRequests:
             raise upgrade_required(FILES, "; to send a recording in one request, use POST")
         jobs = self._available()
         query = parse_file_query(_query(request))
-        body = RequestBody(request, self._config.files.max_mb, self._config.limits.idle_timeout_s)
+        files = self._config.files
+        body = RequestBody(
+            request,
+            files.max_mb,
+            self._config.limits.idle_timeout_s,
+            files.upload_timeout_s,
+        )
         async with jobs.receive() as reception:
             options = await receive(body, query, reception, jobs.services)
             job = jobs.start(reception, options, request.state.key_name)

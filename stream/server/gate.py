@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Collection, Mapping, Sequence
+from hashlib import blake2b
 from http import HTTPStatus
 
 from websockets.datastructures import Headers
@@ -11,7 +13,7 @@ from websockets.http11 import Response
 
 from stream.config import Scope, ServerConfig
 from stream.server.auth import AuthenticationError, Authenticator
-from stream.server.origins import is_local, known_host, same_origin
+from stream.server.origins import known_host, same_origin
 from stream.server.responses import JSON, SECURITY, error_body
 from stream.telemetry.metrics import Metrics
 
@@ -19,13 +21,16 @@ log = logging.getLogger(__name__)
 
 FILES = "/v1/files"
 RESULTS = "/v1/results/"
+STREAMS = "/v1/streams/"
+
+_LOG_KEY = secrets.token_bytes(16)
 
 SCOPES: Mapping[str, Scope] = {
     FILES: "files",
     FILES + "/": "files",
     RESULTS: "files",
     "/v1/streams": "subscribe",
-    "/v1/streams/": "subscribe",
+    STREAMS: "subscribe",
     "/metrics": "metrics",
 }
 """The scope that a key needs for an HTTP path, or for all paths below one that ends with "/"."""
@@ -104,10 +109,12 @@ class Gate:
         if len(hosts) > 1:
             raise Refusal(HTTPStatus.BAD_REQUEST, "the Host header came twice")
         host = hosts[0] if hosts else ""
-        if not known_host(host, self._config.origins, is_local(self._config)):
+        if not known_host(host, self._config, self.authenticator.open):
+            scheme = "https" if self._config.tls_cert else "http"
             raise Refusal(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                "unknown host name: add its origin to server.origins",
+                f"unknown host name: use an IP address, or add {scheme}://{host[:200]} to "
+                "server.origins",
             )
 
     def check_known(self, path: str) -> None:
@@ -153,8 +160,16 @@ def scope_of(path: str) -> Scope | None:
 
 
 def redacted(path: str) -> str:
-    """Return the path for the log, without the id of a result: it is half of the credentials."""
+    """Return the path for the log, shortened.
+
+    The id of a result is left out: it is half of the credentials. That of a stream may be a
+    telephone number; its keyed hash shows which records belong together until the next start.
+    """
     for folder in (RESULTS, FILES + "/"):
         if path.startswith(folder):
             return folder
-    return path[:200]
+    if path.startswith(STREAMS):
+        stream_id, slash, rest = path.removeprefix(STREAMS).partition("/")
+        digest = blake2b(stream_id.encode("utf-8", "replace"), key=_LOG_KEY, digest_size=4)
+        return f"{STREAMS}#{digest.hexdigest()}{slash}{rest[:16]}"
+    return path[:64]

@@ -8,7 +8,6 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -19,7 +18,7 @@ from stream.recordings.store import ResultStore
 from stream.server.auth import TICKET_S
 from stream.server.file_requests import FileRequests
 from stream.server.gate import RESULTS, Gate, Refusal, upgrade_required
-from stream.server.middleware import AccessLayer, CommonLayer, refused
+from stream.server.middleware import AccessLayer, CommonLayer, CorsLayer, refused
 from stream.server.responses import Json
 from stream.server.static_files import CONTRACTS, PAGE, Downloads, Endpoint, contract
 
@@ -65,7 +64,7 @@ class Http:
         inner.router.redirect_slashes = False
         app: ASGIApp = AccessLayer(inner, self._gate)
         # Around the access layer: a preflight request has no key.
-        app = CORSMiddleware(app, self._gate.origins, METHODS, HEADERS, expose_headers=EXPOSED)
+        app = CorsLayer(app, self._gate.origins, METHODS, HEADERS, expose_headers=EXPOSED)
         return CommonLayer(app, self._gate)
 
     def routes(self) -> list[Route]:

@@ -13,7 +13,10 @@ from uvicorn.server import ServerState
 
 from stream.config import ServerConfig
 from stream.errors import ConfigError
+from stream.server.descriptors import Refusals
+from stream.server.fair_queue import FairQueue
 from stream.server.http_protocol import HttpProtocol
+from stream.server.metered import MeteredLayer
 from stream.server.router import Router
 from stream.server.tls import tls_context
 from stream.server.websocket import WebSocketConnection
@@ -34,13 +37,22 @@ BACKLOG = 512
 class Listener:
     """The listening socket of one process. HTTP goes to `app`, WebSockets to `router`."""
 
-    def __init__(self, config: ServerConfig, app: ASGIApp, router: Router, max_bytes: int) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        app: ASGIApp,
+        router: Router,
+        max_bytes: int,
+        max_connections: int,
+    ) -> None:
         self._config = config
+        self.max_connections = max_connections
+        self._refusals = Refusals(max_connections)
         self._router = router
         self._state = ServerState()
         self._uvicorn = UvicornConfig(
-            app,
-            ws=_protocol_class(router, max_bytes),
+            MeteredLayer(app),
+            ws=self._websocket(max_bytes),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -51,13 +63,15 @@ class Listener:
             h11_max_incomplete_event_size=MAX_HEAD,
         )
         self._server: asyncio.Server | None = None
+        self._queue: FairQueue
         self.port = config.port
 
     async def open(self) -> None:
         """Listen. Raises `ConfigError` if the port cannot be had."""
         config = self._config
         self._uvicorn.load()
-        make = partial(HttpProtocol, self._uvicorn, self._state, {})
+        self._queue = FairQueue()
+        make = partial(HttpProtocol, self._uvicorn, self._state, {}, self._queue, self._excess)
         try:
             self._server = await asyncio.get_running_loop().create_server(
                 make,
@@ -89,11 +103,21 @@ class Listener:
             task.cancel()
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
 
+    def _excess(self) -> int:
+        """Return how many connections there are too many, and report a new one among them."""
+        count = len(self._state.connections) + len(self._router.connections)
+        if count <= self.max_connections:
+            return 0
+        self._refusals.report()
+        return count - self.max_connections
 
-def _protocol_class(router: Router, max_bytes: int) -> Any:
-    """Return what uvicorn calls for an upgraded connection."""
+    def _websocket(self, max_bytes: int) -> Any:
+        """Return what uvicorn calls for an upgraded connection."""
 
-    def make(config: Any, server_state: Any, app_state: Any) -> WebSocketConnection:
-        return WebSocketConnection(router.upgrade, max_bytes, router.connections)
+        def make(config: Any, server_state: Any, app_state: Any) -> WebSocketConnection:
+            router = self._router
+            return WebSocketConnection(
+                router.upgrade, max_bytes, router.connections, self._queue, app_state["usage"]
+            )
 
-    return make
+        return make

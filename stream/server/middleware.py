@@ -6,6 +6,8 @@ import asyncio
 import logging
 from http import HTTPStatus
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -88,6 +90,25 @@ class AccessLayer:
             await refused(refusal)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+class CorsLayer(CORSMiddleware):
+    """Starlette's CORS, whose refusals of a preflight request say what to do."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            return response
+        origin = request_headers["origin"]
+        if not self.is_allowed_origin(origin):
+            reason = f"origin_forbidden: add {origin[:200]} to server.origins"
+        elif request_headers["access-control-request-method"] not in self.allow_methods:
+            reason = f"pages of other origins may use {', '.join(self.allow_methods)} only"
+        else:
+            known = ", ".join(name.title() for name in self.allow_headers)
+            reason = f"pages of other origins may send only the headers {known}"
+        refusal = Refusal(HTTPStatus.FORBIDDEN, reason, headers={"Vary": "Origin"})
+        return refused(refusal)
 
 
 class _Stalled(Exception):

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from stream.config import ServerConfig
 
+HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]+))(?::[0-9]{1,5})?")
+"""A Host header: an IPv6 address in brackets, or a name or IPv4 address; then a port."""
+
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
-def known_host(host: str, allowed: tuple[str, ...], local: bool) -> bool:
+def known_host(host: str, config: ServerConfig, is_open: bool) -> bool:
     """Return whether a request with this Host header is served.
 
-    Any DNS name can be pointed at a `local` server (DNS rebinding), so it serves only the names in
-    `LOCAL_NAMES`, which no attacker can own, and the hosts of the `allowed` origins.
+    Any DNS name can be pointed at a server (DNS rebinding), and a page of that name then reaches it
+    from its visitor's network. A server that is local or `is_open` (no keys) therefore serves only
+    IP addresses, local names, and the names in its configuration.
     """
+    if not is_open and not is_local(config):
+        return True
+    match = HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = (match[1] or match[2]).lower()
     try:
-        loopback = urlsplit(f"//{host}").hostname in LOCAL_NAMES
-        return not local or loopback or any(urlsplit(origin).netloc == host for origin in allowed)
+        known = {*LOCAL_NAMES, config.host, *(urlsplit(o).hostname for o in config.origins)}
     except ValueError:
         return False
+    return name in known or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def same_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:

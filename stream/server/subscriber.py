@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import deque
+from collections.abc import Iterator
+
+from websockets.frames import CloseCode
 
 from stream.delivery.outbox import Outbox
 from stream.delivery.subscription import Subscription
 from stream.delivery.transport import Message
 from stream.protocol.errors import ProtocolError
+from stream.protocol.events import EncodedEvent
 from stream.protocol.messages import ListSubscriptions, Subscribe, Unsubscribe
 from stream.protocol.mistakes import Mistakes
 from stream.protocol.parsing import parse_subscriber
 from stream.protocol.wire.codes import ErrorCode
-from stream.protocol.wire.subscriber import MAX_SUBSCRIPTIONS
+from stream.protocol.wire.subscriber import MAX_PATTERNS, MAX_SUBSCRIPTIONS
 from stream.server.websocket import WebSocketConnection
 from stream.services import Services
 from stream.telemetry.audit import masked
 
+log = logging.getLogger(__name__)
+
 PING_S = 20.0
 """Seconds between two pings, and for the answer to one."""
+
+
+STEP_S = 0.001
+"""Seconds of work on a subscription before other connections are served."""
 
 
 class Subscriber:
@@ -33,6 +45,12 @@ class Subscriber:
         self._audit = services.audit
         self._out = Outbox(connection, self._limits.subscriber_queue, services.metrics)
         self._subscriptions: dict[str, Subscription] = {}
+        self._patterns: dict[str, int] = {}
+        """Number of globs by subscription."""
+        self._work: Iterator[None] | None = None
+        """The rest of a subscription that is being made; other messages wait for its end."""
+        self._messages: deque[Message] = deque()
+        self._is_handling = False
         self._mistakes = Mistakes()
         self._closing: asyncio.Task[None] | None = None
         self._pinged_at = time.monotonic()
@@ -41,22 +59,9 @@ class Subscriber:
     # -- see `transport.Handler` -------------------------------------------------------------
 
     def received(self, message: Message) -> None:
-        if self._closing is not None:
-            return
-        try:
-            if isinstance(message, bytes):
-                raise ProtocolError(
-                    "invalid_message",
-                    "subscribers send JSON text; audio belongs on /v1/stream",
-                    fatal=False,
-                )
-            self._handle(message)
-        except ProtocolError as error:
-            self._metrics.refused(error.code)
-            error.fatal = self._mistakes.add(time.monotonic())
-            self._out.send(error.body())
-            if error.fatal:
-                self._close_soon(error)
+        if self._closing is None:
+            self._messages.append(message)
+            self._handle_messages()
 
     def resumed(self) -> None:
         self._out.flush()
@@ -67,6 +72,8 @@ class Subscriber:
 
     def disconnected(self, code: int | None) -> None:
         self._metrics.subscribers.dec()
+        self._work = None
+        self._messages.clear()
         self._out.flush()
         for subscription in self._subscriptions.values():
             self._hub.unsubscribe(subscription)
@@ -91,27 +98,67 @@ class Subscriber:
 
     # -- messages ----------------------------------------------------------------------------
 
-    def _handle(self, text: str) -> None:
-        message = parse_subscriber(text)
+    def _handle_messages(self) -> None:
+        """Handle all messages received, up to one that takes time."""
+        if self._is_handling:
+            return
+        self._is_handling = True
+        try:
+            while self._messages and self._work is None and self._closing is None:
+                try:
+                    self._handle(self._messages.popleft())
+                except ProtocolError as error:
+                    self._mistake(error)
+        finally:
+            self._is_handling = False
+
+    def _mistake(self, error: ProtocolError) -> None:
+        self._metrics.refused(error.code)
+        error.fatal = self._mistakes.add(time.monotonic())
+        self._out.send(error.body())
+        if error.fatal:
+            self._close_soon(error)
+
+    def _handle(self, data: Message) -> None:
+        if isinstance(data, bytes):
+            raise ProtocolError(
+                "invalid_message",
+                "subscribers send JSON text; audio belongs on /v1/stream",
+                fatal=False,
+            )
+        message = parse_subscriber(data)
         match message:
             case Subscribe():
-                self._subscribe(message)
+                self._check(message)
+                self._work = self._subscribe(message)
+                self._connection.queue.run(self._connection.usage, self._step)
+                if self._work is not None:
+                    self._connection.pause()
             case Unsubscribe():
                 subscription = self._subscriptions.pop(message.id, None)
                 if subscription is None:
                     raise ProtocolError(
                         "invalid_message", f"id: unknown subscription {message.id!r}", param="id"
                     )
+                del self._patterns[message.id]
                 self._hub.unsubscribe(subscription)
                 self._out.send({"type": "unsubscribed", "id": message.id})
             case ListSubscriptions():
                 self._out.send({"type": "subscriptions", "ids": sorted(self._subscriptions)})
 
-    def _subscribe(self, request: Subscribe) -> None:
+    def _check(self, request: Subscribe) -> None:
+        """Raise `ProtocolError` if there are too many subscriptions, or the id is in use."""
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
             raise ProtocolError(
                 "quota_exceeded",
                 f"at most {MAX_SUBSCRIPTIONS} subscriptions per connection; unsubscribe one first",
+            )
+        if sum(self._patterns.values()) + _patterns(request) > MAX_PATTERNS:
+            raise ProtocolError(
+                "quota_exceeded",
+                f"filter: at most {MAX_PATTERNS} patterns in all subscriptions of a connection; "
+                "use fewer, or a wildcard",
+                param="filter",
             )
         if request.id in self._subscriptions:
             raise ProtocolError(
@@ -119,9 +166,33 @@ class Subscriber:
                 f"id: {request.id!r} is already in use; unsubscribe it or choose another id",
                 param="id",
             )
+
+    def _step(self) -> bool:
+        """Go on with a subscription; return whether there is more to do."""
+        end = time.perf_counter() + STEP_S
+        while self._work is not None:
+            try:
+                next(self._work)
+            except StopIteration:
+                self._work = None
+                self._connection.resume()
+                self._handle_messages()
+                return False
+            except Exception:
+                self._work = None
+                log.exception("connection failed")
+                self._connection.close(CloseCode.INTERNAL_ERROR, "")
+                return False
+            if time.perf_counter() > end:
+                return True
+        return False
+
+    def _subscribe(self, request: Subscribe) -> Iterator[None]:
+        """Make a subscription: the work grows with the patterns and with the live streams."""
         subscription = Subscription(request, self._out, asyncio.get_running_loop())
-        matched = self._hub.subscribe(subscription)
+        matched = yield from self._hub.subscribing(subscription)
         self._subscriptions[request.id] = subscription
+        self._patterns[request.id] = _patterns(request)
         self._audit.record(
             "subscribe",
             peer=self._connection.peer or None,
@@ -133,19 +204,26 @@ class Subscriber:
         if request.snapshot:
             streams = [subscription.snapshot(stream) for stream in matched]
             self._out.send({"type": "snapshot", "sub": request.id, "streams": streams})
-        missed = [
-            event
-            for stream in matched
-            if stream.stream_id in request.since
-            for event in stream.replay.since(request.since[stream.stream_id])
-            if event.type != "audio.ack"
-        ]
         # A replay may fill half of the outbox, so that it does not displace new events. The rest is
         # reported as lagged.
-        excess = max(0, len(missed) - self._limits.subscriber_queue // 2)
-        self._out.skip(excess)
-        for event in missed[excess:]:
+        missed: deque[EncodedEvent] = deque(maxlen=self._limits.subscriber_queue // 2)
+        count = 0
+        for stream in matched if request.since else ():
+            if stream.stream_id not in request.since:
+                continue
+            for event in stream.replay.since(request.since[stream.stream_id]):
+                if event.type != "audio.ack":
+                    missed.append(event)
+                    count += 1
+        self._out.skip(count - len(missed))
+        for event in missed:
             subscription.replay(event)
 
     def _close_soon(self, error: ProtocolError) -> None:
         self._closing = asyncio.create_task(self._out.close(error.close_code, error.code))
+
+
+def _patterns(request: Subscribe) -> int:
+    """Return the number of globs of a subscription that cost something."""
+    wanted = request.filter
+    return sum(pattern != "*" for pattern in (*wanted.streams, *wanted.events))

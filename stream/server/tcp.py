@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import cast
 
 from stream.delivery.transport import Handler, Message
+from stream.server.fair_queue import FairQueue
+from stream.server.intake import Intake
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +27,14 @@ class TcpConnection(asyncio.Protocol):
     """A `Transport` on one TCP connection; `serve` makes its handler once it is connected."""
 
     def __init__(
-        self, serve: Callable[[TcpConnection], Handler], connections: set[TcpConnection]
+        self,
+        serve: Callable[[TcpConnection], Handler],
+        connections: set[TcpConnection],
+        queue: FairQueue | None = None,
     ) -> None:
         self._serve = serve
+        self._queue = queue or FairQueue()
+        self._intake: Intake
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
@@ -56,26 +63,24 @@ class TcpConnection(asyncio.Protocol):
         self._transport.abort()
 
     def pause(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._intake.pause()
 
     def resume(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._intake.resume()
 
     # -- asyncio.Protocol --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
+        self._intake = Intake(self._queue, self._queue.usage(), self._transport, self._parse)
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
         self._connections.add(self)
         self._guard(self._start)
 
     def data_received(self, data: bytes) -> None:
-        if self._handler is not None:
-            self._guard(self._handler.received, data)
+        self._intake.feed(data)
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -83,6 +88,7 @@ class TcpConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
+        self._intake.close()
         if self._closing is not None:
             self._closing.cancel()
         handler, self._handler = self._handler, None
@@ -96,6 +102,10 @@ class TcpConnection(asyncio.Protocol):
         self._writing_paused = False
         if self._handler is not None:
             self._guard(self._handler.resumed)
+
+    def _parse(self, data: bytes) -> None:
+        if self._handler is not None:
+            self._guard(self._handler.received, data)
 
     def _start(self) -> None:
         self._handler = self._serve(self)

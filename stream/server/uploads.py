@@ -55,6 +55,8 @@ class UploadHandler:
         """Set after a refusal: the rest of that file is discarded."""
         self._mistakes = Mistakes()
         self._last_received = self._last_progress = time.monotonic()
+        self._since = time.monotonic()
+        """When the current upload began, or else the last recording ended."""
         self._closing = False
         self._task = asyncio.create_task(self._run(), name="uploads")
 
@@ -86,13 +88,23 @@ class UploadHandler:
             self._connection.abort()
         elif self._job is not None or self._closing:
             return
-        elif now - self._last_received > limits.idle_timeout_s:
-            error = ProtocolError(
-                "idle_timeout",
-                f"no message for {limits.idle_timeout_s:g} s; send keepalive between recordings",
-            )
+        elif (reason := self._overdue(now)) is not None:
+            error = ProtocolError("idle_timeout", reason)
             self._shared.metrics.refused(error.code)
             self._closer = asyncio.create_task(self.close(error))
+
+    def _overdue(self, now: float) -> str | None:
+        """Return why the client no longer keeps its place, or None if it does."""
+        idle_s, files = self._shared.config.limits.idle_timeout_s, self._shared.config.files
+        if now - self._last_received > idle_s:
+            return f"no message for {idle_s:g} s; send keepalive between recordings"
+        waits_s = now - self._since
+        if self._upload is None and waits_s > files.no_file_timeout_s:
+            return f"no recording for {files.no_file_timeout_s:g} s; connect again to send one"
+        if self._upload is not None and waits_s > files.upload_timeout_s:
+            limit = files.upload_timeout_s
+            return f"the recording did not arrive in {limit:g} s; compress it or cut it"
+        return None
 
     async def close(self, error: ProtocolError) -> None:
         """Drop the current recording, send the error and close."""
@@ -155,7 +167,8 @@ class UploadHandler:
         self._services.admit(begin.options)
         upload = await self._services.open_upload(begin.name, begin.size)
         self._upload, self._options, self._skipping = upload, begin.options, False
-        self._progress = Progress(since=time.monotonic())
+        self._since = time.monotonic()
+        self._progress = Progress(since=self._since)
         self._services.audit(upload, begin.options)
         self._out.send({"type": "file.accepted", "file_id": upload.id, "name": begin.name})
         self._send_progress()
@@ -227,6 +240,7 @@ class UploadHandler:
         self._progress.share = 1.0
         self._send_progress()
         self._upload = self._job = None
+        self._since = time.monotonic()
         self._shared.metrics.file_ended("done")
         self._out.send(done)
 
@@ -242,6 +256,7 @@ class UploadHandler:
         upload, self._upload = self._upload, None
         if upload is None:
             return
+        self._since = time.monotonic()
         self._skipping = outcome not in ("cancelled",)
         await self._services.drop(upload, outcome)
 

@@ -1,8 +1,7 @@
 """One WebSocket on websockets' sans-I/O protocol: messages in turn, bounded memory, no tasks.
 
 RFC 6455. uvicorn hands an upgraded connection over to this protocol class. Its bytes are parsed in
-small pieces, and a connection that has more goes on in the next iteration of the event loop, so
-that no connection holds the loop.
+small pieces, and the pieces of all connections in a fair order, so that none holds the loop.
 """
 
 from __future__ import annotations
@@ -22,12 +21,11 @@ from websockets.typing import Subprotocol
 
 from stream.delivery.transport import Handler, Message
 from stream.protocol.version import SUBPROTOCOL
+from stream.server.fair_queue import FairQueue, Usage
 from stream.server.gate import Refusal
+from stream.server.intake import Intake
 
 log = logging.getLogger(__name__)
-
-PIECE = 4_096
-"""Bytes that are parsed at a time: some 700 of the smallest frames, a few milliseconds of work."""
 
 PERIOD_S, MAX_MESSAGES = 0.1, 100
 """Read limit: 100 messages per 0.1 s, 1000 a second. Audio needs 50 a second."""
@@ -60,17 +58,18 @@ class WebSocketConnection(asyncio.Protocol):
         upgrade: Upgrade,
         max_bytes: int,
         connections: set[WebSocketConnection],
+        queue: FairQueue | None = None,
+        usage: Usage | None = None,
     ) -> None:
         self._upgrade = upgrade
+        self.queue = queue or FairQueue()
+        self.usage = usage or self.queue.usage()
         self._connections = connections
         self._ws = _Protocol(max_bytes, self._too_large)
         self._loop = asyncio.get_running_loop()
         self._handler: Handler | None = None
         self._transport: asyncio.Transport
-        self._held = b""
-        """Bytes that were received and are not parsed yet."""
-        self._paused = False
-        self._continuing: asyncio.Handle | None = None
+        self._intake: Intake
         self._writing_paused = False
         self._closed = False
         self._closing: asyncio.TimerHandle | None = None
@@ -118,13 +117,13 @@ class WebSocketConnection(asyncio.Protocol):
             self._transport.abort()
 
     def pause(self) -> None:
-        self._paused = True
-        self._transport.pause_reading()
+        self._intake.pause()
 
     def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._continue()
+        if self._intake.paused and self._unfinished_since is not None:
+            # Not the peer's time: it could not finish the message.
+            self._unfinished_since = time.monotonic()
+        self._intake.resume()
 
     # -- time limits, called once a second ---------------------------------------------------
 
@@ -143,7 +142,9 @@ class WebSocketConnection(asyncio.Protocol):
     def tick(self) -> None:
         """Drop a peer that does not finish its message."""
         since = self._unfinished_since
-        if since is not None and time.monotonic() - since > MESSAGE_TIMEOUT_S and not self._paused:
+        if since is None or self._intake.paused:
+            return
+        if time.monotonic() - since > MESSAGE_TIMEOUT_S:
             self.close(CloseCode.POLICY_VIOLATION, "a message was not finished in time")
 
     # -- asyncio.Protocol --------------------------------------------------------------------
@@ -151,18 +152,13 @@ class WebSocketConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
+        self._intake = Intake(self.queue, self.usage, self._transport, self._parse, self._penalty_s)
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._held:
-            self._held += data
-        elif len(data) <= PIECE and not self._paused and self._continuing is None:
-            self._parse(data)
-        else:
-            self._held = data
-            self._continue()
+        self._intake.feed(data)
 
     def eof_received(self) -> bool:
         if not self._closed:
@@ -172,10 +168,10 @@ class WebSocketConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._closed = True
         self._connections.discard(self)
-        self._held = b""
-        for timer in (self._closing, self._continuing):
-            if timer is not None:
-                timer.cancel()
+        self._intake.close()
+        self._fragments = []
+        if self._closing is not None:
+            self._closing.cancel()
         received = self._ws.close_rcvd
         handler, self._handler = self._handler, None
         if handler is not None:
@@ -191,26 +187,6 @@ class WebSocketConnection(asyncio.Protocol):
 
     # -- parsing -----------------------------------------------------------------------------
 
-    def _continue(self) -> None:
-        """Parse the bytes held in a later iteration of the loop; read no more until then."""
-        if self._closed or self._continuing is not None:
-            return
-        if not self._held:
-            if not self._paused:
-                self._transport.resume_reading()
-            return
-        self._transport.pause_reading()
-        if not self._paused:
-            self._continuing = self._loop.call_later(self._penalty_s(), self._parse_held)
-
-    def _parse_held(self) -> None:
-        self._continuing = None
-        if self._closed or self._paused:
-            return
-        piece, self._held = self._held[:PIECE], self._held[PIECE:]
-        self._parse(piece)
-        self._continue()
-
     def _parse(self, data: bytes) -> None:
         self._ws.receive_data(data)
         for event in self._ws.events_received():
@@ -224,9 +200,6 @@ class WebSocketConnection(asyncio.Protocol):
         elif self._unfinished_since is None:
             self._unfinished_since = time.monotonic()
         self._write()
-        if self._penalty_s() and self._continuing is None:
-            self._transport.pause_reading()
-            self._continuing = self._loop.call_later(self._penalty_s(), self._parse_held)
 
     def _frame(self, frame: Frame) -> None:
         opcode = frame.opcode
@@ -248,6 +221,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _received(self, data: bytes, is_text: bool) -> None:
         self._count()
+        self._unfinished_since = None
         if self._handler is None or self._closed:
             return
         if not is_text:
@@ -272,10 +246,6 @@ class WebSocketConnection(asyncio.Protocol):
         if self._messages <= MAX_MESSAGES:
             return 0.0
         return max(0.0, self._period + PERIOD_S - time.monotonic())
-
-    def charge(self, messages: int) -> None:
-        """Count work against the read limit as if the peer had sent `messages` more."""
-        self._messages += messages
 
     # -- handshake, errors, writing ----------------------------------------------------------
 

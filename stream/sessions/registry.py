@@ -186,6 +186,10 @@ class SessionRegistry:
         if not entry.session.over:
             previous, entry.connection = entry.connection, connection
             entry.left = False
+            # One that returns after a time without audio gets the time to send some.
+            limits = self._config.limits
+            grace = time.monotonic() - limits.no_audio_timeout_s + limits.idle_timeout_s
+            entry.session.heard_at = max(entry.session.heard_at, grace)
             if previous is not None:
                 self._spawn(previous.close("resumed elsewhere"))
         entry.session.attach(connection.owner, last_seq)
@@ -335,22 +339,33 @@ class SessionRegistry:
         session, limits = entry.session, self._config.limits
         # A producer that sent a file and waits for its scores is not idle.
         if now - max(connection.last_received, entry.busy) > limits.idle_timeout_s:
-            error = ProtocolError(
-                "idle_timeout",
+            self._expire_idle(
+                session,
+                connection,
                 f"no message for {limits.idle_timeout_s:g} s; send keepalive while there is "
                 "no audio",
             )
-            # A network that failed silently looks the same, so the producer may reattach.
-            session.emit(error.body(), shared=False)
-            self._services.metrics.refused(error.code)
-            self._spawn(connection.close(error.code))
-            self.detach(session, connection)
+        elif now - max(session.heard_at, entry.busy) > limits.no_audio_timeout_s:
+            self._expire_idle(
+                session,
+                connection,
+                f"less than a second of audio in {limits.no_audio_timeout_s:g} s; connect again "
+                "when there is audio",
+            )
         elif now - session.started_at > limits.max_session_s:
             error = ProtocolError(
                 "session_expired",
                 f"the session reached its maximum of {limits.max_session_s:g} s; start a new one",
             )
             self._spawn(connection.fail(error))
+
+    def _expire_idle(self, session: Session, connection: Connection, reason: str) -> None:
+        error = ProtocolError("idle_timeout", reason)
+        # A network that failed silently looks the same, so the producer may reattach.
+        session.emit(error.body(), shared=False)
+        self._services.metrics.refused(error.code)
+        self._spawn(connection.close(error.code))
+        self.detach(session, connection)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

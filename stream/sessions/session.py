@@ -119,7 +119,9 @@ class Session:
         self.state = SessionState.ATTACHED
         self.closed = asyncio.Event()
         """Set once the state is ENDED."""
-        self.started_at = time.monotonic()
+        self.started_at = self.heard_at = time.monotonic()
+        """`heard_at` is when the last whole second of audio had come."""
+        self._unheard_bytes = 0
         self.owner = owner
         self._bodies = AnalysisEvents(grant.roles, model, frozenset(request.analysis.labels))
         self._totals = Totals()
@@ -191,6 +193,9 @@ class Session:
         """
         if self.over or not data:
             return
+        self._unheard_bytes += len(data)
+        if self._unheard_bytes >= self._audio.bytes_per_second:
+            self._unheard_bytes, self.heard_at = 0, time.monotonic()
         if len(data) <= self._max_bytes:
             received = len(data)
             if not self._format.done:

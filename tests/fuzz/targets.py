@@ -40,6 +40,7 @@ from stream.protocol.parsing import (
     parse_subscriber,
 )
 from stream.protocol.wire.codes import EventCode
+from stream.server.fair_queue import FairQueue
 from stream.server.multipart import Form, FormError, FormEvent, is_form
 from stream.server.static_files import valid_range
 from stream.server.websocket import WebSocketConnection
@@ -345,7 +346,9 @@ async def _converse(pieces: list[bytes]) -> list[Any]:
     problems: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: problems.append(context))
-    connection = WebSocketConnection(lambda c, r: lambda: handler, LARGEST, set())
+    # A clock that stands still: no piece waits for other connections.
+    queue = FairQueue(loop, clock=lambda: 0.0)
+    connection = WebSocketConnection(lambda c, r: lambda: handler, LARGEST, set(), queue)
     connection.connection_made(transport)
     connection.data_received(HANDSHAKE)
     for piece in pieces:

@@ -15,7 +15,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.server import ServerState
 
 from stream.server import http_protocol
-from stream.server.http_protocol import PIECE, HttpProtocol
+from stream.server.http_protocol import HttpProtocol
+from stream.server.intake import PIECE
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 SMALL_CHUNKS = b"1\r\nx\r\n" * 20_000
@@ -212,7 +213,8 @@ async def test_a_malformed_request_is_refused_as_json(connection: Connection) ->
     head, _, body = connection.transport.written.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request")
     assert b"x-content-type-options: nosniff" in head
-    assert orjson.loads(body) == {"error": "invalid HTTP request"}
+    reason = "invalid HTTP request: Missing mandatory Host: header"
+    assert orjson.loads(body) == {"error": reason}
     assert connection.transport.closed
     assert connection.protocol._held == b""
 

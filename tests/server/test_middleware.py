@@ -262,25 +262,25 @@ def test_a_preflight_of_an_allowed_origin_needs_no_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "remedy"),
     [
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-        {"Access-Control-Request-Method": "PUT"},
-        {"Access-Control-Request-Headers": "x-secret"},
+        ({"Origin": "https://evil.example"}, "add https://evil.example to server.origins"),
+        ({"Origin": "null"}, "add null to server.origins"),
+        ({"Access-Control-Request-Method": "PUT"}, "may use GET, POST, DELETE only"),
+        ({"Access-Control-Request-Headers": "x-secret"}, "only the headers"),
     ],
 )
-def test_another_preflight_is_refused(change: dict[str, str]) -> None:
+def test_another_preflight_is_refused_with_a_remedy(change: dict[str, str], remedy: str) -> None:
     answer = client(origins=[ORIGIN]).options("/v1/token", headers={**PREFLIGHT, **change})
-    assert answer.status_code == 400
-    assert answer.json()["error"].startswith("disallowed cors")
+    assert answer.status_code == 403
+    assert remedy in answer.json()["error"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     if "Origin" in change:
         assert "access-control-allow-origin" not in answer.headers
 
 
 def test_without_allowed_origins_no_preflight_is_answered() -> None:
-    assert client().options("/v1/token", headers=PREFLIGHT).status_code == 400
+    assert client().options("/v1/token", headers=PREFLIGHT).status_code == 403
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE", "PUT", "PATCH"])
@@ -307,7 +307,8 @@ def test_two_origins_are_refused() -> None:
 
 async def test_a_request_without_a_host_has_no_own_origin() -> None:
     """HTTP/1.0 needs no Host; the origin "null" has no host either."""
-    http = Http(gate(host="0.0.0.0"), {}, lambda _: None, bytes, None, 1)
+    key = Key("dashboard", DIGEST, frozenset({"subscribe"}))
+    http = Http(gate(key, host="0.0.0.0"), {}, lambda _: None, bytes, None, 1)
     messages: list[Message] = []
 
     async def send(message: Message) -> None:

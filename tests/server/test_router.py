@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -217,12 +218,20 @@ def test_a_local_server_serves_known_host_names_only() -> None:
     response = routing.respond("/v1/stream", host="evil.example")
     assert (response.status_code, error(response)) == (
         421,
-        "unknown host name: add its origin to server.origins",
+        "unknown host name: use an IP address, or add http://evil.example to server.origins",
     )
 
 
-def test_a_public_server_serves_every_host_name() -> None:
-    assert Routing(host="0.0.0.0").upgrades("/v1/stream", host="emotide.example")
+def test_a_public_server_without_keys_serves_no_other_names_either() -> None:
+    """A page of any name could stream to a server on 0.0.0.0 without keys."""
+    routing = Routing(host="0.0.0.0")
+    assert routing.upgrades("/v1/stream", host="192.168.1.20:8765")
+    assert routing.respond("/v1/stream", host="emotide.example").status_code == 421
+
+
+def test_a_public_server_with_keys_serves_every_host_name() -> None:
+    routing = Routing([KEY], host="0.0.0.0")
+    assert routing.upgrades("/v1/subscribe", BEARER, host="emotide.example")
 
 
 @pytest.mark.parametrize("name", ["Host", "Origin"])
@@ -336,6 +345,16 @@ def page(routing: Routing) -> TestClient:
 def test_ids_of_results_are_redacted() -> None:
     assert redacted("/v1/results/id/result.json") == "/v1/results/"
     assert redacted("/v1/files") == "/v1/files"
+
+
+def test_ids_of_streams_are_hashed_and_paths_shortened() -> None:
+    """A telephone number in /v1/streams/{id} went into the log, up to 7 kB a line."""
+    path = redacted("/v1/streams/+49301234567/frames")
+    assert re.fullmatch(r"/v1/streams/#[0-9a-f]{8}/frames", path)
+    assert redacted("/v1/streams/+49301234567/frames") == path, "records can be related"
+    assert redacted("/v1/streams/+49301234568/frames") != path
+    assert len(redacted("/v1/streams/" + "9" * 7000 + "/" + "9" * 7000)) < 50
+    assert len(redacted("/" + "9" * 7000)) <= 64
 
 
 @pytest.mark.parametrize(

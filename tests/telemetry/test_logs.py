@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from stream.config import LogConfig
-from stream.telemetry.logs import JsonFormatter, TextFormatter, configure
+from stream.telemetry.logs import MAX_TEXT, MAX_TRACE, JsonFormatter, TextFormatter, configure
 
 
 def record(message: str = "logged", *args: object, **extra: Any) -> logging.LogRecord:
@@ -137,10 +137,35 @@ def test_level_and_format_are_as_configured_and_may_change() -> None:
     assert [json.loads(line)["level"] for line in out.getvalue().splitlines()] == ["debug"]
 
 
-def test_records_of_the_socket_library_are_suppressed() -> None:
+def test_warnings_of_the_socket_library_are_suppressed() -> None:
     with stderr(io.StringIO()) as out:
         configure(LogConfig(level="debug"))
-        logging.getLogger("websockets.server").error("connection handler failed")
+        logging.getLogger("websockets.server").warning("connection lost")
         logging.getLogger("asyncio").info("using selector")
         logging.getLogger("stream.x").info("hello")
     assert len(out.getvalue().splitlines()) == 1
+
+
+def test_errors_of_the_socket_library_reach_the_log() -> None:
+    """A handshake that made the library fail said "see server log", which was empty."""
+    with stderr(io.StringIO()) as out:
+        configure(LogConfig())
+        logging.getLogger("websockets.server").error("opening handshake failed")
+    assert json.loads(out.getvalue())["event"] == "opening handshake failed"
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
+def test_a_line_is_bounded(formatter: logging.Formatter) -> None:
+    """A path with a telephone number made lines of 7 kB, without a key."""
+    made = failed()
+    made.msg = "m" * 100_000
+    vars(made).update(path="p" * 100_000, other="o" * 100_000)
+    assert len(formatter.format(made)) < 4 * MAX_TEXT + MAX_TRACE
+
+
+def test_a_text_line_has_no_control_characters() -> None:
+    """A client's text with a line break must not forge a line, nor reach the terminal."""
+    line = TextFormatter().format(record("x\ny", path="a\r\nb\x1b[31mc", name2="Zoë"))
+    assert line.isprintable()
+    assert "a\\r\\nb\\x1b[31mc" in line
+    assert "Zoë" in line

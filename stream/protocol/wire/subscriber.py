@@ -20,6 +20,9 @@ from stream.terms import MAX_CHANNELS, StreamState
 MAX_SUBSCRIPTIONS = 32
 """Subscriptions of one connection."""
 
+MAX_PATTERNS = 256
+"""Globs in the filters of one connection, besides "*"."""
+
 
 class StreamSnapshot(TypedDict):
     """State and newest scores of a stream; also the body of `GET /v1/streams/{id}`."""
