@@ -82,12 +82,14 @@ async function fetchWithKey(path, options) {
     const key = storedKey();
     const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
     const response = await fetch(path, { ...options, headers: { ...options.headers, ...headers } });
-    if (response.status !== 401 || storedKey() === key) return { response, key };
+    const isReplaced = storedKey() !== key && !keyRequest;
+    if (response.status !== 401 || !isReplaced) return { response, key };
   }
 }
 
 /** Ask for a key in place of one that the server rejected, unless that has happened already. */
 async function replaceKey(rejected) {
+  if (keyRequest) return requestKey(true);
   if (storedKey() !== rejected) return;
   sessionStorage.removeItem(STORAGE_KEY);
   await requestKey(rejected !== null);

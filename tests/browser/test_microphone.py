@@ -218,6 +218,68 @@ def test_a_disconnected_device_is_reported(
     assert page.evaluate("tracks.every((track) => track.readyState === 'ended')")
 
 
+KEEP_CONTEXTS = """
+window.contexts = [];
+globalThis.AudioContext = class extends AudioContext {
+  constructor(...options) {
+    super(...options);
+    contexts.push(this);
+  }
+};
+"""
+
+
+def test_an_interrupted_microphone_waits_and_goes_on(open_tab: OpenTab, speaking: Browser) -> None:
+    """After a phone call of 30 s the page said that the server refused, and was off for good.
+
+    Chromium suspends like Safari interrupts: no samples, and a resume that is refused meanwhile.
+    """
+    with running_server("--set", "limits.idle_timeout_s=7") as server:
+        tab = open_tab(browser=speaking)
+        tab.page.add_init_script(KEEP_CONTEXTS)
+        page = visit(tab, server.url)
+        start(page)
+        rows = page.locator(".utterances tbody tr")
+        expect(rows.first).to_be_visible(timeout=30_000)
+        page.evaluate("""() => {
+          const [context] = contexts;
+          window.back = context.resume.bind(context);
+          context.resume = () => Promise.reject(new DOMException("", "InvalidStateError"));
+          return context.suspend();
+        }""")
+        status = page.locator(".mic-status")
+        expect(status).to_contain_text("The microphone is interrupted")
+        page.wait_for_timeout(9_000)
+        expect(status).to_contain_text("The microphone is interrupted")
+        assert server.metric("emotide_sessions_active") == 1
+        before = rows.count()
+        page.evaluate("back()")
+        expect(status).to_contain_text("The microphone is back after")
+        expect(rows.nth(before)).to_be_visible(timeout=30_000)
+        assert server.metric("emotide_sessions_total") == 0, "the same session"
+        stop(page)
+        expect(status).to_contain_text("The stream lasted")
+        shown = minutes(page.locator(".mic-duration").inner_text())
+        reported = minutes(re.findall(r"\d+:\d\d", status.inner_text())[0])
+        assert abs(shown - reported) <= 2, "the interruption passes on the stream's clock"
+
+
+def test_the_longest_duration_starts_a_new_stream(open_tab: OpenTab, speaking: Browser) -> None:
+    """The page stopped without a reason."""
+    with running_server("--set", "limits.max_session_s=8") as server:
+        page = visit(open_tab(browser=speaking), server.url)
+        start(page)
+        rows = page.locator(".utterances tbody tr")
+        expect(rows.first).to_be_visible(timeout=30_000)
+        status = page.locator(".mic-status")
+        expect(status).to_contain_text("longest duration that the server allows", timeout=20_000)
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        before = rows.count()
+        expect(rows.nth(before)).to_be_visible(timeout=30_000)
+        assert server.metric("emotide_sessions_total", reason="session_expired") >= 1
+        stop(page)
+
+
 def test_an_audio_system_that_never_starts_is_reported(
     open_tab: OpenTab, speaking: Browser, server: Server
 ) -> None:

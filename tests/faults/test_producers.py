@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as sync_connect
 
+from client.remote.call import stream as open_call
 from tests.support.clients import connect, stream, subscriber
 from tests.support.running import Server, running_server
 from tests.support.utterances import RATE, encode, same_utterances, speech, talk, utterances
@@ -280,3 +281,26 @@ async def test_parked_streams_do_not_hold_the_last_places() -> None:
                         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
                     }
                     assert own.get(path, headers=upgrade)[0] == 503, "two are connected"
+
+
+async def test_a_call_longer_than_the_longest_session_goes_on() -> None:
+    """The Python client ended for good after four hours."""
+    with running_server("--set", "limits.max_session_s=1.5") as own:
+        events: list[str] = []
+        async with open_call(own.url, sample_rate=RATE) as call:
+
+            async def listen() -> None:
+                events.extend([event["type"] async for event in call])
+
+            listening = asyncio.create_task(listen())
+            data = talk(4.0)
+            for at in range(0, len(data), 3_200):
+                await call.send(data[at : at + 3_200])
+                await asyncio.sleep(0.1)
+            closed = await call.close()
+            await listening
+        assert closed["reason"] == "completed"
+        assert events.count("client.restarted") == events.count("session.created") - 1 >= 2
+        assert "client.reconnecting" not in events
+        ended = own.metric("emotide_sessions_total", reason="session_expired")
+        assert ended == events.count("client.restarted")

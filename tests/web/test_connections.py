@@ -154,6 +154,66 @@ def test_the_microphone_starts_a_new_session_when_the_old_one_expired() -> None:
     assert found["reasons"] == ["live", "reconnecting", "renewed", "reconnecting", "live"]
 
 
+def test_the_microphone_goes_on_with_a_new_session_at_the_longest_duration() -> None:
+    """The page stopped without a reason, in the middle of a word.
+
+    The numbers of the new session's events begin at 0 again.
+    """
+    found = microphone("""
+      const first = await open();
+      started(first);
+      second();
+      const error = { type: "error", seq: 7, code: "session_expired", fatal: true };
+      first.receive(error);
+      second();
+      first.receive({ type: "audio.ack", seq: 8, received_samples: 16_000 });
+      const totals = { audio_ms: 1000 };
+      first.receive({ type: "session.closed", seq: 9, reason: "session_expired", totals });
+      first.end(4410, "session_expired");
+      const last = await open();
+      started(last);
+      last.receive({ type: "emotion.score", seq: 2 });
+      print({ url: last.url, sent: types(last), changes, events });
+    """)
+    assert found["url"] == "ws://emotide.test/v1/stream"
+    assert found["sent"] == ["session.update", 32_000], "the second that the old session lacks"
+    states = [state for state, _ in found["changes"]]
+    assert states == ["live", "renewed", "reconnecting", "live"]
+    assert found["changes"][1][1] == {"code": "session_expired"}
+    assert found["events"] == [
+        *("session.updated", "audio.ack", "session.updated", "emotion.score"),
+    ]
+
+
+def test_an_interrupted_microphone_keeps_its_session() -> None:
+    """A phone call of half a minute ended the session as idle, and the page said "refused".
+
+    The interruption passes on the stream's clock as well.
+    """
+    found = microphone("""
+      const first = await open();
+      started(first);
+      second();
+      connection.flush();
+      for (let n = 0; n < 40; n += 1) {
+        await advance(1_000);
+        first.receive({ type: "audio.ack", seq: 2 + n, received_samples: 16_000 });
+      }
+      connection.skip(40_000);
+      second();
+      first.receive({ type: "audio.ack", seq: 99, received_samples: 41 * 16_000 });
+      const skipped = messages(first).find(({ type }) => type === "input.resume");
+      print({ sent: types(first), skipped, closed: first.closed });
+    """)
+    sent = found["sent"]
+    assert sent[:3] == ["session.update", 32_000, "input.flush"]
+    assert sent[-2:] == ["input.resume", 32_000]
+    assert set(sent[3:-2]) == {"keepalive"}
+    assert 5 <= len(sent[3:-2]) <= 9
+    assert found["skipped"] == {"type": "input.resume", "skipped_ms": 40_000}
+    assert found["closed"] is None
+
+
 @pytest.mark.parametrize(
     ("event", "code", "reason", "shown"),
     [

@@ -123,6 +123,29 @@ async def test_after_a_drain_the_call_continues_in_a_new_session() -> None:
         assert bytes(first) + bytes(second) == data
 
 
+async def test_at_the_longest_duration_the_call_continues_in_a_new_session() -> None:
+    """The call ended for good with `Refused` 4410, after hours and in the middle of a word."""
+
+    async def expire(session: Session) -> None:
+        if len(server.sessions) == 1:
+            await session.send("error", fatal=True, code="session_expired", message="too long")
+            await server.send_closed(session, "session_expired")
+            await session.close(4410, "session_expired")
+
+    server = Scripted(2, 8000)
+    server.on_audio = expire
+
+    async with server.running():
+        data = speech(8000, 2)
+        events, closed = await talk(server, data, chunk=320)  # whole milliseconds
+
+        assert closed["reason"] == "completed"
+        kinds = [event["type"] for event in events]
+        assert events[kinds.index("client.restarted")]["why"] == "too long"
+        first, second = [session.audio for session in server.sessions]
+        assert bytes(first) + bytes(second) == data
+
+
 async def test_events_and_fields_of_a_newer_server_are_passed_on() -> None:
     """Within v1 a server may add types and fields: clients ignore those that they do not know."""
 
