@@ -13,7 +13,7 @@ APT := $(if $(filter 0,$(shell id -u)),,sudo -n )DEBIAN_FRONTEND=noninteractive 
 FUZZ_SECONDS ?= 60
 MODULES ?=
 
-.PHONY: help demo serve test unit lint types format schemas bench gpu fuzz mutants peers clean system
+.PHONY: help demo serve test unit lint types format schemas bench gpu fuzz soak mutants peers clean system
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ mutants: $(VENV)/dev ## Change MODULES="stream/admission.py …" a little and co
 
 peers: $(VENV)/dev ## Run foreign clients against the server: WebSocket conformance
 	$(BIN)/python -m tests.peers
+
+soak: $(VENV)/dev system ## Run the faults that need minutes for SOAK_MINUTES=30, and print a table
+	$(BIN)/python -m tests.soak
 
 gpu: .venv-gpu/ready ## Check and measure emotion2vec+ on an NVIDIA GPU (6 minutes; docs/gpu.md)
 	.venv-gpu/bin/python -m bench.gpu --out outputs/gpu

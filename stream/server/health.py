@@ -49,6 +49,7 @@ class Health:
             due = time.monotonic() + HEARTBEAT_S
             await asyncio.sleep(HEARTBEAT_S)
             self._metrics.loop_lag.observe(max(0.0, time.monotonic() - due))
+            self._metrics.loop_tasks.set(len(asyncio.all_tasks()))
             self._scheduler.watch()
             limit_s = self._config.exit_after_hang_s
             if self._scheduler.hang_is_fatal and self._scheduler.busy_s() > limit_s:

@@ -100,6 +100,7 @@ class Metrics:
             buckets=SHORT_BUCKETS_S,
             registry=r,
         )
+        self.loop_tasks = Gauge("emotide_loop_tasks", "Tasks of the event loop", registry=r)
         self.subscribers = Gauge(
             "emotide_subscribers_active", "Connections of subscribers", registry=r
         )

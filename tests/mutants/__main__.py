@@ -12,6 +12,7 @@ seed and source. A mutant that makes the tests hang counts as noticed.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shutil
 import signal
@@ -19,9 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from bench.tables import table
 from tests.mutants.modules import EQUIVALENT, TESTS
@@ -46,12 +49,10 @@ def copy(into: Path) -> None:
             shutil.copy2(source, target)
 
 
-def run(tests: Sequence[str], folder: Path, timeout: float) -> tuple[int, float, str]:
-    """Run tests in a forked process; return its status (-1 after the timeout), time and output."""
-    began = time.monotonic()
-    log = folder / "pytest.log"
-    pid = os.fork()
-    if pid == 0:
+def _child(tests: Sequence[str], folder: Path, log: Path) -> NoReturn:
+    """Run tests in this forked process, and end it without the cleanup of its parent."""
+    status = 70
+    try:
         os.setpgid(0, 0)
         os.chdir(folder)
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -60,7 +61,23 @@ def run(tests: Sequence[str], folder: Path, timeout: float) -> tuple[int, float,
         import pytest
 
         options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout", "60", "--no-header"]
-        os._exit(pytest.main([*options, *tests]))
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of preloaded libraries
+        for plugin in ("xdist", "cov", "anyio", "benchmark", "jsonschema"):
+            options += ["-p", f"no:{plugin}"]
+        status = pytest.main([*options, *tests])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def run(tests: Sequence[str], folder: Path, timeout: float) -> tuple[int, float, str]:
+    """Run tests in a forked process; return its status (-1 after the timeout), time and output."""
+    began = time.monotonic()
+    log = folder / "pytest.log"
+    pid = os.fork()
+    if pid == 0:
+        _child(tests, folder, log)
     while time.monotonic() < began + timeout:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -102,10 +119,11 @@ def measure(
 
 def preload() -> None:
     """Import the libraries that tests need once, before processes are forked."""
-    for name in ("pytest", "_pytest.assertion.rewrite", "numpy", "pydantic", "hypothesis"):
+    for name in ("pytest", "pytest_asyncio", "hypothesis", "numpy", "pydantic", "orjson", "av"):
         __import__(name)
-    for name in ("websockets.asyncio.client", "starlette.testclient", "aiomqtt", "uvicorn"):
+    for name in ("websockets.asyncio.client", "starlette.testclient", "prometheus_client", "soxr"):
         __import__(name)
+    gc.freeze()
 
 
 def main(options: argparse.Namespace) -> int:

@@ -1,13 +1,15 @@
 """Small changes of a module's source, each of which its tests should notice.
 
 The operators are those of cosmic-ray, in five kinds, and a dropped call, which it lacks. Changes
-that cannot be noticed are left out: in annotations (never evaluated), in docstrings, in log calls.
+that cannot be noticed are left out: in annotations (never evaluated) and in log calls. So are those
+of a module's own constants (`LIMIT = 1000`): a test that repeats a value shows nothing.
 """
 
 from __future__ import annotations
 
 import ast
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,8 +114,10 @@ def mutants(source: str, count: int, seed: int = 0) -> list[Mutant]:
                     continue
                 if _meaning(changed) in (None, original):
                     continue
-                chosen[changed] = _mutant(kind, source, changed)
-                break
+                mutant = _mutant(kind, source, changed)
+                if not re.match(r"_?[A-Z][A-Z0-9_]*(: [\w\[\], ]+)? = ", mutant.before):
+                    chosen[changed] = mutant
+                    break
     return list(chosen.values())
 
 
