@@ -214,6 +214,12 @@ class Producer(Owner):
             return
         match command:
             case Start() | Resume():
+                if self._session is not None:
+                    raise ProtocolError(
+                        "config_invalid",
+                        "the session has started already; close it and start a new one",
+                        fatal=False,
+                    )
                 self._open_soon(command)
                 return
             case Offer():

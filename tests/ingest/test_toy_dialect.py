@@ -103,6 +103,23 @@ async def test_a_call_is_scored_in_the_toy_dialect() -> None:
     assert len(sessions.registry) == 0
 
 
+async def test_a_second_configuration_of_a_call_is_refused_and_the_call_goes_on() -> None:
+    """A dialect that let it pass opened a second session; nothing ever ended the first.
+
+    Found by fuzzing.
+    """
+    async with listening() as (sessions, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(CALL)
+        await until(lambda: "call-1" in sessions.hub.streams)
+        writer.write(frame("C", b"8000 mulaw call-2") + frame("A", bytes(160)) + frame("H"))
+        received = await lines(reader)
+        writer.close()
+        assert len(sessions.registry) == 0
+    assert received[0].startswith("error config_invalid: the session has started already")
+    assert received[-1] == "bye completed"
+
+
 async def test_errors_come_in_the_toy_dialect() -> None:
     async with listening() as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
