@@ -147,7 +147,7 @@ class Simulation:
         )
         documents = {"/v1/info": lambda: (HTTPStatus.OK, INFO)}
         http = Http(gate, documents, lambda _: None, bytes, None, 1)
-        self.listener = Listener(server, http.app(), router, CONTROL_BYTES)
+        self.listener = Listener(server, http.app(), router, CONTROL_BYTES, 1_000)
         lifecycle.serve()
 
     async def play(self) -> None:
