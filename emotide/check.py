@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from emotide.serve import add_configuration, configuration
 from stream.app import EXIT_CONFIG
+from stream.audio.confinement import report as confinement
 from stream.backends import registry
 from stream.config import Config
 from stream.errors import ConfigError, ModelRefused
@@ -101,6 +102,13 @@ def _folders(config: Config) -> Iterator[str]:
         yield f"{folder} is writable"
 
 
+def _decoder(config: Config) -> Iterator[str]:
+    """Report the levels of the decoder's confinement; a missing one is not an error."""
+    if config.files.enabled:
+        for level in confinement.measure():
+            yield f"{level.name}: {'' if level.active else 'MISSING, '}{level.detail}"
+
+
 def _mqtt(config: Config) -> Iterator[str]:
     if config.mqtt.host:
         address = (config.mqtt.host, config.mqtt.port)
@@ -117,6 +125,7 @@ CHECKS: dict[str, Callable[[Config], Iterator[str]]] = {
     "TLS": _tls,
     "keys": _keys,
     "folders": _folders,
+    "decoder": _decoder,
     "MQTT": _mqtt,
 }
 """Name of a check → generator of one line per fact; it raises if something does not fit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 from stream import __version__
 from stream.admission import check_detector
 from stream.app import EXIT_CONFIG, EXIT_MODEL, App
+from stream.audio.confinement import protect_memory
 from stream.backends import registry
 from stream.config import Config
-from stream.config_file import load, to_toml
+from stream.config_file import forget_secrets, load, to_toml
 from stream.errors import ConfigError, ModelRefused
 from stream.inference.engine import ThreadEngine
 from stream.telemetry import logs
@@ -104,6 +106,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "emotide serve") ->
             print("the configuration is valid")
             return 0
         logs.configure(config.log)
+        # No child of the server, and no process beside it, is to read its secrets.
+        protect_memory()
+        forget_secrets(os.environ)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(config))
     except ConfigError as error:

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from stream import __version__
+from stream.audio.confinement.report import log_levels
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.delivery.sink import Sink
@@ -147,8 +148,9 @@ class App:
             asyncio.create_task(self._health.watch(), name="health"),
             asyncio.create_task(self._router.run(), name="router"),
         ]
+        confinement = asyncio.create_task(self._log_confinement(), name="confinement")
         try:
-            if await self._load():
+            if await self._load(confinement):
                 assert self._sessions is not None
                 tasks.append(asyncio.create_task(self._sessions.run(), name="sessions"))
                 # Only now: the broker must not receive "online" before scores are possible.
@@ -162,9 +164,9 @@ class App:
                 await self._until_draining(tasks)
                 await self._drain()
         finally:
-            for task in tasks:
+            for task in (*tasks, confinement):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, confinement, return_exceptions=True)
             await self._listener.close()
             self._disk.close()
             self._audit.close()
@@ -187,8 +189,16 @@ class App:
         for task in done - {draining}:
             await task
 
-    async def _load(self) -> bool:
-        """Load and warm up the model, then serve; return False if a signal came first."""
+    async def _log_confinement(self) -> None:
+        """Log how uploads are confined, while the model is loaded."""
+        if self._config.files.enabled:
+            await asyncio.to_thread(log_levels)
+
+    async def _load(self, confinement: asyncio.Task[None]) -> bool:
+        """Load and warm up the model, then serve; return False if a signal came first.
+
+        Serves only after the task `confinement`.
+        """
         lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms or ()]
         loading = asyncio.ensure_future(self._scheduler.start(lengths))
         draining = asyncio.ensure_future(self._lifecycle.wait_draining())
@@ -214,6 +224,7 @@ class App:
             raise ModelRefused(
                 f"model {self._config.model.name} cannot run: {type(error).__name__}: {error}"
             ) from error
+        await confinement
         self._serve(model)
         return True
 

@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,17 @@ def load(
         return Config.model_validate(merged)
     except ValidationError as error:
         raise ConfigError("\n  ".join(_explain(error, layers))) from None
+
+
+def forget_secrets(environ: MutableMapping[str, str]) -> None:
+    """Remove the variables of secret keys, so that no child process inherits them."""
+    for section, table in Config.model_fields.items():
+        fields = getattr(table.annotation, "model_fields", {})
+        secret = {key for key, field in fields.items() if field.annotation is SecretStr}
+        for name in [*environ]:
+            key = name.removeprefix(ENV_PREFIX).lower()
+            if name.startswith(ENV_PREFIX) and key in {f"{section}{DELIMITER}{s}" for s in secret}:
+                del environ[name]
 
 
 def _read(path: Path) -> Tree:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stream.admission import analysis_settings
 from stream.config import Config
-from stream.config_file import load, to_toml
+from stream.config_file import forget_secrets, load, to_toml
 from stream.errors import ConfigError
 from stream.types import FRAME
 from tests.support.signals import model
@@ -277,3 +277,16 @@ def test_environment_reaches_keys_of_tables() -> None:
     digest = "0" * 64
     config = load(environ={"EMOTIDE_AUTH__KEYS__DASHBOARD__SHA256": digest})
     assert config.auth.keys["dashboard"].sha256 == digest
+
+
+def test_secrets_leave_the_environment_once_they_are_read() -> None:
+    """A child process inherited the MQTT password of the server."""
+    environ = {
+        "EMOTIDE_MQTT__PASSWORD": "secret",
+        "EMOTIDE_PRIVACY__HASH_KEY": "pepper",
+        "emotide_mqtt__password": "not ours",
+        "EMOTIDE_MQTT__HOST": "broker",
+        "PATH": "/bin",
+    }
+    forget_secrets(environ)
+    assert set(environ) == {"emotide_mqtt__password", "EMOTIDE_MQTT__HOST", "PATH"}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stream.audio.confinement.report import command, environment
 from stream.audio.decode import AudioInfo, Undecodable
 from stream.audio.decode_worker import (
     AUDIO,
@@ -26,8 +27,6 @@ from stream.audio.decode_worker import (
     Job,
 )
 from stream.types import Samples
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +73,15 @@ class Decoder:
         self._probed: ProbeResult | None = None
 
     async def start(self) -> None:
-        passed_on = ("PATH", "LANG", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
-        env = {name: os.environ[name] for name in passed_on if name in os.environ}
-        env |= {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         with self._path.open("rb") as file:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "stream.audio.decode_worker",
-                json.dumps(asdict(self._job)),
+                *command("stream.audio.decode_main", json.dumps(asdict(self._job))),
                 stdin=file,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                env=env,
+                env=environment(),
+                # A group of its own: the process and its confined child end together.
+                start_new_session=True,
             )
 
     async def messages(self) -> AsyncIterator[DecoderMessage]:
@@ -112,12 +106,15 @@ class Decoder:
                 return
 
     async def stop(self) -> None:
-        """Kill the process and wait for its exit."""
+        """Kill the process with its children, and wait for its exit."""
         if self._process is None:
             return
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
-                self._process.kill()
+                if sys.platform == "win32":
+                    self._process.kill()
+                else:
+                    os.killpg(self._process.pid, signal.SIGKILL)
         # asyncio reports the exit of a process only after its pipe was read to the end.
         stdout = self._process.stdout
         while stdout is not None and await stdout.read(MAX_PAYLOAD):
@@ -138,7 +135,7 @@ class Decoder:
             raise _timeout() from None
         except asyncio.IncompleteReadError:
             status = await self._process.wait()
-            if status == -getattr(signal, "SIGXCPU", 0):
+            if abs(status) == getattr(signal, "SIGXCPU", None):
                 raise _timeout() from None
             raise _crashed() from None
 

@@ -3,24 +3,23 @@
 The file is standard input. Standard output carries messages, each a kind (one byte), a length
 (uint32, little-endian) and a payload of that length in bytes: JSON, or for `AUDIO` linear16 at
 16 kHz. The process blocks while the pipe is full, so its memory is bounded for files of any length.
-The parent's side is `decode_process`.
+The parent's side is `decode_process`, and `decode_main` starts this one.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from stream.audio.confinement import confine
 from stream.audio.decode import (
     AudioInfo,
     Pcm,
@@ -154,43 +153,25 @@ def too_long(max_s: float) -> Undecodable:
     )
 
 
-def confine(job: Job) -> None:
-    """Drop access to files and network, and limit memory and CPU time. POSIX only."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    for kind, soft in (
-        (resource.RLIMIT_AS, MAX_MEMORY),
-        (resource.RLIMIT_CPU, job.cpu_s),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        # The soft CPU limit sends SIGXCPU, which identifies a timeout; the hard one sends SIGKILL.
-        hard = soft + 5 if kind == resource.RLIMIT_CPU else soft
-        with suppress(ValueError, OSError):
-            resource.setrlimit(kind, (soft, hard))
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        pr_set_pdeathsig, pr_set_no_new_privs = 1, 38
-        libc.prctl(pr_set_pdeathsig, signal.SIGKILL)
-        libc.prctl(pr_set_no_new_privs, 1, 0, 0, 0)
-        clone_newuser, clone_newnet = 0x10000000, 0x40000000
-        # A network namespace without interfaces, if the kernel permits it. FFmpeg's protocol
-        # whitelist is empty in any case.
-        if libc.unshare(clone_newnet):
-            libc.unshare(clone_newuser | clone_newnet)
+LAZY = ("av.subtitles.codeccontext", "av.subtitles.stream", "av.subtitles.subtitle")
+"""Modules that PyAV imports only when it opens a file."""
 
 
-def main() -> int:
+def load_libraries(job: Job) -> None:
+    """Import what libraries import when they need it: later no file can be opened."""
+    for name in LAZY:
+        import_module(name)
+    if job.denoise:
+        Denoiser()
+
+
+def main(separated: int = 0) -> int:
+    """Decode standard input; `separated` is the value of `confinement.separate`."""
     job = Job(**json.loads(sys.argv[1]))
-    confine(job)
+    load_libraries(job)
+    confine(MAX_MEMORY, job.cpu_s, separated)
     try:
         work(job, sys.stdin.buffer, sys.stdout.buffer)
     except BrokenPipeError:
         os._exit(1)  # the parent has closed the pipe
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -152,7 +152,9 @@ async def test_a_slow_reader_stops_the_decoder(tmp_path: Path) -> None:
         while not isinstance(await anext(messages), np.ndarray):
             pass
         assert decoder._process is not None
-        process = psutil.Process(decoder._process.pid)
+        # The first process waits; the second one, in its own PID namespace, decodes.
+        outer = psutil.Process(decoder._process.pid)
+        [process] = outer.children() or [outer]
         await asyncio.sleep(1.0)
         before = process.cpu_times().user
         await asyncio.sleep(1.0)
@@ -162,6 +164,7 @@ async def test_a_slow_reader_stops_the_decoder(tmp_path: Path) -> None:
         await decoder.stop()
     assert decoder._process is not None
     assert decoder._process.returncode == -signal.SIGKILL
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 async def test_a_decoder_without_messages_times_out(tmp_path: Path) -> None:
@@ -192,13 +195,15 @@ def test_the_decoder_cannot_write_files_and_its_memory_and_cpu_time_are_bounded(
 ) -> None:
     """The process drops these rights before it reads a byte of the file."""
     script = """
-import resource, socket, sys
-from stream.audio.decode_worker import Job, confine, MAX_MEMORY
-confine(Job(max_s=1, cpu_s=7))
+import resource, sys
+file = open(sys.argv[1], "wb", buffering=0)
+from stream.audio.confinement import confine
+from stream.audio.decode_worker import MAX_MEMORY
+confine(MAX_MEMORY, 7, 0)
 assert resource.getrlimit(resource.RLIMIT_AS)[0] == MAX_MEMORY
 assert resource.getrlimit(resource.RLIMIT_CPU)[0] == 7
 try:
-    open(sys.argv[1], "wb", buffering=0).write(b"x" * 10)
+    file.write(b"x" * 10)
 except OSError as error:
     print("no writing:", error.errno)
 """

@@ -36,6 +36,18 @@ def test_a_good_configuration_passes(
     assert list(tmp_path.iterdir()) == [], "a check creates nothing"
 
 
+def test_the_levels_of_the_decoders_confinement_are_listed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check() == 0
+    printed = capsys.readouterr().out
+    for name in ("limits", "PID namespace", "network namespace", "Landlock", "seccomp"):
+        assert f"ok      decoder: {name}: " in printed
+    check("--set", "files.enabled=false")
+    assert "decoder" not in capsys.readouterr().out
+
+
 def test_an_invalid_configuration_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert check("--set", "vad.detector=ears") == 2
     assert "vad.detector: 'ears' is not one of webrtcvad, silero" in capsys.readouterr().err
