@@ -38,6 +38,7 @@ from stream.inference.engine import ThreadEngine
 from stream.inference.scheduler import Scheduler
 from stream.labels import LABELS
 from stream.protocol.events import AnalysisEvents, EventEncoder, model_body
+from stream.quotas import Quotas
 from stream.server.auth import Authenticator
 from stream.server.endpoints import CONTROL_BYTES, SUBSCRIBE
 from stream.server.gate import Gate
@@ -138,15 +139,15 @@ class Simulation:
         )
         server = config.server.model_copy(update={"port": 0})
         gate = Gate(server, Authenticator([]), metrics, {SUBSCRIBE})
-        router = Router(gate, lifecycle)
+        router = Router(gate, lifecycle, Quotas())
         router.routes[SUBSCRIBE] = Route(
             "subscribe",
-            lambda query: None,
+            lambda query, principal: None,
             lambda request: Subscriber(request.connection, services),
             CONTROL_BYTES,
         )
         documents = {"/v1/info": lambda: (HTTPStatus.OK, INFO)}
-        http = Http(gate, documents, lambda _: None, bytes, None, 1)
+        http = Http(gate, documents, self.hub, bytes, None, 1)
         self.listener = Listener(server, http.app(), router, CONTROL_BYTES, 1_000)
         lifecycle.serve()
 

@@ -12,7 +12,7 @@ from emotide.serve import add_configuration, configuration
 from stream.app import EXIT_CONFIG
 from stream.audio.confinement import report as confinement
 from stream.backends import registry
-from stream.config import Config
+from stream.config import Config, KeyConfig
 from stream.errors import ConfigError, ModelRefused
 from stream.server.tls import tls_context
 
@@ -82,7 +82,9 @@ def _tls(config: Config) -> Iterator[str]:
 
 def _keys(config: Config) -> Iterator[str]:
     if config.auth.keys:
-        yield ", ".join(f"{name} ({' '.join(k.scopes)})" for name, k in config.auth.keys.items())
+        for tenant in config.auth.tenants:
+            keys = {n: key for n, key in config.auth.keys.items() if key.tenant == tenant}
+            yield f"tenant {tenant}: {', '.join(_key(name, key) for name, key in keys.items())}"
     elif config.server.host in ("127.0.0.1", "::1", "localhost"):
         yield "none; only this machine can connect"
     else:
@@ -90,6 +92,11 @@ def _keys(config: Config) -> Iterator[str]:
             f"none, and the port is open on {config.server.host}: any client can stream and "
             "subscribe; make keys with `emotide keys NAME`"
         )
+
+
+def _key(name: str, key: KeyConfig) -> str:
+    watched = f", watches {' '.join(key.tenants)}" if key.tenants else ""
+    return f"{name} ({' '.join(key.scopes)}{watched})"
 
 
 def _folders(config: Config) -> Iterator[str]:

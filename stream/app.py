@@ -21,6 +21,7 @@ from stream.errors import ConfigError, ModelRefused
 from stream.inference.engine import Engine
 from stream.inference.scheduler import Scheduler
 from stream.protocol.wire.mqtt import Info, Stats
+from stream.quotas import Quotas
 from stream.recordings.background import BackgroundJobs
 from stream.recordings.disk import DiskExecutor
 from stream.recordings.job_queue import JobQueue
@@ -45,7 +46,7 @@ from stream.sinks.mqtt import MqttSink, mqtt_observer
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 from stream.telemetry.progress import StartProgress
-from stream.types import Body, ModelInfo, from_ms
+from stream.types import ModelInfo, from_ms
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +64,12 @@ class App:
         self._lifecycle = Lifecycle()
         self._metrics = Metrics(__version__)
         self._audit = AuditLog(config.privacy.audit_log)
-        self._authenticator = Authenticator(
-            Key(name, key.sha256, frozenset(key.scopes)) for name, key in config.auth.keys.items()
+        self._quotas = Quotas(config, self._metrics.quota_refused)
+        keys = (
+            Key(name, key.sha256, frozenset(key.scopes), key.tenant, frozenset(key.tenants))
+            for name, key in config.auth.keys.items()
         )
+        self._authenticator = Authenticator(keys, quotas=self._quotas)
         model = config.model
         self._scheduler = Scheduler(
             engine,
@@ -96,18 +100,23 @@ class App:
         self._disk = DiskExecutor()
         self._store = ResultStore(config.files.folder, config.files.keep_hours * 3600)
         self._started = time.monotonic()
-        gate = Gate(config.server, self._authenticator, self._metrics, endpoints.paths(config))
-        self._router = Router(gate, self._lifecycle)
+        gate = Gate(
+            config.server,
+            self._authenticator,
+            self._metrics,
+            endpoints.paths(config),
+            self._quotas,
+        )
+        self._router = Router(gate, self._lifecycle, self._quotas)
         documents = {
             "/readyz": self._health.readiness,
             "/v1/info": lambda: (HTTPStatus.OK, self._info()),
-            "/v1/streams": lambda: (HTTPStatus.OK, self._streams()),
         }
         files = config.files
         http = Http(
             gate,
             documents,
-            self._hub.streams.get,
+            self._hub,
             self._metrics.text,
             self._store if files.enabled else None,
             files.max_downloads,
@@ -127,7 +136,10 @@ class App:
             self._lifecycle,
             self._metrics,
             lambda: self._jobs,
-            lambda: endpoints.recordings_busy(self._config.files, self._router, self._jobs),
+            lambda principal: endpoints.recordings_busy(
+                self._config.files, self._router, self._jobs, self._quotas, principal
+            ),
+            self._quotas,
         )
 
     @property
@@ -233,7 +245,15 @@ class App:
         config = self._config
         self._model = model
         self._metrics.model(model)
-        services = Services(config, model, self._scheduler, self._hub, self._metrics, self._audit)
+        services = Services(
+            config,
+            model,
+            self._scheduler,
+            self._hub,
+            self._metrics,
+            self._audit,
+            self._quotas,
+        )
         self._sessions = SessionRegistry(services)
         recordings = RecordingServices(
             services, self._store, self._disk, JobQueue(config.files.max_jobs)
@@ -297,9 +317,6 @@ class App:
 
     def _info(self) -> Info:
         return info(self._config, self._model, login=not self._authenticator.open)
-
-    def _streams(self) -> Body:
-        return {"streams": [stream.snapshot() for stream in self._hub.streams.values()]}
 
     def _stats(self) -> Stats:
         return {

@@ -199,7 +199,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_toml(item) for item in value)}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key} = {_toml(item)}' for key, item in value.items())}}}"
+        items = (f"{key} = {_toml(item)}" for key, item in value.items() if item is not None)
+        return f"{{{', '.join(items)}}}"
     if isinstance(value, str):
         # A JSON string is a TOML basic string, except that TOML requires DEL to be escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.inference.scheduler import Scheduler
+from stream.quotas import Quotas
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 from stream.types import ModelInfo
@@ -22,3 +23,4 @@ class Services:
     hub: Hub
     metrics: Metrics
     audit: AuditLog
+    quotas: Quotas = field(default_factory=Quotas)

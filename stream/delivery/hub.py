@@ -10,6 +10,7 @@ from stream.delivery.live_stream import LiveStream
 from stream.delivery.sink import Sink
 from stream.delivery.subscription import Subscription
 from stream.protocol.events import EncodedEvent
+from stream.tenants import Principal, StreamKey
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ class Hub:
     """
 
     def __init__(self, sinks: Iterable[Sink] = (), failed: Callable[[str], None] = _ignore) -> None:
-        self.streams: dict[str, LiveStream] = {}
+        self.streams: dict[StreamKey, LiveStream] = {}
+        """Live streams by tenant and id."""
         self._sinks = tuple(sinks)
         self._subscriptions: set[Subscription] = set()
         self._matching: dict[LiveStream, dict[Subscription, None]] = {}
@@ -39,7 +41,7 @@ class Hub:
 
     def opened(self, stream: LiveStream) -> None:
         """Register a stream, match all subscriptions against it, and notify the sinks."""
-        self.streams[stream.stream_id] = stream
+        self.streams[stream.key] = stream
         self._matching[stream] = dict.fromkeys(
             s for s in self._subscriptions if self._matches(s, stream)
         )
@@ -53,7 +55,7 @@ class Hub:
         """Deliver an event to the stream's subscriptions and to the sinks."""
         for subscription in tuple(self._matching.get(stream, ())):
             try:
-                subscription.offer(event)
+                subscription.offer(stream, event)
             except Exception as error:
                 self._failures.subscription("offer", error)
         for sink in self._sinks:
@@ -73,8 +75,8 @@ class Hub:
     def closed(self, stream: LiveStream) -> None:
         """Remove a stream that ended, and notify its subscriptions and the sinks."""
         # After a takeover the id already belongs to the newer stream.
-        if self.streams.get(stream.stream_id) is stream:
-            del self.streams[stream.stream_id]
+        if self.streams.get(stream.key) is stream:
+            del self.streams[stream.key]
         for subscription in self._matching.pop(stream, ()):
             try:
                 subscription.forget(stream)
@@ -85,6 +87,24 @@ class Hub:
                 sink.closed(stream)
             except Exception as error:
                 self._failures.sink(sink, "closed", error)
+
+    def visible(self, principal: Principal) -> list[LiveStream]:
+        """Return the live streams that a principal may see."""
+        return [stream for stream in self.streams.values() if principal.sees(stream.tenant)]
+
+    def find(self, principal: Principal, stream_id: str, tenant: str = "") -> LiveStream | None:
+        """Return the live stream that an id names for a principal; None if it sees none.
+
+        Without a `tenant` its own comes first, then those that it watches, by name.
+        """
+        if tenant:
+            key = (tenant, stream_id)
+            return self.streams.get(key) if principal.sees(tenant) else None
+        stream = self.streams.get((principal.tenant, stream_id))
+        if stream is not None or not principal.watches_others:
+            return stream
+        named = [live for live in self.visible(principal) if live.stream_id == stream_id]
+        return min(named, key=lambda live: live.tenant, default=None)
 
     def subscribe(self, subscription: Subscription) -> list[LiveStream]:
         """Add a subscription; return the live streams that it matches."""

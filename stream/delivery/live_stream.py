@@ -11,6 +11,7 @@ from typing import Any, cast
 from stream.protocol.events import SCORE, EncodedEvent
 from stream.protocol.wire.analysis import EmotionScore
 from stream.protocol.wire.subscriber import StreamSnapshot
+from stream.tenants import DEFAULT, StreamKey
 from stream.terms import StreamState
 from stream.types import Body, timestamp
 
@@ -28,19 +29,22 @@ class ReplayBuffer:
     def __init__(self, max_events: int = 1_000, keep_s: float = 90.0) -> None:
         self._max_events = max_events
         self._keep_s = keep_s
-        self._events: deque[tuple[float, EncodedEvent]] = deque()
+        self._events: deque[tuple[float, bool, EncodedEvent]] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def append(self, event: EncodedEvent) -> None:
-        """Add an event, and drop the oldest ones that are beyond the bounds."""
+    def append(self, event: EncodedEvent, shared: bool = True) -> None:
+        """Add an event, and drop the oldest ones that are beyond the bounds.
+
+        One that is not `shared` is for the producer only.
+        """
         now = time.monotonic()
-        self._events.append((now, event.bare()))
+        self._events.append((now, shared, event.bare()))
         self._bytes += len(event.data)
         while len(self._events) > 1 and self._is_over(now):
-            self._bytes -= len(self._events.popleft()[1].data)
+            self._bytes -= len(self._events.popleft()[2].data)
 
     def _is_over(self, now: float) -> bool:
         too_much = self._bytes > MAX_REPLAY_BYTES or len(self._events) > self._max_events
@@ -48,17 +52,21 @@ class ReplayBuffer:
 
     def since(self, seq: int) -> Iterator[EncodedEvent]:
         """Yield the events after `seq`, oldest first."""
-        return (event for _, event in self._events if event.seq > seq)
+        return (event for _, _, event in self._events if event.seq > seq)
+
+    def shared_since(self, seq: int) -> Iterator[EncodedEvent]:
+        """Yield the events after `seq` that subscribers get, oldest first."""
+        return (event for _, shared, event in self._events if shared and event.seq > seq)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class LiveStream:
     """Public state of one stream. The session updates it; subscribers and sinks read it.
 
-    `roles` has one entry per channel, `analysed` lists the channels that are scored. `started` is
-    Unix time in seconds. `last` holds the newest `emotion.score` of each analysed channel, `replay`
-    its last events for producers and subscribers that return. `frames` returns the frames of
-    the newest utterance of each channel.
+    Its id is unique within its tenant. `roles` has one entry per channel, `analysed` lists the
+    channels that are scored. `started` is Unix time in seconds. `last` holds the newest
+    `emotion.score` of each analysed channel, `replay` its last events for producers and subscribers
+    that return. `frames` returns the frames of the newest utterance of each channel.
     """
 
     stream_id: str
@@ -68,6 +76,7 @@ class LiveStream:
     tags: tuple[str, ...]
     started: float
     adapter: str = "native"
+    tenant: str = DEFAULT
     mqtt: bool = True
     attrs: Mapping[str, Any] = field(default_factory=dict)
     frames: Callable[[], list[Body]] = list
@@ -76,15 +85,23 @@ class LiveStream:
     last: dict[int, EncodedEvent] = field(default_factory=dict)
     replay: ReplayBuffer = field(default_factory=ReplayBuffer)
 
-    def remember(self, event: EncodedEvent) -> None:
-        """Keep an event for those who return, and a score as the newest of its channel."""
-        self.replay.append(event)
+    def remember(self, event: EncodedEvent, shared: bool = True) -> None:
+        """Keep an event for those who return, and a score as the newest of its channel.
+
+        An event that is not `shared` (an acknowledgement, an error) is for the producer only.
+        """
+        self.replay.append(event, shared)
         if event.type == SCORE:
             self.last[event.body["channel"]] = event
 
-    def snapshot(self) -> StreamSnapshot:
+    @property
+    def key(self) -> StreamKey:
+        """Tenant and id, under which the stream is registered."""
+        return self.tenant, self.stream_id
+
+    def snapshot(self, with_tenant: bool = False) -> StreamSnapshot:
         """Return state and newest scores, for `/v1/streams` and `snapshot` messages."""
-        return {
+        snapshot: StreamSnapshot = {
             "stream_id": self.stream_id,
             "session_id": self.session_id,
             "state": self.state,
@@ -96,3 +113,6 @@ class LiveStream:
             "speaking": sorted(self.speaking),
             "last": [cast(EmotionScore, self.last[ch].body) for ch in sorted(self.last)],
         }
+        if with_tenant:
+            snapshot["tenant"] = self.tenant
+        return snapshot

@@ -116,7 +116,7 @@ class Throttle(Generic[T]):
         """Return when the next held item may pass (monotonic seconds); None if none is held."""
         return min((self._next[key] for key in self._held), default=None)
 
-    def forget(self, key: Hashable) -> None:
-        """Drop the state and the held item of a key that is no longer used."""
+    def forget(self, key: Hashable) -> T | None:
+        """Drop the state of a key that is no longer used; return the held item, if any."""
         self._next.pop(key, None)
-        self._held.pop(key, None)
+        return self._held.pop(key, None)

@@ -16,13 +16,14 @@ from stream.protocol.events import SCORE, EncodedEvent
 from stream.protocol.messages import Filter, Subscribe
 from stream.protocol.wire.analysis import EmotionScore
 from stream.protocol.wire.subscriber import StreamSnapshot
+from stream.tenants import ANYONE, Principal
 
 
 class Subscription:
     """One filter of one subscriber, compiled once; matching events go to the outbox.
 
-    Scores conflate per stream and channel and are throttled to `rate_hz`. All other events keep
-    their order.
+    It matches streams that `principal` may see. Scores conflate per stream and channel and are
+    throttled to `rate_hz`. All other events keep their order.
     """
 
     def __init__(
@@ -30,9 +31,11 @@ class Subscription:
         request: Subscribe,
         outbox: Outbox,
         loop: asyncio.AbstractEventLoop,
+        principal: Principal = ANYONE,
     ) -> None:
         self.id = request.id
-        self._throttle: Throttle[EncodedEvent] = Throttle(
+        self._principal = principal
+        self._throttle: Throttle[tuple[str, EncodedEvent]] = Throttle(
             1 / request.rate_hz if request.rate_hz else 0.0
         )
         self._filter: Filter = request.filter
@@ -45,6 +48,7 @@ class Subscription:
         self._types: dict[str, bool] = {}
         """Whether the filter passes a type of events, for those seen so far; there are few."""
         self._tags = frozenset(request.filter.tags)
+        self._tenants = frozenset(request.filter.tenants)
 
     def compile(self) -> Iterator[None]:
         """Compile the filter in short steps; without it, the first match does so at once."""
@@ -52,7 +56,11 @@ class Subscription:
         yield from self._events.compile()
 
     def matches(self, stream: LiveStream) -> bool:
-        """Return whether the stream's id and tags match; roles are compared per event."""
+        """Return whether the stream's tenant, id and tags match; roles are compared per event."""
+        if not self._principal.sees(stream.tenant):
+            return False
+        if self._tenants and stream.tenant not in self._tenants:
+            return False
         if not self._streams.matches(stream.stream_id):
             return False
         return not self._tags or not self._tags.isdisjoint(stream.tags)
@@ -72,25 +80,42 @@ class Subscription:
             return any(body["scores"].get(label, 0.0) >= share for label, share in minimum.items())
         return True
 
-    def offer(self, event: EncodedEvent) -> None:
-        """Queue an event if it passes the filter; the throttle may hold a score back."""
+    def offer(self, stream: LiveStream, event: EncodedEvent) -> None:
+        """Queue an event if it passes the filter; the throttle may hold a score back.
+
+        A score that is held when its stream ends is sent before `session.closed`.
+        """
+        if event.type == "session.closed":
+            self._release_all(stream)
         if not self.accepts(event):
             return
         if event.type != SCORE:
-            self._outbox.put(self._encode(event))
+            self._outbox.put(self._encode(stream.tenant, event))
             return
-        key = (self.id, event.body["stream_id"], event.body["channel"])
-        if self._throttle.offer(key, event, self._loop.time()):
-            self._outbox.put(self._encode(event), key)
+        key = self._key(stream, event.body["channel"])
+        if self._throttle.offer(key, (stream.tenant, event), self._loop.time()):
+            self._outbox.put(self._encode(stream.tenant, event), key)
         else:
             self._schedule()
+
+    def _key(self, stream: LiveStream, channel: int) -> tuple[str, str, int]:
+        # Of two streams that have one id after the other, each has its own throttle.
+        return self.id, stream.session_id, channel
 
     def _release(self) -> None:
         """Queue the held scores that are due."""
         self._timer = None
-        for key, event in self._throttle.due(self._loop.time()):
-            self._outbox.put(self._encode(event), key)
+        for key, held in self._throttle.due(self._loop.time()):
+            self._outbox.put(self._encode(*held), key)
         self._schedule()
+
+    def _release_all(self, stream: LiveStream) -> None:
+        """Queue the held scores of a stream, which gets no more of them."""
+        for channel in stream.analysed:
+            key = self._key(stream, channel)
+            held = self._throttle.forget(key)
+            if held is not None:
+                self._outbox.put(self._encode(*held), key)
 
     def _schedule(self) -> None:
         due = self._throttle.next_due()
@@ -105,20 +130,31 @@ class Subscription:
         if self._timer is not None:
             self._timer.cancel()
 
-    def replay(self, event: EncodedEvent) -> None:
+    def replay(self, stream: LiveStream, event: EncodedEvent) -> None:
         """Queue a past event if it passes the filter; it does not conflate."""
         if self.accepts(event):
-            self._outbox.put(self._encode(event))
+            self._outbox.put(self._encode(stream.tenant, event))
+
+    def replay_from(self, stream: LiveStream, since: Mapping[str, int]) -> int | None:
+        """Return the last `seq` that the subscriber has of a stream; None if it names none.
+
+        It names streams of its own tenant by their id, others as `TENANT/ID`.
+        """
+        if stream.tenant == self._principal.tenant and stream.stream_id in since:
+            return since[stream.stream_id]
+        return since.get(f"{stream.tenant}/{stream.stream_id}")
 
     def forget(self, stream: LiveStream) -> None:
-        """Drop the throttle's state of a stream that ended."""
-        for channel in stream.analysed:
-            self._throttle.forget((self.id, stream.stream_id, channel))
+        """Queue the held scores of a stream that ended, and drop the throttle's state of it."""
+        self._release_all(stream)
 
-    def _encode(self, event: EncodedEvent) -> str:
+    def _encode(self, tenant: str, event: EncodedEvent) -> str:
+        tags = {"sub": self.id}
+        if self._principal.watches_others:
+            tags["tenant"] = tenant
         if not self._filter.labels or "scores" not in event.body:
-            return event.tagged(self.id).decode()
-        return orjson.dumps({**self._with_labels(event.body), "sub": self.id}).decode()
+            return event.tagged(tags).decode()
+        return orjson.dumps({**self._with_labels(event.body), **tags}).decode()
 
     def _with_labels(self, body: Mapping[str, Any]) -> dict[str, Any]:
         labels = self._filter.labels or body["scores"].keys()
@@ -133,4 +169,4 @@ class Subscription:
         """Return the stream's snapshot, with only the scores that pass the filter."""
         last = [event for _, event in sorted(stream.last.items()) if self.accepts(event)]
         scores = [cast(EmotionScore, self._with_labels(event.body)) for event in last]
-        return {**stream.snapshot(), "last": scores}
+        return {**stream.snapshot(self._principal.watches_others), "last": scores}

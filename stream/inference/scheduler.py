@@ -14,6 +14,7 @@ from typing import Any
 from stream.inference.engine import Batch, BatchResult, Engine
 from stream.inference.runner import Result, WarmUp
 from stream.inference.slot import Listener, Slot
+from stream.tenants import DEFAULT
 from stream.types import FrameScores, GapReason, ModelInfo, Window
 
 log = logging.getLogger(__name__)
@@ -115,9 +116,9 @@ class Scheduler:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def slot(self, listener: Listener, embed: bool = False) -> Slot:
-        """Return a new slot for one channel."""
-        return Slot(self, listener, embed)
+    def slot(self, listener: Listener, embed: bool = False, tenant: str = DEFAULT) -> Slot:
+        """Return a new slot for one channel of a tenant's stream or recording."""
+        return Slot(self, listener, embed, tenant)
 
     # -- windows, see `Slot` -----------------------------------------------------------------
 

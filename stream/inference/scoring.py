@@ -13,6 +13,7 @@ from stream.analysis.pipeline import StreamPipeline
 from stream.inference.scheduler import Scheduler
 from stream.inference.slot import Slot
 from stream.telemetry.metrics import Metrics
+from stream.tenants import DEFAULT
 from stream.types import Event, FrameScores, GapReason, Window
 
 Emit = Callable[[Event, float | None], None]
@@ -50,10 +51,12 @@ class StreamScorer:
         metrics: Metrics,
         adapter: str,
         emit: Emit,
+        tenant: str = DEFAULT,
     ) -> None:
         self._pipeline = pipeline
         self._metrics = metrics
         self._adapter = adapter
+        self._tenant = tenant
         self._emit = emit
         self._loop = asyncio.get_running_loop()
         self._inputs: deque[_Input] = deque()
@@ -66,7 +69,9 @@ class StreamScorer:
         """Windows that were offered and are neither scored nor lost, oldest first."""
         self._timer: asyncio.Handle | None = None
         self._changed = asyncio.Event()
-        self._slots = {c: scheduler.slot(self, pipeline.embeddings) for c in pipeline.channels}
+        self._slots = {
+            c: scheduler.slot(self, pipeline.embeddings, tenant) for c in pipeline.channels
+        }
 
     @property
     def processed(self) -> int:
@@ -274,7 +279,7 @@ class StreamScorer:
 
     def window_scored(self, scores: FrameScores, waited_s: float) -> None:
         self._open.remove(scores.window)
-        self._metrics.scored(self._adapter, waited_s)
+        self._metrics.scored(self._adapter, waited_s, self._tenant)
         self._emit_all(self._pipeline.scored(scores), waited_s)
         self._changed.set()
 

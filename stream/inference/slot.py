@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from stream.tenants import DEFAULT
 from stream.types import FrameScores, GapReason, Window
 
 
@@ -37,15 +38,22 @@ class Slot:
     """The place of one channel in the scheduler: at most one window waits and one is in flight.
 
     So results come back in the order of the windows, whatever the engine does. `embed` asks for
-    the features of its windows besides the logits.
+    the features of its windows besides the logits. Slots of different tenants take turns.
     """
 
-    __slots__ = ("_queue", "embed", "listener", "withdrawn")
+    __slots__ = ("_queue", "embed", "listener", "tenant", "withdrawn")
 
-    def __init__(self, queue: WindowQueue, listener: Listener, embed: bool = False) -> None:
+    def __init__(
+        self,
+        queue: WindowQueue,
+        listener: Listener,
+        embed: bool = False,
+        tenant: str = DEFAULT,
+    ) -> None:
         self._queue = queue
         self.listener = listener
         self.embed = embed
+        self.tenant = tenant
         self.withdrawn = False
 
     @property

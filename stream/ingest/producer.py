@@ -35,6 +35,7 @@ from stream.services import Services
 from stream.sessions.descriptions import default_session, producer_limits
 from stream.sessions.registry import FINISH_S, SessionRegistry, new_session_id
 from stream.sessions.session import Owner, Session
+from stream.tenants import ANYONE, Principal
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,12 @@ class Producer(Owner):
     """
 
     def __init__(
-        self, transport: Transport, dialect: Dialect, services: Services, sessions: SessionRegistry
+        self,
+        transport: Transport,
+        dialect: Dialect,
+        services: Services,
+        sessions: SessionRegistry,
+        principal: Principal = ANYONE,
     ) -> None:
         limits = services.config.limits
         self._transport = transport
@@ -77,6 +83,7 @@ class Producer(Owner):
             limits.start_timeout_s, self._start_timeout
         )
         self.owner: Owner = self
+        self.principal = principal
         self.last_received = time.monotonic()
 
     def connected(self) -> None:

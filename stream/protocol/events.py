@@ -237,9 +237,12 @@ class EncodedEvent:
         """Return the event without its decoded body, to keep it in little memory."""
         return EncodedEvent(self.seq, self.type, self.data)
 
-    def tagged(self, sub: str) -> bytes:
-        """Return `data` with the subscription's id added, without encoding it again."""
-        return self.data[:-1] + b',"sub":' + orjson.dumps(sub) + b"}"
+    def tagged(self, tags: Mapping[str, str]) -> bytes:
+        """Return `data` with fields added, such as the subscription's id (`sub`).
+
+        The event is not encoded again.
+        """
+        return self.data[:-1] + b"," + orjson.dumps(tags)[1:]
 
 
 class EventEncoder:

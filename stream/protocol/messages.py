@@ -191,6 +191,8 @@ class Filter(_Strict):
     """Globs for `stream_id`; one must match."""
     tags: Names = ()
     """One of them must be a tag of the stream."""
+    tenants: Names = ()
+    """One of them must be the tenant of the stream. Keys of one tenant need no such filter."""
     roles: Names = ()
     """Events of channels with other roles are omitted."""
     events: Globs = ("*",)
@@ -212,7 +214,10 @@ class Subscribe(_Message):
     """Maximum scores per second and channel; of those between, the newest is sent."""
     snapshot: bool = True
     since: Since = Field(default_factory=dict)
-    """Last `seq` received, per stream: later events in the replay buffer are sent first."""
+    """Last `seq` received, per stream: later events in the replay buffer are sent first.
+
+    A stream of another tenant is named `TENANT/ID`.
+    """
 
 
 class Unsubscribe(_Message):

@@ -37,6 +37,7 @@ from stream.recordings.log import LogEntry, opening, truncated
 from stream.recordings.result import ChannelResult, FileInfo, ResultBuilder
 from stream.recordings.writer import ResultWriter
 from stream.services import Services
+from stream.tenants import DEFAULT
 from stream.types import SAMPLE_RATE, AudioFormat, Event, Features, Samples, Score
 
 ADAPTER = "file"
@@ -102,7 +103,9 @@ class RecordingAnalysis:
         options: FileOptions,
         observer: Observer,
         progress: Progress,
+        tenant: str = DEFAULT,
     ) -> None:
+        self._tenant = tenant
         self._config = services.config
         self._options = options
         self._model = model = services.model
@@ -140,7 +143,12 @@ class RecordingAnalysis:
                 self._observer.log(entry)
             pipeline = self._pipeline(probe, grant)
             scoring = StreamScorer(
-                pipeline, self._scheduler, self._metrics, ADAPTER, self._on_event
+                pipeline,
+                self._scheduler,
+                self._metrics,
+                ADAPTER,
+                self._on_event,
+                self._tenant,
             )
             dim = self._model.dim if self._options.embedding and self._by_frame else 0
             output = await self._disk.run(

@@ -21,6 +21,7 @@ from stream.recordings.job import RecordingJob
 from stream.recordings.log import LogEntry
 from stream.recordings.services import RecordingServices, write_failed
 from stream.recordings.upload import Upload
+from stream.tenants import Principal
 from stream.types import Body, timestamp
 
 MAX_RECORDS = 1_000
@@ -41,13 +42,13 @@ Status = Literal["queued", "running", "done", "failed", "cancelled"]
 class BackgroundJob:
     """One recording, from its complete upload until its record expires; see `Observer`.
 
-    `owner` is the name of the key that sent it, "" without keys. `expires` is Unix time.
+    `principal` sent it. `expires` is Unix time.
     """
 
-    def __init__(self, upload: Upload, owner: str) -> None:
+    def __init__(self, upload: Upload, principal: Principal) -> None:
         self.id = upload.id
         self.name = upload.name
-        self.owner = owner
+        self.principal = principal
         self.status: Status = "queued"
         self.progress = Progress(share=1.0, since=time.monotonic())
         self.entries: deque[LogEntry] = deque(maxlen=MAX_LOG)
@@ -103,8 +104,9 @@ class BackgroundJob:
 class Reception:
     """Upload for a background job; it ends early when the process drains."""
 
-    def __init__(self, services: RecordingServices) -> None:
+    def __init__(self, services: RecordingServices, principal: Principal) -> None:
         self._services = services
+        self.principal = principal
         self.limit = asyncio.timeout(None)
         self.upload: Upload | None = None
         self.ended = asyncio.Event()
@@ -151,18 +153,18 @@ class BackgroundJobs:
         self.closed: ProtocolError | None = None
         """Why nothing is accepted any longer; set when the process drains."""
 
-    @property
-    def unfinished(self) -> int:
-        """Number of recordings that are received, wait or are analysed."""
-        return len(self._receptions) + len(self._active)
+    def holders(self) -> list[Principal]:
+        """Return who sends each of the recordings that are received, wait or are analysed."""
+        receiving = [reception.principal for reception in self._receptions]
+        return receiving + [job.principal for job in self._active.values()]
 
     @asynccontextmanager
-    async def receive(self) -> AsyncIterator[Reception]:
+    async def receive(self, principal: Principal) -> AsyncIterator[Reception]:
         """Count an upload as unfinished; remove its files unless `start` was called.
 
         Raises the `ProtocolError` of `close` if the process drains meanwhile.
         """
-        reception = Reception(self.services)
+        reception = Reception(self.services, principal)
         self._receptions.add(reception)
         try:
             try:
@@ -178,23 +180,24 @@ class BackgroundJobs:
             self._receptions.discard(reception)
             reception.ended.set()
 
-    def start(self, reception: Reception, options: FileOptions, owner: str) -> BackgroundJob:
+    def start(self, reception: Reception, options: FileOptions) -> BackgroundJob:
         """Start the job of a complete upload. Raises `ProtocolError` if the process drains."""
         if self.closed is not None:
             raise self.closed
         upload, reception.upload = reception.upload, None
         assert upload is not None
-        self.services.audit(upload, options)
-        job = BackgroundJob(upload, owner)
+        principal = reception.principal
+        self.services.audit(upload, options, principal)
+        job = BackgroundJob(upload, principal)
         self._active[job.id] = job
         job.task = asyncio.create_task(self._run(job, options), name=f"job[{job.id}]")
         return job
 
-    def find(self, file_id: str, owner: str) -> BackgroundJob | None:
+    def find(self, file_id: str, principal: Principal) -> BackgroundJob | None:
         """Return a recording; None if it is unknown, expired, or sent with another key."""
         self.sweep()
         job = self._active.get(file_id) or self._ended.get(file_id)
-        return job if job is not None and job.owner in ("", owner) else None
+        return job if job is not None and principal.owns(job.principal.owner) else None
 
     async def cancel(self, job: BackgroundJob) -> None:
         """Cancel the recording if it has not ended, and remove its files. Its record remains."""
@@ -232,7 +235,7 @@ class BackgroundJobs:
 
     async def _run(self, job: BackgroundJob, options: FileOptions) -> None:
         """Analyse one recording; remove its files unless it has a result."""
-        work = RecordingJob(self.services, job.upload, options, job.progress, job.owner, job)
+        work = RecordingJob(self.services, job.upload, options, job.progress, job.principal, job)
         try:
             done = await work.run()
         except ProtocolError as error:

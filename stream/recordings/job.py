@@ -16,6 +16,7 @@ from stream.recordings.analysis import Observer, Progress, RecordingAnalysis
 from stream.recordings.log import queued
 from stream.recordings.services import RecordingServices, write_failed
 from stream.recordings.upload import Upload
+from stream.tenants import Principal
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +28,7 @@ of the position in the queue."""
 class RecordingJob:
     """The analysis of one upload; `run` once.
 
-    `observer` gets the log, the events and the changes of stage. `owner` is the name of the key to
-    which the result belongs; "" without keys.
+    `observer` gets the log, the events and the changes of stage. The result belongs to `principal`.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class RecordingJob:
         upload: Upload,
         options: FileOptions,
         progress: Progress,
-        owner: str,
+        principal: Principal,
         observer: Observer,
     ) -> None:
         self._services = services
         self._upload = upload
         self._options = options
         self._progress = progress
-        self._owner = owner
+        self._principal = principal
         self._observer = observer
 
     async def run(self) -> FileDoneBody:
@@ -87,7 +87,12 @@ class RecordingJob:
     async def _analyse(self) -> FileDoneBody:
         services, upload = self._services, self._upload
         analysis = RecordingAnalysis(
-            services.shared, services.disk, self._options, self._observer, self._progress
+            services.shared,
+            services.disk,
+            self._options,
+            self._observer,
+            self._progress,
+            self._principal.tenant,
         )
         began = time.monotonic()
         result, names = await analysis.run(upload.path, upload.name, upload.pending.folder)
@@ -95,7 +100,7 @@ class RecordingJob:
         sizes = await services.disk.run(_sizes, upload.pending.folder, names)
         title = messages.title(upload.name)
         stored = await services.disk.run(
-            services.store.publish, upload.pending, names, title, self._owner
+            services.store.publish, upload.pending, names, title, self._principal.owner
         )
         services.shared.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
         return messages.done(upload.id, result, stored, sizes)

@@ -13,6 +13,7 @@ from stream.recordings.job_queue import JobQueue
 from stream.recordings.store import ResultStore
 from stream.recordings.upload import Upload
 from stream.services import Services
+from stream.tenants import Principal
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +49,12 @@ class RecordingServices:
         log.info("recording started", extra={"file_id": upload.log_id, "bytes": size})
         return upload
 
-    def audit(self, upload: Upload, options: FileOptions) -> None:
+    def audit(self, upload: Upload, options: FileOptions, principal: Principal) -> None:
         """Record in the audit log that a recording is analysed."""
         self.shared.audit.record(
             "file.start",
+            tenant=principal.tenant,
+            key=principal.key or None,
             file_id=upload.log_id,
             bytes=upload.received if upload.size is None else upload.size,
             roles=options.roles,

@@ -30,7 +30,7 @@ ID = re.compile(r"[A-Za-z0-9_-]{32}")
 class StoredResult:
     """A complete result. `title` is the base name of its downloads, `expires` Unix time.
 
-    `owner` is the name of the key that sent the recording; "" if no key was required.
+    `owner` is the `Principal.owner` that sent the recording; "" if no key was required.
     """
 
     id: str

@@ -12,16 +12,19 @@ import hashlib
 import hmac
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from stream.config import Scope
+from stream.protocol.errors import ProtocolError
+from stream.quotas import MAX_TICKETS, Quotas
+from stream.tenants import ANYONE, DEFAULT, Principal
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 TICKET_S = 60.0
-MAX_TICKETS = 10_000
 TICKET = "emotide.ticket."
 """Prefix of the WebSocket subprotocol that carries a ticket; offered beside `emotide.v1`."""
 
@@ -32,11 +35,18 @@ class AuthenticationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Configuration of one key: name, SHA-256 in hexadecimal, scopes."""
+    """One key: name, SHA-256 in hexadecimal, scopes, tenant, other tenants that it watches."""
 
     name: str
     sha256: str
     scopes: frozenset[str]
+    tenant: str = DEFAULT
+    watched: frozenset[str] = frozenset()
+
+    @property
+    def principal(self) -> Principal:
+        """Who sends a request with this key."""
+        return Principal(self.name, self.tenant, self.watched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +58,19 @@ class _Ticket:
 class Authenticator:
     """Checks keys and tickets; without keys it admits every request. `clock` returns seconds."""
 
-    def __init__(self, keys: Iterable[Key], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        keys: Iterable[Key],
+        clock: Callable[[], float] = time.monotonic,
+        quotas: Quotas | None = None,
+    ) -> None:
         self._keys = {key.sha256: key for key in keys}
+        self._quotas = quotas or Quotas()
         self._clock = clock
         self._tickets: dict[str, _Ticket] = {}
+        """Unused tickets, in the order in which they expire."""
+        self._of_key: Counter[str] = Counter()
+        self._of_tenant: Counter[str] = Counter()
 
     @property
     def open(self) -> bool:
@@ -72,32 +91,49 @@ class Authenticator:
         return matching
 
     def ticket(self, key: Key) -> str:
-        """Create a ticket for one connection with the scopes of `key`."""
+        """Create a ticket for one connection with the scopes and the tenant of `key`.
+
+        Raises `ProtocolError` (quota_exceeded, overloaded) if too many are unused; nobody who has
+        one loses it.
+        """
         now = self._clock()
-        while self._tickets and (
-            len(self._tickets) >= MAX_TICKETS or next(iter(self._tickets.values())).expires < now
-        ):
-            del self._tickets[next(iter(self._tickets))]
+        while self._tickets and next(iter(self._tickets.values())).expires < now:
+            self._take(next(iter(self._tickets)))
+        of_key, of_tenant = self._of_key[key.name], self._of_tenant[key.tenant]
+        self._quotas.check_counts("tickets", key.principal, of_key, of_tenant)
+        if len(self._tickets) >= MAX_TICKETS:
+            raise ProtocolError(
+                "overloaded", f"{MAX_TICKETS} tickets are unused; try again later", retry_after_s=5
+            )
         ticket = secrets.token_urlsafe(24)
         self._tickets[ticket] = _Ticket(key, now + TICKET_S)
+        self._of_key[key.name] += 1
+        self._of_tenant[key.tenant] += 1
         return ticket
+
+    def _take(self, ticket: str) -> _Ticket | None:
+        taken = self._tickets.pop(ticket, None)
+        if taken is not None:
+            self._of_key[taken.key.name] -= 1
+            self._of_tenant[taken.key.tenant] -= 1
+        return taken
 
     def redeem(self, offered: Sequence[str]) -> Key | None:
         """Use up a ticket among the offered subprotocols; return its key, or None."""
         for protocol in offered:
             if protocol.startswith(TICKET):
-                ticket = self._tickets.pop(protocol.removeprefix(TICKET), None)
+                ticket = self._take(protocol.removeprefix(TICKET))
                 if ticket is not None and ticket.expires >= self._clock():
                     return ticket.key
         return None
 
-    def admit(self, scope: Scope, authorization: str, offered: Sequence[str]) -> Key | None:
-        """Return the request's key, which must have `scope`; None if no keys are configured.
+    def admit(self, scope: Scope, authorization: str, offered: Sequence[str]) -> Principal:
+        """Return who sends a request, whose key must have `scope`; `ANYONE` without keys.
 
         `offered` are the subprotocols of the request. Raises `AuthenticationError`.
         """
         if self.open:
-            return None
+            return ANYONE
         key = self.key(authorization) or self.redeem(offered)
         if key is None:
             raise AuthenticationError(
@@ -108,7 +144,7 @@ class Authenticator:
             raise AuthenticationError(
                 f'forbidden: the key "{key.name}" lacks the scope "{scope}"; use another key'
             )
-        return key
+        return key.principal
 
 
 def make_key() -> tuple[str, str]:

@@ -10,12 +10,14 @@ from stream.ingest.dialect import Request
 from stream.ingest.emotide import Emotide
 from stream.ingest.producer import Producer
 from stream.protocol.parsing import Query
+from stream.quotas import Quotas
 from stream.recordings.background import BackgroundJobs
 from stream.server.router import Accepted, Busy, Route, Router
 from stream.server.subscriber import Subscriber
 from stream.server.uploads import UploadHandler
 from stream.services import Services
 from stream.sessions.registry import SessionRegistry
+from stream.tenants import Principal
 
 PRODUCE, SUBSCRIBE, FILES = "/v1/stream", "/v1/subscribe", "/v1/files"
 
@@ -31,11 +33,21 @@ def paths(config: Config) -> frozenset[str]:
 
 
 def recordings_busy(
-    config: FilesConfig, router: Router, jobs: BackgroundJobs | None
+    config: FilesConfig,
+    router: Router,
+    jobs: BackgroundJobs | None,
+    quotas: Quotas,
+    principal: Principal,
 ) -> Busy | None:
-    """Return why no recording is accepted now, over a WebSocket or by POST; None if one is."""
-    clients = router.count(UploadHandler) + (jobs.unfinished if jobs is not None else 0)
-    return ("overloaded: files.max_clients", RETRY_S) if clients >= config.max_clients else None
+    """Return why no recording is accepted now, over a WebSocket or by POST; None if one is.
+
+    Raises `ProtocolError` (quota_exceeded).
+    """
+    holders = router.holders(UploadHandler) + (jobs.holders() if jobs is not None else [])
+    if len(holders) >= config.max_clients:
+        return "overloaded: files.max_clients", RETRY_S
+    quotas.check("recordings", principal, holders)
+    return None
 
 
 def routes(
@@ -48,33 +60,42 @@ def routes(
         dialect = Emotide(
             Request(request.path, request.query, request.headers, request.connection.peer)
         )
-        producer = Producer(request.connection, dialect, services, sessions)
+        producer = Producer(request.connection, dialect, services, sessions, request.principal)
         producer.connected()
         return producer
 
-    def room_for_producer(query: Query) -> Busy | None:
+    def room_for_producer(query: Query, principal: Principal) -> Busy | None:
         # A producer that returns has a session already.
-        full = sessions.full and "resume" not in query
-        return ("overloaded: limits.max_sessions", RETRY_S) if full else None
+        if "resume" in query:
+            return None
+        if sessions.full:
+            return "overloaded: limits.max_sessions", RETRY_S
+        sessions.check_quota(principal, next(iter(query.get("stream_id", ())), None))
+        return None
 
-    def room_for_subscriber(query: Query) -> Busy | None:
-        full = router.count(Subscriber) >= limits.max_subscribers
-        return ("overloaded: limits.max_subscribers", RETRY_S) if full else None
+    def room_for_subscriber(query: Query, principal: Principal) -> Busy | None:
+        holders = router.holders(Subscriber)
+        if len(holders) >= limits.max_subscribers:
+            return "overloaded: limits.max_subscribers", RETRY_S
+        services.quotas.check("subscribers", principal, holders)
+        return None
 
     found = {
         PRODUCE: Route("stream", room_for_producer, produce, limits.max_message_bytes, kept=False),
         SUBSCRIBE: Route(
             "subscribe",
             room_for_subscriber,
-            lambda request: Subscriber(request.connection, services),
+            lambda request: Subscriber(request.connection, services, request.principal),
             CONTROL_BYTES,
         ),
     }
     if files.enabled:
         found[FILES] = Route(
             "files",
-            lambda query: recordings_busy(files, router, jobs),
-            lambda request: UploadHandler(request.connection, jobs.services, request.key_name),
+            lambda query, principal: recordings_busy(
+                files, router, jobs, services.quotas, principal
+            ),
+            lambda request: UploadHandler(request.connection, jobs.services, request.principal),
             limits.max_message_bytes,
         )
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -44,13 +44,17 @@ class Disconnected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """The body of a request, with bounds on its size and on the time between its pieces."""
+    """The body of a request, with bounds on its size and on the time between its pieces.
+
+    `meter` counts bytes against a quota, and returns the seconds to wait before the next are read.
+    """
 
     request: Request
     max_mb: float
     idle_s: float
     whole_s: float
     """Seconds in which the whole body must arrive."""
+    meter: Callable[[int], float]
 
     @property
     def content_type(self) -> str:
@@ -88,6 +92,8 @@ class RequestBody:
                 raise Disconnected
             data, unfinished = message.get("body", b""), message.get("more_body", False)
             received += len(data)
+            if (wait_s := self.meter(len(data))) > 0:
+                await asyncio.sleep(wait_s)
             if received > self.max_mb * 1e6 + more:
                 raise too_large(received, self.max_mb)
             yield data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
@@ -17,6 +18,7 @@ from stream.protocol.file_requests import (
     parse_file_query,
     parse_wait,
 )
+from stream.quotas import Quotas
 from stream.recordings import messages
 from stream.recordings.background import BackgroundJob, BackgroundJobs
 from stream.server.file_bodies import Disconnected, RequestBody, receive
@@ -25,6 +27,7 @@ from stream.server.lifecycle import Lifecycle, Phase
 from stream.server.responses import Json
 from stream.server.router import Busy
 from stream.telemetry.metrics import Metrics
+from stream.tenants import Principal
 from stream.types import Body
 
 STATUS = {
@@ -32,6 +35,7 @@ STATUS = {
     "agent_channel_forbidden": HTTPStatus.FORBIDDEN,
     "disclosure_required": HTTPStatus.FORBIDDEN,
     "idle_timeout": HTTPStatus.REQUEST_TIMEOUT,
+    "quota_exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "cancelled": HTTPStatus.CONFLICT,
     "file_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -47,7 +51,7 @@ class FileRequests:
     """The endpoints of recordings over HTTP.
 
     `jobs` returns None until the model is loaded, `busy` the reason for which no recording is
-    accepted now.
+    accepted now from a principal.
     """
 
     def __init__(
@@ -56,13 +60,15 @@ class FileRequests:
         lifecycle: Lifecycle,
         metrics: Metrics,
         jobs: Callable[[], BackgroundJobs | None],
-        busy: Callable[[], Busy | None],
+        busy: Callable[[Principal], Busy | None],
+        quotas: Quotas,
     ) -> None:
         self._config = config
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._jobs = jobs
         self._busy = busy
+        self._quotas = quotas
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -88,7 +94,8 @@ class FileRequests:
     async def _files(self, request: Request) -> Response:
         if request.method != "POST":
             raise upgrade_required(FILES, "; to send a recording in one request, use POST")
-        jobs = self._available()
+        principal: Principal = request.state.principal
+        jobs = self._available(principal)
         query = parse_file_query(_query(request))
         files = self._config.files
         body = RequestBody(
@@ -96,10 +103,11 @@ class FileRequests:
             files.max_mb,
             self._config.limits.idle_timeout_s,
             files.upload_timeout_s,
+            partial(self._quotas.bytes_received, principal),
         )
-        async with jobs.receive() as reception:
+        async with jobs.receive(principal) as reception:
             options = await receive(body, query, reception, jobs.services)
-            job = jobs.start(reception, options, request.state.key_name)
+            job = jobs.start(reception, options)
         try:
             await _wait(job, query.wait, request)
         except BaseException:
@@ -108,14 +116,14 @@ class FileRequests:
             raise
         return self._answer(jobs, job, {"Location": f"{FILES}/{job.id}"})
 
-    def _available(self) -> BackgroundJobs:
+    def _available(self, principal: Principal) -> BackgroundJobs:
         """Return the jobs if one more is accepted. Raises `Refusal`."""
         jobs = self._jobs()
         if jobs is None:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the model is loading", 2)
         if self._lifecycle.phase is not Phase.SERVING or jobs.closed is not None:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "draining", 5)
-        busy = self._busy()
+        busy = self._busy(principal)
         if busy is not None:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, *busy)
         return jobs
@@ -133,7 +141,7 @@ class FileRequests:
 
     async def _file(self, request: Request) -> Response:
         jobs = self._jobs()
-        job = jobs.find(request.path_params["file_id"], request.state.key_name) if jobs else None
+        job = jobs.find(request.path_params["file_id"], request.state.principal) if jobs else None
         if jobs is None or job is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "unknown or expired recording")
         if request.method == "DELETE":

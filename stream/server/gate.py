@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
@@ -12,10 +13,13 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from stream.config import Scope, ServerConfig
+from stream.protocol.errors import ProtocolError
+from stream.quotas import Quotas
 from stream.server.auth import AuthenticationError, Authenticator
 from stream.server.origins import known_host, same_origin
 from stream.server.responses import JSON, SECURITY, error_body
 from stream.telemetry.metrics import Metrics
+from stream.tenants import Principal
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +78,15 @@ class Refusal(Exception):
         return Response(self.status.value, self.status.phrase, headers, self.body)
 
 
+def over_quota(error: ProtocolError) -> Refusal:
+    """Return the refusal of a request that a quota, or the server's own limit, does not allow."""
+    full = error.code == "overloaded"
+    status = HTTPStatus.SERVICE_UNAVAILABLE if full else HTTPStatus.TOO_MANY_REQUESTS
+    retry_after_s = None if error.retry_after_s is None else math.ceil(error.retry_after_s)
+    message = f"{error.code}: {error.message}"
+    return Refusal(status, message, retry_after_s)
+
+
 def upgrade_required(path: str, remedy: str = "") -> Refusal:
     """Return the refusal of a plain request for a WebSocket endpoint."""
     return Refusal(
@@ -92,10 +105,12 @@ class Gate:
         authenticator: Authenticator,
         metrics: Metrics,
         websockets: Collection[str],
+        quotas: Quotas | None = None,
     ) -> None:
         self._config = config
         self.authenticator = authenticator
         self._metrics = metrics
+        self._quotas = quotas or Quotas()
         self.websockets = websockets
         """Paths of WebSocket endpoints, whether they serve already or not."""
 
@@ -128,17 +143,24 @@ class Gate:
         path: str,
         authorization: Sequence[str],
         offered: Sequence[str] = (),
-    ) -> str:
-        """Return the name of the key that opens `scope`, "" if no keys are configured."""
+    ) -> Principal:
+        """Return who sends a request whose key opens `scope`."""
         try:
-            key = self.authenticator.admit(scope, " ".join(authorization), offered)
+            return self.authenticator.admit(scope, " ".join(authorization), offered)
         except AuthenticationError as error:
             log.warning("request refused", extra={"path": redacted(path), "why": str(error)})
             self._metrics.refused("unauthorized")
             forbidden = str(error).startswith("forbidden")
             status = HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.UNAUTHORIZED
             raise Refusal(status, str(error)) from None
-        return key.name if key is not None else ""
+
+    def check_request(self, principal: Principal) -> None:
+        """Refuse an HTTP request beyond the rate of its key or tenant."""
+        try:
+            self._quotas.check_request(principal)
+        except ProtocolError as error:
+            self._metrics.refused(error.code)
+            raise over_quota(error) from None
 
     def check_origin(self, origins: Sequence[str], hosts: Sequence[str]) -> None:
         """Refuse a browser page that is neither ours nor allowed."""

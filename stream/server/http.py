@@ -13,14 +13,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream
+from stream.protocol.errors import ProtocolError
 from stream.recordings.store import ResultStore
 from stream.server.auth import TICKET_S
 from stream.server.file_requests import FileRequests
-from stream.server.gate import RESULTS, Gate, Refusal, upgrade_required
+from stream.server.gate import RESULTS, Gate, Refusal, over_quota, upgrade_required
 from stream.server.middleware import AccessLayer, CommonLayer, CorsLayer, refused
 from stream.server.responses import Json
 from stream.server.static_files import CONTRACTS, PAGE, Downloads, Endpoint, contract
+from stream.tenants import Principal
 
 Document = Callable[[], tuple[HTTPStatus, Any]]
 """Returns the status and body of a JSON document."""
@@ -40,7 +43,7 @@ class Http:
         self,
         gate: Gate,
         documents: Mapping[str, Document],
-        stream: Callable[[str], LiveStream | None],
+        hub: Hub,
         metrics: Callable[[], bytes],
         store: ResultStore | None,
         max_downloads: int,
@@ -48,7 +51,7 @@ class Http:
     ) -> None:
         self._gate = gate
         self._documents = documents
-        self._stream = stream
+        self._hub = hub
         self._metrics = metrics
         self._downloads = None if store is None else Downloads(store, max_downloads)
         self._files = files
@@ -75,6 +78,7 @@ class Http:
             Route("/healthz", _healthy),
             Route("/metrics", self._get_metrics),
             Route("/v1/token", self._token, methods=["POST"]),
+            Route("/v1/streams", self._get_streams),
             Route("/v1/streams/{stream_id}", self._get_stream),
             Route("/v1/streams/{stream_id}/frames", self._get_frames),
             *(Route(path, _document(make)) for path, make in self._documents.items()),
@@ -90,13 +94,21 @@ class Http:
         return Response(self._metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _find(self, request: Request) -> LiveStream:
-        stream = self._stream(request.path_params["stream_id"])
+        tenant = request.query_params.get("tenant", "")
+        stream_id: str = request.path_params["stream_id"]
+        stream = self._hub.find(request.state.principal, stream_id, tenant)
         if stream is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "no live stream has this id")
         return stream
 
     async def _get_stream(self, request: Request) -> Response:
-        return Json(self._find(request).snapshot())
+        several = request.state.principal.watches_others
+        return Json(self._find(request).snapshot(several))
+
+    async def _get_streams(self, request: Request) -> Response:
+        principal: Principal = request.state.principal
+        streams = self._hub.visible(principal)
+        return Json({"streams": [s.snapshot(principal.watches_others) for s in streams]})
 
     async def _get_frames(self, request: Request) -> Response:
         return Json({"channels": self._find(request).frames()})
@@ -114,7 +126,10 @@ class Http:
                 HTTPStatus.UNAUTHORIZED,
                 "unauthorized: unknown key; check the Authorization header",
             )
-        ticket = authenticator.ticket(key)
+        try:
+            ticket = authenticator.ticket(key)
+        except ProtocolError as error:
+            raise over_quota(error) from None
         return Json({"ticket": ticket, "expires_s": TICKET_S, "scopes": [*key.scopes]})
 
 

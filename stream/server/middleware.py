@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stream.server.gate import Gate, Refusal, redacted, scope_of
 from stream.server.responses import JSON, common_headers, error_body
+from stream.tenants import ANYONE
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +80,13 @@ class AccessLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         headers, path = request.headers, scope["path"]
-        needed, request.state.key_name = scope_of(path), ""
+        needed, request.state.principal = scope_of(path), ANYONE
         try:
             if needed is not None:
                 authorization = headers.getlist("authorization")
-                request.state.key_name = self._gate.check_key(needed, path, authorization)
+                principal = self._gate.check_key(needed, path, authorization)
+                request.state.principal = principal
+                self._gate.check_request(principal)
             if scope["method"] not in SAFE:
                 self._gate.check_origin(headers.getlist("origin"), headers.getlist("host"))
         except Refusal as refusal:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -16,9 +17,11 @@ from stream.config import Scope
 from stream.delivery.transport import Handler
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
-from stream.server.gate import Gate, Refusal
+from stream.quotas import Quotas
+from stream.server.gate import Gate, Refusal, over_quota
 from stream.server.lifecycle import Lifecycle, Phase
 from stream.server.websocket import WebSocketConnection
+from stream.tenants import Principal
 
 log = logging.getLogger(__name__)
 
@@ -43,24 +46,25 @@ class Connected(Handler, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A connection to be served: its request, and the name of its key ("" without keys)."""
+    """A connection to be served: its request, and who sent it."""
 
     connection: WebSocketConnection
     path: str
     query: Query
     headers: Mapping[str, str]
-    key_name: str
+    principal: Principal
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One endpoint: the scope it needs, its capacity, its handler, its largest message.
 
+    `capacity` raises `ProtocolError` if a quota of the key or its tenant is exceeded.
     `kept` handlers are ticked and closed by the router; producers belong to the registry.
     """
 
     scope: Scope
-    capacity: Callable[[Query], Busy | None]
+    capacity: Callable[[Query, Principal], Busy | None]
     handler: Callable[[Accepted], Handler]
     max_bytes: int
     kept: bool = True
@@ -69,30 +73,33 @@ class Route:
 class Router:
     """Decides on every upgrade, and keeps the connections that it accepted."""
 
-    def __init__(self, gate: Gate, lifecycle: Lifecycle) -> None:
+    def __init__(self, gate: Gate, lifecycle: Lifecycle, quotas: Quotas) -> None:
         self._gate = gate
+        self._quotas = quotas
         self._lifecycle = lifecycle
         self.routes: dict[str, Route] = {}
         """Endpoints by path; filled once the model is loaded."""
         self.connections: set[WebSocketConnection] = set()
         self._kept: dict[WebSocketConnection, Connected] = {}
+        self._principals: dict[WebSocketConnection, Principal] = {}
+        """Who opened the connections that are kept."""
 
     def upgrade(
         self, connection: WebSocketConnection, request: Request
     ) -> Callable[[], Handler] | Response:
         """Return what makes the handler of a connection, or the response that refuses it."""
         try:
-            path, query, key_name = self._check(request)
+            path, query, principal = self._check(request)
         except Refusal as refusal:
             return refusal.response()
         route = self.routes[path]
         connection.max_bytes = route.max_bytes
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        accepted = Accepted(connection, path, query, headers, key_name)
+        accepted = Accepted(connection, path, query, headers, principal)
         return lambda: self._serve(route, accepted)
 
-    def _check(self, request: Request) -> tuple[str, Query, str]:
-        """Return path, query and key name of a request that is served. Raises `Refusal`."""
+    def _check(self, request: Request) -> tuple[str, Query, Principal]:
+        """Return path, query and sender of a request that is served. Raises `Refusal`."""
         try:
             url = urlsplit(request.path)
         except ValueError:
@@ -105,28 +112,40 @@ class Router:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the model is loading", 2)
         offered = ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")
         authorization = headers.get_all("Authorization")
-        key_name = self._gate.check_key(
+        principal = self._gate.check_key(
             route.scope, url.path, authorization, [part.strip() for part in offered]
         )
         self._gate.check_origin(headers.get_all("Origin"), headers.get_all("Host"))
         if self._lifecycle.phase is not Phase.SERVING:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "draining", 5)
         query = parse_qs(url.query, keep_blank_values=True)
-        busy = route.capacity(query)
+        try:
+            busy = route.capacity(query, principal)
+        except ProtocolError as error:
+            raise over_quota(error) from None
         if busy is not None:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, *busy)
-        return url.path, query, key_name
+        return url.path, query, principal
 
     def _serve(self, route: Route, accepted: Accepted) -> Handler:
+        connection, principal = accepted.connection, accepted.principal
+        connection.meter = partial(self._quotas.bytes_received, principal)
         handler = route.handler(accepted)
         if route.kept:
-            self._kept[accepted.connection] = handler  # type: ignore[assignment]
+            self._kept[connection] = handler  # type: ignore[assignment]
+            self._principals[connection] = principal
         return handler
+
+    def holders(self, kind: type[Handler]) -> list[Principal]:
+        """Return who opened the connections that are served by handlers of a class."""
+        self._forget_closed()
+        return [
+            self._principals[c] for c, handler in self._kept.items() if isinstance(handler, kind)
+        ]
 
     def count(self, kind: type[Handler]) -> int:
         """Return the number of open connections that are served by handlers of a class."""
-        self._forget_closed()
-        return sum(isinstance(handler, kind) for handler in self._kept.values())
+        return len(self.holders(kind))
 
     async def run(self) -> None:
         """Apply the time limits of all connections until cancelled."""
@@ -153,4 +172,4 @@ class Router:
 
     def _forget_closed(self) -> None:
         for connection in self._kept.keys() - self.connections:
-            del self._kept[connection]
+            del self._kept[connection], self._principals[connection]

@@ -111,7 +111,7 @@ class Downloads:
         name = request.path_params["name"]
         found = self._store.find(request.path_params["result_id"], name)
         unknown = Refusal(HTTPStatus.NOT_FOUND, "unknown or expired result")
-        if found is None or found[0].owner not in ("", request.state.key_name):
+        if found is None or not request.state.principal.owns(found[0].owner):
             raise unknown
         stored, path = found
         try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from websockets.frames import CloseCode
 
+from stream.delivery.live_stream import LiveStream
 from stream.delivery.outbox import Outbox
 from stream.delivery.subscription import Subscription
 from stream.delivery.transport import Message
@@ -23,6 +24,7 @@ from stream.protocol.wire.subscriber import MAX_PATTERNS, MAX_SUBSCRIPTIONS
 from stream.server.websocket import WebSocketConnection
 from stream.services import Services
 from stream.telemetry.audit import masked
+from stream.tenants import ANYONE, Principal
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +39,14 @@ STEP_S = 0.001
 class Subscriber:
     """Connection of one subscriber. Its bounded outbox isolates a slow reader."""
 
-    def __init__(self, connection: WebSocketConnection, services: Services) -> None:
+    def __init__(
+        self,
+        connection: WebSocketConnection,
+        services: Services,
+        principal: Principal = ANYONE,
+    ) -> None:
         self._connection = connection
+        self._principal = principal
         self._hub = services.hub
         self._limits = services.config.limits
         self._metrics = services.metrics
@@ -189,12 +197,14 @@ class Subscriber:
 
     def _subscribe(self, request: Subscribe) -> Iterator[None]:
         """Make a subscription: the work grows with the patterns and with the live streams."""
-        subscription = Subscription(request, self._out, asyncio.get_running_loop())
+        subscription = Subscription(request, self._out, asyncio.get_running_loop(), self._principal)
         matched = yield from self._hub.subscribing(subscription)
         self._subscriptions[request.id] = subscription
         self._patterns[request.id] = _patterns(request)
         self._audit.record(
             "subscribe",
+            tenant=self._principal.tenant,
+            key=self._principal.key or None,
             peer=self._connection.peer or None,
             streams=masked(request.filter.streams),
             filter=request.filter.model_dump(exclude={"streams"}),
@@ -206,18 +216,20 @@ class Subscriber:
             self._out.send({"type": "snapshot", "sub": request.id, "streams": streams})
         # A replay may fill half of the outbox, so that it does not displace new events. The rest is
         # reported as lagged.
-        missed: deque[EncodedEvent] = deque(maxlen=self._limits.subscriber_queue // 2)
+        missed: deque[tuple[LiveStream, EncodedEvent]] = deque(
+            maxlen=self._limits.subscriber_queue // 2
+        )
         count = 0
         for stream in matched if request.since else ():
-            if stream.stream_id not in request.since:
+            last = subscription.replay_from(stream, request.since)
+            if last is None:
                 continue
-            for event in stream.replay.since(request.since[stream.stream_id]):
-                if event.type != "audio.ack":
-                    missed.append(event)
-                    count += 1
+            for event in stream.replay.shared_since(last):
+                missed.append((stream, event))
+                count += 1
         self._out.skip(count - len(missed))
-        for event in missed:
-            subscription.replay(event)
+        for stream, event in missed:
+            subscription.replay(stream, event)
 
     def _close_soon(self, error: ProtocolError) -> None:
         self._closing = asyncio.create_task(self._out.close(error.close_code, error.code))

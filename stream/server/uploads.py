@@ -23,6 +23,7 @@ from stream.recordings.services import RecordingServices, write_failed
 from stream.recordings.upload import Upload
 from stream.server.inbox import Inbox
 from stream.server.websocket import WebSocketConnection
+from stream.tenants import ANYONE, Principal
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +36,19 @@ OUTBOX = 5_000
 class UploadHandler:
     """WebSocket connection of one client on /v1/files, for many recordings one after the other.
 
-    `owner` is the name of the connection's key, to which the results belong; "" without keys.
+    The results belong to `principal`.
     """
 
     def __init__(
-        self, connection: WebSocketConnection, services: RecordingServices, owner: str = ""
+        self,
+        connection: WebSocketConnection,
+        services: RecordingServices,
+        principal: Principal = ANYONE,
     ) -> None:
         self._connection = connection
         self._services = services
         self._shared = services.shared
-        self._owner = owner
+        self._principal = principal
         self._inbox = Inbox(connection)
         self._out = Outbox(connection, OUTBOX, self._shared.metrics)
         self._upload: Upload | None = None
@@ -169,7 +173,7 @@ class UploadHandler:
         self._upload, self._options, self._skipping = upload, begin.options, False
         self._since = time.monotonic()
         self._progress = Progress(since=self._since)
-        self._services.audit(upload, begin.options)
+        self._services.audit(upload, begin.options, self._principal)
         self._out.send({"type": "file.accepted", "file_id": upload.id, "name": begin.name})
         self._send_progress()
 
@@ -229,7 +233,9 @@ class UploadHandler:
     # -- the recording -------------------------------------------------------------------------
 
     async def _analyse(self, upload: Upload) -> None:
-        job = RecordingJob(self._services, upload, self._options, self._progress, self._owner, self)
+        job = RecordingJob(
+            self._services, upload, self._options, self._progress, self._principal, self
+        )
         try:
             done = await job.run()
         except ProtocolError as error:

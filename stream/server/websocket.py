@@ -78,6 +78,10 @@ class WebSocketConnection(asyncio.Protocol):
         self._unfinished_since: float | None = None
         self._period, self._messages = 0.0, 0
         self._pinged_at: float | None = None
+        self._not_before = 0.0
+        """Time before which the quota of the key allows no more bytes (monotonic seconds)."""
+        self.meter: Callable[[int], float] = lambda size: 0.0
+        """Counts received bytes; returns the seconds for which no more may be read."""
         self.peer = ""
 
     # -- Transport ---------------------------------------------------------------------------
@@ -188,6 +192,9 @@ class WebSocketConnection(asyncio.Protocol):
     # -- parsing -----------------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
+        wait_s = self.meter(len(data))
+        if wait_s > 0:
+            self._not_before = time.monotonic() + wait_s
         self._ws.receive_data(data)
         for event in self._ws.events_received():
             if isinstance(event, Frame):
@@ -243,9 +250,10 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _penalty_s(self) -> float:
         """Return the seconds until this connection may be read again; 0 if it may now."""
-        if self._messages <= MAX_MESSAGES:
-            return 0.0
-        return max(0.0, self._period + PERIOD_S - time.monotonic())
+        allowed_at = self._not_before
+        if self._messages > MAX_MESSAGES:
+            allowed_at = max(allowed_at, self._period + PERIOD_S)
+        return max(0.0, allowed_at - time.monotonic()) if allowed_at else 0.0
 
     # -- handshake, errors, writing ----------------------------------------------------------
 

@@ -19,6 +19,7 @@ from stream.services import Services
 from stream.sessions.ahead import Ahead
 from stream.sessions.pump import Pump
 from stream.sessions.session import Owner, Session, SessionState
+from stream.tenants import Principal
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,12 @@ def new_session_id() -> str:
 class Connection(Protocol):
     """Connection of a producer, as the registry uses it.
 
-    `owner` receives what its session sends. `last_received` is the arrival time of its newest
-    message (monotonic seconds).
+    `owner` receives what its session sends, `principal` is who connected. `last_received` is the
+    arrival time of its newest message (monotonic seconds).
     """
 
     owner: Owner
+    principal: Principal
     last_received: float
 
     async def fail(self, error: ProtocolError, finish_s: float = FINISH_S) -> None:
@@ -97,7 +99,8 @@ class SessionRegistry:
         limits = services.config.limits
         self._ahead = Ahead(int(limits.held_mb * 1_048_576), limits.catch_up)
         self._live = 0
-        self._opening = 0
+        self._opening: list[Principal] = []
+        """Those whose sessions wait for the end of another one."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
 
@@ -112,9 +115,37 @@ class SessionRegistry:
     @property
     def full(self) -> bool:
         """True if `limits.max_sessions` is reached; parked sessions do not hold the last places."""
-        if self._live + self._opening < self._config.limits.max_sessions:
+        if self._live + len(self._opening) < self._config.limits.max_sessions:
             return False
         return self._oldest_parked() is None
+
+    def check_quota(self, principal: Principal, stream_id: str | None) -> None:
+        """Raise `ProtocolError` (quota_exceeded) if one more session exceeds a quota.
+
+        Parked sessions do not count: they end for a new one of their tenant. Neither does the
+        session that has the stream id now, as the new one can only replace it.
+        """
+        replaced = None if stream_id is None else self._find(principal, stream_id)
+        attached = [
+            entry.session.principal
+            for entry in self._entries.values()
+            if entry.session.state is SessionState.ATTACHED and entry is not replaced
+        ]
+        self._services.quotas.check("sessions", principal, attached + self._opening)
+
+    def _make_room(self, principal: Principal, stream_id: str | None) -> None:
+        """End the oldest parked session if the server, or a quota, has no place beside it."""
+        places = self._config.limits.max_sessions
+        replaced = None if stream_id is None else self._find(principal, stream_id)
+        live = [
+            entry.session.principal
+            for entry in self._entries.values()
+            if not entry.session.over and not entry.evicted and entry is not replaced
+        ]
+        if self._live + len(self._opening) >= places:
+            self._evict(self._oldest_parked(principal) or self._oldest_parked())
+        elif self._services.quotas.is_full("sessions", principal, live + self._opening):
+            self._evict(self._oldest_parked(principal))
 
     async def open(
         self,
@@ -134,18 +165,18 @@ class SessionRegistry:
                 "(limits.max_sessions); try again later",
                 retry_after_s=5.0,
             )
-        if self._live + self._opening >= self._config.limits.max_sessions:
-            self._evict()
+        self.check_quota(connection.principal, request.stream_id)
+        self._make_room(connection.principal, request.stream_id)
         grant = admit(self._config, request, self._services.model)
         if request.stream_id is not None:
             # Counted meanwhile, so that others cannot exceed the limit.
-            self._opening += 1
+            self._opening.append(connection.principal)
             try:
                 # Another connection may get the id while this one waits, so check again.
-                while (holder := self._find(request.stream_id)) is not None:
+                while (holder := self._find(connection.principal, request.stream_id)) is not None:
                     await self._take_over(holder, request.stream_id, takeover)
             finally:
-                self._opening -= 1
+                self._opening.remove(connection.principal)
         session = Session(
             self._services,
             request,
@@ -155,6 +186,7 @@ class SessionRegistry:
             connection.owner,
             self._pump,
             self._ahead,
+            connection.principal,
         )
         now = time.monotonic()
         self._entries[session.resume_token] = _Entry(session, connection, now, now, now)
@@ -164,6 +196,8 @@ class SessionRegistry:
         self._audit.record(
             "session.start",
             session_id=session.id,
+            tenant=live.tenant,
+            key=connection.principal.key or None,
             roles=live.roles,
             analysed=[live.roles[c] for c in live.analysed],
             employee_basis=self._config.privacy.employee_basis,
@@ -174,10 +208,11 @@ class SessionRegistry:
     def reattach(self, token: str, connection: Connection, last_seq: int) -> Session:
         """Attach a session to the new connection of its producer, and send the missed events.
 
-        The connection that it was attached to is closed. Raises `ProtocolError` (unknown_stream).
+        The connection that it was attached to is closed. Raises `ProtocolError` (unknown_stream)
+        for an unknown token, and in the same words for one of another tenant.
         """
         entry = self._entries.get(token)
-        if entry is None:
+        if entry is None or entry.session.live.tenant != connection.principal.tenant:
             raise ProtocolError(
                 "unknown_stream",
                 "unknown or expired resume token; start a new session",
@@ -229,7 +264,9 @@ class SessionRegistry:
             return
         self._live -= 1
         log.info("stream ended", extra={"session_id": session.id, "reason": reason})
-        self._audit.record("session.end", session_id=session.id, reason=reason)
+        self._audit.record(
+            "session.end", session_id=session.id, tenant=session.live.tenant, reason=reason
+        )
         if not keep:
             self.forget(session)
             return
@@ -289,8 +326,9 @@ class SessionRegistry:
             elif not entry.session.over:
                 yield self.finish(entry.session, "draining", finish_s)
 
-    def _find(self, stream_id: str) -> _Entry | None:
-        live = self._services.hub.streams.get(stream_id)
+    def _find(self, principal: Principal, stream_id: str) -> _Entry | None:
+        """Return the session of the principal's own tenant that has the stream id, if any."""
+        live = self._services.hub.streams.get((principal.tenant, stream_id))
         entries = self._entries.values() if live is not None else ()
         return next((entry for entry in entries if entry.session.live is live), None)
 
@@ -323,13 +361,18 @@ class SessionRegistry:
         elif now - entry.since >= self._config.limits.resume_s or self.draining:
             self._spawn(self.finish(entry.session, "connection_lost"))
 
-    def _oldest_parked(self) -> _Entry | None:
+    def _oldest_parked(self, principal: Principal | None = None) -> _Entry | None:
+        """Return the session that has been parked longest, of the principal's tenant if given."""
         waiting = (e for e in self._entries.values() if e.session.state is SessionState.DETACHED)
-        return min((e for e in waiting if not e.evicted), key=lambda e: e.since, default=None)
+        among = (
+            entry
+            for entry in waiting
+            if principal is None or entry.session.live.tenant == principal.tenant
+        )
+        return min((e for e in among if not e.evicted), key=lambda e: e.since, default=None)
 
-    def _evict(self) -> None:
-        """End the session that has been parked longest, because a new one needs its place."""
-        entry = self._oldest_parked()
+    def _evict(self, entry: _Entry | None) -> None:
+        """End a parked session because a new one needs its place."""
         if entry is not None:
             entry.evicted = True
             log.info("parked stream ended", extra={"session_id": entry.session.id})

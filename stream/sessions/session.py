@@ -34,6 +34,7 @@ from stream.sessions.descriptions import (
 from stream.sessions.input import AudioInput
 from stream.sessions.pump import Pump
 from stream.sessions.realtime import FAST, SLOW
+from stream.tenants import ANYONE, Principal
 from stream.terms import StreamState
 from stream.types import SAMPLE_RATE, Body, Event, Gap, to_ms
 
@@ -106,6 +107,7 @@ class Session:
         owner: Owner,
         pump: Pump,
         ahead: Ahead,
+        principal: Principal = ANYONE,
     ) -> None:
         config, model = services.config, services.model
         self._services = services
@@ -123,6 +125,7 @@ class Session:
         """`heard_at` is when the last whole second of audio had come."""
         self._unheard_bytes = 0
         self.owner = owner
+        self.principal = principal
         self._bodies = AnalysisEvents(grant.roles, model, frozenset(request.analysis.labels))
         self._totals = Totals()
         self._format = FormatCheck(request.format)
@@ -136,6 +139,7 @@ class Session:
             tags=request.tags,
             started=time.time(),
             adapter=adapter,
+            tenant=principal.tenant,
             mqtt=request.publish.mqtt,
             attrs=dict(request.attrs),
             frames=self._frames,
@@ -147,7 +151,12 @@ class Session:
         self._max_bytes = audio.bytes_per_second * self._limits.max_frame_ms // 1000
         self._pipeline = StreamPipeline(audio, grant.analysed, model, grant.settings)
         self._scorer = StreamScorer(
-            self._pipeline, services.scheduler, services.metrics, adapter, self._on_event
+            self._pipeline,
+            services.scheduler,
+            services.metrics,
+            adapter,
+            self._on_event,
+            principal.tenant,
         )
         self._input = AudioInput(
             audio,
@@ -287,7 +296,7 @@ class Session:
             self.become(SessionState.ENDED)
             self.closed.set()
             self._services.hub.closed(self.live)
-            self._metrics.session_closed(self.live.adapter, reason)
+            self._metrics.session_closed(self.live.adapter, reason, self.live.tenant)
             self._scorer.forget()
             self._input.forget()
             # `live` may outlive the session but must not keep its audio; see `StreamScorer.forget`.
@@ -299,7 +308,7 @@ class Session:
         """Register the stream with the hub and emit `session.created` or `session.updated`."""
         config = self._services.config
         self._services.hub.opened(self.live)
-        self._metrics.session_opened(self.live.adapter)
+        self._metrics.session_opened(self.live.adapter, self.live.tenant)
         settings = effective_session(
             config, self._request, self._grant, self._services.model, self._bodies
         )
@@ -357,7 +366,7 @@ class Session:
         self._send(event)
         if private:
             event = self._encoder.without(event, private)
-        self.live.remember(event)
+        self.live.remember(event, shared)
         if shared:
             self._services.hub.publish(self.live, event)
 

@@ -16,6 +16,7 @@ from stream.protocol.wire.mqtt import Info, Stats
 from stream.sinks.mqtt_publisher import MqttObserver, Publisher
 from stream.sinks.mqtt_topics import Message, StreamNames, Topics, Utterances, level
 from stream.telemetry.metrics import Metrics
+from stream.tenants import StreamKey
 
 TICK_S = 0.05
 """Seconds between two checks for messages that are due."""
@@ -23,11 +24,15 @@ UPKEEP_S = 1.0
 """Seconds between two updates of group summaries, expired messages and ended streams."""
 
 
+Group = tuple[str, str]
+"""Tenant and tag of the streams of one summary."""
+
+
 @dataclass(slots=True, eq=False)
 class _StreamEntry:
     """The sink's own state of a live stream."""
 
-    tags: tuple[str, ...]
+    groups: frozenset[Group]
     utterances: Utterances
 
 
@@ -78,8 +83,8 @@ class MqttSink:
         )
         self._throttle: Throttle[Message] = Throttle(1 / config.score_rate_hz)
         self._streams: dict[LiveStream, _StreamEntry] = {}
-        self._owners: dict[str, LiveStream] = {}
-        self._changed_tags: set[str] = set()
+        self._owners: dict[StreamKey, LiveStream] = {}
+        self._changed_groups: set[Group] = set()
         self._clear_at: dict[str, float] = {}
         self._stopping = False
 
@@ -91,10 +96,11 @@ class MqttSink:
     def opened(self, stream: LiveStream) -> None:
         if not stream.mqtt:
             return
-        self._streams[stream] = _StreamEntry(stream.tags, Utterances(stream, self._topics.names))
-        self._owners[stream.stream_id] = stream
+        utterances = Utterances(stream, self._topics.names)
+        entry = self._streams[stream] = _StreamEntry(_groups(stream), utterances)
+        self._owners[stream.key] = stream
         self._publish_state(stream)
-        self._changed_tags.update(stream.tags)
+        self._changed_groups.update(entry.groups)
 
     def event(self, stream: LiveStream, event: EncodedEvent) -> None:
         entry = self._streams.get(stream)
@@ -111,8 +117,8 @@ class MqttSink:
             self._publisher.post(self._topics.alert(stream, body))
         step = entry.utterances.step(body)
         if step is not None:
-            self._publisher.post(self._topics.change(*step))
-        self._changed_tags.update(entry.tags)
+            self._publisher.post(self._topics.change(*step, stream.tenant))
+        self._changed_groups.update(entry.groups)
 
     def changed(self, stream: LiveStream) -> None:
         entry = self._streams.get(stream)
@@ -123,8 +129,9 @@ class MqttSink:
                 self._publisher.clear(self._topics.state_topic(stream))
             self._forget(stream)
             return
-        self._changed_tags.update(entry.tags, stream.tags)
-        entry.tags = stream.tags
+        self._changed_groups.update(entry.groups)
+        entry.groups = _groups(stream)
+        self._changed_groups.update(entry.groups)
         self._publish_state(stream)
 
     def closed(self, stream: LiveStream) -> None:
@@ -161,7 +168,7 @@ class MqttSink:
 
     def _owns(self, stream: LiveStream) -> bool:
         """Return whether no newer stream has taken over the id, and with it the retained topics."""
-        return self._owners.get(stream.stream_id) is stream
+        return self._owners.get(stream.key) is stream
 
     def _publish_state(self, stream: LiveStream) -> None:
         if self._owns(stream):
@@ -171,10 +178,10 @@ class MqttSink:
     def _forget(self, stream: LiveStream) -> None:
         entry = self._streams.pop(stream)
         for step in entry.utterances.close():
-            self._publisher.post(self._topics.change(*step))
-        self._changed_tags.update(entry.tags)
+            self._publisher.post(self._topics.change(*step, stream.tenant))
+        self._changed_groups.update(entry.groups)
         if self._owns(stream):
-            del self._owners[stream.stream_id]
+            del self._owners[stream.key]
             for topic in self._topics.score_topics(stream):
                 self._throttle.forget(topic)
                 self._publisher.clear(topic)
@@ -190,20 +197,26 @@ class MqttSink:
                 stats_at = now + self._config.stats_interval_s
                 self._publisher.retain(self._topics.stats(self._stats(), time.time()))
                 # Publish the summaries of silent streams again, or they would expire.
-                self._changed_tags.update(*(entry.tags for entry in self._streams.values()))
+                self._changed_groups.update(*(entry.groups for entry in self._streams.values()))
             if now >= upkeep_at:
                 upkeep_at = now + UPKEEP_S
                 self._upkeep(now)
             await asyncio.sleep(TICK_S)
 
     def _upkeep(self, now: float) -> None:
-        for tag in sorted(self._changed_tags):
-            self._publisher.retain(self._topics.summary(tag, self._tagged(tag), time.time()))
-        self._changed_tags.clear()
+        for group in sorted(self._changed_groups):
+            tenant, tag = group
+            members = self._members(group)
+            self._publisher.retain(self._topics.summary(tag, members, time.time(), tenant))
+        self._changed_groups.clear()
         for topic in [topic for topic, at in self._clear_at.items() if now >= at]:
             del self._clear_at[topic]
             self._publisher.clear(topic)
         self._publisher.expire()
 
-    def _tagged(self, tag: str) -> Iterable[LiveStream]:
-        return (stream for stream, entry in self._streams.items() if tag in entry.tags)
+    def _members(self, group: Group) -> Iterable[LiveStream]:
+        return (stream for stream, entry in self._streams.items() if group in entry.groups)
+
+
+def _groups(stream: LiveStream) -> frozenset[Group]:
+    return frozenset((stream.tenant, tag) for tag in stream.tags)

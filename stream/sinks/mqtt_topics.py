@@ -16,6 +16,7 @@ from stream.labels import top
 from stream.protocol.wire import mqtt as wire
 from stream.protocol.wire.mqtt import ChangeKind, UtteranceRecord
 from stream.protocol.wire.parts import Quality
+from stream.tenants import DEFAULT
 from stream.types import timestamp
 
 Fields = Mapping[str, Any]
@@ -72,11 +73,12 @@ class StreamNames:
         # The key is hashed first, because blake2b accepts at most 64 bytes.
         self._key = None if key is None else blake2b(key).digest()
 
-    def of(self, stream_id: str) -> str:
-        """Return the topic level of a stream id."""
+    def of(self, stream: LiveStream) -> str:
+        """Return the topic level of a stream. The hash differs between tenants."""
         if self._key is None:
-            return level(stream_id)
-        raw = stream_id.encode(errors="surrogatepass")
+            return level(stream.stream_id)
+        tenant = "" if stream.tenant == DEFAULT else f"{stream.tenant}/"
+        raw = (tenant + stream.stream_id).encode(errors="surrogatepass")
         return blake2b(raw, key=self._key, digest_size=8).hexdigest()
 
 
@@ -122,7 +124,8 @@ class Topics:
         fields: wire.MqttState = {
             "v": VERSION,
             "t": _ms(now),
-            "stream": self.names.of(stream.stream_id),
+            "stream": self.names.of(stream),
+            **_tenant(stream.tenant),
             "node": self.node,
             "state": stream.state,
             "started": timestamp(stream.started),
@@ -174,14 +177,21 @@ class Topics:
         return _message(topic, fields, "alert", 1, False, EVENT_EXPIRY_S)
 
     def change(
-        self, kind: ChangeKind, before: UtteranceRecord | None, after: UtteranceRecord
+        self,
+        kind: ChangeKind,
+        before: UtteranceRecord | None,
+        after: UtteranceRecord,
+        tenant: str = DEFAULT,
     ) -> Message:
         """Build one change of an utterance."""
         fields: wire.MqttEvent = {"v": VERSION, "type": kind, "before": before, "after": after}
-        return _message(f"{self.prefix}/events", fields, "event", 1, False, EVENT_EXPIRY_S)
+        topic = f"{self.of_tenant(tenant)}/events"
+        return _message(topic, fields, "event", 1, False, EVENT_EXPIRY_S)
 
-    def summary(self, tag: str, streams: Iterable[LiveStream], now: float) -> Message:
-        """Build the mean scores of all streams with a tag, without their names.
+    def summary(
+        self, tag: str, streams: Iterable[LiveStream], now: float, tenant: str = DEFAULT
+    ) -> Message:
+        """Build the mean scores of all streams of a tenant with a tag, without their names.
 
         Channels without a score younger than `SCORE_EXPIRY_S` do not count.
         """
@@ -205,8 +215,12 @@ class Topics:
             "speaking": sum(1 for stream in members if stream.speaking),
             **_top(means),
         }
-        topic = f"{self.prefix}/group/{level(tag)}/summary"
+        topic = f"{self.of_tenant(tenant)}/group/{level(tag)}/summary"
         return _message(topic, fields, "summary", 0, True, SUMMARY_EXPIRY_S)
+
+    def of_tenant(self, tenant: str) -> str:
+        """Return the topic above all topics of a tenant's streams and groups."""
+        return self.prefix if tenant == DEFAULT else f"{self.prefix}/t/{level(tenant)}"
 
     def of_node(self, leaf: str) -> str:
         """Return a topic of the node."""
@@ -228,12 +242,12 @@ class Topics:
         return {
             "v": VERSION,
             "t": _ms(_seconds(body["ts"])),
-            "stream": self.names.of(stream.stream_id),
+            "stream": self.names.of(stream),
             "role": _role(stream, body),
         }
 
     def _stream(self, stream: LiveStream) -> str:
-        return f"{self.prefix}/stream/{self.names.of(stream.stream_id)}"
+        return f"{self.of_tenant(stream.tenant)}/stream/{self.names.of(stream)}"
 
     def _channel(self, stream: LiveStream, body: Fields, leaf: str) -> str:
         return f"{self._stream(stream)}/{_role(stream, body)}/{leaf}"
@@ -244,7 +258,7 @@ class Utterances:
 
     def __init__(self, stream: LiveStream, names: StreamNames) -> None:
         self._stream = stream
-        self._id = names.of(stream.stream_id)
+        self._id = names.of(stream)
         self._open: dict[tuple[int, int], UtteranceRecord] = {}
 
     def step(self, body: Fields) -> Change | None:
@@ -292,6 +306,10 @@ class Utterances:
             "top": None,
             "top_score": None,
         }
+
+
+def _tenant(tenant: str) -> wire.OfTenant:
+    return {} if tenant == DEFAULT else {"tenant": tenant}
 
 
 def _role(stream: LiveStream, body: Fields) -> str:

@@ -13,6 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from stream.tenants import DEFAULT
 from stream.types import GapReason, ModelInfo
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped in the library
@@ -122,6 +123,26 @@ class Metrics:
         self._errors = Counter(
             "emotide_protocol_errors_total", "Refused messages and sessions", ["code"], registry=r
         )
+        # The tenants are those of the configuration, so these labels are bounded.
+        self._tenant_sessions = Gauge(
+            "emotide_tenant_sessions_active",
+            "Live streams by tenant, attached and detached",
+            ["tenant"],
+            registry=r,
+        )
+        self._tenant_latency = Histogram(
+            "emotide_tenant_score_latency_seconds",
+            "Seconds from a window being due to its score, by tenant",
+            ["tenant"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=r,
+        )
+        self._quota_refusals = Counter(
+            "emotide_quota_refusals_total",
+            "Requests refused because of a quota of a key or tenant",
+            ["tenant", "quota"],
+            registry=r,
+        )
         self._files_active = Gauge(
             "emotide_files_active", "Recordings between upload and result", registry=r
         )
@@ -153,16 +174,18 @@ class Metrics:
         self._build.labels(self._version, info.id, info.revision, info.device).set(1)
         self._loaded.labels(info.id).set(1)
 
-    def session_opened(self, adapter: str) -> None:
+    def session_opened(self, adapter: str, tenant: str = DEFAULT) -> None:
         self._active.labels(adapter).inc()
+        self._tenant_sessions.labels(tenant).inc()
 
     def session_parked(self, adapter: str, change: int) -> None:
         """Report sessions that lost their connection (1), or have one again or end (-1)."""
         self._parked.labels(adapter).inc(change)
         self._active.labels(adapter).dec(change)
 
-    def session_closed(self, adapter: str, reason: str) -> None:
+    def session_closed(self, adapter: str, reason: str, tenant: str = DEFAULT) -> None:
         self._active.labels(adapter).dec()
+        self._tenant_sessions.labels(tenant).dec()
         self._sessions.labels(adapter, reason).inc()
 
     def resumed(self) -> None:
@@ -175,9 +198,10 @@ class Metrics:
     def gap(self, reason: GapReason, seconds: float) -> None:
         self._speech_dropped.labels(reason).inc(seconds)
 
-    def scored(self, adapter: str, latency_s: float) -> None:
+    def scored(self, adapter: str, latency_s: float, tenant: str = DEFAULT) -> None:
         self._windows.labels("scored").inc()
         self._latency.labels(adapter).observe(latency_s)
+        self._tenant_latency.labels(tenant).observe(latency_s)
 
     def window(self, result: str) -> None:
         """Report a window without a score. `result`: "superseded", or the reason of the gap."""
@@ -201,6 +225,10 @@ class Metrics:
     def file_done(self, audio_s: float, took_s: float) -> None:
         self._file_audio.inc(audio_s)
         self._file_time.inc(took_s)
+
+    def quota_refused(self, tenant: str, quota: str) -> None:
+        """Report a request that a quota of a key or of its tenant did not allow."""
+        self._quota_refusals.labels(tenant, quota).inc()
 
     def refused(self, code: str) -> None:
         self._errors.labels(code).inc()

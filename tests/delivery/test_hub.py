@@ -20,11 +20,14 @@ from stream.delivery.subscription import Subscription
 from stream.protocol.events import EncodedEvent, encode
 from stream.protocol.messages import Filter, Subscribe
 from stream.telemetry.metrics import Metrics
+from stream.tenants import ANY, ANYONE, DEFAULT, Principal
 from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until
 from tests.support.sessions import Sessions
 from tests.support.transport import FakeTransport
 from tests.support.utterances import talk
+
+ALL = frozenset({ANY})
 
 
 class Clock:
@@ -62,13 +65,13 @@ class Clock:
 class Subscriber:
     """A subscriber's outbox and subscription. Its peer reads only in `received`."""
 
-    def __init__(self, clock: Clock, **fields: Any) -> None:
+    def __init__(self, clock: Clock, principal: Principal = ANYONE, **fields: Any) -> None:
         self.transport = FakeTransport()
         self.transport.writable = False
         self.outbox = Outbox(self.transport, 100, Metrics("test"), lambda dropped: None)
         request = Subscribe.model_validate({"type": "subscribe", **fields})
         loop = cast(asyncio.AbstractEventLoop, clock)
-        self.subscription = Subscription(request, self.outbox, loop)
+        self.subscription = Subscription(request, self.outbox, loop, principal)
 
     def received(self) -> list[dict[str, Any]]:
         self.transport.writable = True
@@ -102,10 +105,15 @@ class Recorder:
     async def stop(self, timeout_s: float) -> None: ...
 
 
-def stream(stream_id: str = "call-1", session: str = "", tags: tuple[str, ...] = ()) -> LiveStream:
-    return LiveStream(
-        stream_id, session or "s-" + stream_id, ("customer", "agent"), (0, 1), tags, 0.0
-    )
+def stream(
+    stream_id: str = "call-1",
+    session: str = "",
+    tags: tuple[str, ...] = (),
+    tenant: str = DEFAULT,
+) -> LiveStream:
+    session = session or "s-" + stream_id
+    roles = ("customer", "agent")
+    return LiveStream(stream_id, session, roles, (0, 1), tags, 0.0, tenant=tenant)
 
 
 def event(kind: str, seq: int = 0, stream_id: str = "call-1", **fields: Any) -> EncodedEvent:
@@ -310,10 +318,10 @@ def test_no_state_of_an_ended_stream_is_kept() -> None:
     throttle = subscriber.subscription._throttle
     assert not throttle._next
     assert not throttle._held
-    reference = weakref.ref(live) if hasattr(live, "__weakref__") else None
+    reference = weakref.ref(live)
     del live
     gc.collect()
-    assert reference is None or reference() is None
+    assert reference() is None
     clock.advance(5)
     assert clock.timers == []
     assert subscriber.received() == []
@@ -325,15 +333,147 @@ def test_a_taken_over_stream_id_stays_with_the_newer_stream() -> None:
     old, new = stream(session="old"), stream(session="new")
     hub.opened(old)
     hub.opened(new)
-    assert hub.streams == {"call-1": new}
+    assert hub.streams == {("default", "call-1"): new}
     hub.publish(old, event("session.closed", 1))
     hub.closed(old)
-    assert hub.streams == {"call-1": new}
+    assert hub.streams == {("default", "call-1"): new}
     hub.publish(new, event("alert", 2))
     hub.publish(old, event("alert", 3))
     assert [body["seq"] for body in subscriber.received()] == [1, 2]
     hub.closed(new)
     assert hub.streams == {}
+
+
+def test_a_score_that_is_held_when_its_stream_ends_is_sent_before_the_end() -> None:
+    """A dashboard at one score a second never got the last mood of a call."""
+    hub, clock, live = Hub(), Clock(), stream()
+    subscriber = Subscriber(clock, rate_hz=1)
+    hub.opened(live)
+    hub.subscribe(subscriber.subscription)
+    for seq in range(3):
+        hub.publish(live, score(seq))
+    for seq in (3, 4):
+        hub.publish(live, score(seq, channel=1))
+    hub.publish(live, event("session.closed", 5))
+    hub.closed(live)
+    assert [body["seq"] for body in subscriber.received()] == [2, 4, 5]
+    clock.advance(5)
+    assert subscriber.received() == []
+
+
+def test_a_held_score_is_sent_although_the_filter_omits_the_end() -> None:
+    hub, live = Hub(), stream()
+    subscriber = Subscriber(Clock(), rate_hz=1, filter={"events": ["emotion.*"]})
+    hub.opened(live)
+    hub.subscribe(subscriber.subscription)
+    for seq in range(3):
+        hub.publish(live, score(seq))
+    hub.closed(live)
+    assert [body["seq"] for body in subscriber.received()] == [2]
+
+
+def test_the_end_of_a_stream_leaves_the_throttle_of_its_successor_alone() -> None:
+    """A stream that took over an id lost its held score when the old stream ended."""
+    hub, clock = Hub(), Clock()
+    subscriber = Subscriber(clock, rate_hz=1)
+    hub.subscribe(subscriber.subscription)
+    old, new = stream(session="old"), stream(session="new")
+    hub.opened(old)
+    hub.publish(old, score(0))
+    hub.opened(new)
+    for seq in (1, 2):
+        hub.publish(new, score(seq))
+    hub.closed(old)
+    hub.publish(new, score(3))
+    assert [body["seq"] for body in subscriber.received()] == [0, 1]
+    clock.advance(1)
+    assert [body["seq"] for body in subscriber.received()] == [3]
+
+
+# -- tenants -----------------------------------------------------------------------------------
+
+ACME, GLOBEX, OPS = Principal("a", "acme"), Principal("g", "globex"), Principal("o", "x", ALL)
+
+
+def test_a_subscription_matches_streams_of_its_tenants_only() -> None:
+    hub, clock = Hub(), Clock()
+    lives = [stream("call-1", tenant, tenant=tenant) for tenant in ("acme", "globex")]
+    listeners = {p.key: Subscriber(clock, p) for p in (ACME, GLOBEX, OPS)}
+    for listener in listeners.values():
+        hub.subscribe(listener.subscription)
+    for live in lives:
+        hub.opened(live)
+        hub.publish(live, event("warning"))
+    received = {key: listener.received() for key, listener in listeners.items()}
+    assert [len(received[key]) for key in ("a", "g", "o")] == [1, 1, 2]
+    assert "tenant" not in received["a"][0]
+    assert [body["tenant"] for body in received["o"]] == ["acme", "globex"]
+
+
+def test_streams_of_one_id_in_two_tenants_do_not_conflate() -> None:
+    hub, subscriber = Hub(), Subscriber(Clock(), OPS)
+    hub.subscribe(subscriber.subscription)
+    for seq, tenant in enumerate(("acme", "globex")):
+        live = stream("call-1", tenant, tenant=tenant)
+        hub.opened(live)
+        hub.publish(live, score(seq))
+    assert [body["seq"] for body in subscriber.received()] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("principal", "tenant", "found"),
+    [
+        (ACME, "", "acme"),
+        (ACME, "acme", "acme"),
+        (ACME, "globex", None),
+        (GLOBEX, "", "globex"),
+        (Principal("b", "globex", frozenset({"acme"})), "", "globex"),
+        (Principal("b", "globex", frozenset({"acme"})), "acme", "acme"),
+        (OPS, "", "acme"),
+        (OPS, "globex", "globex"),
+        (OPS, "nobody", None),
+        (Principal("p"), "", None),
+    ],
+)
+def test_an_id_names_a_stream_that_the_principal_sees(
+    principal: Principal, tenant: str, found: str | None
+) -> None:
+    hub = Hub()
+    for name in ("globex", "acme"):
+        hub.opened(stream("call-1", name, tenant=name))
+    live = hub.find(principal, "call-1", tenant)
+    assert (live.tenant if live else None) == found
+    assert hub.find(principal, "call-2", tenant) is None
+
+
+@pytest.mark.parametrize(
+    ("principal", "since", "last"),
+    [
+        (ACME, {"call-1": 4}, 4),
+        (ACME, {"acme/call-1": 4}, 4),
+        (ACME, {"call-2": 4}, None),
+        (OPS, {"call-1": 4}, None),
+        (OPS, {"acme/call-1": 4, "globex/call-1": 5}, 4),
+    ],
+)
+def test_since_names_streams_of_other_tenants_with_their_tenant(
+    principal: Principal, since: dict[str, int], last: int | None
+) -> None:
+    """The numbers of two streams that have one id in two tenants have nothing in common."""
+    live = stream("call-1", tenant="acme")
+    subscription = Subscriber(Clock(), principal).subscription
+    assert subscription.replay_from(live, since) == last
+
+
+def test_the_replay_for_subscribers_has_no_event_that_is_for_the_producer_only() -> None:
+    """Errors of a producer, with what they quote, reached subscribers who asked with `since`."""
+    live = stream()
+    live.remember(event("warning", 1))
+    live.remember(event("error", 2), shared=False)
+    live.remember(event("audio.ack", 3), shared=False)
+    assert [e.seq for e in live.replay.shared_since(-1)] == [1]
+    assert [e.seq for e in live.replay.shared_since(1)] == []
+    assert [e.seq for e in live.replay.since(-1)] == [1, 2, 3]
 
 
 def test_sinks_receive_every_stream_without_any_subscription() -> None:

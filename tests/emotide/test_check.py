@@ -79,3 +79,15 @@ def test_an_open_port_without_keys_fails(capsys: pytest.CaptureFixture[str]) -> 
 def test_an_unknown_model_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert check("--model", "none") == 1
     assert 'FAILED  model: model "none" is neither' in capsys.readouterr().out
+
+
+def test_the_keys_are_listed_by_tenant(capsys: pytest.CaptureFixture[str]) -> None:
+    sha = '"' + "0" * 64 + '"'
+    keys = (
+        f'{{calls = {{sha256 = {sha}, scopes = ["stream"], tenant = "acme"}}, '
+        f'ops = {{sha256 = {sha}, scopes = ["subscribe"], tenants = ["*"]}}}}'
+    )
+    assert check("--set", f"auth.keys={keys}") == 0
+    printed = capsys.readouterr().out
+    assert "ok      keys: tenant acme: calls (stream)\n" in printed
+    assert "ok      keys: tenant default: ops (subscribe, watches *)\n" in printed

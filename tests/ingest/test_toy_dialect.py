@@ -92,8 +92,8 @@ async def test_a_call_is_scored_in_the_toy_dialect() -> None:
         wire += b"".join(frame("A", data[at : at + 160]) for at in range(0, len(data), 160))
         for at in range(0, len(wire), 997):
             writer.write(wire[at : at + 997])
-        await until(lambda: "call-1" in sessions.hub.streams)
-        assert sessions.hub.streams["call-1"].adapter == "toy"
+        await until(lambda: ("default", "call-1") in sessions.hub.streams)
+        assert sessions.hub.streams["default", "call-1"].adapter == "toy"
         writer.write(frame("H"))
         received = await lines(reader)
         writer.close()
@@ -138,8 +138,8 @@ async def test_a_connection_that_ends_ends_its_call(orderly: bool) -> None:
     async with listening(resume_s=60) as (sessions, port):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(CALL)
-        await until(lambda: "call-1" in sessions.hub.streams)
-        live = sessions.hub.streams["call-1"]
+        await until(lambda: ("default", "call-1") in sessions.hub.streams)
+        live = sessions.hub.streams["default", "call-1"]
         if not orderly:
             reset_on_close = struct.pack("ii", 1, 0)
             peer = writer.get_extra_info("socket")

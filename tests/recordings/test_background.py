@@ -30,6 +30,7 @@ from stream.recordings.upload import Upload
 from stream.services import Services
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
+from stream.tenants import ANYONE, Principal
 from stream.types import Body
 from tests.support.plugins import Fast
 
@@ -45,10 +46,10 @@ class FakeWork:
         upload: Upload,
         options: FileOptions,
         progress: Progress,
-        owner: str,
+        principal: Principal,
         observer: Observer,
     ) -> None:
-        self.services, self.upload, self.owner = services, upload, owner
+        self.services, self.upload, self.owner = services, upload, principal.owner
         self.progress, self.observer = progress, observer
         self.outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         BEGUN.append(self)
@@ -82,12 +83,12 @@ class Setup:
         store = ResultStore(root, config.files.keep_hours * 3600)
         self.jobs = BackgroundJobs(RecordingServices(shared, store, self.disk, JobQueue(2)))
 
-    async def start(self, owner: str = "") -> BackgroundJob:
-        async with self.jobs.receive() as reception:
+    async def start(self, key: str = "") -> BackgroundJob:
+        async with self.jobs.receive(Principal(key)) as reception:
             await reception.open("a.wav", None)
             await reception.write(b"audio")
             reception.check_complete()
-            job = self.jobs.start(reception, FileOptions(), owner)
+            job = self.jobs.start(reception, FileOptions())
         await asyncio.sleep(0)
         return job
 
@@ -134,7 +135,7 @@ def decoded(body: Body) -> Any:
 
 async def test_a_job_is_queued_then_running_then_done(setup: Setup) -> None:
     job = await setup.start()
-    assert setup.jobs.find(job.id, "") is job
+    assert setup.jobs.find(job.id, ANYONE) is job
     body = decoded(job.body())
     assert (body["status"], body["name"]) == ("queued", "a.wav")
     assert body["url"] == f"/v1/files/{job.id}"
@@ -153,7 +154,7 @@ async def test_a_job_is_queued_then_running_then_done(setup: Setup) -> None:
     assert body["progress"]["share"] == 1.0
     assert time.time() + 24 * 3600 == pytest.approx(job.expires, abs=5)
     assert setup.outcome("done") == 1
-    assert setup.jobs.unfinished == 0
+    assert setup.jobs.holders() == []
     assert setup.folders == 1
 
 
@@ -175,10 +176,10 @@ async def test_a_cancelled_job_keeps_its_record_and_no_files(setup: Setup) -> No
     job = await setup.start()
     await asyncio.gather(setup.jobs.cancel(job), setup.jobs.cancel(job))
     assert (job.status, decoded(job.body())["code"]) == ("cancelled", "cancelled")
-    assert (setup.outcome("cancelled"), setup.folders, setup.jobs.unfinished) == (1, 0, 0)
-    assert setup.jobs.find(job.id, "") is job
+    assert (setup.outcome("cancelled"), setup.folders, setup.jobs.holders()) == (1, 0, [])
+    assert setup.jobs.find(job.id, ANYONE) is job
     await setup.jobs.remove(job)
-    assert setup.jobs.find(job.id, "") is None
+    assert setup.jobs.find(job.id, ANYONE) is None
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -187,7 +188,7 @@ async def test_a_removed_job_leaves_nothing(setup: Setup, ended: bool) -> None:
     if ended:
         await setup.end(job)
     await asyncio.gather(setup.jobs.remove(job), setup.jobs.remove(job))
-    assert setup.jobs.find(job.id, "") is None
+    assert setup.jobs.find(job.id, ANYONE) is None
     assert setup.folders == 0
     assert setup.outcome("done" if ended else "cancelled") == 1
     assert setup.jobs._kept_bytes == 0
@@ -195,22 +196,22 @@ async def test_a_removed_job_leaves_nothing(setup: Setup, ended: bool) -> None:
 
 async def test_a_job_is_found_with_its_key_only(setup: Setup) -> None:
     job = await setup.start("alice")
-    assert setup.jobs.find(job.id, "alice") is job
-    assert setup.jobs.find(job.id, "bob") is None
-    assert setup.jobs.find(job.id, "") is None
-    assert setup.jobs.find("file_0", "alice") is None
+    assert setup.jobs.find(job.id, Principal("alice")) is job
+    assert setup.jobs.find(job.id, Principal("bob")) is None
+    assert setup.jobs.find(job.id, ANYONE) is None
+    assert setup.jobs.find("file_0", Principal("alice")) is None
     await setup.end(job)
-    assert setup.jobs.find(job.id, "alice") is job
-    assert setup.jobs.find(job.id, "bob") is None
+    assert setup.jobs.find(job.id, Principal("alice")) is job
+    assert setup.jobs.find(job.id, Principal("bob")) is None
 
 
 async def test_a_record_expires_with_its_result(make: Make) -> None:
     setup = make(keep_hours=0.2 / 3600)
     job = await setup.start()
     await setup.end(job)
-    assert setup.jobs.find(job.id, "") is job
+    assert setup.jobs.find(job.id, ANYONE) is job
     await asyncio.sleep(0.3)
-    assert setup.jobs.find(job.id, "") is None
+    assert setup.jobs.find(job.id, ANYONE) is None
 
 
 async def test_records_that_ended_are_bounded(
@@ -222,7 +223,7 @@ async def test_records_that_ended_are_bounded(
     for _ in range(3):
         ended.append(await setup.start())
         await setup.end(ended[-1])
-    found = [setup.jobs.find(job.id, "") is not None for job in (unfinished, *ended)]
+    found = [setup.jobs.find(job.id, ANYONE) is not None for job in (unfinished, *ended)]
     assert found == [True, False, True, True], "the oldest that ended is dropped"
     assert setup.folders == 4, "its result remains until it expires"
 
@@ -233,7 +234,12 @@ async def test_results_in_memory_are_bounded(setup: Setup, monkeypatch: pytest.M
     for size in (900, 900, 900, 10):
         jobs.append(await setup.start())
         await setup.end(jobs[-1], {"schema": "x" * size})
-    assert [setup.jobs.find(job.id, "") is not None for job in jobs] == [False, True, True, True]
+    assert [setup.jobs.find(job.id, ANYONE) is not None for job in jobs] == [
+        False,
+        True,
+        True,
+        True,
+    ]
     assert 1_800 < setup.jobs._kept_bytes < 2_000
 
 
@@ -249,22 +255,22 @@ async def test_the_log_of_a_job_is_bounded(setup: Setup) -> None:
 
 async def test_an_upload_that_fails_leaves_nothing(setup: Setup) -> None:
     async def upload() -> None:
-        async with setup.jobs.receive() as reception:
+        async with setup.jobs.receive(ANYONE) as reception:
             await reception.open("a.wav", None)
             await reception.write(b"x")
-            assert setup.jobs.unfinished == 1
+            assert setup.jobs.holders() == [ANYONE]
             raise ProtocolError("idle_timeout", "too slow")
 
     with pytest.raises(ProtocolError, match="too slow"):
         await upload()
-    assert (setup.outcome("idle_timeout"), setup.folders, setup.jobs.unfinished) == (1, 0, 0)
+    assert (setup.outcome("idle_timeout"), setup.folders, setup.jobs.holders()) == (1, 0, [])
 
 
 async def test_a_cancelled_upload_leaves_nothing(setup: Setup) -> None:
     opened = asyncio.Event()
 
     async def upload() -> None:
-        async with setup.jobs.receive() as reception:
+        async with setup.jobs.receive(ANYONE) as reception:
             await reception.open("a.wav", None)
             opened.set()
             await asyncio.sleep(60)
@@ -274,7 +280,7 @@ async def test_a_cancelled_upload_leaves_nothing(setup: Setup) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (setup.outcome("cancelled"), setup.folders, setup.jobs.unfinished) == (1, 0, 0)
+    assert (setup.outcome("cancelled"), setup.folders, setup.jobs.holders()) == (1, 0, [])
 
 
 async def test_a_write_that_fails_has_the_code_of_the_disk(
@@ -286,7 +292,7 @@ async def test_a_write_that_fails_has_the_code_of_the_disk(
     monkeypatch.setattr(Upload, "write", full)
 
     async def upload() -> None:
-        async with setup.jobs.receive() as reception:
+        async with setup.jobs.receive(ANYONE) as reception:
             await reception.open("a.wav", None)
             await reception.write(b"x")
 
@@ -302,7 +308,7 @@ async def test_close_ends_uploads_and_jobs_and_removes_their_files(setup: Setup)
     opened = asyncio.Event()
 
     async def upload() -> None:
-        async with setup.jobs.receive() as reception:
+        async with setup.jobs.receive(ANYONE) as reception:
             await reception.open("a.wav", None)
             opened.set()
             await asyncio.sleep(60)
@@ -319,4 +325,4 @@ async def test_close_ends_uploads_and_jobs_and_removes_their_files(setup: Setup)
     assert setup.outcome("draining") == 2
     with pytest.raises(ProtocolError, match="shutting down"):
         await setup.start()
-    assert (setup.folders, setup.jobs.unfinished) == (1, 0)
+    assert (setup.folders, setup.jobs.holders()) == (1, [])

@@ -6,16 +6,19 @@ import hashlib
 
 import pytest
 
+from stream.config import Config
 from stream.config_file import load
 from stream.errors import ConfigError
+from stream.protocol.errors import ProtocolError
+from stream.quotas import MAX_TICKETS, Quotas
 from stream.server.auth import (
-    MAX_TICKETS,
     TICKET,
     TICKET_S,
     AuthenticationError,
     Authenticator,
     Key,
 )
+from stream.tenants import ANYONE
 
 
 class Clock:
@@ -35,14 +38,14 @@ BEARER = f"Bearer {SECRET}"
 def test_without_keys_every_request_is_admitted() -> None:
     authenticator = Authenticator([])
     assert authenticator.open
-    assert authenticator.admit("metrics", "", []) is None
-    assert authenticator.admit("stream", "Bearer whatever", ["emotide.v1"]) is None
+    assert authenticator.admit("metrics", "", []) is ANYONE
+    assert authenticator.admit("stream", "Bearer whatever", ["emotide.v1"]) is ANYONE
 
 
 def test_a_key_admits_only_its_scopes() -> None:
     authenticator = Authenticator([Key("other", "0" * 64, frozenset({"stream"})), KEY])
-    assert authenticator.admit("subscribe", BEARER, []) is KEY
-    assert authenticator.admit("subscribe", BEARER.replace("Bearer", "bearer"), []) is KEY
+    assert authenticator.admit("subscribe", BEARER, []) == KEY.principal
+    assert authenticator.admit("subscribe", BEARER.replace("Bearer", "bearer"), []) == KEY.principal
     with pytest.raises(
         AuthenticationError, match='forbidden: the key "desk" lacks the scope "stream"'
     ):
@@ -64,7 +67,7 @@ def test_an_invalid_authorization_header_is_refused(header: str) -> None:
 def test_a_ticket_is_valid_once() -> None:
     authenticator = Authenticator([KEY])
     offered = ["emotide.v1", TICKET + authenticator.ticket(KEY)]
-    assert authenticator.admit("subscribe", "", offered) is KEY
+    assert authenticator.admit("subscribe", "", offered) == KEY.principal
     with pytest.raises(AuthenticationError):
         authenticator.admit("subscribe", "", offered)
 
@@ -84,11 +87,11 @@ def test_a_ticket_has_the_scopes_of_its_key_and_expires_after_a_minute() -> None
 def test_the_number_of_unused_tickets_is_bounded() -> None:
     clock = Clock()
     authenticator = Authenticator([KEY], clock)
-    first = authenticator.ticket(KEY)
-    for _ in range(MAX_TICKETS):
+    first, *_ = [authenticator.ticket(KEY) for _ in range(MAX_TICKETS)]
+    with pytest.raises(ProtocolError, match="10000 tickets are unused"):
         authenticator.ticket(KEY)
-    assert len(authenticator._tickets) == MAX_TICKETS
-    assert authenticator.redeem([TICKET + first]) is None, "the oldest ticket is dropped"
+    assert authenticator.redeem([TICKET + first]) is KEY, "nobody loses a ticket"
+    authenticator.ticket(KEY)
     clock.now += TICKET_S + 1
     authenticator.ticket(KEY)
     assert len(authenticator._tickets) == 1
@@ -105,3 +108,26 @@ def test_the_number_of_unused_tickets_is_bounded() -> None:
 def test_an_invalid_entry_is_named(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(None, {}, {"auth.keys": text})
+
+
+def test_one_key_cannot_take_the_tickets_of_the_others() -> None:
+    """10 040 tickets of one key, taken in seven seconds, evicted those of everybody else."""
+    tables = {
+        "desk": {"sha256": DIGEST, "tenant": "acme"},
+        "other": {"sha256": "0" * 64},
+    }
+    config = Config.model_validate({"auth": {"keys": tables}})
+    desk = Key("desk", DIGEST, frozenset({"subscribe"}), "acme")
+    other = Key("other", "0" * 64, frozenset({"subscribe"}))
+    clock = Clock()
+    authenticator = Authenticator([desk, other], clock, Quotas(config))
+    theirs = authenticator.ticket(other)
+    taken = [authenticator.ticket(desk) for _ in range(MAX_TICKETS // 2)]
+    with pytest.raises(ProtocolError, match=r"'desk' may have 5000 unused tickets.*desk.quota"):
+        authenticator.ticket(desk)
+    assert authenticator.redeem([TICKET + taken[0]]) is desk
+    authenticator.ticket(desk)
+    assert authenticator.redeem([TICKET + theirs]) is other
+    clock.now += TICKET_S + 1
+    authenticator.ticket(desk)
+    assert authenticator._of_key == {"desk": 1, "other": 0}

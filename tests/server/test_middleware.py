@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stream.config import Scope as KeyScope
 from stream.config import ServerConfig
+from stream.delivery.hub import Hub
 from stream.server import middleware
 from stream.server.auth import Authenticator, Key, make_key
 from stream.server.gate import Gate
@@ -35,7 +36,7 @@ def gate(*keys: Key, **config: Any) -> Gate:
 
 def client(*keys: Key, **config: Any) -> TestClient:
     """Return a client of the real application, without a socket."""
-    http = Http(gate(*keys, **config), {}, lambda _: None, lambda: b"metrics", None, 1)
+    http = Http(gate(*keys, **config), {}, Hub(), lambda: b"metrics", None, 1)
     return TestClient(http.app(), base_url="http://localhost", raise_server_exceptions=False)
 
 
@@ -139,7 +140,7 @@ def test_an_exception_of_an_endpoint_is_500_as_json() -> None:
     def broken() -> bytes:
         raise RuntimeError("broken")
 
-    http = Http(gate(), {}, lambda _: None, broken, None, 1)
+    http = Http(gate(), {}, Hub(), broken, None, 1)
     app = TestClient(http.app(), base_url="http://localhost", raise_server_exceptions=False)
     answer = app.get("/metrics")
     assert (answer.status_code, answer.json()) == (500, {"error": "internal server error"})
@@ -308,7 +309,7 @@ def test_two_origins_are_refused() -> None:
 async def test_a_request_without_a_host_has_no_own_origin() -> None:
     """HTTP/1.0 needs no Host; the origin "null" has no host either."""
     key = Key("dashboard", DIGEST, frozenset({"subscribe"}))
-    http = Http(gate(key, host="0.0.0.0"), {}, lambda _: None, bytes, None, 1)
+    http = Http(gate(key, host="0.0.0.0"), {}, Hub(), bytes, None, 1)
     messages: list[Message] = []
 
     async def send(message: Message) -> None:

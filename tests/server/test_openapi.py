@@ -19,9 +19,11 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.routing import Route
 
 from stream.config import Config, FilesConfig
+from stream.delivery.hub import Hub
 from stream.protocol.file_requests import MAX_NAME, MAX_WAIT_S, FileQuery
 from stream.protocol.messages import FileOptions
 from stream.protocol.wire.recordings import Stage
+from stream.quotas import Quotas
 from stream.recordings.background import MAX_LOG, Status
 from stream.recordings.store import ResultStore
 from stream.server import endpoints
@@ -42,10 +44,10 @@ def routes() -> list[Route]:
     """Return the routes of the application as `stream.app` composes it."""
     config, metrics = Config(), Metrics("test")
     gate = Gate(config.server, Authenticator([]), metrics, endpoints.paths(config))
-    files = FileRequests(config, Lifecycle(), metrics, lambda: None, lambda: None)
-    documents: dict[str, Any] = dict.fromkeys(("/readyz", "/v1/info", "/v1/streams"), lambda: None)
+    files = FileRequests(config, Lifecycle(), metrics, lambda: None, lambda _: None, Quotas())
+    documents: dict[str, Any] = dict.fromkeys(("/readyz", "/v1/info"), lambda: None)
     store = ResultStore(FilesConfig().folder, 1)
-    return Http(gate, documents, lambda _: None, bytes, store, 1, files).routes()
+    return Http(gate, documents, Hub(), bytes, store, 1, files).routes()
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -19,7 +19,9 @@ from starlette.testclient import TestClient
 from websockets.exceptions import InvalidStatus
 
 from stream.config import Config, ServerConfig
+from stream.delivery.hub import Hub
 from stream.protocol.errors import ProtocolError
+from stream.quotas import Quotas
 from stream.recordings.background import BackgroundJobs
 from stream.recordings.disk import disk_error
 from stream.server.auth import Authenticator, make_key
@@ -541,8 +543,8 @@ def client(jobs: Refusing, lifecycle: Lifecycle) -> TestClient:
     metrics = Metrics("test")
     gate = HttpGate(ServerConfig(), Authenticator([]), metrics, ["/v1/files"])
     found = cast(BackgroundJobs, jobs)
-    files = FileRequests(Config(), lifecycle, metrics, lambda: found, lambda: None)
-    http = Http(gate, {}, lambda _: None, bytes, None, 1, files)
+    files = FileRequests(Config(), lifecycle, metrics, lambda: found, lambda _: None, Quotas())
+    http = Http(gate, {}, Hub(), bytes, None, 1, files)
     return TestClient(http.app(), base_url="http://localhost")
 
 

@@ -15,10 +15,12 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from stream.config import Scope, ServerConfig
+from stream.delivery.hub import Hub
 from stream.delivery.transport import Handler, Message
 from stream.errors import ConfigError
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
+from stream.quotas import Quotas
 from stream.server.auth import TICKET, Authenticator, Key, make_key
 from stream.server.gate import Gate, redacted, scope_of
 from stream.server.http import Http
@@ -28,6 +30,7 @@ from stream.server.router import Accepted, Busy, Route, Router
 from stream.server.tls import tls_context
 from stream.server.websocket import WebSocketConnection
 from stream.telemetry.metrics import Metrics
+from stream.tenants import ANYONE, Principal
 
 SECRET, DIGEST = make_key()
 KEY = Key("dashboard", DIGEST, frozenset({"subscribe", "files"}))
@@ -44,6 +47,7 @@ class FakeConnection:
 
     max_bytes = 0
     peer = "127.0.0.1"
+    meter: Callable[[int], float]
 
     def tick(self) -> None: ...
 
@@ -87,7 +91,7 @@ class Routing:
         self.checked: list[Query] = []
         server = ServerConfig.model_validate(config)
         self.gate = Gate(server, self.authenticator, self.metrics, SCOPES)
-        self.router = Router(self.gate, self.lifecycle)
+        self.router = Router(self.gate, self.lifecycle, Quotas())
         if serving:
             self.router.routes |= {
                 path: Route(scope, self._capacity, FakeHandler, 1000, path != "/v1/stream")
@@ -95,7 +99,7 @@ class Routing:
             }
             self.lifecycle.serve()
 
-    def _capacity(self, query: Query) -> Busy | None:
+    def _capacity(self, query: Query, principal: Principal) -> Busy | None:
         self.checked.append(query)
         return self.full
 
@@ -182,7 +186,7 @@ def test_the_handler_gets_the_request(locked: Routing) -> None:
     accepted = handler.accepted
     assert (accepted.path, accepted.query) == ("/v1/subscribe", {"a": ["1", "2"], "b": [""]})
     assert accepted.headers["x-call-id"] == "7"
-    assert accepted.key_name == "dashboard"
+    assert accepted.principal == Principal("dashboard")
     assert accepted.connection.max_bytes == 1000
 
 
@@ -279,8 +283,8 @@ def test_scope_of_a_path(path: str, scope: str | None) -> None:
     assert scope_of(path) == scope
 
 
-def test_without_configured_keys_the_connection_has_no_key_name(routing: Routing) -> None:
-    assert routing.accept("/v1/subscribe", BEARER).accepted.key_name == ""
+def test_without_configured_keys_a_request_is_anyones(routing: Routing) -> None:
+    assert routing.accept("/v1/subscribe", BEARER).accepted.principal == ANYONE
 
 
 def test_a_request_without_a_key_is_401_and_counted(
@@ -335,7 +339,7 @@ def test_a_ticket_requires_post_and_a_known_key(locked: Routing, routing: Routin
 
 def page(routing: Routing) -> TestClient:
     """Return a client of the HTTP application behind the same gate."""
-    http = Http(routing.gate, {}, lambda _: None, bytes, None, 1)
+    http = Http(routing.gate, {}, Hub(), bytes, None, 1)
     return TestClient(http.app(), base_url="http://localhost")
 
 

@@ -32,7 +32,7 @@ async def test_an_open_session_is_registered_and_audited() -> None:
     session, connection = await sessions.open("call-1")
     assert len(sessions.registry) == 1
     assert sessions.registry.is_attached(session, connection)
-    assert sessions.hub.streams["call-1"] is session.live
+    assert sessions.hub.streams["default", "call-1"] is session.live
     await sessions.registry.finish(session, "completed")
     assert len(sessions.registry) == 0
     assert sessions.hub.streams == {}
@@ -90,7 +90,7 @@ async def test_a_takeover_ends_the_other_session() -> None:
     assert connection.events[-1]["reason"] == "taken_over"
     await until(lambda: connection.closes == ["stream_conflict"])
     assert not sessions.registry.is_attached(first, connection)
-    assert sessions.hub.streams["call-1"] is second.live
+    assert sessions.hub.streams["default", "call-1"] is second.live
     assert len(sessions.registry) == 1
 
 
@@ -102,7 +102,7 @@ async def test_of_two_takeovers_at_once_only_the_last_stays() -> None:
         sessions.open("call-1", takeover=True), sessions.open("call-1", takeover=True)
     )
     assert len(sessions.registry) == 1
-    assert sessions.hub.streams["call-1"] in [session.live for session, _ in opened]
+    assert sessions.hub.streams["default", "call-1"] in [session.live for session, _ in opened]
 
 
 async def test_a_detached_session_is_ended_by_a_new_one_with_its_id() -> None:
@@ -112,7 +112,7 @@ async def test_a_detached_session_is_ended_by_a_new_one_with_its_id() -> None:
     second, _ = await sessions.open("call-1")
     assert first.closed.is_set()
     assert connection.closes == []
-    assert sessions.hub.streams["call-1"] is second.live
+    assert sessions.hub.streams["default", "call-1"] is second.live
     with pytest.raises(ProtocolError, match="resume token"):
         sessions.registry.reattach(first.resume_token, connection, 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -44,6 +45,14 @@ def publications() -> Iterator[tuple[str, Message]]:
         for n, event in enumerate(events)
     ]
     live.last[0] = encoded[1]
+    acme = replace(live, tenant="acme")
+    yield "mqtt_tenant_state", topics.state(acme, 1.7e9)
+    yield "mqtt_tenant_score", topics.score(acme, encoded[1].body)
+    yield "mqtt_tenant_segment", topics.segment(acme, encoded[2].body)
+    yield "mqtt_tenant_summary", topics.summary("queue:a", [acme], 1.7e9, "acme")
+    first = Utterances(acme, names).step(encoded[0].body)
+    assert first is not None
+    yield "mqtt_tenant_event", topics.change(*first, "acme")
     yield "mqtt_status", topics.status(True)
     yield "mqtt_status", topics.status(False)
     yield "mqtt_state", topics.state(live, 1.7e9)

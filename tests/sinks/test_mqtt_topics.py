@@ -79,12 +79,12 @@ def test_no_name_adds_a_level_or_a_wildcard(topics: Topics, text: str) -> None:
 
 
 def test_hashed_names_are_keyed_and_stable() -> None:
-    name = StreamNames(b"secret").of("+49 30 1234")
+    name = StreamNames(b"secret").of(live("+49 30 1234"))
     assert re.fullmatch(r"[0-9a-f]{16}", name)
-    assert name == StreamNames(b"secret").of("+49 30 1234")
-    assert name != StreamNames(b"other").of("+49 30 1234")
-    assert name != StreamNames(b"secret").of("+49 30 1235")
-    assert StreamNames(b"x" * 200).of("a") != StreamNames(b"x" * 201).of("a")
+    assert name == StreamNames(b"secret").of(live("+49 30 1234"))
+    assert name != StreamNames(b"other").of(live("+49 30 1234"))
+    assert name != StreamNames(b"secret").of(live("+49 30 1235"))
+    assert StreamNames(b"x" * 200).of(live("a")) != StreamNames(b"x" * 201).of(live("a"))
 
 
 def test_hashing_leaves_no_trace_of_the_id() -> None:
@@ -104,7 +104,7 @@ def test_hashing_leaves_no_trace_of_the_id() -> None:
     ):
         assert b"49301234567" not in message.payload
         assert "49301234567" not in message.topic
-    assert fields(HASHED.score(stream, event.body))["stream"] == HASHED.names.of(stream.stream_id)
+    assert fields(HASHED.score(stream, event.body))["stream"] == HASHED.names.of(stream)
 
 
 def test_channels_of_one_role_have_distinct_topics() -> None:
@@ -327,3 +327,40 @@ def test_the_iot_configuration_loads() -> None:
     config = load(Path(__file__).parents[2] / "configs" / "iot.toml", environ={})
     assert config.mqtt.host
     assert not config.privacy.hash_ids
+
+
+# -- tenants -----------------------------------------------------------------------------------
+
+
+def test_topics_of_the_default_tenant_are_those_without_tenants() -> None:
+    body = encoded(live(), score()).body
+    assert READABLE.score(live(), body).topic == "emotide/stream/call-1/customer/score"
+    assert READABLE.state(live(), 0).topic == "emotide/stream/call-1/state"
+    assert READABLE.summary("t", [], 0).topic == "emotide/group/t/summary"
+    assert "tenant" not in fields(READABLE.state(live(), 0))
+
+
+def test_topics_of_another_tenant_are_below_its_name() -> None:
+    """One rule in the broker's access list, `emotide/t/acme/#`, is all that a tenant reads."""
+    acme = live(tenant="acme")
+    body = encoded(acme, score()).body
+    step = Utterances(acme, READABLE.names).step(encoded(acme, start()).body)
+    assert step is not None
+    messages = (
+        READABLE.state(acme, 0),
+        READABLE.score(acme, body),
+        READABLE.segment(acme, encoded(acme, segment()).body),
+        READABLE.alert(acme, alert(acme).body),
+        READABLE.change(*step, acme.tenant),
+        READABLE.summary("t", [acme], 0, "acme"),
+    )
+    assert all(message.topic.startswith("emotide/t/acme/") for message in messages)
+    assert READABLE.score_topics(acme) == ["emotide/t/acme/stream/call-1/customer/score"]
+    assert READABLE.state_topic(acme) == messages[0].topic
+    assert fields(messages[0])["tenant"] == "acme"
+
+
+def test_the_hash_of_an_id_differs_between_tenants() -> None:
+    """Who reads the topics of two tenants cannot see that one person called both."""
+    names = {HASHED.names.of(live(tenant=tenant)) for tenant in ("default", "acme", "globex")}
+    assert len(names) == 3

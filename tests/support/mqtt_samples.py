@@ -9,6 +9,7 @@ from typing import Any
 from stream.delivery.live_stream import LiveStream
 from stream.protocol.events import AnalysisEvents, EncodedEvent, encode
 from stream.protocol.wire.mqtt import Info, Stats
+from stream.tenants import DEFAULT
 from stream.types import (
     Event,
     ModelInfo,
@@ -60,6 +61,7 @@ def live(
     roles: tuple[str, ...] = ("customer",),
     tags: tuple[str, ...] = (),
     mqtt: bool = True,
+    tenant: str = DEFAULT,
 ) -> LiveStream:
     return LiveStream(
         stream_id=stream_id,
@@ -69,6 +71,7 @@ def live(
         tags=tags,
         started=1_700_000_000.0,
         mqtt=mqtt,
+        tenant=tenant,
     )
 
 

@@ -17,19 +17,22 @@ from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import EncodedEvent, EventEncoder
 from stream.protocol.messages import SessionConfig
+from stream.quotas import Quotas
 from stream.services import Services
 from stream.sessions.registry import FINISH_S, SessionRegistry, new_session_id
 from stream.sessions.session import Owner, Session
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
+from stream.tenants import ANYONE, Principal
 from tests.support.plugins import Fast
 
 
 class FakeConnection(Owner):
     """Connection that records its events and closes, and that ends its session when it fails."""
 
-    def __init__(self, registry: SessionRegistry) -> None:
+    def __init__(self, registry: SessionRegistry, principal: Principal = ANYONE) -> None:
         self.owner: Owner = self
+        self.principal = principal
         self.last_received = time.monotonic()
         self.session: Session | None = None
         self.events: list[dict[str, Any]] = []
@@ -94,7 +97,13 @@ class Sessions:
         self.metrics = Metrics("test")
         self.scheduler = scheduler or Scheduler(ThreadEngine(Fast, 32), 0.0, 10.0)
         self.services = Services(
-            self.config, Fast().info, self.scheduler, self.hub, self.metrics, self.audit
+            self.config,
+            Fast().info,
+            self.scheduler,
+            self.hub,
+            self.metrics,
+            self.audit,
+            Quotas(self.config, self.metrics.quota_refused),
         )
         self.registry = SessionRegistry(self.services)
 
@@ -103,8 +112,9 @@ class Sessions:
         stream_id: str | None = None,
         takeover: bool = False,
         request: SessionConfig | None = None,
+        principal: Principal = ANYONE,
     ) -> tuple[Session, FakeConnection]:
-        connection = FakeConnection(self.registry)
+        connection = FakeConnection(self.registry, principal)
         session_id = new_session_id()
         session = await self.registry.open(
             request or SessionConfig(stream_id=stream_id),

@@ -12,6 +12,7 @@ from httpx2 import URL
 from starlette.testclient import TestClient
 
 from stream.config import ServerConfig
+from stream.delivery.hub import Hub
 from stream.server.auth import Authenticator
 from stream.server.gate import Gate
 from stream.server.http import Http
@@ -41,7 +42,7 @@ def page() -> TestClient:
     """A client of the HTTP application, without a socket."""
     gate = Gate(ServerConfig(), Authenticator([]), Metrics("test"), ())
     documents = {"/v1/info": lambda: (HTTPStatus.OK, {"name": "x"})}
-    app = Http(gate, documents, lambda _: None, bytes, None, 1).app()
+    app = Http(gate, documents, Hub(), bytes, None, 1).app()
     return TestClient(app, base_url="http://localhost", follow_redirects=False)
 
 

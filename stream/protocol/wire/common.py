@@ -12,6 +12,7 @@ from stream.protocol.wire.values import (
     SessionId,
     StreamId,
     SubscriptionId,
+    TenantName,
     Time,
     Version,
 )
@@ -26,6 +27,8 @@ class Stamped(TypedDict):
     stream_id: StreamId
     ts: Time
     sub: NotRequired[SubscriptionId]
+    tenant: NotRequired[TenantName]
+    """Tenant of the stream. Only for subscribers that may watch several tenants."""
 
 
 class Reply(TypedDict):

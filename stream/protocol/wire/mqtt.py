@@ -14,6 +14,7 @@ from stream.protocol.wire.values import (
     Milliseconds,
     Node,
     Tag,
+    TenantName,
     Time,
     Utterance,
     Version,
@@ -91,7 +92,13 @@ class MqttStats(OfNode, Stats):
     t: UnixMs
 
 
-class MqttState(TypedDict):
+class OfTenant(TypedDict, total=False):
+    """The tenant of a stream; absent for the default one."""
+
+    tenant: TenantName
+
+
+class MqttState(OfTenant):
     """Description and state of a stream."""
 
     v: Version

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from stream.fields import Limits, Role, Stated
 from stream.protocol.wire.analysis import EmotionScore
@@ -13,6 +13,7 @@ from stream.protocol.wire.values import (
     SessionId,
     StreamId,
     Tags,
+    TenantName,
     Time,
 )
 from stream.terms import MAX_CHANNELS, StreamState
@@ -27,6 +28,8 @@ MAX_PATTERNS = 256
 class StreamSnapshot(TypedDict):
     """State and newest scores of a stream; also the body of `GET /v1/streams/{id}`."""
 
+    tenant: NotRequired[TenantName]
+    """Tenant of the stream. Only for keys that may watch several tenants."""
     stream_id: StreamId
     session_id: SessionId
     state: StreamState

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from stream.fields import Limits, Role, Share, Stated
 from stream.labels import LABELS
+from stream.tenants import TENANT
 from stream.terms import MAX_CHANNELS, MAX_RATE, MIN_RATE, Hint
 
 NAME = r"^[A-Za-z0-9_.:-]{1,64}$"
@@ -33,6 +34,9 @@ SubscriptionId = Annotated[str, Stated()]
 
 StreamId = Annotated[str, Limits(pattern=NAME, example="call-123")]
 """Name of the stream, given by the producer; by default the session id."""
+
+TenantName = Annotated[str, Limits(pattern=TENANT, example="acme")]
+"""Tenant that the stream belongs to."""
 
 Tag = Annotated[str, Limits(pattern=NAME, example="queue:billing")]
 """Group of streams."""
