@@ -221,7 +221,7 @@ class BaselineConfig(Section):
 
 
 class QuotaConfig(Section):
-    """What one key, or all keys of one tenant, may use; by default a share (`auth.share`)."""
+    """Use that one key, or all keys of one tenant, may make; by default a share (`auth.share`)."""
 
     sessions: Annotated[int, Field(ge=0)] | None = None
     """Streams at a time, of `limits.max_sessions`."""

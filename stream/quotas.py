@@ -17,7 +17,7 @@ from stream.protocol.errors import ProtocolError
 from stream.tenants import Principal
 
 Countable = Literal["sessions", "subscribers", "recordings", "tickets"]
-"""What is used for a while and given back, and so is counted."""
+"""A quota on things that are held for a while, and so are counted."""
 
 Rate = Literal["bytes_per_s", "requests_per_s"]
 

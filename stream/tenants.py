@@ -20,7 +20,7 @@ StreamKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who sends a request: the name of the key ("" without keys) and its tenant.
+    """Sender of a request: the name of the key ("" without keys) and its tenant.
 
     `watched` are the other tenants whose live streams the key may see; `ANY` stands for all.
     """

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from stream.inference.engine import Batch, BatchResult, Engine
 from stream.inference.runner import Result, WarmUp
 from stream.inference.slot import Listener, Slot
+from stream.inference.turns import Turns
 from stream.tenants import DEFAULT
 from stream.types import FrameScores, GapReason, ModelInfo, Window
 
@@ -21,6 +21,12 @@ log = logging.getLogger(__name__)
 
 FAILURES_UNTIL_UNREADY = 3
 PROBE_S = 1.0
+
+TURN_S = 0.04
+"""Longest batch while tenants share the engine: the wait of a window until it is its turn."""
+
+COST_WEIGHT = 0.2
+"""Weight of the newest batch in the mean cost of a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +68,10 @@ class Scheduler:
     """Passes windows to an engine and each result to the window's listener. On the event loop.
 
     A batch takes the window that has waited longest and all others of its length, oldest first, so
-    no channel is served twice while another waits. A channel has **at most one window waiting and
-    at most one in flight**: an engine may answer batches in any order, and a window that is
-    answered before the one before it would end an utterance without its last frames.
+    no channel is served twice while another waits. Of several tenants, each gets the same share of
+    the engine (`Turns`), and a batch is no longer than `TURN_S`. A channel has **at most one window
+    waiting and at most one in flight**: an engine may answer batches in any order, and a window
+    that is answered before the one before it would end an utterance without its last frames.
     """
 
     def __init__(
@@ -89,6 +96,9 @@ class Scheduler:
         self._timer: asyncio.Handle | None = None
         self._timer_is_late = False
         self._running = False
+        self._turns = Turns()
+        self._cost_s = 0.0
+        """Mean seconds of inference per sample of audio; 0 until it is known."""
         self._failures = 0
         self._probing = False
         self._hung = False
@@ -125,6 +135,7 @@ class Scheduler:
     def put(self, slot: Slot, window: Window) -> Window | None:
         """Queue a window; it takes the place of the one of its slot that waits, and returns it."""
         now = time.monotonic()
+        self._turns.offered(slot.tenant, now)
         waiting = self._ready.get(slot) or self._blocked.get(slot)
         if waiting is not None:
             replaced, waiting.window, waiting.due = waiting.window, window, now
@@ -208,7 +219,7 @@ class Scheduler:
         if not self._running or self._hung or not self._ready:
             return False
         engine, flights = self._engine, len(self._flights)
-        full = len(self._ready) >= engine.limit
+        full = len(self._ready) >= engine.limit and not self._turns.shared(time.monotonic())
         return flights < (engine.in_flight if full else engine.parallel)
 
     def _dispatch(self) -> None:
@@ -222,18 +233,16 @@ class Scheduler:
 
     def _take(self) -> Sequence[_Row]:
         """Remove the rows of the next batch from the queue."""
-        length = next(iter(self._ready.values())).window.length
-        matching = (
-            _Row(slot, waiting.window, waiting.since, waiting.due)
-            for slot, waiting in self._ready.items()
-            if waiting.window.length == length
-        )
-        rows = list(islice(matching, self._engine.limit))
-        rows = rows[: self._engine.fitting(len(rows))]
-        for row in rows:
-            del self._ready[row.slot]
-            self._busy.add(row.slot)
-        return rows
+        lengths = {slot: waiting.window.length for slot, waiting in self._ready.items()}
+        slots = self._turns.select(lengths, self._engine.limit)
+        length = lengths[slots[0]]
+        if self._cost_s and self._turns.shared(time.monotonic()):
+            slots = slots[: max(1, int(TURN_S / (self._cost_s * length)))]
+        slots = slots[: self._engine.fitting(len(slots))]
+        self._turns.charge(slots, length, len(lengths) - len(slots))
+        self._busy.update(slots)
+        taken = ((slot, self._ready.pop(slot)) for slot in slots)
+        return [_Row(slot, waiting.window, waiting.since, waiting.due) for slot, waiting in taken]
 
     async def _fly(self, flight: _Flight) -> None:
         rows, began = flight.rows, time.monotonic()
@@ -253,6 +262,7 @@ class Scheduler:
             log.exception("batch failed", extra={"size": len(rows)})
             result = BatchResult([None] * len(rows), time.monotonic() - began)
         self._flights.discard(flight)
+        self._learn_cost(result.seconds / (len(rows) * rows[0].window.length))
         lost = result.rows.count(None)
         started = time.monotonic() - result.seconds
         queued = tuple(max(0.0, started - row.since) for row in rows)
@@ -268,6 +278,10 @@ class Scheduler:
             await self._check()
         else:
             self._failures = 0
+
+    def _learn_cost(self, seconds: float) -> None:
+        weight = COST_WEIGHT if self._cost_s else 1.0
+        self._cost_s += weight * (seconds - self._cost_s)
 
     async def _check(self) -> None:
         """Count a failed batch if the model itself fails; after three, ask it until it recovers."""

@@ -45,7 +45,7 @@ class Key:
 
     @property
     def principal(self) -> Principal:
-        """Who sends a request with this key."""
+        """Principal of a request with this key."""
         return Principal(self.name, self.tenant, self.watched)
 
 

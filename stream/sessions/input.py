@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from stream.analysis.pipeline import StreamPipeline
 from stream.inference.scoring import StreamScorer
 from stream.sessions.ahead import Ahead
-from stream.sessions.pump import Pump
+from stream.sessions.pump import Lane
 from stream.sessions.realtime import ArrivalMeter, RealtimeMeter
 from stream.telemetry.metrics import Metrics
 from stream.types import AudioFormat, Event, Window
@@ -46,7 +46,7 @@ class AudioInput:
         audio: AudioFormat,
         pipeline: StreamPipeline,
         scorer: StreamScorer,
-        pump: Pump,
+        pump: Lane,
         ahead: Ahead,
         metrics: Metrics,
         ahead_s: float,

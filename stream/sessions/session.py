@@ -162,7 +162,7 @@ class Session:
             audio,
             self._pipeline,
             self._scorer,
-            pump,
+            pump.lane(principal.tenant),
             ahead,
             services.metrics,
             config.limits.ahead_s,

@@ -30,6 +30,7 @@ from stream.server.gate import Gate as HttpGate
 from stream.server.http import Http
 from stream.server.lifecycle import Lifecycle
 from stream.telemetry.metrics import Metrics
+from stream.tenants import Principal
 from tests.support.audio_files import record
 from tests.support.posting import Answer, Part, form, post, read, send
 from tests.support.running import Gate, Server, running_server, started_server
@@ -518,6 +519,8 @@ def test_recordings_are_recorded_in_the_audit_log(tmp_path: Path, file: Part) ->
     del entry["ts"]
     assert entry == {
         "event": "file.start",
+        "tenant": "default",
+        "key": None,
         "file_id": done.body["file_id"][:17],
         "bytes": len(file[2]),
         "roles": ["customer"],
@@ -533,7 +536,7 @@ class Refusing:
     def __init__(self, error: ProtocolError | None = None) -> None:
         self.error = error
 
-    def receive(self) -> NoReturn:
+    def receive(self, principal: Principal) -> NoReturn:
         assert self.error is not None
         raise self.error
 

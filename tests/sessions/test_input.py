@@ -195,3 +195,24 @@ async def test_audio_ahead_of_real_time_waits_and_stops_the_reader(
     await until(lambda: connection.reading)
     assert session._input.waiting_bytes == 0
     assert session._pipeline.position == 48_000
+
+
+async def test_the_pump_takes_turns_between_tenants() -> None:
+    """Hundreds of streams of one tenant gathered first, and another's stream waited for all."""
+    order: list[str] = []
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def process(self) -> None:
+            order.append(self.name)
+
+    pump = Pump()
+    for n in range(5):
+        pump.lane("flood").add(Named(f"flood-{n}"))
+    for n in range(2):
+        pump.lane("calm").add(Named(f"calm-{n}"))
+    await until(lambda: len(order) == 7)
+    assert order == ["flood-0", "calm-0", "flood-1", "calm-1", "flood-2", "flood-3", "flood-4"]
+    assert pump._lanes == {}

@@ -361,6 +361,6 @@ def test_topics_of_another_tenant_are_below_its_name() -> None:
 
 
 def test_the_hash_of_an_id_differs_between_tenants() -> None:
-    """Who reads the topics of two tenants cannot see that one person called both."""
+    """A reader of the topics of two tenants cannot see that one person called both."""
     names = {HASHED.names.of(live(tenant=tenant)) for tenant in ("default", "acme", "globex")}
     assert len(names) == 3
