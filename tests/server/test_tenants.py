@@ -29,6 +29,7 @@ from stream.recordings.store import ResultStore
 from stream.recordings.upload import Upload
 from stream.server import endpoints
 from stream.server.auth import TICKET, Authenticator, Key, make_key
+from stream.server.fair_queue import FairQueue
 from stream.server.file_requests import FileRequests
 from stream.server.gate import Gate
 from stream.server.http import Http
@@ -58,6 +59,8 @@ class Peer(FakeTransport):
         super().__init__()
         self.max_bytes = 0
         self.silent_s = 0.0
+        self.queue = FairQueue()
+        self.usage = self.queue.usage()
         self.meter: Callable[[int], float] = lambda size: 0.0
         headers = [("Host", "localhost"), ("Sec-WebSocket-Protocol", ", ".join(protocols))]
         if key:
