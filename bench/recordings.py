@@ -23,7 +23,7 @@ from bench.tables import table
 from client.audio.files import blocks, probe
 from client.batch.remote import RemoteAnalyser
 from client.remote.endpoint import Endpoint
-from stream.audio.decode import Pcm
+from stream.audio.samples import Pcm
 from stream.protocol.messages import FileOptions
 from stream.types import SAMPLE_RATE
 

@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 
 from client.audio.encoders import ENCODERS
 from client.audio.files import blocks, probe
-from stream.audio.decode import Pcm
+from stream.audio.samples import Pcm
 from stream.types import BYTES_PER_SAMPLE, Encoding
 
 ROOT = Path(__file__).resolve().parent.parent

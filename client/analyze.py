@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from rich.progress import (
 from client.batch.analyser import Analyser, AnalysisFailed
 from client.batch.completed import CompletedInputs, key_of
 from client.batch.remote import RemoteAnalyser
-from client.batch.report import Row, print_report, summary
+from client.batch.report import Row, print_report, summary, text_of
+from client.batch.scan import Skipped, scan
 from client.remote.endpoint import DEFAULT_URL
 from client.remote.errors import Refused, Unreachable
 from client.terminal.options import (
@@ -39,15 +40,13 @@ from client.terminal.options import (
     stop_on_signals,
 )
 from stream.errors import ConfigError, ModelRefused
+from stream.printable import utf8
 from stream.protocol.messages import FileOptions
 
 PROG = "emotide analyze"
 
-_KINDS = """
-    wav mp3 m4a aac flac ogg oga opus webm wma amr aiff aif caf mka mkv mp4 mov 3gp au ac3 w64 avi
-"""
-SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
-"""Suffixes of the recordings in a folder; a file that is named may have any suffix."""
+MOST_LISTED = 20
+"""Skipped files that are listed by name."""
 
 EXAMPLES = f"""\
 examples:
@@ -57,6 +56,8 @@ examples:
       every recording below a folder, two at a time; run it again to resume after a stop
   emotide analyze call.wav --granularity frame --embedding
       posteriors of every frame (20 ms) in result.json, and their embeddings in embedding.npy
+  emotide analyze interview.mkv --track 2
+      the second audio track of a file that has several
   emotide analyze call.wav --server wss://emotions.example.com --ca-file ca.pem
   emotide analyze call.wav --local --json
       without a server; a line of JSON for every recording
@@ -73,25 +74,6 @@ exit status: 0 every recording has a result, 1 some recordings have none (the ta
              reason) or the server failed, 2 invalid usage, 130 stopped by Ctrl-C (finished results
              are kept)
 """
-
-
-def recordings(names: Sequence[str], out: Path) -> Iterator[Path]:
-    """Yield the named files and the recordings in the named folders, each once, none in `out`."""
-    seen: set[Path] = set()
-    results = out.resolve()
-    for name in names:
-        path = Path(name)
-        inside = path.is_dir()
-        for file in sorted(path.rglob("*")) if inside else [path]:
-            resolved = file.resolve()
-            selected = not inside or (
-                file.is_file()
-                and file.suffix.lower() in SUFFIXES
-                and not resolved.is_relative_to(results)
-            )
-            if selected and resolved not in seen:
-                seen.add(resolved)
-                yield file
 
 
 class Batch:
@@ -117,7 +99,7 @@ class Batch:
 
         async def work() -> None:
             for row in remaining:
-                bar = bars.add_task(row.path.name[:40], total=100)
+                bar = bars.add_task(row.name[:40], total=100)
                 try:
                     await self._analyse(row, bars, bar)
                 finally:
@@ -145,11 +127,11 @@ class Batch:
 
     async def _analyse(self, row: Row, bars: Progress, bar: TaskID) -> None:
         def on_progress(stage: str, share: float) -> None:
-            bars.update(bar, description=f"{row.path.name[:40]} · {stage}", completed=100 * share)
+            bars.update(bar, description=f"{row.name[:40]} · {stage}", completed=100 * share)
 
         try:
             key = await asyncio.to_thread(
-                key_of, row.path, self._options.model_dump(mode="json"), self._analyser.model
+                key_of, row.path, self._options.given(), self._analyser.model
             )
             entry = self._completed.find(key)
             if entry is not None:
@@ -160,13 +142,23 @@ class Batch:
             analysis = await self._analyser.analyse(row.path, self._options, self._out, on_progress)
             row.status, row.folder, row.warnings = "done", str(analysis.folder), analysis.warnings
             row.summary = summary(analysis.result)
-            entry = {"file": str(row.path), "folder": analysis.folder.name, "summary": row.summary}
+            entry = {
+                "file": utf8(str(row.path)),
+                "folder": analysis.folder.name,
+                "summary": row.summary,
+            }
             await asyncio.to_thread(self._completed.add, key, entry)
         except AnalysisFailed as error:
             row.status, row.code, row.message = "failed", error.code, str(error)
         except OSError as error:
             row.status, row.code = "failed", "unreadable"
             row.message = error.strerror or str(error)
+        except (Refused, Unreachable):
+            raise
+        except Exception as error:
+            # A fault of this program with one file must not cost the results of the others.
+            row.status, row.code = "failed", "internal_error"
+            row.message = f"{type(error).__name__}: {error}"
 
 
 async def open_analyser(options: argparse.Namespace, console: Console) -> Analyser:
@@ -197,9 +189,19 @@ async def open_analyser(options: argparse.Namespace, console: Console) -> Analys
     return local
 
 
+def print_skipped(console: Console, skipped: Sequence[Skipped]) -> None:
+    """List the files in the named folders that are not analysed."""
+    for file in skipped[:MOST_LISTED]:
+        console.print(text_of(f"{file.path}: left out, {file.reason}", "dim"))
+    if len(skipped) > MOST_LISTED:
+        console.print(f"{len(skipped) - MOST_LISTED} more files left out", style="dim")
+
+
 async def analyze(options: argparse.Namespace) -> int:
     console = Console(stderr=True)
-    rows = [Row(path) for path in recordings(options.files, options.out)]
+    found = list(scan(options.files, options.out))
+    rows = [Row(path) for path in found if isinstance(path, Path)]
+    print_skipped(console, [file for file in found if isinstance(file, Skipped)])
     if not rows:
         raise CommandError("nothing to analyse: name at least one recording", USAGE)
     try:
@@ -211,6 +213,7 @@ async def analyze(options: argparse.Namespace) -> int:
             language=options.language,
             roles=tuple(options.roles.split(",")) if options.roles else (),
             disclosed=options.disclosed,
+            track=options.track,
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -222,7 +225,7 @@ async def analyze(options: argparse.Namespace) -> int:
     console.print(f"{count}, analysed by {analyser.where} with {analyser.model}")
     batch = Batch(rows, analyser, file_options, options.out, options.jobs)
     bars = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -285,6 +288,13 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
         "--language", default="", metavar="TAG", help="language that is spoken, for example de"
     )
     analysis.add_argument("--roles", default="", metavar="A,B", help="roles of the channels")
+    analysis.add_argument(
+        "--track",
+        type=int,
+        default=0,
+        metavar="N",
+        help="audio track, counted from 1 (default: the one that the file marks)",
+    )
     analysis.add_argument(
         "--disclosed", action="store_true", help="the speakers were informed of the analysis"
     )

@@ -31,7 +31,7 @@ from client.terminal.options import (
     stop_on_signals,
 )
 from client.terminal.text import line, summary_lines
-from stream.audio.decode import Pcm
+from stream.audio.samples import Pcm
 from stream.types import Encoding
 
 PROG = "emotide mic"

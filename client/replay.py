@@ -30,7 +30,8 @@ from client.terminal.options import (
     stop_on_signals,
 )
 from client.terminal.text import line, summary_lines
-from stream.audio.decode import Pcm
+from stream.audio.samples import Pcm
+from stream.printable import printable
 from stream.types import MAX_CHANNELS, MAX_RATE, MIN_RATE, Encoding
 
 PROG = "emotide replay"
@@ -71,7 +72,7 @@ def tracks(options: argparse.Namespace) -> list[Track]:
         left, right = pair_up(recordings)
         rate = _rate(options, left)
         size = _size(options, rate)
-        name = f"{left.path.stem}+{right.path.stem}"
+        name = printable(f"{left.path.stem}+{right.path.stem}")
 
         def both() -> Iterator[Pcm]:
             return joined(blocks(left, rate, 1), blocks(right, rate, 1), size)
@@ -86,12 +87,14 @@ def tracks(options: argparse.Namespace) -> list[Track]:
 
 def _track(options: argparse.Namespace, recording: Recording, stream_id: str | None) -> Track:
     rate = _rate(options, recording)
-    channels = options.channels or min(recording.channels, MAX_CHANNELS)
+    channels = options.channels or recording.channels
+    if channels > MAX_CHANNELS:
+        channels = 1  # mixed
 
     def audio() -> Iterator[Pcm]:
         return chunks(blocks(recording, rate, channels), _size(options, rate))
 
-    return Track(recording.path.name, rate, channels, stream_id, audio)
+    return Track(printable(recording.path.name), rate, channels, stream_id, audio)
 
 
 def _rate(options: argparse.Namespace, recording: Recording) -> int:

@@ -11,6 +11,9 @@ SAMPLE_RATE = 16_000
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 8_000, 192_000, 2
 """Limits of a stream's audio: sample rate in Hz, number of channels. Channels are scored apart."""
 
+MAX_TRACKS = 100
+"""Highest number of an audio track of a recording that can be chosen."""
+
 Encoding = Literal["linear16", "f32le", "mulaw", "alaw"]
 """Encoding of audio samples, little-endian, without a header."""
 
@@ -67,6 +70,7 @@ AudioFault = Literal[
     "no_audio_stream",
     "protected",
     "broken_file",
+    "unknown_track",
     "audio_too_long",
     "decode_timeout",
 ]
@@ -75,6 +79,7 @@ AudioFault = Literal[
 FaultReason = Literal[
     "unknown",
     "no_sound",
+    "header_only",
     "cut_off",
     "undecodable",
     "no_decoder",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.audio.codecs import CODECS
-from stream.audio.decode import Pcm
+from stream.audio.samples import Pcm
 from stream.types import Encoding
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from client.audio.errors import NotAudio
-from stream.audio.decode import Pcm, Source, Undecodable
+from stream.audio.decode import UNREADABLE, Source
+from stream.audio.samples import Pcm
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,13 @@ class Recording:
 
 
 def probe(path: Path) -> Recording:
-    """Return the properties of the file's first audio stream. Raises `NotAudio`."""
+    """Return the properties of the file's default audio track. Raises `NotAudio`."""
     if not path.is_file():
         raise NotAudio(f"{path}: no such file")
     try:
         with path.open("rb") as file, Source(file) as source:
             info = source.info
-    except (Undecodable, OSError) as error:
+    except UNREADABLE as error:
         raise NotAudio(f"{path}: {error}") from None
     return Recording(path, info.sample_rate, info.channels, info.duration_s)
 
@@ -41,8 +42,8 @@ def blocks(recording: Recording, sample_rate: int, channels: int) -> Iterator[Pc
     """
     try:
         with recording.path.open("rb") as file, Source(file) as source:
-            yield from source.blocks(sample_rate, channels)
-    except (Undecodable, OSError) as error:
+            yield from source.pcm(sample_rate, channels)
+    except UNREADABLE as error:
         raise NotAudio(f"{recording.path}: broken recording ({error})") from None
 
 

@@ -10,7 +10,7 @@ from client.audio.encoders import ENCODERS
 from client.remote.call import ENDED, Call
 from client.remote.errors import Refused
 from client.remote.events import Event
-from stream.audio.decode import Pcm
+from stream.audio.samples import Pcm
 from stream.protocol.wire.session import SessionClosed
 from stream.types import Encoding
 

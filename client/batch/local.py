@@ -16,6 +16,7 @@ from stream.delivery.hub import Hub
 from stream.errors import ModelRefused
 from stream.inference.engine import ThreadEngine
 from stream.inference.scheduler import Scheduler
+from stream.printable import utf8
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileOptions
 from stream.protocol.wire.analysis import AnalysisBody
@@ -77,7 +78,7 @@ class LocalAnalyser:
             if not (await asyncio.to_thread(path.stat)).st_size:
                 raise AnalysisFailed("empty_file", "the file is empty")
             folder = await asyncio.to_thread(new_folder, out, time.time())
-            result, _ = await analysis.run(path, path.name, folder)
+            result, _ = await analysis.run(path, utf8(path.name), folder)
         except BaseException as error:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)

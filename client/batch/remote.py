@@ -20,6 +20,8 @@ from client.batch.analyser import Analysis, AnalysisFailed, OnProgress
 from client.remote.endpoint import Endpoint
 from client.remote.errors import Broken, NoServer, Refused, Unreachable
 from client.remote.reader import read_event
+from stream.printable import utf8
+from stream.protocol.file_requests import MAX_NAME
 from stream.protocol.messages import FileOptions
 from stream.protocol.wire.events import FileEvent
 from stream.protocol.wire.recordings import FileDone, FilesReady, ResultFile
@@ -81,8 +83,8 @@ class RemoteAnalyser:
         socket, ready = await self._connect()
         async with socket:
             size = (await asyncio.to_thread(path.stat)).st_size
-            begin = {"type": "file.begin", "name": path.name, "size": size}
-            begin["options"] = options.model_dump(mode="json")
+            begin = {"type": "file.begin", "name": utf8(path.name)[-MAX_NAME:], "size": size}
+            begin["options"] = options.given()
             await socket.send(orjson.dumps(begin).decode())
             chunk = min(CHUNK, ready["limits"]["max_message_bytes"])
             with await asyncio.to_thread(path.open, "rb") as file:

@@ -10,7 +10,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from stream.printable import printable, utf8
 from stream.protocol.wire.result import Result
 
 
@@ -26,14 +28,24 @@ class Row:
     message: str = ""
     warnings: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """Name of the file, for a terminal."""
+        return printable(self.path.name)
+
     def body(self) -> dict[str, Any]:
         """Return the object that --json prints."""
-        body: dict[str, Any] = {"file": str(self.path), "status": self.status}
+        body: dict[str, Any] = {"file": utf8(str(self.path)), "status": self.status}
         if self.folder:
             body |= {"folder": self.folder, **self.summary}
         if self.code:
             body |= {"code": self.code, "message": self.message}
         return body | ({"warnings": list(self.warnings)} if self.warnings else {})
+
+
+def text_of(text: str, style: str = "") -> Text:
+    """Return text for a terminal as it is: brackets are no markup, control characters no orders."""
+    return Text(printable(text), style)
 
 
 def summary(result: Result) -> dict[str, Any]:
@@ -58,7 +70,14 @@ def table(rows: Sequence[Row]) -> Table:
     for row in rows:
         if not row.folder:
             why = f"{row.code}: {row.message}" if row.code else row.status
-            shown.add_row(row.path.name, "", "-", "", why, style="red" if row.code else "dim")
+            shown.add_row(
+                text_of(row.path.name),
+                "",
+                "-",
+                "",
+                text_of(why),
+                style="red" if row.code else "dim",
+            )
             continue
         length = row.summary["duration_s"]
         verdicts = [
@@ -67,11 +86,11 @@ def table(rows: Sequence[Row]) -> Table:
             for c in row.summary["channels"]
         ]
         shown.add_row(
-            row.path.name,
+            text_of(row.path.name),
             f"{int(length // 60)}:{length % 60:04.1f}",
             ", ".join(verdicts),
             ", ".join(row.summary["hints"]),
-            row.folder + (" (existing)" if row.status == "skipped" else ""),
+            text_of(row.folder + (" (existing)" if row.status == "skipped" else "")),
         )
     return shown
 
@@ -82,7 +101,7 @@ def print_report(console: Console, rows: Sequence[Row], as_json: bool) -> None:
         Console(width=None if console.is_terminal else 200).print(table(rows))
     for row in rows:
         for warning in row.warnings:
-            console.print(f"{row.path.name}: {warning}", style="yellow")
+            console.print(text_of(f"{row.name}: {warning}", "yellow"))
     counts = {
         status: sum(row.status == status for row in rows)
         for status in ("done", "skipped", "failed")

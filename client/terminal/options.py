@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 from client.audio.errors import NotAudio
 from client.remote.endpoint import STREAM, Endpoint
 from client.remote.errors import Refused, Unreachable
+from stream.printable import printable
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -80,6 +82,9 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 def run(command: Coroutine[Any, Any, int]) -> int:
     """Run a command and return its exit status; print failures on stderr."""
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show
     try:
         return asyncio.run(command)
     except KeyboardInterrupt:
@@ -97,5 +102,5 @@ def run(command: Coroutine[Any, Any, int]) -> int:
         status, text = FAILED, f"refused by the server: {refused}"
     except Unreachable as error:
         status, text = FAILED, f"{error}\nstart a server with: .venv/bin/python server.py"
-    print(text, file=sys.stderr)
+    print(*map(printable, text.splitlines()), sep="\n", file=sys.stderr)
     return status

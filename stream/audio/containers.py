@@ -1,4 +1,4 @@
-"""Checks on a container's bytes without decoding: format, copy protection, truncation.
+"""Checks on a container's bytes without decoding: format, copy protection, stated length.
 
 Reads the file but changes nothing. FFmpeg, which `stream.audio.decode` uses, reports none of this.
 """
@@ -6,13 +6,17 @@ Reads the file but changes nothing. FFmpeg, which `stream.audio.decode` uses, re
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+
+from stream.audio.views import Reader
 
 HEAD = 65_536
-"""Bytes inspected at the beginning of a file, and at the end of an Ogg."""
+"""Bytes inspected at the beginning of a file."""
 
 MOOV_LIMIT = 16 * 1024 * 1024
 """Bytes of an MP4 index that are searched for signs of protection; the rest is ignored."""
+
+CLUSTER = b"\x1fC\xb6u"
+"""Id of the element of WebM and Matroska that holds sound and pictures (RFC 9559)."""
 
 MAGIC = {
     b"RIFF": "WAV",
@@ -32,12 +36,6 @@ ASF_ENCRYPTED = (
 )
 """GUIDs of the Content Encryption objects (ASF specification, section 3.14 and 3.15)."""
 
-EXACT_LENGTH = ("flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "aiff", "caf", "w64")
-"""Containers whose header states the length; for others FFmpeg estimates it from the bit rate."""
-
-SLACK_S, SLACK = 0.5, 0.02
-"""Seconds plus share of the stated length by which an intact recording may be shorter."""
-
 
 def kind_of(head: bytes) -> str | None:
     """Return the name of the format that a file with this head claims, or None if unknown."""
@@ -46,31 +44,33 @@ def kind_of(head: bytes) -> str | None:
     return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
 
 
-def is_protected(file: BinaryIO, head: bytes) -> bool:
+def is_protected(file: Reader, head: bytes) -> bool:
     """Return whether the audio is encrypted by copy protection (WMA and MP4)."""
     if head.startswith(b"\x30\x26\xb2\x75"):
         return any(mark in head for mark in ASF_ENCRYPTED)
     return head[4:8] == b"ftyp" and any(mark in _moov(file) for mark in (b"sinf", b"adrm"))
 
 
-def is_truncated(
-    file: BinaryIO, head: bytes, container: str, decoded_s: float, length_s: float | None
-) -> bool:
-    """Return whether the file is shorter than it states.
+def flac_samples(head: bytes) -> int:
+    """Return the samples that the STREAMINFO of a FLAC states, 0 if unknown (RFC 9639, 8.2)."""
+    at = head.find(b"fLaC")
+    return int.from_bytes(head[at + 21 : at + 26], "big") & ((1 << 36) - 1) if at >= 0 else 0
 
-    `decoded_s` is the length of the decoded audio, `length_s` the length in the header, in seconds.
+
+def is_header_only(head: bytes, size: int) -> bool:
+    """Return whether a file of `size` bytes is only a header that FFmpeg cannot open.
+
+    It is a WebM without a cluster, or an Ogg whose pages all have the position 0 (RFC 3533, 6).
     """
-    if container == "wav":
-        return _is_wav_truncated(file)
-    if container == "ogg":
-        return _is_ogg_truncated(file)
-    exact = container in EXACT_LENGTH or (
-        container == "mp3" and (b"Xing" in head or b"Info" in head)
-    )
-    return exact and length_s is not None and decoded_s < length_s * (1 - SLACK) - SLACK_S
+    if size > len(head):
+        return False
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        return CLUSTER not in head
+    pages = [page for page in head.split(b"OggS")[1:] if len(page) >= 10]
+    return bool(pages) and head.startswith(b"OggS") and not any(any(p[2:10]) for p in pages)
 
 
-def _moov(file: BinaryIO) -> bytes:
+def _moov(file: Reader) -> bytes:
     """Return the index of an MP4, or b"" (ISO 14496-12: boxes of size, name, contents).
 
     A truncated file yields the part of the index that it contains.
@@ -93,32 +93,3 @@ def _moov(file: BinaryIO) -> bytes:
             break
         at += size
     return b""
-
-
-def _is_wav_truncated(file: BinaryIO) -> bool:
-    """Return whether a WAV's data chunk states more bytes than the file has.
-
-    Sizes of 0 and from 0x7FFFFFFF on are placeholders of live recorders and do not count.
-    """
-    file_size = file.seek(0, 2)
-    at = 12
-    for _ in range(1000):
-        file.seek(at)
-        header = file.read(8)
-        if len(header) < 8:
-            return False
-        name, size = struct.unpack("<4sI", header)
-        at += 8
-        if name == b"data":
-            return bool(0 < size < 0x7FFFFFFF and at + size > file_size)
-        at += size + size % 2
-    return False
-
-
-def _is_ogg_truncated(file: BinaryIO) -> bool:
-    """Return whether an Ogg's last page lacks the end-of-stream flag (RFC 3533, section 6)."""
-    file_size = file.seek(0, 2)
-    file.seek(max(0, file_size - HEAD))
-    tail = file.read(HEAD)
-    at = tail.rfind(b"OggS")
-    return at < 0 or len(tail) < at + 6 or not tail[at + 5] & 4

@@ -11,19 +11,47 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
-from stream.audio.containers import HEAD, is_protected, is_truncated, kind_of
-from stream.terms import MAX_CHANNELS, MAX_RATE, MIN_RATE, AudioFault, FaultReason
-
-Pcm = NDArray[np.int16]
-"""Interleaved audio, shape [samples, channels]."""
+from stream.audio.chunks import Layout, layout
+from stream.audio.completeness import ends_early, joined_mp4
+from stream.audio.containers import HEAD, flac_samples, is_header_only, is_protected, kind_of
+from stream.audio.frame_clock import MAX_HOLE_S, FrameClock, Timing
+from stream.audio.samples import Block, Pcm, RateConverter, mixed, to_float, to_pcm
+from stream.audio.survey import Levels, Survey
+from stream.audio.tags import after_tags, start_of_sound
+from stream.audio.tracks import default_track, marks
+from stream.audio.views import View
+from stream.terms import MAX_CHANNELS, AudioFault, FaultReason
 
 IMAGE_FORMATS = ("tty", "gif", "apng", "ico", "image2", "svg")
 """Formats of images and text that FFmpeg reports as video."""
 
 CONTAINER_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "webm", "asf": "wma"}
 """FFmpeg's format name → container name in results; other names are used as they are."""
+
+TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "ogg", "mpegts", "mpeg", "asf", "flv", "avi")
+"""Containers with time stamps. In others FFmpeg counts samples, or guesses from the bit rate."""
+
+FROM_ZERO = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+"""Containers whose time begins at 0; in others it begins with the first packet of any track."""
+
+STREAMED = ("mp3", "aac", "ac3", "eac3", "mpegts", "mpeg", "loas", "latm", "amr")
+"""Formats that may be captured at any point: their first and last packet may be incomplete."""
+
+EXACT = ("wav", "w64", "aiff", "caf", "au", "flac", "mov,mp4,m4a,3gp,3g2,mj2")
+"""Containers that state the length of the sound itself; others guess, or state another track's."""
+
+WITHOUT_INDEX = ("mpegts", "mpeg", "flv")
+"""Containers in which a track is known only once it begins."""
+
+FAR_BYTES, FAR_US = 512 * 1024 * 1024, 24 * 3600 * 1_000_000
+"""Bytes and microseconds in which sound is searched that begins late in a video."""
+
+LEVEL_FROM_S = 900.0
+"""Seconds from which the level of a recording that is played is taken."""
+
+SHORT_S = 0.1
+"""Seconds by which a FLAC may be shorter than it states."""
 
 
 class Undecodable(Exception):
@@ -46,9 +74,17 @@ class Undecodable(Exception):
         self.values = values if reason is None else {"reason": reason, **values}
 
 
+UNREADABLE = (Undecodable, av.FFmpegError, OSError, ValueError)
+"""Everything that reading a foreign file may raise."""
+
+
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """Format of a recording: rate in Hz; `duration_s` is None if the header does not state it."""
+    """Format of a recording: rate in Hz, length in seconds, the track that was chosen from 1.
+
+    `duration_s` is None if the header does not state it; it may be a guess before `Source.blocks`
+    has ended.
+    """
 
     container: str
     codec: str
@@ -56,35 +92,44 @@ class AudioInfo:
     channels: int
     duration_s: float | None
     audio_streams: int = 1
-
-    @property
-    def rate(self) -> int:
-        """Rate in Hz at which it is decoded: its own, clamped to the limits of a live stream."""
-        return min(MAX_RATE, max(MIN_RATE, self.sample_rate))
+    track: int = 1
 
 
 class Source:
     """One open recording, a context manager. All methods raise `Undecodable`.
 
-    FFmpeg gets `file` only: no file name, so that the contents determine the format, and no
-    protocols, so that a playlist can open neither other files nor the network.
+    FFmpeg gets the contents only: no file name, so that the contents determine the format, and no
+    protocols, so that a playlist can open neither other files nor the network. `track` counts the
+    audio tracks from 1; 0 is the default one. Silence in place of holes in the time stamps never
+    makes the recording longer than `max_s` seconds.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, track: int = 0, max_s: float = MAX_HOLE_S) -> None:
         self._file = file
-        self._head = file.read(HEAD)
-        if not self._head:
+        self._wanted = track
+        self._max_s = max_s
+        self._far = False
+        size = file.seek(0, 2)
+        if not size:
             raise Undecodable("empty_file", "the file is empty: choose the recording again")
-        if is_protected(file, self._head):
+        self._view, self._layout = _view(file, size)
+        self._head = _read(self._view, HEAD)
+        if self._layout is not None and self._layout.is_empty:
+            raise no_sound_in(f"a {kind_of(self._head)} header")
+        if is_protected(self._view, self._head):
             raise Undecodable(
                 "protected",
                 "the file is protected (DRM): export it without protection, or record it again",
             )
-        self._container = _open(file, self._head)
-        self._audio = self._first_audio_stream()
+        self._container = self._open()
+        self._audio = self._find_track()
         self.info = self._describe()
+        self.timing = Timing()
+        """Corrections of the time stamps, after `blocks`."""
         self.damaged = False
         """Set by `blocks` when a part of the file is missing or cannot be decoded."""
+        self.cut_off = self._ends_early()
+        """Whether the container ends before its end."""
 
     def __enter__(self) -> Source:
         return self
@@ -92,68 +137,195 @@ class Source:
     def __exit__(self, *_: object) -> None:
         self._container.close()
 
-    def blocks(self, rate: int, channels: int) -> Iterator[Pcm]:
-        """Yield PCM at `rate` Hz with 1 or 2 channels, from the beginning of the file.
+    @property
+    def share_read(self) -> float:
+        """Position in the file, as a share of its bytes, 0 to 1."""
+        return min(1.0, self._view.tell() / max(1, self._view.size))
 
-        Files with another number of channels are mixed. Parts that cannot be decoded are skipped
-        and set `damaged`.
+    @property
+    def left_out(self) -> int:
+        """Bytes behind the sound that are not decoded, because their format is another."""
+        if self._layout is not None:
+            return self._layout.left_out
+        is_mp4 = self.info.container == "mp4"
+        return joined_mp4(self._view, self._view.size) if is_mp4 else 0
+
+    @property
+    def exact_duration_s(self) -> float | None:
+        """Length that the file certainly has, in seconds; None if it has to be measured."""
+        exact = self._container.format.name in EXACT and not self.cut_off
+        return self.info.duration_s if exact else None
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield float32[samples, channels] at the rate of the file, from its beginning.
+
+        Times are those of the container: its holes are silence. Parts that cannot be decoded are
+        skipped and set `damaged`.
         """
-        layout = "stereo" if channels == 2 else "mono"
         self._rewind()
-        resampler = None
-        decoded_s, shape = 0.0, None
-        for frame in self._frames():
-            decoded_s += frame.samples / frame.sample_rate
-            if (frame.format.name, frame.layout.name, frame.sample_rate) != shape:
-                # Chained files change their format in the middle.
-                yield from _resample(resampler, None, channels)
-                resampler = av.AudioResampler(format="s16", layout=layout, rate=rate)
-                shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-            yield from _resample(resampler, frame, channels)
-        yield from _resample(resampler, None, channels)
-        if not decoded_s:
-            raise Undecodable(
-                "broken_file",
-                "the file is damaged: no audio in it could be decoded; export it again",
-                reason="undecodable",
-            )
+        rate, channels = self.info.sample_rate, self.info.channels
         name = self._container.format.name
-        self.damaged |= is_truncated(self._file, self._head, name, decoded_s, self.info.duration_s)
+        clock = FrameClock(self._origin(), self._max_s)
+        converter: RateConverter | None = None
+        shape, decoded_s = None, 0.0
+        for frame in self._frames():
+            length_s = frame.samples / frame.sample_rate
+            decoded_s += length_s
+            block = to_float(frame.to_ndarray(), frame.format.name, len(frame.layout.channels))
+            if (frame.sample_rate, block.shape[1]) != shape:
+                # Chained files change their format in the middle.
+                if converter is not None:
+                    yield from (_fitted(rest, channels) for rest in converter.drain())
+                shape = (frame.sample_rate, block.shape[1])
+                converter = RateConverter(frame.sample_rate, rate, block.shape[1])
+            assert converter is not None
+            silence_s = clock.place(frame.time if name in TIMED else None, length_s)
+            for silence in _silence(round(silence_s * frame.sample_rate), block.shape[1]):
+                yield _fitted(converter.push(silence), channels)
+            yield _fitted(converter.push(block), channels)
+        if converter is not None:
+            yield from (_fitted(rest, channels) for rest in converter.drain())
+        self.timing = clock.timing
+        if not decoded_s:
+            raise self._nothing_decoded()
+        stated = flac_samples(self._head) if name == "flac" else 0
+        self.damaged |= self.cut_off or decoded_s < stated / rate - SHORT_S
+
+    def pcm(self, rate: int, channels: int) -> Iterator[Pcm]:
+        """Yield int16[samples, channels] at `rate` Hz, at the level at which it is analysed.
+
+        The level is measured in the first `LEVEL_FROM_S`; what exceeds full scale later is clipped.
+        """
+        levels = self._levels()
+        gain = np.float32(levels.gain)
+        converter = RateConverter(self.info.sample_rate, rate, channels)
+        for block in self.blocks():
+            if block.shape[1] > MAX_CHANNELS:
+                block = mixed(block) * np.float32(levels.mix_gain)
+            loud = _fitted(block, channels)
+            yield to_pcm(converter.push(loud * gain if levels.gain != 1 else loud))
+        yield from (to_pcm(rest) for rest in converter.drain())
+
+    def _levels(self) -> Levels:
+        meter = Survey(self.info.sample_rate, self.info.channels)
+        sample_format = self._audio.codec_context.format.name
+        if self.info.channels > MAX_CHANNELS or sample_format.startswith(("flt", "dbl")):
+            for block in self.blocks():
+                meter.add(block)
+                if meter.seconds > LEVEL_FROM_S:
+                    break
+        return meter.levels()
+
+    def _origin(self) -> float:
+        start = self._container.start_time
+        if self._container.format.name in FROM_ZERO or start is None:
+            return 0.0
+        return float(start / av.time_base)
 
     def _frames(self) -> Iterator[Any]:
         packets = self._container.demux(self._audio)
+        failed = number = 0
         while True:
             try:
                 packet = next(packets)
             except StopIteration:
-                return
+                break
             except (av.FFmpegError, OSError):
                 self.damaged = True
-                return
+                break
+            number += 1
             try:
                 yield from packet.decode()
             except av.error.EOFError:
-                return
+                break
             except (av.FFmpegError, OSError):
-                self.damaged = True
+                # The first packet of a capture refers to what came before it.
+                failed += number > 1
+        allowed = 2 if self._container.format.name in STREAMED else 0
+        self.damaged |= failed > allowed
+
+    def _ends_early(self) -> bool:
+        if self._layout is not None:
+            return self._layout.missing > 0
+        return ends_early(self._view, self._view.size, self._container.format.name)
+
+    def _open(self) -> Any:
+        self._view.seek(0)
+        options = {"protocol_whitelist": "none"}
+        if self._far:
+            options |= {"probesize": str(FAR_BYTES), "analyzeduration": str(FAR_US)}
+        try:
+            return av.open(self._view, options=options, metadata_errors="ignore")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise self._not_opened(error) from None
 
     def _rewind(self) -> None:
         self._container.close()
-        self._container = _open(self._file, self._head)
-        self._audio = self._first_audio_stream()
+        self._container = self._open()
+        self._audio = self._find_track()
 
-    def _first_audio_stream(self) -> Any:
-        streams = self._container.streams
-        if streams.audio:
-            return streams.audio[0]
-        name = self._container.format.name
-        is_image = name in IMAGE_FORMATS or name.endswith("_pipe")
-        if streams.video and not is_image:
+    def _find_track(self) -> Any:
+        """Return the stream of the track; search the whole file if its beginning has none."""
+        streams = self._container.streams.audio
+        unknown = [s for s in streams if s.codec_context and not s.codec_context.sample_rate]
+        late = self._container.format.name in WITHOUT_INDEX and (not streams or unknown)
+        if late and not self._far:
+            self._far = True
+            self._container.close()
+            self._container = self._open()
+            streams = self._container.streams.audio
+        if not streams:
+            raise self._without_track()
+        if self._wanted > len(streams):
             raise Undecodable(
+                "unknown_track",
+                f"track: the file has {len(streams)} audio tracks, not {self._wanted}",
+                tracks=len(streams),
+            )
+        number = self._wanted or default_track([marks(stream) for stream in streams]) + 1
+        self._track = number
+        return streams[number - 1]
+
+    def _is_video(self) -> bool:
+        name = self._container.format.name
+        return name not in IMAGE_FORMATS and not name.endswith("_pipe")
+
+    def _without_track(self) -> Undecodable:
+        if self._container.streams.video and self._is_video():
+            return Undecodable(
                 "no_audio_stream", "the video has no audio track: choose a file with audio"
             )
-        raise Undecodable(
+        return Undecodable(
             "not_audio", "the file is not a recording: choose a file with audio", reason="no_sound"
+        )
+
+    def _nothing_decoded(self) -> Undecodable:
+        if self.damaged or self.cut_off:
+            return Undecodable(
+                "broken_file",
+                "the file is damaged: no audio in it could be decoded; export it again",
+                reason="undecodable",
+            )
+        return no_sound_in(f"a {kind_of(self._head) or self.info.container} header")
+
+    def _not_opened(self, error: Exception) -> Undecodable:
+        if after_tags(self._view) == self._view.size:
+            return no_sound_in("a tag")
+        kind = kind_of(self._head)
+        if is_header_only(self._head, self._view.size):
+            return no_sound_in(f"a {kind} header")
+        if kind is not None:
+            return Undecodable(
+                "broken_file",
+                f"the file has a {kind} header, but is damaged or truncated: export it again",
+                reason="cut_off",
+                kind=kind,
+            )
+        return Undecodable(
+            "not_audio",
+            f"the contents of the file are not audio ({reason_of(error)}): choose a file with "
+            "audio",
+            reason="unknown",
         )
 
     def _describe(self) -> AudioInfo:
@@ -183,6 +355,7 @@ class Source:
             channels=context.channels,
             duration_s=duration if duration is not None and duration > 0 else None,
             audio_streams=len(self._container.streams.audio),
+            track=self._track,
         )
 
 
@@ -191,54 +364,45 @@ def analysed_channels(info: AudioInfo) -> int:
     return info.channels if info.channels <= MAX_CHANNELS else 1
 
 
-def identical_channels(blocks: Iterator[Pcm]) -> bool:
-    """Return whether the peak difference of both channels is 40 dB below the peak of each block.
-
-    Stops at the first block that is not. Differences of at most 2 (int16) are ignored.
-    """
-    for block in blocks:
-        samples = block.astype(np.int32)
-        difference, peak = samples[:, 0] - samples[:, 1], np.abs(samples).max(initial=0)
-        if np.abs(difference).max(initial=0) > max(2, peak // 100):
-            return False
-    return True
+def no_sound_in(part: str) -> Undecodable:
+    """Return the error for a file that has `part`, and nothing after it."""
+    return Undecodable(
+        "empty_file",
+        f"the file has {part}, but there is no sound in it: record or export it again",
+        reason="header_only",
+    )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return FFmpeg's message without the error number."""
     return str(getattr(error, "strerror", None) or error)
 
 
-def _open(file: BinaryIO, head: bytes) -> Any:
-    file.seek(0)
-    try:
-        return av.open(
-            _UnnamedFile(file), options={"protocol_whitelist": "none"}, metadata_errors="ignore"
-        )
-    except (av.FFmpegError, OSError, ValueError) as error:
-        kind = kind_of(head)
-        if kind is not None:
-            raise Undecodable(
-                "broken_file",
-                f"the file has a {kind} header, but is damaged or truncated: export it again",
-                reason="cut_off",
-                kind=kind,
-            ) from None
-        raise Undecodable(
-            "not_audio",
-            f"the contents of the file are not audio ({_reason(error)}): choose a file with audio",
-            reason="unknown",
-        ) from None
+def _view(file: BinaryIO, size: int) -> tuple[View, Layout | None]:
+    """Return the sound in the file: without misleading tags, with a header that states its size."""
+    start = start_of_sound(file)
+    view = View(file, [(start, size)])
+    found = layout(view, view.size)
+    view.seek(0)
+    if found is not None and found.header is not None:
+        view = View(view, found.sound, found.header)
+    return view, found
 
 
-class _UnnamedFile:
-    """File object that does not expose the file's name to FFmpeg."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+def _read(view: View, size: int) -> bytes:
+    view.seek(0)
+    return view.read(size)
 
 
-def _resample(resampler: Any, frame: Any, channels: int) -> Iterator[Pcm]:
-    if resampler is not None:
-        for piece in resampler.resample(frame):
-            yield np.asarray(piece.to_ndarray(), np.int16).reshape(-1, channels)
+def _silence(samples: int, channels: int) -> Iterator[Block]:
+    """Yield silence in blocks of at most 16 384 samples."""
+    for start in range(0, samples, 16_384):
+        yield np.zeros((min(16_384, samples - start), channels), np.float32)
+
+
+def _fitted(block: Block, channels: int) -> Block:
+    """Return a block with `channels` channels: others are mixed, and one is repeated."""
+    if block.shape[1] == channels:
+        return block
+    one = block if block.shape[1] == 1 else mixed(block)
+    return np.repeat(one, channels, axis=1)

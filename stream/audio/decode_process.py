@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,13 @@ from stream.audio.decode_worker import (
     PROGRESS,
     Job,
 )
+from stream.audio.findings import Findings
 from stream.types import Samples
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """Format of a recording, and the number of channels to analyse.
+    """Format and measured length of a recording, and the number of channels to analyse.
 
     `identical_channels` is set if two channels carry the same audio and are analysed as one.
     """
@@ -39,11 +40,12 @@ class ProbeResult:
     info: AudioInfo
     channels: int
     identical_channels: bool
+    findings: Findings = field(default_factory=Findings)
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeProgress:
-    """Progress of the comparison of both channels, 0 to 1."""
+    """Progress of the survey before the analysis, 0 to 1."""
 
     share: float
 
@@ -94,7 +96,10 @@ class Decoder:
             body = json.loads(payload)
             if kind == INFO:
                 self._probed = ProbeResult(
-                    AudioInfo(**body["info"]), body["channels"], body["identical_channels"]
+                    AudioInfo(**body["info"]),
+                    body["channels"],
+                    body["identical_channels"],
+                    Findings.from_json(body["findings"]),
                 )
                 yield self._probed
             elif kind == PROGRESS:

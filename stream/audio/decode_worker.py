@@ -9,28 +9,27 @@ The parent's side is `decode_process`, and `decode_main` starts this one.
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from typing import Any, BinaryIO
 
+import av
 import numpy as np
 
 from stream.audio.confinement import confine
-from stream.audio.decode import (
-    AudioInfo,
-    Pcm,
-    Source,
-    Undecodable,
-    analysed_channels,
-    identical_channels,
-)
+from stream.audio.decode import Source, Undecodable, analysed_channels, reason_of
 from stream.audio.denoise import Denoiser
+from stream.audio.findings import Findings
 from stream.audio.resample import Resampler
-from stream.types import SAMPLE_RATE, Samples
+from stream.audio.samples import Block, Pcm, mixed, to_pcm
+from stream.audio.survey import Levels, Survey
+from stream.types import SAMPLE_RATE
 
 HEADER = struct.Struct("<cI")
 INFO, PROGRESS, AUDIO, FAILED, DONE = b"I", b"R", b"P", b"E", b"D"
@@ -42,43 +41,70 @@ MAX_PAYLOAD = 16 * 1024 * 1024
 MAX_MEMORY = 2 * 1024**3
 """Bytes of address space of the process; FFmpeg, numpy and their libraries use a quarter of it."""
 
-PROGRESS_EVERY_S = 5.0
-"""Seconds of audio between two progress messages while the channels are compared."""
+PROGRESS_EVERY_S = 0.2
+"""Seconds between two progress messages during the survey."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """Settings and limits of one decoding, in seconds.
 
-    Audio longer than `max_s` is refused; `cpu_s` bounds the CPU time.
+    Audio longer than `max_s` is refused; `cpu_s` bounds the CPU time. `track` counts the audio
+    tracks from 1; 0 is the default one.
     """
 
     max_s: float
     denoise: bool = False
     cpu_s: int = 600
+    track: int = 0
 
 
-def process(pieces: Iterator[Pcm], info: AudioInfo, channels: int, denoise: bool) -> Iterator[Pcm]:
+def process(pieces: Iterator[Block], rate: int, channels: int, denoise: bool) -> Iterator[Pcm]:
     """Yield int16[samples, channels] at 16 kHz, bit for bit as a live stream would be analysed."""
-    resamplers = [Resampler(info.rate) for _ in range(channels)]
+    resamplers = [Resampler(rate) for _ in range(channels)]
     denoisers = [Denoiser() for _ in range(channels)] if denoise else None
-
-    def to_pcm(columns: list[Samples]) -> Pcm:
-        clipped = np.clip(np.stack(columns, axis=1), -1, 32767 / 32768)
-        return np.rint(clipped * 32768).astype("<i2")
-
-    for pcm in pieces:
-        samples = pcm[:, :channels].astype(np.float32) * np.float32(1 / 32768)
-        columns = [r.push(samples[:, c]) for c, r in enumerate(resamplers)]
+    for block in pieces:
+        columns = [r.push(np.ascontiguousarray(block[:, c])) for c, r in enumerate(resamplers)]
         if denoisers is not None:
             columns = [d.push(x) for d, x in zip(denoisers, columns, strict=True)]
-        yield to_pcm(columns)
+        yield to_pcm(np.stack(columns, axis=1))
     columns = [r.drain() for r in resamplers]
     if denoisers is not None:
         columns = [
             np.concatenate([d.push(x), d.drain()]) for d, x in zip(denoisers, columns, strict=True)
         ]
-    yield to_pcm(columns)
+    yield to_pcm(np.stack(columns, axis=1))
+
+
+def survey(source: Source, max_s: float, report: Callable[[float], None]) -> Levels:
+    """Measure the whole recording; `report` gets the share that is done.
+
+    Raises `Undecodable` for a recording longer than `max_s`.
+    """
+    sure = source.exact_duration_s
+    if sure is not None and sure > max_s * 1.01 + 1:
+        raise too_long(max_s)
+    meter = Survey(source.info.sample_rate, source.info.channels)
+    reported = time.monotonic()
+    for block in source.blocks():
+        meter.add(block)
+        if meter.seconds > max_s:
+            raise too_long(max_s)
+        now = time.monotonic()
+        if now - reported >= PROGRESS_EVERY_S:
+            reported = now
+            report(source.share_read)
+    return meter.levels()
+
+
+def levelled(blocks: Iterator[Block], levels: Levels, channels: int) -> Iterator[Block]:
+    """Yield the audio that is analysed: mixed if there are more channels, and within full scale."""
+    gain = np.float32(levels.gain)
+    for block in blocks:
+        if block.shape[1] > channels and channels == 1 and not levels.alike:
+            yield mixed(block) * np.float32(levels.mix_gain * levels.gain)
+        else:
+            yield block[:, :channels] * gain if levels.gain != 1 else block[:, :channels]
 
 
 def one_second_blocks(pieces: Iterator[Pcm]) -> Iterator[Pcm]:
@@ -108,49 +134,57 @@ def work(job: Job, file: BinaryIO, out: BinaryIO) -> None:
         send(kind, json.dumps(fields).encode())
 
     try:
-        with Source(file) as source:
-            info = source.info
-            if info.duration_s is not None and info.duration_s > job.max_s * 1.01 + 1:
-                raise too_long(job.max_s)
-            channels = analysed_channels(info)
-
-            def with_progress() -> Iterator[Pcm]:
-                seconds, reported = 0.0, 0.0
-                for piece in source.blocks(info.rate, 2):
-                    yield piece
-                    seconds += len(piece) / info.rate
-                    if seconds > job.max_s:
-                        raise too_long(job.max_s)
-                    if seconds - reported >= PROGRESS_EVERY_S:
-                        reported = seconds
-                        share = min(1.0, seconds / (info.duration_s or job.max_s))
-                        send_json(PROGRESS, share=share)
-
-            identical = channels == 2 and identical_channels(with_progress())
-            used = 1 if identical else channels
-            send_json(INFO, info=asdict(info), channels=used, identical_channels=identical)
+        with Source(file, job.track, job.max_s) as source:
+            levels = survey(source, job.max_s, lambda share: send_json(PROGRESS, share=share))
+            channels = 1 if levels.alike else analysed_channels(source.info)
+            info = replace(source.info, duration_s=round(levels.seconds, 3))
+            findings = Findings(
+                levels_dbfs=levels.levels_dbfs,
+                gain_db=round(20 * math.log10(levels.gain), 1),
+                timing=source.timing,
+                left_out=source.left_out,
+            )
+            send_json(
+                INFO,
+                info=asdict(info),
+                channels=channels,
+                identical_channels=levels.alike,
+                findings=asdict(findings),
+            )
             rows = 0
-            pieces = source.blocks(info.rate, channels)
-            for block in one_second_blocks(process(pieces, info, used, job.denoise)):
+            pieces = levelled(source.blocks(), levels, channels)
+            for block in one_second_blocks(
+                process(pieces, info.sample_rate, channels, job.denoise)
+            ):
                 rows += len(block)
                 if rows > job.max_s * SAMPLE_RATE:
                     raise too_long(job.max_s)
-                send(AUDIO, block.tobytes())
+                send(AUDIO, block.astype("<i2", copy=False).tobytes())
             send_json(DONE, damaged=source.damaged)
     except Undecodable as error:
         send_json(FAILED, code=error.code, message=str(error), values=error.values)
     except MemoryError:
         text = "decoding exceeded the memory limit: save the file as WAV"
         send_json(FAILED, code="broken_file", message=text, values={"reason": "memory"})
+    except (av.FFmpegError, ValueError, RuntimeError) as error:
+        text = f"the file cannot be decoded ({reason_of(error)}): save it as WAV"
+        send_json(FAILED, code="broken_file", message=text, values={"reason": "undecodable"})
 
 
 def too_long(max_s: float) -> Undecodable:
     return Undecodable(
         "audio_too_long",
-        f"the recording is longer than {max_s / 60:g} minutes (files.max_minutes): split it into "
+        f"the recording is longer than {length(max_s)} (files.max_minutes): split it into "
         "shorter ones",
-        minutes=max_s / 60,
+        minutes=round(max_s / 60, 2),
     )
+
+
+def length(seconds: float) -> str:
+    """Return a limit for people: minutes from two minutes on, else seconds."""
+    if seconds < 120:
+        return f"{seconds:g} seconds"
+    return f"{seconds / 60:g} minutes"
 
 
 LAZY = ("av.subtitles.codeccontext", "av.subtitles.stream", "av.subtitles.subtitle")

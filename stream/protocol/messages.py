@@ -23,6 +23,7 @@ from stream.protocol.wire.values import (
     Tag,
     WindowMs,
 )
+from stream.terms import MAX_TRACKS
 from stream.types import MAX_CHANNELS, SAMPLE_RATE, AudioFormat, Encoding
 
 MAX_ATTRS, MAX_ATTRS_BYTES = 64, 8_192
@@ -254,6 +255,13 @@ class FileOptions(_Strict):
     """One role per channel; by default `speaker`, or `customer` and `agent`."""
     disclosed: bool = False
     """The speakers were informed of the analysis."""
+    track: Annotated[int, Limits(ge=0, le=MAX_TRACKS)] = 0
+    """Audio track to analyse, counted from 1; 0 is the one that the file marks as its default."""
+
+    def given(self) -> dict[str, Any]:
+        """Return the options as JSON; a default track is left out, as before there was a choice."""
+        options = self.model_dump(mode="json")
+        return options if self.track else {k: v for k, v in options.items() if k != "track"}
 
 
 class FileBegin(_Message):

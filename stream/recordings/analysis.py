@@ -33,6 +33,7 @@ from stream.protocol.wire.parts import Values
 from stream.protocol.wire.recordings import Stage
 from stream.protocol.wire.result import Result
 from stream.recordings.disk import DiskExecutor
+from stream.recordings.faults import faults
 from stream.recordings.log import LogEntry, opening, truncated
 from stream.recordings.result import ChannelResult, FileInfo, ResultBuilder
 from stream.recordings.writer import ResultWriter
@@ -129,7 +130,8 @@ class RecordingAnalysis:
         self._enter("decode")
         files = self._config.files
         max_s = files.max_minutes * 60
-        job = Job(max_s, self._options.denoise, int(60 + max_s / 10))
+        options = self._options
+        job = Job(max_s, options.denoise, int(60 + max_s / 10), options.track)
         decoder = Decoder(path, job, files.decode_timeout_s)
         output: ResultWriter | None = None
         scoring: StreamScorer | None = None
@@ -155,7 +157,7 @@ class RecordingAnalysis:
                 ResultWriter, folder, probe.channels, self._model.labels, dim
             )
             self._enter("analysis")
-            length = probe.info.duration_s
+            length = probe.info.duration_s or 0.0
             damaged = False
             async for message in messages:
                 if isinstance(message, Finished):
@@ -164,8 +166,7 @@ class RecordingAnalysis:
                     await self._feed(message, pipeline, scoring, output)
                     position = pipeline.position / SAMPLE_RATE
                     self._progress.audio_ms = round(position * 1000)
-                    if length is not None:
-                        self._progress.share = min(1.0, position / length)
+                    self._progress.share = min(1.0, position / length) if length else 0.0
             await scoring.exhaust(pipeline.finish())
             await scoring.settle(time.monotonic() + self._config.model.exit_after_hang_s)
             scoring.fail_pending()
@@ -191,7 +192,8 @@ class RecordingAnalysis:
                 channels,
                 duration_s=duration,
                 created=created,
-                truncated=damaged,
+                faults=faults(probe, grant, channels, damaged=damaged),
+                gain_db=probe.findings.gain_db,
                 timings={
                     "decode_s": decoded_s,
                     "analysis_s": total_s - decoded_s,
@@ -211,7 +213,10 @@ class RecordingAnalysis:
         except Undecodable as error:
             # `Undecodable` lies below the protocol, so its values have no type.
             values = cast(Values, error.values)
-            raise ProtocolError(error.code, str(error), fatal=False, values=values) from None
+            param = "options.track" if error.code == "unknown_track" else None
+            raise ProtocolError(
+                error.code, str(error), param=param, fatal=False, values=values
+            ) from None
         finally:
             if scoring is not None:
                 scoring.withdraw()
@@ -241,7 +246,9 @@ class RecordingAnalysis:
     def _pipeline(self, probe: ProbeResult, grant: Admission) -> StreamPipeline:
         audio = AudioFormat("linear16", SAMPLE_RATE, probe.channels)
         self._bodies = AnalysisEvents(grant.roles, self._model)
-        return StreamPipeline(audio, grant.analysed, self._model, grant.settings, probe.info.rate)
+        return StreamPipeline(
+            audio, grant.analysed, self._model, grant.settings, probe.info.sample_rate
+        )
 
     async def _feed(
         self, pcm: Samples, pipeline: StreamPipeline, scoring: StreamScorer, output: ResultWriter

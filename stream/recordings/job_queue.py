@@ -14,6 +14,7 @@ class JobQueue:
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._waiting: list[asyncio.Future[None]] = []
+        self._granted: set[asyncio.Future[None]] = set()
 
     def position(self, ticket: asyncio.Future[None]) -> int:
         """Return the position of a ticket in the queue, from 1; 0 once it is granted."""
@@ -27,14 +28,17 @@ class JobQueue:
         return ticket
 
     def leave(self, ticket: asyncio.Future[None]) -> None:
-        """Give back a ticket, whether or not it was granted."""
+        """Give back a ticket, whether or not it was granted; a second time has no effect."""
         if ticket in self._waiting:
             self._waiting.remove(ticket)
-        elif ticket.done():
+        elif ticket in self._granted:
+            self._granted.discard(ticket)
             self._free += 1
         self._grant()
 
     def _grant(self) -> None:
         while self._free and self._waiting:
             self._free -= 1
-            self._waiting.pop(0).set_result(None)
+            ticket = self._waiting.pop(0)
+            self._granted.add(ticket)
+            ticket.set_result(None)

@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 
 from stream.admission import Admission
 from stream.audio.decode_process import ProbeResult
+from stream.audio.findings import Findings
+from stream.audio.survey import sides
 from stream.protocol.messages import FileOptions
 from stream.protocol.wire.codes import LogCode
 from stream.protocol.wire.parts import DetailFields, Values
 from stream.protocol.wire.recordings import Level
+
+LOUD_DB = 3.0
+"""Decibels above full scale that are a fault of the recording; codecs exceed it by less."""
 
 CHANNEL_NAMES = {1: "mono", 2: "stereo"}
 
@@ -44,13 +49,16 @@ def opening(probe: ProbeResult, grant: Admission, options: FileOptions) -> Itera
     yield _decoded(probe)
     info = probe.info
     if info.audio_streams > 1:
-        text = f"the first of {info.audio_streams} audio tracks is analysed"
-        yield LogEntry("info", "first_track", text, {"tracks": info.audio_streams})
+        text = f"audio track {info.track} of {info.audio_streams} is analysed"
+        yield LogEntry("info", "track", text, {"track": info.track, "tracks": info.audio_streams})
+    yield from _corrections(probe.findings)
     if probe.identical_channels:
         yield LogEntry("info", "channels_alike", "both channels are equal: analysed as one")
     elif info.channels > probe.channels:
         text = f"{info.channels} channels are mixed into one"
         yield LogEntry("info", "mixed", text, {"channels": info.channels})
+    else:
+        yield from _silent_channels(probe, grant)
     skipped = [
         (number, role) for number, role in enumerate(grant.roles) if number not in grant.analysed
     ]
@@ -70,6 +78,54 @@ def opening(probe: ProbeResult, grant: Admission, options: FileOptions) -> Itera
             "noise suppression is on: it helps if noise is as loud as the voice, and does "
             "nothing for a clean recording; processed_audio.wav holds its output",
         )
+
+
+def _corrections(findings: Findings) -> Iterator[LogEntry]:
+    """Yield the entries on what differs between the file and the audio that is analysed."""
+    timing, gain_db = findings.timing, findings.gain_db
+    if timing.holes:
+        silence_s = round(timing.silence_s, 1)
+        many = "1 hole" if timing.holes == 1 else f"{timing.holes} holes"
+        text = f"{many} in the time stamps became {silence_s:g} s of silence"
+        yield LogEntry("info", "holes", text, {"holes": timing.holes, "silence_s": silence_s})
+    if timing.jumps:
+        yield LogEntry(
+            "warning",
+            "time_jump",
+            "the time stamps jump by more than the recording can be long; the jump is left out, so "
+            "later times differ from those of the file",
+            {"jumps": timing.jumps},
+        )
+    if findings.left_out:
+        yield LogEntry(
+            "warning",
+            "left_out",
+            f"{findings.left_out} bytes behind the recording are another file; they are not "
+            "analysed: split the file",
+            {"bytes": findings.left_out},
+        )
+    if gain_db:
+        text = f"the audio exceeds full scale: its level was changed by {gain_db:+g} dB"
+        level: Level = "warning" if gain_db < -LOUD_DB else "info"
+        yield LogEntry(level, "levelled", text, {"gain_db": gain_db})
+
+
+def _silent_channels(probe: ProbeResult, grant: Admission) -> Iterator[LogEntry]:
+    """Yield an entry if the sound is on one of two channels only."""
+    silent, audible = sides(probe.findings.levels_dbfs)
+    if not silent or not audible:
+        return
+    level: Level = "warning" if set(silent) & set(grant.analysed) else "info"
+
+    def name(number: int) -> str:
+        return f"channel {number + 1} ({grant.roles[number]})"
+
+    text = f"{name(silent[0])} is silent: all sound is on {name(audible[0])}"
+    values: Values = {
+        "silent": [{"channel": number, "role": grant.roles[number]} for number in silent],
+        "audible": [{"channel": number, "role": grant.roles[number]} for number in audible],
+    }
+    yield LogEntry(level, "silent_channel", text, values)
 
 
 def _decoded(probe: ProbeResult) -> LogEntry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -37,6 +37,14 @@ LONG_S = 120.0
 
 RECORDING_HINTS: tuple[AudioHint, ...] = get_args(AudioHint)
 """Hints of utterances that apply to the recording if they hold for most of its speech."""
+
+FILE_HINTS: Final[tuple[wire.ResultHint, ...]] = (
+    "truncated",
+    "left_out",
+    "time_jump",
+    "silent_channel",
+)
+"""Hints that lie in the file."""
 
 MEASURED = {"emotide-embedded": ("de", "en", "pl"), "emotion2vec": ("zh", "en", "de")}
 """Languages that a model was evaluated on, by the prefix of its id."""
@@ -88,8 +96,13 @@ class ResultBuilder:
             if segment.embedding is not None
         ]
 
-    def hints(self, channels: Sequence[ChannelResult], *, truncated: bool) -> list[wire.ResultHint]:
-        """Return the reasons to doubt the verdict over the whole recording."""
+    def hints(
+        self, channels: Sequence[ChannelResult], faults: Collection[wire.ResultHint] = ()
+    ) -> list[wire.ResultHint]:
+        """Return the reasons to doubt the verdict over the whole recording.
+
+        `faults` are those that lie in the file.
+        """
         speech_s = sum(channel.speech for channel in channels) / SAMPLE_RATE
         segments = [segment for group in self._segments.values() for segment in group]
         total = sum(s.end - s.start for s in segments)
@@ -107,7 +120,7 @@ class ResultBuilder:
             > LONG_S * SAMPLE_RATE,
             **{hint: mostly(hint) for hint in RECORDING_HINTS},
             "low_confidence": bool(best) and min(best) < LOW_CONFIDENCE,
-            "truncated": truncated,
+            **{hint: hint in faults for hint in FILE_HINTS},
             "language": bool(self._options.language and known and language not in known),
         }
         return [name for name, doubtful in doubts.items() if doubtful]
@@ -120,7 +133,8 @@ class ResultBuilder:
         *,
         duration_s: float,
         created: float,
-        truncated: bool,
+        faults: Collection[wire.ResultHint],
+        gain_db: float,
         timings: wire.ResultTimings,
     ) -> wire.Result:
         """Return result.json without its `frames`. `created` is Unix time in seconds."""
@@ -134,6 +148,9 @@ class ResultBuilder:
                 "codec": info.codec,
                 "sample_rate": info.sample_rate,
                 "channels": info.channels,
+                "track": info.track,
+                "tracks": info.audio_streams,
+                "gain_db": gain_db,
                 "duration_s": round(duration_s, 3),
             },
             "created": timestamp(created),
@@ -144,6 +161,7 @@ class ResultBuilder:
                 "baseline": any(channel.reconsider is not None for channel in channels),
                 "language": self._options.language,
                 "roles": list(self._options.roles),
+                "track": self._options.track,
             },
             "model": {
                 "id": self._model.id,
@@ -153,7 +171,7 @@ class ResultBuilder:
                 "licence": self._model.licence,
                 "embedding_dim": self._model.dim,
             },
-            "hints": self.hints(channels, truncated=truncated),
+            "hints": self.hints(channels, faults),
             "channels": [self._channel(channel) for channel in channels],
             "timings": {
                 "decode_s": round(timings["decode_s"], 2),

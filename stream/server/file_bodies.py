@@ -71,7 +71,7 @@ class RequestBody:
     async def pieces(self, more: int = 0) -> AsyncIterator[bytes]:
         """Yield the body, which may have `more` bytes than a file.
 
-        Raises `ProtocolError` for a body that is too large or stalls, and `Disconnected`.
+        Raises `ProtocolError` for a body that is too large, stalls or is late, and `Disconnected`.
         """
         received, unfinished = 0, True
         end = time.monotonic() + self.whole_s

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from stream.config import LogConfig
+from stream.printable import printable
 from stream.types import timestamp
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -33,8 +34,7 @@ def _shorten(value: Any, limit: int) -> Any:
 
 def _printable(value: Any) -> str:
     """Return a value as text of one line, without control characters."""
-    text = str(value)
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    return printable(str(value))
 
 
 class JsonFormatter(logging.Formatter):

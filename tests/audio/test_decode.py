@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import psutil
 import pytest
 
 from client.audio.files import blocks, probe
-from stream.audio.decode import Pcm, Source, Undecodable, analysed_channels, identical_channels
+from stream.audio.decode import Source, Undecodable, analysed_channels
 from stream.audio.decode_process import Decoder, DecoderMessage, Finished, ProbeResult
 from stream.audio.decode_worker import Job
 from stream.audio.denoise import Denoiser
@@ -225,18 +224,6 @@ def test_the_format_follows_from_the_contents_and_not_from_the_name(tmp_path: Pa
     with path.open("rb") as file, Source(file) as source:
         assert source.info.container == "wav"
         assert analysed_channels(source.info) == 1
-
-
-def test_identical_channels_stops_at_the_first_difference() -> None:
-    seen: list[int] = []
-
-    def pieces() -> Iterator[Pcm]:
-        for number in range(100):
-            seen.append(number)
-            yield np.full((100, 2), 1000, np.int16) * np.array([1, 1 + (number == 3)], np.int16)
-
-    assert not identical_channels(pieces())
-    assert len(seen) == 4
 
 
 def test_the_denoiser_keeps_positions_for_any_chunking() -> None:

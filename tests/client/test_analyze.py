@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 import client.analyze
-from client.analyze import recordings
 from client.batch.completed import CompletedInputs, key_of
 from client.terminal.options import FAILED, INTERRUPTED, OK, USAGE
 from tests.support.audio_files import record
 from tests.support.contract import check_result
+from tests.support.odd_files import second, tracks, wav
 from tests.support.running import Server, running_server
 from tests.support.utterances import RATE, speech
 
@@ -78,7 +78,10 @@ def test_server_and_local_give_the_same_result(
             assert a["scores"] == pytest.approx(b["scores"], abs=2e-4)
     [left], [right] = one["frames"]["channels"], other["frames"]["channels"]
     assert left["start_s"] == right["start_s"]
-    assert np.allclose(left["posteriors"], right["posteriors"], atol=2e-4)
+    # With another number of threads, the int8 of the model rounds some frames the other way.
+    difference = np.abs(np.subtract(left["posteriors"], right["posteriors"]))
+    assert np.median(difference) < 2e-4
+    assert difference.max() < 0.02
     names = {p.name for p in Path(remote[1][0]["folder"]).iterdir()}
     assert names == {p.name for p in Path(local[1][0]["folder"]).iterdir()}
     assert names == {"result.json", "frames.csv", "processed_audio.wav"}
@@ -226,13 +229,89 @@ def test_ctrl_c_keeps_finished_results(tmp_path: Path) -> None:
     assert len([*out.glob("outputs_*")]) == 1
 
 
-def test_recordings_in_folders_are_selected_by_suffix(tmp_path: Path) -> None:
-    for name in ("b.wav", "a.MP3", "x.txt", "d/c.ogg", "out/outputs_1/processed_audio.wav"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    names = [str(tmp_path), str(tmp_path / "b.wav"), str(tmp_path / "x.txt")]
-    selected = [path.name for path in recordings(names, tmp_path / "out")]
-    assert selected == ["a.MP3", "b.wav", "c.ogg", "x.txt"]
+def test_any_name_is_analysed_and_shown_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One name that is not UTF-8 ended the whole batch; `[music].wav` was shown as `.wav`."""
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    content = wav(second())
+    names = [b"caf\xe9.wav", b"[music].wav", b"\x1b[2Jred.wav", b"[bold]:smile:.wav", b"z.wav"]
+    for number, name in enumerate(names):
+        path = calls / os.fsdecode(name)
+        path.write_bytes(content + bytes(2 * number))
+    (calls / "._[red]z.wav").write_bytes(b"x")
+    arguments = [str(calls), "--out", str(tmp_path / "o"), "--local", "--model", "embedded"]
+    assert client.analyze.main(arguments) == OK
+    output = capsys.readouterr()
+    for shown in ("caf\\xe9.wav", "[music].wav", "\\x1b[2Jred.wav", "[bold]:smile:.wav"):
+        assert shown in output.out, output.out
+    assert "\x1b[2J" not in output.out + output.err
+    assert "z.wav: left out, a companion file" in output.err.replace("\n", "")
+    assert client.analyze.main([*arguments, "--json"]) == OK
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["status"] for row in rows] == ["skipped"] * 5
+    assert str(calls / "caf\\xe9.wav") in [row["file"] for row in rows]
+
+
+def test_a_fault_of_this_program_with_one_file_does_not_end_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(wav(second(ord(name[0]) % 2)))
+    original = key_of
+
+    def fails_for_a(path: Path, options: dict[str, Any], model: str) -> str:
+        if path.name == "a.wav":
+            raise RuntimeError("a fault")
+        return original(path, options, model)
+
+    monkeypatch.setattr("client.analyze.key_of", fails_for_a)
+    status, rows, _ = analyze(
+        tmp_path, "--out", tmp_path / "o", "--local", "--model", "embedded", capsys=capsys
+    )
+    assert status == FAILED
+    assert [(row["status"], row.get("code")) for row in rows] == [
+        ("failed", "internal_error"),
+        ("done", None),
+    ]
+
+
+@pytest.mark.parametrize("place", ["--server", "--local"])
+def test_a_track_can_be_chosen(
+    place: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tracks(tmp_path / "t.mkv", [second() * 0, speech()], default=1)
+    where = ["--server", server.ws] if place == "--server" else ["--local", "--model", "embedded"]
+    _, [row], _ = analyze(path, "--out", tmp_path / "o", *where, capsys=capsys)
+    assert (result(row)["file"]["track"], result(row)["file"]["tracks"]) == (2, 2)
+    assert row["channels"][0]["utterances"] > 0
+    _, [row], _ = analyze(path, "--out", tmp_path / "o", "--track", "1", *where, capsys=capsys)
+    assert result(row)["file"]["track"] == 1
+    assert "no_speech" in row["hints"]
+    status, [row], _ = analyze(path, "--out", tmp_path / "o", "--track", "3", *where, capsys=capsys)
+    assert (status, row["code"]) == (FAILED, "unknown_track")
+    assert "2 audio tracks" in row["message"]
+
+
+def test_a_voice_on_the_channel_that_is_not_analysed_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The batch said only `no_speech` where the agent's side had all of the sound."""
+    voice = speech()
+    right = np.stack([voice * 0, voice], axis=1)
+    hiss = np.random.default_rng(1).normal(0, 10, len(voice)).astype(np.int16)
+    for name, columns in (("silent.wav", right), ("hiss.wav", right + hiss[:, None] * [1, 0])):
+        path = tmp_path / name
+        path.write_bytes(wav(columns.astype(np.int16)))
+        _, [row], messages = analyze(
+            path, "--out", tmp_path / "o", "--local", "--model", "embedded", capsys=capsys
+        )
+        assert row["hints"] == ["no_speech", "silent_channel"]
+        if name == "silent.wav":
+            assert "channel 1 (customer) is silent: all sound is on channel 2 (agent)" in (
+                messages.replace("\n", " ")
+            )
 
 
 def test_completed_inputs_ignore_incomplete_lines_and_file_names(tmp_path: Path) -> None:

@@ -42,3 +42,13 @@ async def test_after_all_tickets_are_given_back_the_full_limit_is_free() -> None
     for ticket in [queue.join() for _ in range(7)]:
         queue.leave(ticket)
     assert [queue.join().done() for _ in range(4)] == [True, True, True, False]
+
+
+async def test_a_ticket_given_back_twice_frees_one_place() -> None:
+    """A job that was cancelled while it ended gave its place back twice: one too many ran."""
+    queue = JobQueue(1)
+    first, second, third = (queue.join() for _ in range(3))
+    queue.leave(first)
+    queue.leave(first)
+    assert second.done()
+    assert not third.done()

@@ -6,6 +6,7 @@ import csv
 import errno
 import tracemalloc
 import wave
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from jsonschema import Draft7Validator
 
 from stream.audio.decode import AudioInfo
 from stream.protocol.messages import FileOptions
+from stream.protocol.wire.result import ResultHint
 from stream.recordings.result import (
     ChannelResult,
     FileInfo,
@@ -58,7 +60,7 @@ def hints_of(
     speech_s: float,
     *segments: Segment,
     scores: dict[str, float] | None = None,
-    truncated: bool = False,
+    faults: Sequence[ResultHint] = (),
     language: str = "",
     model: ModelInfo = MODEL,
 ) -> list[str]:
@@ -68,7 +70,7 @@ def hints_of(
     if scores is None:
         scores = SHARES if speech_s else {}
     channels = [ChannelResult(0, "speaker", int(speech_s * 16_000), scores)]
-    return [*builder.hints(channels, truncated=truncated)]
+    return [*builder.hints(channels, faults)]
 
 
 def frames(start: int, count: int, dim: int = 0) -> FramePosteriors:
@@ -89,7 +91,7 @@ def frames(start: int, count: int, dim: int = 0) -> FramePosteriors:
         (hints_of(5, segment(0, 0, 4, "noisy"), segment(1, 4, 5, "clipped")), ["noisy"]),
         (hints_of(5, segment(0, 0, 2, "noisy"), segment(1, 2, 5)), []),
         (hints_of(5, scores={"angry": 0.39, "happy": 0.31, "neutral": 0.3}), ["low_confidence"]),
-        (hints_of(5, truncated=True), ["truncated"]),
+        (hints_of(5, faults=["truncated"]), ["truncated"]),
         (hints_of(5, language="fr"), ["language"]),
         (hints_of(5, language="de-AT"), []),
         (
@@ -121,7 +123,8 @@ def test_the_result_matches_its_schema() -> None:
         [ChannelResult(0, "speaker", 40_000, SHARES)],
         duration_s=4.0,
         created=1.7e9,
-        truncated=False,
+        faults=(),
+        gain_db=0.0,
         timings={"decode_s": 0.1, "analysis_s": 0.2, "total_s": 0.3, "speed": 13.3},
     )
     check_result(result)

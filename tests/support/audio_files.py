@@ -51,7 +51,7 @@ def record(
     )
     codec, rate = (default_codec if codec is None else codec), rate or default_rate
     pcm = speech() if pcm is None else pcm
-    columns = pcm.reshape(len(pcm), -1)
+    columns = pcm[:, None] if pcm.ndim == 1 else pcm
     vorbis = codec == "vorbis"  # FFmpeg's own encoder supports stereo only
     if vorbis:
         columns = np.repeat(columns[:, :1], 2, axis=1)
@@ -79,7 +79,10 @@ def record(
             row = np.ascontiguousarray(columns, np.int16).reshape(1, -1)
             frame = av.AudioFrame.from_ndarray(row, format="s16", layout=layout)
             frame.sample_rate, frame.pts = RATE, 0
-            file.mux(audio_stream.encode(frame))
+            if len(columns):
+                file.mux(audio_stream.encode(frame))
+            else:
+                file.start_encoding()
             file.mux(audio_stream.encode(None))
     return path
 

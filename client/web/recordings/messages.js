@@ -33,14 +33,17 @@ export function channelTitle({ channel, role }, several) {
 }
 
 /** Return the values of a message as texts: figures with units, names of roles and channels. */
-function formatted({ roles, allowed, skipped, sample_rate, duration_s, channels, ...others }) {
+function formatted({ roles, allowed, skipped, silent, audible, sample_rate, duration_s, channels, ...others }) {
   const names = (list) => list?.map(roleName).join(", ");
+  const titles = (list) => list?.map((channel) => channelTitle(channel, true)).join(", ");
   return {
     ...others,
     channels,
     roles: names(roles),
     allowed: names(allowed),
-    skipped: skipped?.map((channel) => channelTitle(channel, true)).join(", "),
+    skipped: titles(skipped),
+    silent: titles(silent),
+    audible: titles(audible),
     khz: sample_rate && String(sample_rate / 1000),
     layout: channels && t("recordings.channels", { n: channels }),
     length: duration_s === undefined ? "" : t("recordings.log.length", { length: timestamp(duration_s) }),

@@ -69,10 +69,15 @@ WarningCode = Literal[
 LogCode = Literal[
     "queued",
     "decoded",
-    "first_track",
+    "track",
     "channels_alike",
     "mixed",
+    "silent_channel",
     "channel_skipped",
+    "levelled",
+    "holes",
+    "time_jump",
+    "left_out",
     "denoised",
     "truncated",
 ]

@@ -116,16 +116,32 @@ class DetailFields(TypedDict, total=False):
     """Roles that are analysed."""
     ahead: Annotated[int, Limits(ge=1)]
     """Recordings before this one."""
-    tracks: Annotated[int, Limits(ge=2)]
-    """Sound tracks in the file."""
+    track: Annotated[int, Limits(ge=1)]
+    """Audio track that is analysed, counted from 1."""
+    tracks: Annotated[int, Limits(ge=1)]
+    """Audio tracks in the file."""
+    holes: Annotated[int, Limits(ge=1)]
+    """Holes in the time stamps of the file."""
+    silence_s: Annotated[float, Limits(ge=0)]
+    """Seconds of silence in place of the holes."""
+    jumps: Annotated[int, Limits(ge=1)]
+    """Jumps of the time stamps that were left out."""
+    bytes: Annotated[int, Limits(ge=1)]
+    """Bytes that were not decoded."""
+    gain_db: float
+    """Change of the level before the analysis."""
     codec: str
     container: str
     sample_rate: Annotated[int, Limits(ge=1)]
     channels: Annotated[int, Limits(ge=1)]
     duration_s: Annotated[float, Limits(ge=0)]
-    """Duration in the header of the file; absent if the header has none."""
+    """Measured length of the recording."""
     skipped: Annotated[list[Channel], Stated(min_length=1)]
     """Channels that are not analysed."""
+    silent: Annotated[list[Channel], Stated(min_length=1)]
+    """Channels without sound."""
+    audible: Annotated[list[Channel], Stated(min_length=1)]
+    """Channels with sound."""
 
 
 Values = Annotated[DetailFields, Stated(min_length=1)]

@@ -32,6 +32,9 @@ ResultHint = Literal[
     AudioHint,
     "low_confidence",
     "truncated",
+    "left_out",
+    "time_jump",
+    "silent_channel",
     "language",
 ]
 """Reason to doubt the scores of a recording."""
@@ -51,6 +54,12 @@ class ResultSource(TypedDict):
     """Sample rate of the file. The analysis uses 16 kHz."""
     channels: Annotated[int, Limits(ge=1)]
     """Channels of the file; the analysed ones are in `channels` of the result."""
+    track: NotRequired[Annotated[int, Limits(ge=1)]]
+    """Audio track that was analysed, counted from 1."""
+    tracks: NotRequired[Annotated[int, Limits(ge=1)]]
+    """Audio tracks of the file."""
+    gain_db: NotRequired[float]
+    """Change of the level before the analysis; negative for audio above full scale."""
     duration_s: Seconds
 
 
@@ -64,6 +73,8 @@ class ResultOptions(TypedDict):
     """Whether scores were moved by the baseline of each voice."""
     language: str
     roles: Roles
+    track: NotRequired[Annotated[int, Limits(ge=0)]]
+    """Audio track that was asked for, counted from 1; 0 is the default one."""
 
 
 class ResultUtterance(WithBaseline):

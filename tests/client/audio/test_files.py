@@ -12,7 +12,7 @@ from client.audio.encoders import ENCODERS
 from client.audio.errors import NotAudio
 from client.audio.files import blocks, chunks, joined, level_dbfs, pair_up, probe
 from stream.audio.codecs import CODECS
-from stream.audio.decode import Pcm
+from stream.audio.samples import Pcm
 from stream.types import Encoding
 
 EVERY = np.arange(-32768, 32768, dtype=np.int16).reshape(-1, 1)

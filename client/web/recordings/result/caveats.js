@@ -3,7 +3,7 @@ import { element } from "../../parts/dom.js";
 
 /** Hints in the order of display, the most serious first; others come last. */
 const ORDER = [
-  "no_speech", "truncated", "language", "music", "noisy", "clipped", "low_level", "too_short",
+  "no_speech", "silent_channel", "truncated", "left_out", "time_jump", "language", "music", "noisy", "clipped", "low_level", "too_short",
   "short_speech", "tone", "high_pitch", "gap", "skipped", "too_long", "low_confidence", "narrowband",
 ];
 /** Hints of recordings that have another name than those of utterances. */

@@ -9,10 +9,13 @@ export const DEFAULTS = {
   language: "",
   roles: [],
   disclosed: false,
+  track: 0,
 };
 
 /** Roles of the channels of stereo recordings by choice; an empty list is the server's default. */
 const ROLES = { call: [], swapped: ["agent", "customer"], speakers: ["speaker", "speaker"] };
+/** Highest number of an audio track that is offered. */
+const MOST_TRACKS = 8;
 const LANGUAGES = [
   "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it",
   "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "ta", "th", "tr", "uk", "ur", "vi", "zh",
@@ -48,6 +51,7 @@ export function optionsForm(options, offer, disclosure) {
       ),
       field("channels", roleSelect(options)),
       field("language", languageSelect(options)),
+      field("track", trackSelect(options)),
     ),
   );
   return node;
@@ -96,6 +100,16 @@ function roleSelect(options) {
     const selected = String(roles) === String(options.roles);
     select.append(element("option", { value, selected }, t(`recordings.option.channels.${value}`)));
   }
+  return select;
+}
+
+function trackSelect(options) {
+  const select = element("select", { onchange: () => (options.track = Number(select.value)) });
+  select.append(element("option", { value: "0" }, t("recordings.option.track.default")));
+  for (let number = 1; number <= MOST_TRACKS; number += 1) {
+    select.append(element("option", { value: String(number) }, String(number)));
+  }
+  select.value = String(options.track);
   return select;
 }
 
