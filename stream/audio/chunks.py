@@ -155,8 +155,9 @@ def _known(size: int) -> int | None:
 
 def _slack(form: _Form) -> int:
     """Return the bytes by which a stated length may be wrong: a header, or 50 ms."""
-    second = struct.unpack("<I", form.format[8:12])[0] if form.kind == b"WAVE" else 0
-    return int(max(min(form.sound - form.at + 64, HEADER_SLACK), second // 20))
+    field = form.format[8:12] if form.kind == b"WAVE" else b""
+    second = int.from_bytes(field, "little" if form.order == "<" else "big")
+    return max(min(form.sound - form.at + 64, HEADER_SLACK), second // 20)
 
 
 def _rest(file: Reader, at: int, file_size: int) -> tuple[str, int]:

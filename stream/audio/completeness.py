@@ -107,13 +107,15 @@ MP4_BOXES = frozenset(
 
 def _mp4(file: Reader, size: int) -> bool:
     """Return whether a box ends behind the end of the file."""
-    return any(end > size for _, _, end in _boxes(file))
+    return any(end > size for _, _, end in _boxes(file, size))
 
 
-def _boxes(file: Reader) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(file: Reader, size: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, start and end of the boxes of the top level (ISO 14496-12, section 4.2)."""
     at = 0
     for _ in range(MAX_ELEMENTS):
+        if at > size:
+            return
         file.seek(at)
         header = file.read(16)
         if len(header) < 8:
@@ -130,7 +132,7 @@ def _boxes(file: Reader) -> Iterator[tuple[bytes, int, int]]:
 def joined_mp4(file: Reader, size: int) -> int:
     """Return the bytes of other MP4 files behind the first one, which FFmpeg does not read."""
     seen: set[bytes] = set()
-    for name, start, _ in _boxes(file):
+    for name, start, _ in _boxes(file, size):
         if name == b"ftyp" and {b"moov", b"mdat"} <= seen and b"moof" not in seen:
             return size - start
         seen.add(name)

@@ -98,13 +98,18 @@ def survey(source: Source, max_s: float, report: Callable[[float], None]) -> Lev
 
 
 def levelled(blocks: Iterator[Block], levels: Levels, channels: int) -> Iterator[Block]:
-    """Yield the audio that is analysed: mixed if there are more channels, and within full scale."""
+    """Yield the audio that is analysed: mixed if there are more channels, and within full scale.
+
+    It is rounded to 16 bits, as a producer of a live stream sends it, so that both are equal.
+    """
     gain = np.float32(levels.gain)
     for block in blocks:
         if block.shape[1] > channels and channels == 1 and not levels.alike:
-            yield mixed(block) * np.float32(levels.mix_gain * levels.gain)
+            used = mixed(block) * np.float32(levels.mix_gain)
         else:
-            yield block[:, :channels] * gain if levels.gain != 1 else block[:, :channels]
+            used = block[:, :channels]
+        rounded = to_pcm(used * gain if levels.gain != 1 else used)
+        yield rounded.astype(np.float32) * np.float32(1 / 32_768)
 
 
 def one_second_blocks(pieces: Iterator[Pcm]) -> Iterator[Pcm]:

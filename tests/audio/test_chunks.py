@@ -111,3 +111,10 @@ def test_a_file_of_many_chunks_ends() -> None:
     content = wav(SOUND, before=b"JUNK\x00\x00\x00\x00" * 200_000)
     assert layout(io.BytesIO(content), len(content)) is None
     assert found(wav(SOUND) * 300).sound[299][0] > 0
+
+
+@pytest.mark.parametrize("behind", [b"", b"fmt \x02\x00\x00\x00ab"])
+def test_a_file_without_a_format_is_read_no_further(behind: bytes) -> None:
+    """Found by fuzzing: the chunk `fmt ` was missing in front of the sound, or too short."""
+    content = wav(SOUND, behind=behind).replace(b"fmt ", b"gmt ", 1)
+    assert found(content).header is None

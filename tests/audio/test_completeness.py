@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from stream.audio.completeness import CHECKS, ends_early
+from stream.audio.completeness import CHECKS, ends_early, joined_mp4
 from tests.support.audio_files import FORMATS, record
 from tests.support.decoding import worked
 from tests.support.odd_files import id3, second, timed
@@ -144,3 +144,10 @@ def test_any_bytes_end_in_bounded_time(container: str) -> None:
     for size in (0, 1, 7, 11, 12, 100, 70_000):
         for content in (random.bytes(size), bytes(size), b"\x01" * size):
             assert ends_early(io.BytesIO(content), size, container) in (True, False)
+
+
+def test_a_box_of_any_size_ends_the_search() -> None:
+    """Found by fuzzing: a box of 2^64 bytes led beyond the positions that a file can have."""
+    content = b"\0\0\0\x08ftyp" + b"\0\0\0\x01mdat" + b"\xff" * 8
+    assert ends_early(io.BytesIO(content), len(content), "mov,mp4,m4a,3gp,3g2,mj2")
+    assert joined_mp4(io.BytesIO(content), len(content)) == 0
