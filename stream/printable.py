@@ -17,7 +17,10 @@ def printable(text: str) -> str:
 
 def utf8(text: str) -> str:
     """Return text that can be encoded: bytes of a file name that are not UTF-8 become `\\xff`."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a pair of UTF-16, as JSON may hold
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _shown(character: str) -> str:

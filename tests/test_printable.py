@@ -19,6 +19,7 @@ from stream.telemetry.logs import TextFormatter
         ("\x1b[2J\x1b]0;owned\x07.wav", "\\x1b[2J\\x1b]0;owned\\x07.wav"),
         ("a\nb\tc\r.wav", "a\\nb\\tc\\r.wav"),
         ("\x9b31m.wav", "\\x9b31m.wav"),
+        ("\ud83d.wav", "\\ud83d.wav"),
         ("a\u202egnp.wav", "a\\u202egnp.wav"),
         ("می\u200cخواهم.wav", "می\u200cخواهم.wav"),
     ],
