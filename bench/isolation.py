@@ -5,6 +5,7 @@
   audio flood       a producer that sends audio as fast as the socket accepts it
   tiny messages     a producer that sends one sample per message, as fast as possible
   text flood        a producer that sends only keepalives, as fast as possible
+  greedy tenant     ten times as many streams of another tenant, all in real time
   blocked model     inference hangs for --block seconds, then continues
 
 Quiet and noisy rounds alternate while the same streams continue, so that other load on the machine
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -36,6 +38,7 @@ from bench.process import Server
 from bench.report import arguments, as_json, machine, percentile, print_text
 from bench.speech import Wire, frames, recordings
 from bench.tables import table
+from stream.server.auth import make_key
 
 SETTLE_S = 2.0
 PING_EVERY_S = 0.1
@@ -163,6 +166,47 @@ NOISES: dict[str, Noise] = {
     "text flood": text_flood,
 }
 BLOCKED = "blocked model"
+GREEDY = "greedy tenant"
+TIMES = 10
+"""Streams of the greedy tenant for each one that is measured."""
+
+KEYS = {name: make_key() for name in ("calm", "greedy")}
+"""Keys of the two tenants, with their hashes."""
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEYS[name][0]}"}
+
+
+def two_tenants(streams: int) -> dict[str, object]:
+    """Return settings of a server whose tenants may both have all the streams they want."""
+    quota = f"quota = {{sessions = {TIMES * streams}}}"
+    tables = (f'{n} = {{sha256 = "{KEYS[n][1]}", tenant = "{n}", {quota}}}' for n in KEYS)
+    most = (TIMES + 1) * streams
+    quotas = (f"{name} = {{sessions = {most}}}" for name in KEYS)
+    return {
+        "auth.keys": f"{{{', '.join(tables)}}}",
+        "auth.quotas": f"{{{', '.join(quotas)}}}",
+        "limits.max_sessions": most,
+    }
+
+
+SCENARIOS = [*NOISES, GREEDY, BLOCKED]
+
+
+@asynccontextmanager
+async def greedy_tenant(
+    server: Server, recorded: Sequence[list[bytes]], streams: int
+) -> AsyncIterator[None]:
+    """Play `streams` streams of another tenant."""
+    producers = make_producers(streams, recorded, "greedy")
+    for producer in producers.values():
+        producer.headers = bearer("greedy")
+    load = Load(server, producers, Wire())
+    await load.start()
+    await asyncio.sleep(WARM_UP_S)
+    yield
+    await load.stop()
 
 
 async def alternate(
@@ -196,7 +240,9 @@ async def scenario(options: argparse.Namespace, name: str, recorded: Sequence[li
     with tempfile.TemporaryDirectory() as folder:
         block = Path(folder) / "block"
         environ = {"BENCH_MODEL": options.backend, "BENCH_BLOCK": str(block)}
-        with Server("bench.stand_ins:blocking_backend", environ=environ) as server:
+        settings = two_tenants(options.streams) if name == GREEDY else {}
+        with Server("bench.stand_ins:blocking_backend", settings, environ) as server:
+            server.headers = bearer("calm") if name == GREEDY else {}
             load = Load(server, make_producers(options.streams, recorded), wire)
             subscriber = ScoreSubscriber(load.producers, wire.chunk_ms)
             await subscriber.open(server)
@@ -211,7 +257,10 @@ async def scenario(options: argparse.Namespace, name: str, recorded: Sequence[li
                 await asyncio.sleep(SETTLE_S)
                 noisy = [await _round(seconds)]
             else:
-                quiet, noisy = await alternate(server, NOISES[name], rounds, seconds)
+                noise = NOISES.get(name) or partial(
+                    greedy_tenant, recorded=recorded, streams=TIMES * options.streams
+                )
+                quiet, noisy = await alternate(server, noise, rounds, seconds)
                 loaded = noisy
             cut = sum(p.close_reason is not None for p in load.producers.values())
             rss_mb = server.rss_mb()
@@ -243,7 +292,7 @@ async def main(options: argparse.Namespace) -> None:
     wire = Wire()
     recorded = [frames(wire.chunks(pcm)) for pcm in recordings(wire.sample_rate)]
     print_text(options, machine(), f"{options.backend}, {options.streams} streams, {wire}", "")
-    results = [await scenario(options, n, recorded) for n in options.only or [*NOISES, BLOCKED]]
+    results = [await scenario(options, n, recorded) for n in options.only or SCENARIOS]
     if options.json:
         print(as_json(results))
         return
@@ -259,7 +308,5 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, help="quiet and noisy rounds each (default: 2)")
     parser.add_argument("--seconds", type=float, help="length of a round (default: 10)")
     parser.add_argument("--block", type=float, default=10.0, help="seconds that the model hangs")
-    parser.add_argument(
-        "--only", action="append", choices=[*NOISES, BLOCKED], help="may be repeated"
-    )
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="may be repeated")
     asyncio.run(main(parser.parse_args()))

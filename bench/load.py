@@ -34,6 +34,8 @@ class Producer:
     gaps: int = 0
     warnings: int = 0
     totals: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the connection, if not those of the server's other streams."""
     socket: ClientConnection = field(init=False)
     _reading: asyncio.Task[None] = field(init=False)
 
@@ -47,7 +49,13 @@ class Producer:
             **query,
         }
         url = f"{server.ws}/v1/stream?{urlencode(parameters)}"
-        self.socket = await connect(url, compression=None, max_queue=None, proxy=None)
+        self.socket = await connect(
+            url,
+            compression=None,
+            max_queue=None,
+            proxy=None,
+            additional_headers=self.headers or server.headers,
+        )
         self._reading = asyncio.create_task(self._read())
 
     def send(self) -> None:
@@ -150,7 +158,11 @@ class ScoreSubscriber:
 async def subscribe(server: Server, message: Mapping[str, Any]) -> ClientConnection:
     """Return a connection that is subscribed with `message`."""
     socket = await connect(
-        f"{server.ws}/v1/subscribe", compression=None, max_queue=None, proxy=None
+        f"{server.ws}/v1/subscribe",
+        compression=None,
+        max_queue=None,
+        proxy=None,
+        additional_headers=server.headers,
     )
     await socket.send(orjson.dumps(message), text=True)
     await socket.recv()

@@ -47,6 +47,8 @@ class Server:
         self.process = psutil.Process(self._popen.pid)
         self.http = self._ready()
         self.ws = self.http.replace("http", "ws", 1)
+        self.headers: Mapping[str, str] = {}
+        """Headers of connections of the measured streams, with their key if there are keys."""
         self.start_s = time.monotonic() - began
         """Seconds from the start of the process to the log entry `ready`."""
 

@@ -112,6 +112,9 @@ def _remember(seen: dict[str, tuple[str, int]], event: Event) -> None:
     stream_id, seq = event.get("stream_id"), event.get("seq")
     if not isinstance(stream_id, str) or not isinstance(seq, int):
         return
+    if tenant := event.get("tenant"):
+        # Only for keys that watch several tenants, in which an id may name several streams.
+        stream_id = f"{tenant}/{stream_id}"
     session_id = str(event.get("session_id"))
     previous, last = seen.pop(stream_id, (session_id, -1))
     if event["type"] == "session.closed":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -101,7 +102,7 @@ class Dashboard:
 
     def handle(self, event: Event, now: float) -> None:
         """Update the table with an event of a producer or a subscriber; `now` in seconds."""
-        stream_id = event.get("stream_id")
+        stream_id = _name(event)
         match event["type"]:
             case "snapshot":
                 for stream in event["streams"]:
@@ -121,7 +122,7 @@ class Dashboard:
         self._drop_old_rows(now)
 
     def _snapshot(self, stream: StreamSnapshot, now: float) -> None:
-        row = self.rows.setdefault(stream["stream_id"], Row())
+        row = self.rows.setdefault(_name(stream) or "", Row())
         row.state = stream["state"]
         for channel in stream["analysed"]:
             side = row.sides.setdefault(channel, Side(stream["roles"][channel]))
@@ -213,6 +214,12 @@ class Dashboard:
             parts.append(Text(f"… and {len(sides) - limit} more", style="dim"))
         parts += [Text(note, "yellow", no_wrap=True, overflow="ellipsis") for note in self.notes]
         return Group(*parts)
+
+
+def _name(about: Mapping[str, Any]) -> str | None:
+    """Return the name of an event's or a snapshot's stream, with its tenant if it has one."""
+    stream_id, tenant = about.get("stream_id"), about.get("tenant")
+    return f"{tenant}/{stream_id}" if stream_id and tenant else stream_id
 
 
 def _side(row: Row, event: Channel) -> Side:

@@ -536,6 +536,26 @@ async def test_a_full_key_may_still_return_to_its_stream_and_take_over(tmp_path:
         await server.call("acme", "call-0")
 
 
+async def test_parked_streams_of_a_full_key_end_for_its_new_ones(tmp_path: Path) -> None:
+    """A key whose producers come back as new streams was refused for as long as the old ones wait.
+
+    They make room, and nobody else's do.
+    """
+    async with serving(tmp_path, max_sessions=4) as server:
+        theirs = await server.call("globex", "theirs")
+        theirs.handler.disconnected(None)
+        old = await server.call("acme", "old")
+        token = (await old.event("session.created"))["resume_token"]
+        old.handler.disconnected(None)
+        await server.call("acme", "new-1")
+        await server.call("acme", "new-2")
+        assert (await server.ask("acme", "GET", "/v1/streams/old"))[0] == HTTPStatus.NOT_FOUND
+        late = server.connect(f"/v1/stream?resume={token}", "acme")
+        await until(lambda: "unknown_stream" in [e.get("code") for e in late.events])
+        assert (await server.ask("globex", "GET", "/v1/streams/theirs"))[0] == HTTPStatus.OK
+        assert refusal(server.connect("/v1/stream?sample_rate=16000", "acme"))[0] == 429
+
+
 async def test_a_key_that_has_its_subscribers_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, max_subscribers=4) as server:
         for _ in range(2):

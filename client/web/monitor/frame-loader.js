@@ -1,4 +1,5 @@
 import { get } from "../api.js";
+import { partsOf } from "./streams.js";
 
 const PERIOD_MS = 1_000;
 
@@ -22,7 +23,9 @@ export class FrameLoader {
     this.#next = now + PERIOD_MS;
     this.#loading = true;
     try {
-      const response = await get(`v1/streams/${encodeURIComponent(stream.id)}/frames`);
+      const [tenant, id] = partsOf(stream.id);
+      const query = tenant ? `?tenant=${tenant}` : "";
+      const response = await get(`v1/streams/${encodeURIComponent(id)}/frames${query}`);
       const frames = response.ok ? (await response.json()).channels : [];
       for (const one of frames) stream.channels.get(one.channel)?.setFrames(one);
     } catch {

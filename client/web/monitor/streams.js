@@ -4,6 +4,14 @@ import { Attention } from "./attention.js";
 
 const ENDED_MS = 10_000;
 
+/**
+ * Return the name of the stream of an event or a snapshot. Only for keys that watch several tenants
+ * there is a tenant, and then several streams may have one id.
+ */
+function nameOf({ tenant, stream_id: id }) {
+  return tenant ? `${tenant}/${id}` : id;
+}
+
 /** State of all live streams, built from the server's messages. No DOM, no connection. */
 export class Streams {
   #byId = new Map();
@@ -27,7 +35,7 @@ export class Streams {
   apply(event, now) {
     this.#clockOffset = Math.min(this.#clockOffset, now - Date.parse(event.ts));
     if (event.type === "snapshot") return this.#replace(event.streams);
-    const stream = this.#byId.get(event.stream_id);
+    const stream = this.#byId.get(nameOf(event));
     const current = stream !== undefined && stream.session === event.session_id;
     if (!current && event.session === undefined) return undefined;
     switch (event.type) {
@@ -73,14 +81,15 @@ export class Streams {
     const before = this.#byId;
     this.#byId = new Map();
     for (const snapshot of snapshots) {
-      const old = before.get(snapshot.stream_id);
+      const name = nameOf(snapshot);
+      const old = before.get(name);
       const known = old?.session === snapshot.session_id ? old : null;
-      const { stream_id: id, session_id: session, roles, analysed } = snapshot;
-      const stream = createStream(id, session, roles, analysed, known);
+      const { session_id: session, roles, analysed } = snapshot;
+      const stream = createStream(name, session, roles, analysed, known);
       stream.state = snapshot.state;
       stream.started = Date.parse(snapshot.started) + this.#clockOffset;
       stream.tags = snapshot.tags;
-      this.#byId.set(id, stream);
+      this.#byId.set(name, stream);
       for (const [number, channel] of stream.channels) {
         channel.speaking = snapshot.speaking.includes(number);
       }
@@ -94,12 +103,19 @@ export class Streams {
     const { audio, analysis, tags } = event.session;
     // `session.created` without channels offers defaults; the producer has not configured it yet.
     if (!analysis.analyse_channels) return;
-    if (this.#byId.get(event.stream_id)?.session === event.session_id) return;
-    const stream = createStream(event.stream_id, event.session_id, audio.roles, analysis.analyse_channels);
+    const name = nameOf(event);
+    if (this.#byId.get(name)?.session === event.session_id) return;
+    const stream = createStream(name, event.session_id, audio.roles, analysis.analyse_channels);
     stream.started = this.#eventTime(event, now);
     stream.tags = tags;
-    this.#byId.set(event.stream_id, stream);
+    this.#byId.set(name, stream);
   }
+}
+
+/** Return the tenant ("" without one) and the id in the name of a stream. */
+export function partsOf(name) {
+  const slash = name.indexOf("/");
+  return [name.slice(0, Math.max(0, slash)), name.slice(slash + 1)];
 }
 
 /** Return whether every word of `query` is in a stream's id, tags, roles or current emotions. */

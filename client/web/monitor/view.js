@@ -5,7 +5,7 @@ import { Announcer } from "./announcer.js";
 import { Detail } from "./detail.js";
 import { FrameLoader } from "./frame-loader.js";
 import { List } from "./list.js";
-import { Streams } from "./streams.js";
+import { Streams, partsOf } from "./streams.js";
 
 const EVENTS = ["session.*", "speech.*", "emotion.*", "stream.*"];
 /** Servers that `client.replay` uses without an argument. */
@@ -45,7 +45,9 @@ export function mount(node, feed) {
   /** Request the events of the shown stream that the server still keeps. */
   function requestHistory() {
     if (detail.id) {
-      feed.request("history", { filter: { streams: [detail.id] }, snapshot: false, since: { [detail.id]: -1 } });
+      const [tenant, id] = partsOf(detail.id);
+      const filter = { streams: [id], ...(tenant && { tenants: [tenant] }) };
+      feed.request("history", { filter, snapshot: false, since: { [detail.id]: -1 } });
     }
   }
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from client import Backoff, Refused, Unreachable, subscribe
+from client.remote.events import Event
+from client.remote.subscription import _remember, _since
 
 pytestmark = pytest.mark.timeout(10)
 
@@ -100,3 +102,13 @@ async def test_subscribe_raises_if_the_server_does_not_return() -> None:
         with pytest.raises(Unreachable, match="gave up"):
             async for _ in events:
                 pass
+
+
+def test_streams_of_one_id_in_two_tenants_are_remembered_apart() -> None:
+    """After a break the client asked for the events of one tenant with the number of another."""
+    seen: dict[str, tuple[str, int]] = {}
+    for tenant, seq in (("acme", 40), ("globex", 7)):
+        event = {"type": "warning", "stream_id": "c", "session_id": tenant, "seq": seq}
+        _remember(seen, cast(Event, {**event, "tenant": tenant}))
+    _remember(seen, cast(Event, {"type": "warning", "stream_id": "c", "session_id": "s", "seq": 1}))
+    assert _since(seen) == {"acme/c": 40, "globex/c": 7, "c": 1}

@@ -166,3 +166,12 @@ def test_lines_fit_any_width(width: int) -> None:
     dashboard = Dashboard()
     dashboard.handle(score("a-very-long-stream-id-that-does-not-fit-anywhere", sad=1.0), 0.0)
     assert all(len(line) <= width for line in drawn(dashboard, 0.0, width=width).splitlines())
+
+
+def test_streams_of_one_id_in_two_tenants_have_a_row_each() -> None:
+    dashboard = Dashboard()
+    for tenant in ("acme", "globex"):
+        dashboard.handle(score("call-1", angry=0.9) | {"tenant": tenant}, 0.0)
+    text = drawn(dashboard, 0.0)
+    assert "acme/call-1" in text
+    assert "globex/call-1" in text

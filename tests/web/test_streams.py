@@ -1,0 +1,37 @@
+"""Live streams on the page, from the server's messages (JavaScript, run in Node)."""
+
+from __future__ import annotations
+
+import json
+
+from stream.server.static_files import WEB
+from tests.web.fakes import FAKES, run
+
+
+def test_streams_of_one_id_in_two_tenants_are_shown_apart() -> None:
+    """A key that watches several tenants got two streams of one id, and the page dropped one."""
+    module = json.dumps((WEB / "monitor/streams.js").as_uri())
+    found = run(f"""
+      {FAKES}
+      globalThis.navigator = {{ languages: ["en"] }};
+      globalThis.localStorage = {{ getItem: () => null }};
+      globalThis.document = {{ documentElement: {{}} }};
+      const {{ Streams, partsOf }} = await import({module});
+      const streams = new Streams();
+      const ts = "2026-01-01T00:00:00.000Z";
+      const snapshot = (session_id, more) => ({{
+        stream_id: "call-1", session_id, state: "active", started: ts, roles: ["speaker"],
+        analysed: [0], tags: [], speaking: [], last: [], ...more,
+      }});
+      streams.apply({{ type: "snapshot", ts, streams: [
+        snapshot("a", {{ tenant: "acme" }}), snapshot("g", {{ tenant: "globex" }}), snapshot("d"),
+      ] }}, 0);
+      const closed = {{ type: "session.closed", ts, summary: [], totals: {{}} }};
+      streams.apply({{ ...closed, tenant: "globex", stream_id: "call-1", session_id: "g" }}, 0);
+      print([streams.all.map((s) => [s.id, s.state]), partsOf("acme/call-1"), partsOf("call-1")]);
+    """)
+    assert found == [
+        [["acme/call-1", "active"], ["globex/call-1", "ended"], ["call-1", "active"]],
+        ["acme", "call-1"],
+        ["", "call-1"],
+    ]
