@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
-from stream.backends import emotion2vec
+from stream.backends import adapted, emotion2vec
 from stream.backends.base import Backend
 from stream.config import ModelConfig
 from stream.errors import ModelRefused
@@ -146,13 +146,29 @@ def _emotion2vec(request: ModelRequest) -> Backend:
 
 
 def _directory(request: ModelRequest, directory: Path) -> Backend:
+    if adapted.is_adapted(directory):
+
+        def load_base(name: str) -> Backend:
+            # A relative path is relative to the directory that names it.
+            inside = directory / name
+            name = str(inside) if inside.is_dir() else name
+            return load(
+                name,
+                request.device,
+                request.offline,
+                request.threads,
+                request.runtime,
+                request.precision,
+            )
+
+        return adapted.load(directory, load_base, request.why)
     if (directory / "model.json").is_file():
         return _embedded(request, directory)
     if (directory / "config.yaml").is_file():
         return _emotion2vec(replace(request, name=str(directory)))
     raise ModelRefused(
-        f"{directory} contains no model: expected model.json (an embedded model), or config.yaml "
-        "with tokens.txt and model.pt (an emotion2vec model)"
+        f"{directory} contains no model: expected model.json (an embedded model; with head.npz, an "
+        "adapted one), or config.yaml with tokens.txt and model.pt (an emotion2vec model)"
     )
 
 
