@@ -111,7 +111,7 @@ async def test_a_second_configuration_of_a_call_is_refused_and_the_call_goes_on(
     async with listening() as (sessions, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(CALL)
-        await until(lambda: "call-1" in sessions.hub.streams)
+        await until(lambda: ("default", "call-1") in sessions.hub.streams)
         writer.write(frame("C", b"8000 mulaw call-2") + frame("A", bytes(160)) + frame("H"))
         received = await lines(reader)
         writer.close()
