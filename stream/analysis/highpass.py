@@ -14,6 +14,9 @@ from stream.types import FRAME, SAMPLE_RATE, Samples
 CUTOFF_HZ = 90.0
 """Frequency at which the filter attenuates by 3 dB; docs/performance.md compares others."""
 
+INAUDIBLE = 1e-6
+"""State below which it counts as 0. In silence it would become denormal, which is slow."""
+
 Complexes = NDArray[np.complex128]
 
 
@@ -88,6 +91,8 @@ class HighPass:
             # The state before a frame is in its sums as a sample before the first one.
             before.append([state * coefficients.pole])
             state = end * coefficients.last + state * coefficients.decay
+            if abs(state) < INAUDIBLE:
+                state = 0j
         self._state = state
         sums += np.array(before)
         sums *= coefficients.falling

@@ -38,7 +38,7 @@ TONE_FRAMES = 6
 """Frames (0.3 s, which a pre-roll is) without which a tone is not told from a held vowel."""
 TONE_SHARE = 0.8
 """A sound is a tone from this share of its energy in tonal frames on."""
-MAY_BE_TONE = 0.8
+MAY_BE_TONE = 0.88
 """Share of the energy in two lines per frame, below which no tonal frames are searched."""
 VOICE_SHARE = 0.5
 """A piece of a tone is none itself if a smaller share of its energy than this is tonal."""

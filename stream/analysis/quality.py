@@ -17,6 +17,9 @@ NARROW_ABOVE_HZ = 4_100
 NARROW_SHARE = 1e-4
 """Audio is narrowband if less than this share of its energy lies above `NARROW_ABOVE_HZ`."""
 
+SPECTRUM = 4_000
+"""Samples of one spectrum: 4 Hz apart."""
+
 SHORT_SPEECH_S = 1.0
 LOW_LEVEL_DBFS = -45.0
 CLIPPED_SHARE = 0.005
@@ -69,11 +72,15 @@ class QualityMeter:
         """Measure the energy above the telephone band in the last second of a window."""
         if self._narrow_source:
             return
-        # Without the taper, spectral leakage from the cut edge would look like wideband audio.
         newest = audio[-SAMPLE_RATE:]
-        energy = np.abs(np.fft.rfft(newest * _taper(len(newest)))) ** 2
-        split = NARROW_ABOVE_HZ * len(newest) // SAMPLE_RATE
-        self._high = 0.8 * self._high + float(energy[split:].sum())
+        # Four transforms of 4000 samples take a third of the time of one of 16 000.
+        count = max(1, len(newest) // SPECTRUM)
+        size = len(newest) // count
+        # Without the taper, spectral leakage from the cut edge would look like wideband audio.
+        spectra = np.fft.rfft(newest[-count * size :].reshape(count, size) * _taper(size), axis=1)
+        energy = spectra.real**2 + spectra.imag**2
+        split = NARROW_ABOVE_HZ * size // SAMPLE_RATE
+        self._high = 0.8 * self._high + float(energy[:, split:].sum())
         self._all = 0.8 * self._all + float(energy.sum())
 
     def sound(self, audio: Samples) -> None:

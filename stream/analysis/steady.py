@@ -40,11 +40,15 @@ class SteadyLevel:
         level, lowest, highest = self._level, self._lowest, self._highest
         agreeing = self._agreeing
         frames = [*self._newest, *power]
+        self._newest = frames[-PERIOD:]
         ceilings = []
-        for start in range(len(power)):
-            a, b, c, d, e = frames[start + 1 : start + 6]
-            mean = (a + b + c + d + e) / PERIOD
-            lowest, highest = min(lowest, mean), max(highest, mean)
+        # Comparisons instead of min and max, and one zip: this loop runs for every frame.
+        for parts in zip(*(frames[n + 1 :] for n in range(PERIOD)), strict=False):
+            mean = sum(parts) / PERIOD
+            if mean > highest:
+                highest = mean
+            elif mean < lowest:
+                lowest = mean
             if highest > lowest * SPREAD:
                 lowest = highest = mean
                 agreeing = 0
@@ -56,5 +60,4 @@ class SteadyLevel:
             ceilings.append(level * ABOVE)
         self._level, self._lowest, self._highest = level, lowest, highest
         self._agreeing = agreeing
-        self._newest = frames[-PERIOD:]
         return ceilings
