@@ -55,8 +55,12 @@ AudioHint = Literal[
     "music",
     "tone",
     "high_pitch",
+    "one_voice",
 ]
-"""Reason to doubt a score that lies in the audio."""
+"""Reason to doubt a score that lies in the audio.
+
+one_voice: both channels carry the same voice, so they are not two people; it is analysed once.
+"""
 
 Hint = Literal["short_speech", AudioHint, "low_confidence"]
 """Reason to doubt a score."""

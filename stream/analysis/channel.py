@@ -98,6 +98,8 @@ class ChannelPipeline:
         self._embeddings = Timeline(model.dim, hop, utterance + slack) if embeddings else None
         self.utterances = 0
         self._ended_samples = self._dropped_samples = 0
+        self.one_voice = False
+        """Whether another channel carries the same voice."""
         self.lost = 0
 
     @property
@@ -269,7 +271,7 @@ class ChannelPipeline:
             scores=shares,
             rolling=self._horizons(window.end),
             quality=window.quality,
-            hints=hints(window.quality, max(shares.values())),
+            hints=hints(window.quality, max(shares.values()), self.one_voice),
             frames=self._posteriors(scores, mask) if self._frames else None,
             baseline=self._use(mean),
         )
@@ -323,7 +325,7 @@ class ChannelPipeline:
                 scores=scores,
                 rolling=self._horizons(utterance.end),
                 quality=quality,
-                hints=hints(quality, max(scores.values(), default=None)),
+                hints=hints(quality, max(scores.values(), default=None), self.one_voice),
                 embedding=self._embedding(utterance),
                 baseline=use,
             )

@@ -15,6 +15,7 @@ from stream.analysis.vad import VadSettings
 from stream.analysis.windows import WindowSettings
 from stream.audio.codecs import PcmDecoder
 from stream.audio.resample import Resampler
+from stream.audio.same_voice import ChannelComparison
 from stream.types import (
     SAMPLE_RATE,
     AudioFormat,
@@ -33,6 +34,15 @@ LEAST_S = 0.02
 
 Chunks of 10 ms cost 14 % less CPU by this; chunks of 20 ms and more are not delayed.
 """
+
+
+VOICE_BLOCKS, LAST_BLOCK = 8, 120
+"""Blocks of half a second with sound after which two channels can be found to carry one voice, and
+after which they are no longer compared."""
+
+VOICE_DB = 4.0
+"""Largest difference of the levels of one voice on two channels of a live stream: less than in a
+recording, because one side of a call may be silent for its first seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,10 @@ class StreamPipeline:
 
     `analysed` lists the channel numbers to analyse; the audio of the others is dropped, without
     VAD. `source_rate` is the rate of a recording in Hz, if it was resampled before `feed`.
+
+    The two channels of a live stream are compared over the first minute with sound. If both carry
+    the same voice, only one of them is analysed from then on, and `one_voice` is set; a recording
+    was compared before, and says so by `one_voice`.
     """
 
     def __init__(
@@ -66,6 +80,7 @@ class StreamPipeline:
         model: ModelInfo,
         settings: AnalysisSettings,
         source_rate: int | None = None,
+        one_voice: bool = False,
     ) -> None:
         self.embeddings = settings.embeddings
         self._audio = audio
@@ -89,6 +104,13 @@ class StreamPipeline:
         }
         self._lines = [(c, Resampler(audio.sample_rate), line) for c, line in self.channels.items()]
         """Number, resampler and pipeline of every analysed channel."""
+        self._comparison = (
+            ChannelComparison(audio.sample_rate)
+            if audio.channels == 2 and source_rate is None
+            else None
+        )
+        for line in self.channels.values():
+            line.one_voice = one_voice
         self.received = 0
         """Samples per channel received so far, at the producer's rate."""
 
@@ -113,10 +135,30 @@ class StreamPipeline:
 
     def _analyse(self, samples: NDArray[np.float32]) -> Iterator[Window | Event]:
         """Process float32[channels, n]."""
-        for start in range(0, samples.shape[1], self._slice):
+        at, count = 0, samples.shape[1]
+        while at < count:
+            comparison = self._comparison
+            size = self._slice if comparison is None else min(self._slice, comparison.missing)
+            piece = samples[:, at : at + size]
+            at += size
             for channel, resampler, pipeline in self._lines:
-                piece = samples[channel, start : start + self._slice]
-                yield from pipeline.feed(resampler.push(piece))
+                yield from pipeline.feed(resampler.push(piece[channel]))
+            if comparison is not None and comparison.push(piece):
+                yield from self._judge(comparison)
+
+    def _judge(self, comparison: ChannelComparison) -> Iterator[Window | Event]:
+        """Analyse one channel only from now on if both carry the same voice."""
+        counted = comparison.counted
+        if counted >= VOICE_BLOCKS and comparison.same(VOICE_DB):
+            self._comparison = None
+            kept = comparison.better if len(self._lines) == 2 else self._lines[0][0]
+            for channel, _, pipeline in self._lines:
+                pipeline.one_voice = True
+                if channel != kept:
+                    yield from pipeline.flush()
+            self._lines = [line for line in self._lines if line[0] == kept]
+        elif counted >= LAST_BLOCK:
+            self._comparison = None
 
     def _release(self) -> Iterator[Window | Event]:
         """Process the gathered samples, because none follow without a gap."""
@@ -128,6 +170,8 @@ class StreamPipeline:
         """Advance by exactly `samples` (at the producer's rate) without audio."""
         yield from self._release()
         self.received += samples
+        if self._comparison is not None:
+            self._comparison.skip()
         for _, resampler, pipeline in self._lines:
             yield from pipeline.feed(resampler.drain())
             yield from pipeline.skip(self.position - pipeline.position)

@@ -122,8 +122,11 @@ class QualityMeter:
         return "narrow" if self._high < NARROW_SHARE * self._all else "wide"
 
 
-def hints(quality: Quality, top: float | None) -> tuple[Hint, ...]:
-    """Return the reasons to doubt a score of this quality whose best label has share `top`."""
+def hints(quality: Quality, top: float | None, one_voice: bool = False) -> tuple[Hint, ...]:
+    """Return the reasons to doubt a score of this quality whose best label has share `top`.
+
+    `one_voice` says that the other channel carries the same voice.
+    """
     doubts: dict[Hint, bool] = {
         "short_speech": quality.speech_s < SHORT_SPEECH_S,
         "low_level": quality.rms_dbfs < LOW_LEVEL_DBFS,
@@ -134,6 +137,7 @@ def hints(quality: Quality, top: float | None) -> tuple[Hint, ...]:
         "music": quality.sound == "music",
         "tone": quality.sound == "tone",
         "high_pitch": quality.sound == "high_pitch",
+        "one_voice": one_voice,
         "low_confidence": top is not None and top < LOW_CONFIDENCE,
     }
     return tuple(name for name, doubtful in doubts.items() if doubtful)

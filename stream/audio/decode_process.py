@@ -34,7 +34,7 @@ from stream.types import Samples
 class ProbeResult:
     """Format and measured length of a recording, and the number of channels to analyse.
 
-    `identical_channels` is set if two channels carry the same audio and are analysed as one.
+    `identical_channels` is set if two channels carry the same voice and are analysed as one.
     """
 
     info: AudioInfo

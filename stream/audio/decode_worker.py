@@ -98,13 +98,15 @@ def survey(source: Source, max_s: float, report: Callable[[float], None]) -> Lev
 
 
 def levelled(blocks: Iterator[Block], levels: Levels, channels: int) -> Iterator[Block]:
-    """Yield the audio that is analysed: mixed if there are more channels, and within full scale.
+    """Yield the audio that is analysed: mixed or chosen if there are more channels, and levelled.
 
     It is rounded to 16 bits, as a producer of a live stream sends it, so that both are equal.
     """
     gain = np.float32(levels.gain)
     for block in blocks:
-        if block.shape[1] > channels and channels == 1 and not levels.alike:
+        if levels.alike:
+            used = block[:, levels.best : levels.best + 1]
+        elif block.shape[1] > channels == 1:
             used = mixed(block) * np.float32(levels.mix_gain)
         else:
             used = block[:, :channels]

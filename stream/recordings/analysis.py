@@ -247,7 +247,12 @@ class RecordingAnalysis:
         audio = AudioFormat("linear16", SAMPLE_RATE, probe.channels)
         self._bodies = AnalysisEvents(grant.roles, self._model)
         return StreamPipeline(
-            audio, grant.analysed, self._model, grant.settings, probe.info.sample_rate
+            audio,
+            grant.analysed,
+            self._model,
+            grant.settings,
+            probe.info.sample_rate,
+            probe.identical_channels,
         )
 
     async def _feed(

@@ -20,6 +20,7 @@ def faults(
     """Return the hints that lie in the file; `channels` are those that were analysed."""
     findings = probe.findings
     found: dict[ResultHint, bool] = {
+        "low_level": findings.gain_db > 0,
         "truncated": damaged,
         "left_out": findings.left_out > 0,
         "time_jump": findings.timing.jumps > 0,

@@ -53,7 +53,8 @@ def opening(probe: ProbeResult, grant: Admission, options: FileOptions) -> Itera
         yield LogEntry("info", "track", text, {"track": info.track, "tracks": info.audio_streams})
     yield from _corrections(probe.findings)
     if probe.identical_channels:
-        yield LogEntry("info", "channels_alike", "both channels are equal: analysed as one")
+        text = "both channels carry the same voice: analysed as one"
+        yield LogEntry("info", "channels_alike", text)
     elif info.channels > probe.channels:
         text = f"{info.channels} channels are mixed into one"
         yield LogEntry("info", "mixed", text, {"channels": info.channels})
@@ -104,7 +105,10 @@ def _corrections(findings: Findings) -> Iterator[LogEntry]:
             "analysed: split the file",
             {"bytes": findings.left_out},
         )
-    if gain_db:
+    if gain_db > 0:
+        text = f"the recording is faint: its level was raised by {gain_db:g} dB"
+        yield LogEntry("info", "raised", text, {"gain_db": gain_db})
+    elif gain_db:
         text = f"the audio exceeds full scale: its level was changed by {gain_db:+g} dB"
         level: Level = "warning" if gain_db < -LOUD_DB else "info"
         yield LogEntry(level, "levelled", text, {"gain_db": gain_db})

@@ -105,6 +105,8 @@ class ResultBuilder:
         """
         speech_s = sum(channel.speech for channel in channels) / SAMPLE_RATE
         segments = [segment for group in self._segments.values() for segment in group]
+        # Tones have no scores. They say nothing about the verdict over what was said.
+        segments = [segment for segment in segments if segment.scores] or segments
         total = sum(s.end - s.start for s in segments)
         best = [max(channel.scores.values()) for channel in channels if channel.scores]
         language = self._options.language.lower().partition("-")[0]
@@ -118,7 +120,7 @@ class ResultBuilder:
             "too_short": 0 < speech_s < SHORT_S,
             "too_long_for_one_verdict": max((c.speech for c in channels), default=0)
             > LONG_S * SAMPLE_RATE,
-            **{hint: mostly(hint) for hint in RECORDING_HINTS},
+            **{hint: hint in faults or mostly(hint) for hint in RECORDING_HINTS},
             "low_confidence": bool(best) and min(best) < LOW_CONFIDENCE,
             **{hint: hint in faults for hint in FILE_HINTS},
             "language": bool(self._options.language and known and language not in known),

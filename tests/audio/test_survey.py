@@ -10,6 +10,7 @@ from stream.audio.samples import to_float
 from stream.audio.survey import Levels, Survey, sides
 from tests.support.decoding import worked
 from tests.support.odd_files import second, wav
+from tests.support.signals import noise
 
 VOICE = (second() / 32_768).astype(np.float32)
 
@@ -49,6 +50,61 @@ def test_two_voices_on_many_channels_are_both_heard() -> None:
 
 def test_equal_channels_keep_their_level() -> None:
     assert surveyed(np.repeat(VOICE[:, None], 6, axis=1)).mix_gain == pytest.approx(1)
+
+
+PAUSED = np.concatenate([np.zeros(8_000, np.float32), VOICE, np.zeros(8_000, np.float32)])
+
+
+@pytest.mark.parametrize("loudest", [-45, -60, -75])
+@pytest.mark.parametrize("offset", [0.0, 0.01])
+def test_a_faint_but_clean_recording_is_raised(loudest: float, offset: float) -> None:
+    """A recording in 24 bits had its voice at -75 dBFS: "no speech found"."""
+    own = max(surveyed(PAUSED[:, None]).levels_dbfs)
+    faint = PAUSED * np.float32(10 ** ((loudest - own) / 20))
+    levels = surveyed((faint + np.float32(offset))[:, None])
+    assert levels.levels_dbfs[0] == pytest.approx(loudest, abs=0.5)
+    raised = max(surveyed((faint * np.float32(levels.gain))[:, None]).levels_dbfs)
+    assert raised == pytest.approx(-20, abs=0.5) or levels.peak * levels.gain == pytest.approx(0.99)
+    assert levels.gain > 1
+
+
+def test_raising_never_exceeds_full_scale() -> None:
+    clicked = PAUSED * np.float32(1e-3)
+    clicked[100] = 0.5
+    levels = surveyed(clicked[:, None])
+    assert levels.gain == pytest.approx(0.99 / 0.5)
+
+
+@pytest.mark.parametrize("dbfs", [-45, -55, -70])
+def test_faint_noise_is_not_raised(dbfs: float) -> None:
+    """A muted line has noise only; raised, it would be taken for speech."""
+    assert surveyed(noise(4, dbfs)[:, None]).gain == 1
+
+
+def test_a_recording_of_usual_level_and_one_of_rounding_noise_are_left_alone() -> None:
+    own = max(surveyed(PAUSED[:, None]).levels_dbfs)
+    for level in (-38, -88):
+        assert surveyed((PAUSED * np.float32(10 ** ((level - own) / 20)))[:, None]).gain == 1
+    assert surveyed(np.zeros((16_000, 2), np.float32)).gain == 1
+    assert surveyed(np.zeros((0, 1), np.float32)).gain == 1
+
+
+def test_a_silent_channel_with_an_offset_is_silent() -> None:
+    columns = np.stack([VOICE, np.full(len(VOICE), 0.05, np.float32)], axis=1)
+    assert sides(surveyed(columns).levels_dbfs) == ([1], [0])
+
+
+def test_one_voice_in_stereo_is_analysed_once_on_its_better_channel() -> None:
+    """A microphone recorded as stereo was a call of two people, of whom one was left out."""
+    quiet, loud = noise(len(PAUSED) / 16_000, -70, 1), noise(len(PAUSED) / 16_000, -40, 2)
+    voice = PAUSED * np.float32(0.5)
+    columns = np.stack([voice * np.float32(0.8) + loud, voice + quiet], axis=1)
+    levels = surveyed(np.tile(columns, (3, 1)))
+    assert (levels.alike, levels.best) == (True, 1)
+    result = worked(wav((np.tile(columns, (3, 1)) * 32_767).astype(np.int16)))
+    assert result.channels == 1
+    expected = np.tile(voice + quiet, 3) * 32_767
+    assert np.abs(result.pcm[:, 0] - expected).max() <= 2
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])

@@ -63,6 +63,7 @@ export default {
   "hint.music": "music",
   "hint.tone": "a tone, not speech",
   "hint.high_pitch": "high voice or cry",
+  "hint.one_voice": "one voice in stereo",
   "hint.low_confidence": "uncertain",
 
   "state.active": "live",

@@ -61,6 +61,7 @@ export default {
   "hint.music": "音乐",
   "hint.tone": "提示音，不是语音",
   "hint.high_pitch": "高音或哭声",
+  "hint.one_voice": "立体声中的同一声音",
   "hint.low_confidence": "不确定",
 
   "state.active": "进行中",

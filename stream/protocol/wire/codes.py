@@ -75,6 +75,7 @@ LogCode = Literal[
     "silent_channel",
     "channel_skipped",
     "levelled",
+    "raised",
     "holes",
     "time_jump",
     "left_out",

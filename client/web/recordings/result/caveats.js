@@ -5,6 +5,7 @@ import { element } from "../../parts/dom.js";
 const ORDER = [
   "no_speech", "silent_channel", "truncated", "left_out", "time_jump", "language", "music", "noisy", "clipped", "low_level", "too_short",
   "short_speech", "tone", "high_pitch", "gap", "skipped", "too_long", "low_confidence", "narrowband",
+  "one_voice",
 ];
 /** Hints of recordings that have another name than those of utterances. */
 const SAME = { too_long_for_one_verdict: "too_long" };
