@@ -128,8 +128,7 @@ def _read(path: Path) -> dict[str, Any]:
     labels = about["labels"]
     if len(labels) < 2 or len(set(labels)) != len(labels) or not set(labels) <= set(LABELS):
         raise ModelRefused(
-            f"{path} has labels {labels}: expected two or more distinct ones of "
-            f"{', '.join(LABELS)}"
+            f"{path} has labels {labels}: expected two or more distinct ones of {', '.join(LABELS)}"
         )
     if not 0 < about["temperature"] < float("inf"):
         raise ModelRefused(f"{path} has temperature {about['temperature']}: expected above 0")

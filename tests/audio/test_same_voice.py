@@ -99,7 +99,7 @@ def test_two_people_are_not_one_voice_even_if_each_is_heard_on_the_other_side(
 
 @pytest.mark.parametrize("crosstalk", [-20, -12])
 def test_a_side_that_only_lets_the_other_through_is_not_the_same_voice(crosstalk: float) -> None:
-    """Nobody answers at first: that side has only the caller's own voice, 12 dB lower."""
+    """A call is not answered yet: that side has only the caller's own voice, 12 dB lower."""
     echo = VOICE * np.float32(amplitude(crosstalk))
     assert not compared(noisy(VOICE, -60, 1), noisy(echo, -60, 2)).same()
 
