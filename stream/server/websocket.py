@@ -28,7 +28,14 @@ from stream.server.intake import Intake
 log = logging.getLogger(__name__)
 
 PERIOD_S, MAX_MESSAGES = 0.1, 100
-"""Read limit: 100 messages per 0.1 s, 1000 a second. Audio needs 50 a second."""
+"""Read limit: 100 messages per 0.1 s, 1000 a second. Live audio needs 50 a second."""
+
+AUDIO_BYTES, AUDIO_WEIGHT = 64, 0.25
+"""Least bytes of a message of audio (10 ms of G.711 are 80), and what it counts.
+
+A file in such messages stands before its sender's pings, and 1000 a second are 80 kB: too slow for
+pings to be answered within the usual 20 s.
+"""
 
 CLOSE_TIMEOUT_S = 5.0
 """Seconds for the peer to confirm a close."""
@@ -76,7 +83,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._fragments: list[bytes] = []
         self._is_text = False
         self._unfinished_since: float | None = None
-        self._period, self._messages = 0.0, 0
+        self._period, self._messages = 0.0, 0.0
         self._pinged_at: float | None = None
         self._not_before = 0.0
         """Time before which the quota of the key allows no more bytes (monotonic seconds)."""
@@ -227,7 +234,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._count()
 
     def _received(self, data: bytes, is_text: bool) -> None:
-        self._count()
+        self._count(1.0 if is_text or len(data) < AUDIO_BYTES else AUDIO_WEIGHT)
         self._unfinished_since = None
         if self._handler is None or self._closed:
             return
@@ -241,12 +248,12 @@ class WebSocketConnection(asyncio.Protocol):
             return
         self._guard(self._handler.received, text)
 
-    def _count(self) -> None:
+    def _count(self, weight: float = 1.0) -> None:
         """Count a message or control frame against the read limit."""
         now = time.monotonic()
         if now - self._period >= PERIOD_S:
-            self._period, self._messages = now, 0
-        self._messages += 1
+            self._period, self._messages = now, 0.0
+        self._messages += weight
 
     def _penalty_s(self) -> float:
         """Return the seconds until this connection may be read again; 0 if it may now."""

@@ -78,6 +78,7 @@ class AudioInput:
         """Bytes of the shared memory that this stream holds."""
         self._is_full = False
         self._skipped = 0
+        self._acknowledged = 0
         self.waiting_bytes = 0
         self.on_full: Callable[[], None] | None = None
         self.on_room: Callable[[], None] | None = None
@@ -86,6 +87,17 @@ class AudioInput:
     def received(self) -> int:
         """Samples per channel received, at the producer's rate, whether processed or not."""
         return self._bytes // self._audio.bytes_per_frame + self._skipped
+
+    @property
+    def acknowledged(self) -> int:
+        """Samples per channel, as `received`, without those that wait for real time.
+
+        A producer that keeps what is not acknowledged loses nothing if this process ends.
+        """
+        waiting = self.waiting_bytes if self.is_behind else 0
+        samples = self.received - waiting // self._audio.bytes_per_frame
+        self._acknowledged = max(self._acknowledged, samples)
+        return self._acknowledged
 
     def add(self, data: bytes, received: int) -> None:
         """Add audio of a message of `received` bytes; it is processed within `PERIOD_S` seconds."""

@@ -264,7 +264,7 @@ class Session:
             raise ProtocolError(
                 "invalid_message", f"attrs: {error}", param="attrs", fatal=False
             ) from None
-        self.emit(session_annotated(self._received_ms, note))
+        self.emit(session_annotated(self._ms(self._input.received), note))
 
     async def caught_up(self) -> None:
         """Wait until no audio waits for real time, or until the session ends."""
@@ -337,7 +337,7 @@ class Session:
             self.emit(
                 {
                     "type": "session.resumed",
-                    "received_ms": self._received_ms,
+                    "received_ms": self._ms(self._input.received),
                     "received_samples": self._input.received,
                     "resume_token": self.resume_token,
                 },
@@ -379,9 +379,8 @@ class Session:
 
     def acknowledge(self) -> None:
         """Send `audio.ack` to the producer."""
-        body = audio_ack(
-            self._received_ms, self._input.received, self._scorer.processed, self._pipeline.lost
-        )
+        received = self._input.acknowledged
+        body = audio_ack(self._ms(received), received, self._scorer.processed, self._pipeline.lost)
         self.emit(body, shared=False)
 
     def _send(self, event: EncodedEvent) -> None:
@@ -391,9 +390,9 @@ class Session:
 
     # -- internals ---------------------------------------------------------------------------
 
-    @property
-    def _received_ms(self) -> int:
-        return to_ms(self._input.received * SAMPLE_RATE // self._audio.sample_rate)
+    def _ms(self, samples: int) -> int:
+        """Return the milliseconds of samples at the producer's rate."""
+        return to_ms(samples * SAMPLE_RATE // self._audio.sample_rate)
 
     def _on_error(self, error: Exception) -> None:
         """End the session: no audio of a producer raises an error, so it is a fault of ours."""

@@ -11,7 +11,7 @@ from stream.audio.resample import Resampler
 from stream.types import SAMPLE_RATE, Samples
 from tests.support.signals import noise, sine
 
-RATES = [8_000, 11_025, 22_050, 24_000, 44_100, 48_000]
+RATES = [8_000, 11_025, 22_050, 24_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000]
 
 
 def convert(audio: Samples, rate: int, sizes: list[int] | None = None) -> Samples:

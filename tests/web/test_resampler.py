@@ -12,7 +12,7 @@ import pytest
 from stream.server.static_files import WEB
 
 MODULE = (WEB / "microphone" / "resampler.js").as_uri()
-RATES = [8_000, 22_050, 44_100, 48_000, 96_000]
+RATES = [8_000, 22_050, 44_100, 48_000, 88_200, 96_000, 192_000]
 TO = 16_000
 
 

@@ -59,7 +59,7 @@ def swept(rate: int) -> tuple[NDArray[np.float64], dict[str, Any]]:
     return np.array(output.pop("pcm")) / 32768, output
 
 
-@pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
+@pytest.mark.parametrize("rate", [44_100, 48_000, 96_000, 192_000])
 def test_a_sweep_passes_below_seven_kilohertz_and_is_silent_above_eight(rate: int) -> None:
     pcm, output = swept(rate)
     assert len(pcm) == TO * SECONDS, "a second stays a second"
