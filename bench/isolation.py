@@ -6,6 +6,7 @@
   tiny messages     a producer that sends one sample per message, as fast as possible
   text flood        a producer that sends only keepalives, as fast as possible
   greedy tenant     ten times as many streams of another tenant, all in real time
+  greedy key        the same within the tenant of the measured streams, for comparison: no turns
   blocked model     inference hangs for --block seconds, then continues
 
 Quiet and noisy rounds alternate while the same streams continue, so that other load on the machine
@@ -166,7 +167,9 @@ NOISES: dict[str, Noise] = {
     "text flood": text_flood,
 }
 BLOCKED = "blocked model"
-GREEDY = "greedy tenant"
+GREEDY = {"greedy tenant": "greedy", "greedy key": "calm"}
+"""Scenario → tenant of the key with many streams; that of the others is calm."""
+
 TIMES = 10
 """Streams of the greedy tenant for each one that is measured."""
 
@@ -178,12 +181,19 @@ def bearer(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {KEYS[name][0]}"}
 
 
-def two_tenants(streams: int) -> dict[str, object]:
-    """Return settings of a server whose tenants may both have all the streams they want."""
+def two_keys(streams: int, tenant: str) -> dict[str, object]:
+    """Return settings of a server with a calm key and a greedy one, which is of `tenant`.
+
+    Both may have all the streams they want.
+    """
     quota = f"quota = {{sessions = {TIMES * streams}}}"
-    tables = (f'{n} = {{sha256 = "{KEYS[n][1]}", tenant = "{n}", {quota}}}' for n in KEYS)
+    tenants = {"calm": "calm", "greedy": tenant}
+    tables = (
+        f'{name} = {{sha256 = "{KEYS[name][1]}", tenant = "{of}", {quota}}}'
+        for name, of in tenants.items()
+    )
     most = (TIMES + 1) * streams
-    quotas = (f"{name} = {{sessions = {most}}}" for name in KEYS)
+    quotas = (f"{name} = {{sessions = {most}}}" for name in sorted(set(tenants.values())))
     return {
         "auth.keys": f"{{{', '.join(tables)}}}",
         "auth.quotas": f"{{{', '.join(quotas)}}}",
@@ -191,14 +201,14 @@ def two_tenants(streams: int) -> dict[str, object]:
     }
 
 
-SCENARIOS = [*NOISES, GREEDY, BLOCKED]
+SCENARIOS = [*NOISES, *GREEDY, BLOCKED]
 
 
 @asynccontextmanager
-async def greedy_tenant(
+async def greedy_streams(
     server: Server, recorded: Sequence[list[bytes]], streams: int
 ) -> AsyncIterator[None]:
-    """Play `streams` streams of another tenant."""
+    """Play `streams` streams of the other key."""
     producers = make_producers(streams, recorded, "greedy")
     for producer in producers.values():
         producer.headers = bearer("greedy")
@@ -240,9 +250,9 @@ async def scenario(options: argparse.Namespace, name: str, recorded: Sequence[li
     with tempfile.TemporaryDirectory() as folder:
         block = Path(folder) / "block"
         environ = {"BENCH_MODEL": options.backend, "BENCH_BLOCK": str(block)}
-        settings = two_tenants(options.streams) if name == GREEDY else {}
+        settings = two_keys(options.streams, GREEDY[name]) if name in GREEDY else {}
         with Server("bench.stand_ins:blocking_backend", settings, environ) as server:
-            server.headers = bearer("calm") if name == GREEDY else {}
+            server.headers = bearer("calm") if name in GREEDY else {}
             load = Load(server, make_producers(options.streams, recorded), wire)
             subscriber = ScoreSubscriber(load.producers, wire.chunk_ms)
             await subscriber.open(server)
@@ -258,7 +268,7 @@ async def scenario(options: argparse.Namespace, name: str, recorded: Sequence[li
                 noisy = [await _round(seconds)]
             else:
                 noise = NOISES.get(name) or partial(
-                    greedy_tenant, recorded=recorded, streams=TIMES * options.streams
+                    greedy_streams, recorded=recorded, streams=TIMES * options.streams
                 )
                 quiet, noisy = await alternate(server, noise, rounds, seconds)
                 loaded = noisy

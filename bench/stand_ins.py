@@ -45,6 +45,20 @@ def null_backend() -> Backend:
     return NullBackend()
 
 
+class SlowBackend(NullBackend):
+    """Backend that takes 4 ms a window without a CPU, so that the model is what streams share."""
+
+    ROW_S = 0.004
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        time.sleep(self.ROW_S * len(batch))
+        return super().infer(batch)
+
+
+def slow_backend() -> Backend:
+    return SlowBackend()
+
+
 class BlockingBackend:
     """Real model that hangs while the file named in BENCH_BLOCK exists."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from stream.inference.batch_cost import BatchCost
 from stream.inference.engine import Batch, BatchResult, Engine
 from stream.inference.runner import Result, WarmUp
 from stream.inference.slot import Listener, Slot
@@ -22,11 +23,8 @@ log = logging.getLogger(__name__)
 FAILURES_UNTIL_UNREADY = 3
 PROBE_S = 1.0
 
-TURN_S = 0.04
+TURN_S = 0.02
 """Longest batch while tenants share the engine: the wait of a window until it is its turn."""
-
-COST_WEIGHT = 0.2
-"""Weight of the newest batch in the mean cost of a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +95,7 @@ class Scheduler:
         self._timer_is_late = False
         self._running = False
         self._turns = Turns()
-        self._cost_s = 0.0
-        """Mean seconds of inference per sample of audio; 0 until it is known."""
+        self._cost = BatchCost()
         self._failures = 0
         self._probing = False
         self._hung = False
@@ -236,8 +233,8 @@ class Scheduler:
         lengths = {slot: waiting.window.length for slot, waiting in self._ready.items()}
         slots = self._turns.select(lengths, self._engine.limit)
         length = lengths[slots[0]]
-        if self._cost_s and self._turns.shared(time.monotonic()):
-            slots = slots[: max(1, int(TURN_S / (self._cost_s * length)))]
+        if self._turns.shared(time.monotonic()):
+            slots = slots[: self._cost.most(TURN_S, length, self._engine.limit)]
         slots = slots[: self._engine.fitting(len(slots))]
         self._turns.charge(slots, length, len(lengths) - len(slots))
         self._busy.update(slots)
@@ -262,7 +259,7 @@ class Scheduler:
             log.exception("batch failed", extra={"size": len(rows)})
             result = BatchResult([None] * len(rows), time.monotonic() - began)
         self._flights.discard(flight)
-        self._learn_cost(result.seconds / (len(rows) * rows[0].window.length))
+        self._cost.add(len(rows) * rows[0].window.length, result.seconds)
         lost = result.rows.count(None)
         started = time.monotonic() - result.seconds
         queued = tuple(max(0.0, started - row.since) for row in rows)
@@ -278,10 +275,6 @@ class Scheduler:
             await self._check()
         else:
             self._failures = 0
-
-    def _learn_cost(self, seconds: float) -> None:
-        weight = COST_WEIGHT if self._cost_s else 1.0
-        self._cost_s += weight * (seconds - self._cost_s)
 
     async def _check(self) -> None:
         """Count a failed batch if the model itself fails; after three, ask it until it recovers."""
