@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from stream.admission import admit, check_detector
+from stream.admission import admit, admit_recording, analysis_settings, check_detector
+from stream.analysis.silero import DetectorRefused
+from stream.analysis.vad import DETECTORS, VoiceDetector
 from stream.config import Config, VadConfig
 from stream.errors import ConfigError
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import SessionConfig
+from stream.protocol.messages import FileOptions, SessionConfig
 from stream.types import ModelInfo, from_ms
 from tests.support.signals import model
 
@@ -164,3 +166,89 @@ def test_an_unknown_detector_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"vad\.detector: 'ears' is not one of webrtcvad, silero"):
         check_detector(VadConfig(detector="ears"))
     check_detector(VadConfig())
+
+
+def test_a_detector_that_cannot_run_is_refused_with_its_own_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server checks it at the start; otherwise the first call of the day would fail."""
+
+    def missing(mode: int) -> VoiceDetector:
+        raise DetectorRefused(f"no such package (mode {mode})")
+
+    monkeypatch.setitem(DETECTORS, "webrtcvad", missing)
+    with pytest.raises(ConfigError, match=r"vad\.detector: no such package \(mode 2\)"):
+        check_detector(VadConfig(mode=2))
+
+
+def test_times_of_the_configuration_become_frames_of_20_ms() -> None:
+    """A pre-roll of 300 frames instead of 300 ms began every utterance six seconds early."""
+    vad = {"pre_roll_ms": 300, "hangover_ms": 600, "max_utterance_ms": 30_000}
+    settings = analysis_settings(Config.model_validate({"vad": vad}), MODEL).vad
+    assert (settings.pre_roll, settings.hangover, settings.max_utterance) == (15, 30, 1500)
+
+
+EVERY_ROLE = Config.model_validate(
+    {
+        "privacy": {
+            "analyse_roles": ["customer", "agent", "speaker"],
+            "employee_basis": "acted_recording",
+        }
+    }
+)
+
+
+def recording(options: dict[str, object], channels: int = 1, config: Config = EVERY_ROLE) -> Any:
+    return admit_recording(config, FileOptions.model_validate(options), MODEL, channels)
+
+
+def test_noise_suppression_is_granted_where_it_is_and_refused_where_it_is_not() -> None:
+    assert recording({"denoise": True})
+    off = Config.model_validate({"files": {"denoise": False}})
+    assert recording({}, config=off), "a recording that does not ask for it"
+    with pytest.raises(ProtocolError, match=r"files\.denoise") as refused:
+        recording({"denoise": True}, config=off)
+    assert (refused.value.param, refused.value.fatal) == ("options.denoise", False)
+
+
+@pytest.mark.parametrize(
+    ("roles", "channels", "granted"),
+    [
+        (("agent", "customer"), 2, ("agent", "customer")),
+        (("agent", "customer"), 1, ("speaker",)),
+        (("customer",), 1, ("customer",)),
+        ((), 2, ("customer", "agent")),
+    ],
+)
+def test_roles_of_a_recording_apply_if_it_has_their_channels(
+    roles: tuple[str, ...], channels: int, granted: tuple[str, ...]
+) -> None:
+    assert recording({"roles": roles}, channels).roles == granted
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "param"),
+    [
+        ({"roles": ("agent",)}, Config(), "options.roles"),
+        ({}, Config.model_validate({"privacy": {"require_disclosure": True}}), "options.disclosed"),
+    ],
+)
+def test_a_refused_recording_names_its_option_and_is_not_fatal(
+    options: dict[str, object], config: Config, param: str
+) -> None:
+    """The next recording of the connection is another matter."""
+    with pytest.raises(ProtocolError) as refused:
+        recording(options, config=config)
+    assert (refused.value.param, refused.value.fatal) == (param, False)
+    assert "audio.roles" not in refused.value.message
+    assert "consent.disclosed" not in refused.value.message
+
+
+def test_a_narrow_window_shortens_the_hop_to_itself() -> None:
+    settings = admit(Config(), session_config(analysis={"window_ms": 1000}), MODEL).settings
+    assert settings.windows.lengths == (16_000,)
+    slow = Config.model_validate({"windows": {"hop_ms": 2000}})
+    settings = admit(slow, session_config(analysis={"window_ms": 2000}), MODEL).settings
+    assert settings.windows.hop == 32_000
+    settings = admit(slow, session_config(analysis={"window_ms": 1000}), MODEL).settings
+    assert settings.windows.hop == 16_000

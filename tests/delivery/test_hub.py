@@ -682,3 +682,55 @@ async def test_a_session_continues_when_a_sink_raises() -> None:
     starts = types.count("speech.start")
     counted = f'emotide_delivery_errors_total{{target="FailingSink"}} {starts + 3}.0'
     assert counted in metrics.text().decode()
+
+
+def test_a_replayed_event_is_received_if_it_passes_the_filter() -> None:
+    """A replay that put nothing into the outbox passed all tests."""
+    subscriber = Subscriber(Clock(), filter={"events": ["speech.*"]})
+    live = stream()
+    subscriber.subscription.replay(live, event("speech.start", 4, channel=0))
+    subscriber.subscription.replay(live, event("warning", 5))
+    (received,) = subscriber.received()
+    assert (received["type"], received["seq"], received["sub"]) == (
+        "speech.start",
+        4,
+        subscriber.subscription.id,
+    )
+
+
+def test_replayed_scores_do_not_conflate() -> None:
+    subscriber = Subscriber(Clock(), rate_hz=1)
+    for seq in range(3):
+        subscriber.subscription.replay(stream(), score(seq))
+    assert [e["seq"] for e in subscriber.received()] == [0, 1, 2]
+
+
+def test_with_labels_events_without_scores_are_received_as_they_are() -> None:
+    hub, subscriber, live = Hub(), Subscriber(Clock(), filter={"labels": ["angry"]}), stream()
+    hub.opened(live)
+    hub.subscribe(subscriber.subscription)
+    hub.publish(live, event("speech.start", channel=0))
+    hub.publish(live, score())
+    start, scored = subscriber.received()
+    assert start["type"] == "speech.start"
+    assert scored["scores"].keys() == {"angry"}
+
+
+def test_an_earlier_release_replaces_the_timer_of_a_later_one() -> None:
+    """Two timers would release twice; the test of a subscription's end saw one left behind."""
+    clock = Clock()
+    hub, subscriber, live = Hub(), Subscriber(clock, rate_hz=1), stream()
+    hub.opened(live)
+    hub.subscribe(subscriber.subscription)
+    hub.publish(live, score(0, channel=0))  # due again at 101.0
+    clock.advance(0.4)
+    hub.publish(live, score(1, channel=1))  # due again at 101.4
+    assert [e["seq"] for e in subscriber.received()] == [0, 1]
+    hub.publish(live, score(2, channel=1))  # held until 101.4
+    hub.publish(live, score(3, channel=0))  # held until 101.0
+    assert [when for when, _ in clock.timers] == [pytest.approx(101.0)]
+    clock.advance(0.61)
+    assert [e["seq"] for e in subscriber.received()] == [3]
+    clock.advance(0.4)
+    assert [e["seq"] for e in subscriber.received()] == [2]
+    assert not clock.timers

@@ -186,3 +186,46 @@ def test_the_throttle_agrees_with_a_simulation(
                 del held[k]
         expected = min((passed_at[k] + period for k in held), default=None)
         assert throttle.next_due() == expected
+
+
+def test_bytes_are_bounded_by_dropping_the_oldest() -> None:
+    queue: ConflatingQueue[bytes] = ConflatingQueue(100, max_bytes=10)
+    for text in (b"aaaa", b"bbbb"):
+        queue.put(text)
+    assert (queue.dropped, queue.bytes) == (0, 8)
+    queue.put(b"cc")
+    assert (queue.dropped, queue.bytes) == (0, 10), "exactly the limit is allowed"
+    queue.put(b"d")
+    assert (queue.dropped, queue.bytes) == (1, 7)
+    assert [queue.pop() for _ in range(3)] == [b"bbbb", b"cc", b"d"]
+    assert queue.bytes == 0
+
+
+def test_a_single_item_above_the_bytes_is_kept() -> None:
+    """The newest event of a slow reader is worth more than an empty queue."""
+    queue: ConflatingQueue[bytes] = ConflatingQueue(100, max_bytes=10)
+    queue.put(b"a")
+    queue.put(b"x" * 50)
+    assert (len(queue), queue.dropped) == (1, 1)
+    assert queue.pop() == b"x" * 50
+
+
+def test_a_replaced_item_frees_its_bytes() -> None:
+    queue: ConflatingQueue[str] = ConflatingQueue(100, max_bytes=10)
+    queue.put("aaaaaaaa", "score")
+    queue.put("bb", "score")
+    assert queue.bytes == 2
+    queue.put("cccccccc")
+    assert (queue.bytes, queue.dropped) == (10, 0)
+
+
+async def test_a_consumer_waits_again_after_it_emptied_the_queue() -> None:
+    queue: ConflatingQueue[int] = ConflatingQueue(3)
+    queue.put(1)
+    assert await queue.get() == 1
+    waiting = asyncio.create_task(queue.get())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    queue.put(2)
+    assert await waiting == 2

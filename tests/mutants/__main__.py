@@ -109,12 +109,18 @@ def measure(
         status, _, _ = run(tests, folder, 10 + 4 * normal_s)
         if status == SURVIVED:
             survivors.append((module, mutant))
+            print(shown(module, mutant), file=sys.stderr, flush=True)
         else:
             noticed += 1
     path.write_text(source, "utf-8")
     total = noticed + len(survivors)
     share = f"{100 * noticed / total:.0f} %" if total else "-"
     return [module, total, noticed, len(survivors), equivalent, share], survivors
+
+
+def shown(module: str, mutant: Mutant) -> str:
+    """Return a mutant as lines of a difference."""
+    return f"{module}:{mutant.line} ({mutant.kind})\n  - {mutant.before}\n  + {mutant.after}"
 
 
 def preload() -> None:
@@ -152,7 +158,7 @@ def main(options: argparse.Namespace) -> int:
     )
     print(table(head, rows))
     for module, mutant in survivors:
-        print(f"\n{module}:{mutant.line} ({mutant.kind})\n  - {mutant.before}\n  + {mutant.after}")
+        print(f"\n{shown(module, mutant)}")
     return 0 if noticed >= options.threshold / 100 * total else 1
 
 

@@ -29,7 +29,11 @@ TESTS: Mapping[str, Sequence[str]] = {
     "stream/delivery/subscription.py": ("tests/delivery/test_hub.py",),
     "stream/delivery/queues.py": ("tests/delivery/test_queues.py",),
     "stream/delivery/outbox.py": ("tests/delivery/test_outbox.py",),
-    "stream/sessions/registry.py": ("tests/sessions/test_registry.py",),
+    "stream/sessions/registry.py": (
+        "tests/sessions/test_registry.py",
+        "tests/sessions/test_ahead.py",
+        "tests/test_quotas.py",
+    ),
     "stream/sessions/realtime.py": ("tests/sessions/test_realtime.py",),
     "stream/sessions/input.py": ("tests/sessions/test_input.py",),
     "stream/inference/scheduler.py": (
@@ -39,6 +43,7 @@ TESTS: Mapping[str, Sequence[str]] = {
     ),
     "stream/server/auth.py": ("tests/server/test_auth.py",),
     "stream/server/gate.py": ("tests/server/test_router.py",),
+    "stream/tenants.py": ("tests/test_quotas.py",),
     "stream/admission.py": ("tests/test_admission.py",),
 }
 """Tests by module."""

@@ -93,9 +93,11 @@ def run(root: Path, servers: Mapping[str, str], cases: Sequence[str]) -> dict[st
 def _mirror() -> str:
     """Return the mirror that this machine installs its packages from."""
     apt = Path("/etc/apt")
-    for path in (*apt.glob("sources.list.d/*.sources"), apt / "sources.list"):
-        if path.exists() and (found := re.search(r"\bhttps?://\S*debian\S*", path.read_text())):
-            return found[0]
+    for path in (*sorted(apt.glob("sources.list.d/*.sources")), apt / "sources.list"):
+        text = path.read_text() if path.exists() else ""
+        for found in re.findall(r"^(?:URIs:|deb)\s.*?(https?://\S+)", text, re.MULTILINE):
+            if found.rstrip("/").endswith("/debian"):
+                return str(found)
     raise NotRun("no Debian mirror in /etc/apt")
 
 

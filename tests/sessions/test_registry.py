@@ -323,3 +323,64 @@ async def test_a_drain_ends_in_time_if_a_connection_hangs(
         await sessions.registry.drain(0.05)
     assert [record.getMessage() for record in caplog.records] == ["drain timed out"]
     assert vars(caplog.records[0])["sessions"] == 1
+
+
+async def test_audio_is_acknowledged_once_a_second_and_not_at_every_tick() -> None:
+    sessions = Sessions()
+    session, connection = await sessions.open()
+    async with sessions.running():
+        session.audio(bytes(3_200))
+        await asyncio.sleep(0.4)
+    assert connection.types().count("audio.ack") == 0, "four ticks, less than a second"
+
+
+async def test_the_oldest_parked_session_ends_for_a_new_one() -> None:
+    """A server full of producers that lost their network refused those that came."""
+    sessions = Sessions(max_sessions=2, resume_s=60)
+    older, first = await sessions.open("older")
+    newer, second = await sessions.open("newer")
+    sessions.registry.detach(newer, second)
+    newer_since = time.monotonic()
+    sessions.registry.detach(older, first)
+    assert sessions.registry.parked == 2
+    assert time.monotonic() >= newer_since
+    third, _ = await sessions.open("third")
+    await until(lambda: newer.over)
+    assert not older.over, "it was parked later"
+    assert not third.over
+    fourth, _ = await sessions.open("fourth")
+    await until(lambda: older.over)
+    await until(lambda: sessions.registry.parked == 0)
+    assert len(sessions.registry) == 2
+    with pytest.raises(ProtocolError, match="max_sessions"):
+        await sessions.open("fifth")
+    assert not fourth.over
+
+
+async def test_a_session_without_audio_ends_although_it_sends_messages() -> None:
+    """Keepalives alone held a place for ever."""
+    sessions = Sessions(no_audio_timeout_s=0.2, idle_timeout_s=60)
+    session, connection = await sessions.open()
+    async with sessions.running():
+        await until(lambda: bool(connection.closes))
+    assert connection.closes == ["idle_timeout"]
+    (error,) = [event for event in connection.events if event["type"] == "error"]
+    assert "less than a second of audio" in error["message"]
+    assert not session.over, "its producer may return"
+
+
+async def test_a_takeover_frees_its_place_if_it_is_refused() -> None:
+    """The place of a session that waits for another one to end was counted twice, or for ever."""
+    sessions = Sessions(max_sessions=2)
+    await sessions.open("call")
+    for _ in range(3):
+        with pytest.raises(ProtocolError, match="is live on another connection"):
+            await sessions.open("call")
+    second, _ = await sessions.open("other")
+    assert not second.over
+    assert sessions.registry.full
+
+
+def test_held_audio_is_bounded_as_configured() -> None:
+    sessions = Sessions(held_mb=3)
+    assert sessions.registry._ahead.max_bytes == 3 * 1_048_576

@@ -65,8 +65,8 @@ async def run(row: Row, seconds: float, folder: Path) -> list[object]:
         await asyncio.sleep(SETTLE_S)
         after = vitals(server, began)
         wrong += problems(before, samples, after)
-        errors = [line for line in server.lines if line["level"] in ("error", "critical")]
-        wrong += [f"logged: {line['event']}" for line in errors[:2]]
+        errors = [line["event"] for line in server.lines if line["level"] in ("error", "critical")]
+        wrong += [f"logged: {x}" for x in errors if not x.startswith(row.expected or "\n")][:2]
     return [
         row.name,
         round(took),
@@ -102,7 +102,7 @@ async def main(names: list[str]) -> int:
                     lines.append(await run(row, seconds, Path(folder)))
                 except Exception as error:
                     blank = [""] * (len(HEAD) - 3)
-                    lines.append([row.name, round(seconds), *blank, f"{error!r}"[:300]])
+                    lines.append([row.name, round(seconds), *blank, f"{error!r}"[:150]])
             print(table(HEAD, lines[-1:]), file=sys.stderr, flush=True)
     print(table(HEAD, lines))
     return any(line[-1] != "ok" for line in lines)
