@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stream.analysis.baseline import BaselineSettings
 from stream.analysis.channel import ChannelPipeline
+from stream.analysis.sides import SideMeter
 from stream.analysis.timeline import RollingSettings
 from stream.analysis.vad import VadSettings
 from stream.analysis.windows import WindowSettings
@@ -65,8 +66,8 @@ class AnalysisSettings:
 class StreamPipeline:
     """All analysed channels of one stream. Uses no sockets, no clocks and no model.
 
-    `analysed` lists the channel numbers to analyse; the audio of the others is dropped, without
-    VAD. `source_rate` is the rate of a recording in Hz, if it was resampled before `feed`.
+    `analysed` lists the channel numbers to analyse; of the others only the level is measured.
+    `source_rate` is the rate of a recording in Hz, if it was resampled before `feed`.
 
     The two channels of a live stream are compared over the first minute with sound. If both carry
     the same voice, only one of them is analysed from then on, and `one_voice` is set; a recording
@@ -111,6 +112,7 @@ class StreamPipeline:
         )
         for line in self.channels.values():
             line.one_voice = one_voice
+        self.sides = SideMeter(audio.sample_rate, audio.channels, analysed)
         self.received = 0
         """Samples per channel received so far, at the producer's rate."""
 
@@ -135,6 +137,7 @@ class StreamPipeline:
 
     def _analyse(self, samples: NDArray[np.float32]) -> Iterator[Window | Event]:
         """Process float32[channels, n]."""
+        self.sides.add(samples)
         at, count = 0, samples.shape[1]
         while at < count:
             comparison = self._comparison

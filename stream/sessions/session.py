@@ -416,7 +416,16 @@ class Session:
         )
 
     def _on_processed(self) -> None:
-        """Warn of samples that are no numbers."""
+        """Warn of samples that are no numbers, and of sound on another channel only."""
+        other = self._pipeline.sides.voice_on
+        if other is not None:
+            roles = self._grant.roles
+            names = ", ".join(f"{n} ({roles[n]})" for n in self._grant.analysed)
+            self.warn(
+                "silent_channel",
+                f"channel {names} is analysed and silent; all sound is on channel {other} "
+                f"({roles[other]}): check audio.roles, and which side is sent on which channel",
+            )
         if self._pipeline.invalid:
             self.warn(
                 "invalid_samples",

@@ -32,6 +32,7 @@ from stream.server.lifecycle import Lifecycle
 from stream.telemetry.metrics import Metrics
 from stream.tenants import Principal
 from tests.support.audio_files import record
+from tests.support.odd_files import tracks
 from tests.support.posting import Answer, Part, form, post, read, send
 from tests.support.running import Gate, Server, running_server, started_server
 from tests.support.uploading import uploader, wait_until_empty
@@ -283,7 +284,7 @@ def test_a_recording_belongs_to_the_key_that_sent_it(tmp_path: Path, file: Part)
         ("?wait=nan", 422, "wait", "600"),
         ("?wait=soon", 422, "wait", "number"),
         ("?name=" + "x" * 256, 422, "name", "at most 255"),
-        ("?loud=true", 422, "loud", "unknown query parameter 'loud'; known: denoise"),
+        ("?loud=true", 422, "loud", "unknown query parameter 'loud'; known: baseline"),
         ("?language=klingonisch", 422, "language", "match"),
         ("?roles=a,b,c", 422, "roles", "2"),
         ("?roles=agent", 403, "options.roles", "privacy.analyse_roles"),
@@ -624,3 +625,21 @@ def test_a_drain_answers_waiting_requests_and_removes_files(tmp_path: Path, file
         assert not server.non_json
         assert not [line for line in server.lines if line["level"] == "error"]
         assert not [*(tmp_path / "o").iterdir()]
+
+
+def test_a_track_is_chosen_by_the_query_or_a_form(server: Server, tmp_path: Path) -> None:
+    """The first of two tracks was taken, whichever the file marked, and no one could choose."""
+    two = tracks(tmp_path / "t.mkv", [SHORT * 0, SHORT], default=1).read_bytes()
+    file: Part = ("file", "t.mkv", two)
+
+    def track(answer: Answer) -> tuple[int, int, bool]:
+        source = answer.body["result"]["file"]
+        return source["track"], source["tracks"], "no_speech" in answer.body["result"]["hints"]
+
+    assert track(post(server, "?wait=60", file)) == (2, 2, False)
+    assert track(post(server, "?wait=60&track=1", file)) == (1, 2, True)
+    assert track(post(server, "?wait=60", ("options", None, b'{"track": 1}'), file)) == (1, 2, True)
+    answer = post(server, "?wait=60&track=3", file)
+    assert (answer.status, answer.body["code"]) == (422, "unknown_track")
+    assert answer.body["param"] == "options.track"
+    assert post(server, "?track=-1", file).status == 422

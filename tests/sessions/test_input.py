@@ -216,3 +216,19 @@ async def test_the_pump_takes_turns_between_tenants() -> None:
     await until(lambda: len(order) == 7)
     assert order == ["flood-0", "calm-0", "flood-1", "calm-1", "flood-2", "flood-3", "flood-4"]
     assert pump._lanes == {}
+
+
+async def test_a_voice_on_the_other_channel_only_is_warned_of() -> None:
+    """The producer had swapped the sides: no scores came, and live nothing said why."""
+    sessions = Sessions()
+    request = SessionConfig.model_validate({"audio": {"sample_rate": 16_000, "channels": 2}})
+    session, connection = await sessions.open(request=request)
+    voice = np.frombuffer(talk(60.0), "<i2")
+    both = np.stack([np.zeros_like(voice), voice], axis=1).tobytes()
+    for start in range(0, len(both), 64_000):
+        session.audio(both[start : start + 64_000])
+    session.flush()
+    (warning,) = (event for event in connection.events if event["type"] == "warning")
+    assert warning["code"] == "silent_channel"
+    assert "channel 0 (customer) is analysed and silent" in warning["message"]
+    assert "channel 1 (agent)" in warning["message"]

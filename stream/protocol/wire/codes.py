@@ -62,6 +62,7 @@ WarningCode = Literal[
     "float_range",
     "invalid_samples",
     "wav_header",
+    "silent_channel",
     "agc_suspected",
 ]
 """Code of a warning; each is sent once in a session."""

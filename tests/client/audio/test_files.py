@@ -14,6 +14,7 @@ from client.audio.files import blocks, chunks, joined, level_dbfs, pair_up, prob
 from stream.audio.codecs import CODECS
 from stream.audio.samples import Pcm
 from stream.types import Encoding
+from tests.support.odd_files import second, wav
 
 EVERY = np.arange(-32768, 32768, dtype=np.int16).reshape(-1, 1)
 
@@ -130,3 +131,42 @@ def test_the_sample_call_has_two_channels_and_is_small() -> None:
     assert path.stat().st_size < 2_500_000
     pcm = np.concatenate(list(blocks(recording, 8000, 2)))
     assert all(level_dbfs(pcm[:, [side]]) > -40 for side in (0, 1))
+
+
+@pytest.mark.parametrize("channels", [3, 9, 60, 255])
+def test_every_channel_of_many_is_played(channels: int, tmp_path: Path) -> None:
+    """Nine channels have no layout: the replay ended with a traceback of the library."""
+    voice = second()
+    columns = np.zeros((len(voice), channels), np.int16)
+    columns[:, -1] = voice
+    path = tmp_path / "many.wav"
+    path.write_bytes(wav(columns))
+    recording = probe(path)
+    assert recording.channels == channels
+    for wanted in (1, 2):
+        pcm = np.concatenate(list(blocks(recording, 16_000, wanted)))
+        assert pcm.shape == (len(voice), wanted)
+        assert np.abs(pcm[:, 0].astype(int) - voice).max() <= 2
+
+
+def test_audio_above_full_scale_is_played_below_it(tmp_path: Path) -> None:
+    path = tmp_path / "loud.wav"
+    path.write_bytes(wav((second() / 4_000).astype(np.float32)))
+    pcm = np.concatenate(list(blocks(probe(path), 16_000, 1)))[:, 0]
+    assert np.abs(pcm).max() == pytest.approx(0.99 * 32_768, abs=2)
+    assert np.corrcoef(pcm, second())[0, 1] > 0.999_99
+
+
+@pytest.mark.parametrize("size", [0, 10, 44, 60, 3_000])
+def test_a_file_of_any_length_is_played_or_refused(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "cut.wav"
+    path.write_bytes(wav(second())[:size])
+
+    def play() -> int:
+        return sum(map(len, blocks(probe(path), 16_000, 1)))
+
+    if size <= 44:
+        with pytest.raises(NotAudio, match=r"cut\.wav: "):
+            play()
+    else:
+        assert play() == (size - 44) // 2
