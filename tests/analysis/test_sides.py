@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from stream.analysis.sides import AFTER_S, SideMeter
+from stream.types import Samples
 from tests.support.utterances import RATE, speech
 
-VOICE = np.resize(speech(), 60 * RATE).astype(np.float32) / 32_768
-SILENCE = np.zeros_like(VOICE)
+VOICE: Samples = (np.resize(speech(), 60 * RATE) / 32_768).astype(np.float32)
+SILENCE: Samples = np.zeros_like(VOICE)
 
 
 def voice_on(
-    left: np.ndarray[tuple[int], np.dtype[np.float32]],
-    right: np.ndarray[tuple[int], np.dtype[np.float32]],
+    left: Samples,
+    right: Samples,
     analysed: tuple[int, ...] = (0,),
     size: int = 1_280,
 ) -> int | None:

@@ -179,6 +179,7 @@ export default {
   "mic.no": "off",
   "mic.unknown": "unknown",
   "mic.warn.agc_suspected": "The browser adjusts the level automatically. This reduces the difference between loud and quiet speech, so the scores are less reliable.",
+  "mic.warn.silent_channel": "The channel that is analysed is silent. All sound is on another one.",
   "mic.warn.rate_mismatch": "Audio does not arrive in real time. The computer may be busy.",
   "mic.warn.format_mismatch": "The audio does not look like the format that this page sends. Reload the page.",
   "mic.warn.float_range": "The audio is far beyond full scale. Reload the page.",

@@ -177,6 +177,7 @@ export default {
   "mic.no": "关",
   "mic.unknown": "未知",
   "mic.warn.agc_suspected": "浏览器在自动调节音量，这会缩小大声与小声说话的差别，因此分数不太可靠。",
+  "mic.warn.silent_channel": "被分析的声道没有声音，声音全部在另一声道。",
   "mic.warn.rate_mismatch": "音频没有实时到达，电脑可能太忙。",
   "mic.warn.format_mismatch": "音频不像本页面发送的格式，请重新加载页面。",
   "mic.warn.float_range": "音频远超满幅度，请重新加载页面。",
