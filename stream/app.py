@@ -37,6 +37,7 @@ from stream.server.http import Http
 from stream.server.info import info
 from stream.server.lifecycle import Lifecycle
 from stream.server.listener import Listener
+from stream.server.memory import FreedMemory
 from stream.server.origins import is_local
 from stream.server.router import Router
 from stream.server.subscriber import Subscriber
@@ -159,6 +160,7 @@ class App:
         tasks = [
             asyncio.create_task(self._health.watch(), name="health"),
             asyncio.create_task(self._router.run(), name="router"),
+            asyncio.create_task(FreedMemory(self._listener.count).run(), name="memory"),
         ]
         confinement = asyncio.create_task(self._log_confinement(), name="confinement")
         try:
@@ -195,7 +197,7 @@ class App:
         Sinks are isolated: one that ends or fails ends nothing else.
         """
         draining = asyncio.create_task(self._lifecycle.wait_draining())
-        running = {task for task in tasks if task.get_name() != "sink"}
+        running = {task for task in tasks if task.get_name() not in ("sink", "memory")}
         done, _ = await asyncio.wait({draining, *running}, return_when=asyncio.FIRST_COMPLETED)
         draining.cancel()
         for task in done - {draining}:

@@ -18,6 +18,9 @@ Query = Mapping[str, Sequence[str]]
 """Query parameters of a URL, as `urllib.parse.parse_qs` returns them."""
 
 
+MAX_TEXT = 65_536
+"""Characters of a text message; the largest that makes sense are far smaller."""
+
 Translate = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns foreign control messages into those of `emotide.v1`."""
 
@@ -125,6 +128,13 @@ def _nested(query: Query) -> dict[str, Any]:
 
 
 def _load(text: str) -> dict[str, Any]:
+    if len(text) > MAX_TEXT:
+        # A megabyte of JSON takes 100 ms to parse and to validate.
+        raise ProtocolError(
+            "invalid_message",
+            f"a text message has at most {MAX_TEXT} characters; send audio as binary messages",
+            fatal=False,
+        )
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -76,9 +76,19 @@ class FairQueue:
         self._is_slice_over = False
         self._next: asyncio.Handle | None = None
 
+    def now(self) -> float:
+        """Return the time of the queue's clock, in seconds."""
+        return self._clock()
+
     def usage(self) -> Usage:
         """Return the usage of a new connection."""
         return Usage(self._clock())
+
+    def run_later(self, usage: Usage, step: Step) -> None:
+        """Call `step` in a later iteration of the event loop; see `run`."""
+        now = self._clock()
+        self._append(usage, step, now)
+        self._schedule(now)
 
     def run(self, usage: Usage, step: Step) -> None:
         """Call `step` now or later, and again as long as it returns True."""

@@ -18,7 +18,8 @@ class Intake:
     """Input of one connection: calls `parse` with pieces of at most `PIECE` bytes.
 
     What one read of the socket returned (at most 256 KiB) is held until it is parsed, and the
-    socket is not read meanwhile. `wait_s` returns the seconds until the connection may go on.
+    socket is not read meanwhile. `wait_s` returns the seconds until the connection may go on,
+    `behind` whether it has not handled all of the last piece: then `parse` gets no bytes.
     """
 
     def __init__(
@@ -28,12 +29,14 @@ class Intake:
         transport: asyncio.Transport,
         parse: Callable[[bytes], None],
         wait_s: Callable[[], float] = lambda: 0.0,
+        behind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._queue = queue
         self._usage = usage
         self._transport = transport
         self._parse = parse
         self._wait_s = wait_s
+        self._behind = behind
         self._held, self._at = b"", 0
         """Bytes received, and the number of them that are parsed."""
         self._is_queued = False
@@ -49,7 +52,7 @@ class Intake:
         self._continue()
 
     def pause(self) -> None:
-        """Stop; the messages of a piece that is being parsed still arrive."""
+        """Stop; a few messages of the piece that is being parsed may still arrive."""
         self.paused = True
         self._read(False)
 
@@ -81,7 +84,7 @@ class Intake:
         """Return whether a piece may be parsed; if not, prepare for what comes next."""
         if self._closed:
             return False
-        if self._at >= len(self._held):
+        if self._at >= len(self._held) and not self._behind():
             self._held, self._at = b"", 0
             self._read(not self.paused)
             return False
@@ -98,7 +101,7 @@ class Intake:
     def _step(self) -> bool:
         # Still counted as queued meanwhile: a message may pause and resume this connection.
         if self._may_step():
-            piece = self._held[self._at : self._at + PIECE]
+            piece = b"" if self._behind() else self._held[self._at : self._at + PIECE]
             self._at += len(piece)
             try:
                 self._parse(piece)

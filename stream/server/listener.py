@@ -103,9 +103,13 @@ class Listener:
             task.cancel()
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
 
+    def count(self) -> int:
+        """Return the number of open connections."""
+        return len(self._state.connections) + len(self._router.connections)
+
     def _excess(self) -> int:
         """Return how many connections there are too many, and report a new one among them."""
-        count = len(self._state.connections) + len(self._router.connections)
+        count = self.count()
         if count <= self.max_connections:
             return 0
         self._refusals.report()

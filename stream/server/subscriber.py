@@ -47,6 +47,8 @@ class Subscriber:
     ) -> None:
         self._connection = connection
         self._principal = principal
+        # One event may go to 32 subscriptions of each of many connections.
+        connection.shares_sending = True
         self._hub = services.hub
         self._limits = services.config.limits
         self._metrics = services.metrics
@@ -111,7 +113,10 @@ class Subscriber:
         if self._is_handling:
             return
         self._is_handling = True
+        # Answers are part of this step, and must not be dropped while events wait for theirs.
+        self._connection.shares_sending = False
         try:
+            self._out.flush()
             while self._messages and self._work is None and self._closing is None:
                 try:
                     self._handle(self._messages.popleft())
@@ -119,6 +124,7 @@ class Subscriber:
                     self._mistake(error)
         finally:
             self._is_handling = False
+            self._connection.shares_sending = True
 
     def _mistake(self, error: ProtocolError) -> None:
         self._metrics.refused(error.code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Protocol, cast
@@ -36,6 +37,12 @@ AUDIO_BYTES, AUDIO_WEIGHT = 64, 0.25
 A file in such messages stands before its sender's pings, and 1000 a second are 80 kB: too slow for
 pings to be answered within the usual 20 s.
 """
+
+STEP_S = 0.001
+"""Seconds of work on messages before other connections are served."""
+
+SEND_S = 0.001
+"""Seconds in which a connection beyond its allowance sends what waits."""
 
 CLOSE_TIMEOUT_S = 5.0
 """Seconds for the peer to confirm a close."""
@@ -78,9 +85,15 @@ class WebSocketConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._intake: Intake
         self._writing_paused = False
+        self.shares_sending = False
+        """Whether sending counts as use of the event loop, and waits like reading does."""
+        self._waits_to_send = False
+        self._send_until = 0.0
         self._closed = False
         self._closing: asyncio.TimerHandle | None = None
-        self._fragments: list[bytes] = []
+        self._frames: deque[Frame] = deque()
+        """Frames that were parsed and not handled yet."""
+        self._fragments = bytearray()
         self._is_text = False
         self._unfinished_since: float | None = None
         self._period, self._messages = 0.0, 0.0
@@ -104,11 +117,36 @@ class WebSocketConnection(asyncio.Protocol):
 
     @property
     def writable(self) -> bool:
-        return self._closed or not self._writing_paused
+        if self._closed or self._writing_paused:
+            return self._closed
+        if not self.shares_sending:
+            return True
+        now = self.queue.now()
+        if now < self._send_until or self.usage.is_light(now):
+            return True
+        if not self._waits_to_send:
+            self._waits_to_send = True
+            self.queue.run_later(self.usage, self._send_waiting)
+        return False
 
     def send(self, message: Message) -> None:
         if self._closed or self._ws.state is not OPEN:
             return
+        begin = self.queue.now()
+        self._send(message)
+        if self.shares_sending:
+            self.usage.spend(self.queue.now() - begin)
+
+    def _send_waiting(self) -> bool:
+        """Let the handler send for `SEND_S` seconds; `writable` asks for more."""
+        self._waits_to_send = False
+        if self._handler is not None and not self._writing_paused:
+            self._send_until = self.queue.now() + SEND_S
+            self._guard(self._handler.resumed)
+            self._send_until = 0.0
+        return False
+
+    def _send(self, message: Message) -> None:
         if isinstance(message, str):
             self._ws.send_text(message.encode())
         else:
@@ -163,7 +201,14 @@ class WebSocketConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
-        self._intake = Intake(self.queue, self.usage, self._transport, self._parse, self._penalty_s)
+        self._intake = Intake(
+            self.queue,
+            self.usage,
+            self._transport,
+            self._parse,
+            self._penalty_s,
+            lambda: bool(self._frames),
+        )
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
         self._connections.add(self)
@@ -180,7 +225,9 @@ class WebSocketConnection(asyncio.Protocol):
         self._closed = True
         self._connections.discard(self)
         self._intake.close()
-        self._fragments = []
+        self._fragments = bytearray()
+        self._frames.clear()
+        self._ws.reader.buffer.clear()
         if self._closing is not None:
             self._closing.cancel()
         received = self._ws.close_rcvd
@@ -199,15 +246,22 @@ class WebSocketConnection(asyncio.Protocol):
     # -- parsing -----------------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
-        wait_s = self.meter(len(data))
-        if wait_s > 0:
-            self._not_before = time.monotonic() + wait_s
-        self._ws.receive_data(data)
-        for event in self._ws.events_received():
-            if isinstance(event, Frame):
-                self._frame(event)
-            elif isinstance(event, Request):
-                self._handshake(event)
+        """Parse bytes, and handle frames for `STEP_S` seconds; called again for the rest."""
+        if data:
+            wait_s = self.meter(len(data))
+            if wait_s > 0:
+                self._not_before = time.monotonic() + wait_s
+            self._ws.receive_data(data)
+            for event in self._ws.events_received():
+                if isinstance(event, Frame):
+                    self._frames.append(event)
+                elif isinstance(event, Request):
+                    self._handshake(event)
+        end = self.queue.now() + STEP_S
+        while self._frames and not self._closed:
+            self._frame(self._frames.popleft())
+            if self._intake.paused or self._penalty_s() or self.queue.now() > end:
+                break
         waits = self._ws.current_size is not None or self._ws.reader.buffer
         if not waits:
             self._unfinished_since = None
@@ -217,28 +271,29 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _frame(self, frame: Frame) -> None:
         opcode = frame.opcode
+        is_audio = opcode is Opcode.BINARY or (opcode is Opcode.CONT and not self._is_text)
+        is_large = is_audio and len(frame.data) >= AUDIO_BYTES
+        self._count(AUDIO_WEIGHT if is_large else 1.0)
         if opcode is Opcode.BINARY or opcode is Opcode.TEXT:
+            self._is_text = opcode is Opcode.TEXT
             if frame.fin:
-                self._received(bytes(frame.data), opcode is Opcode.TEXT)
+                self._received(bytes(frame.data))
             else:
-                self._fragments, self._is_text = [bytes(frame.data)], opcode is Opcode.TEXT
+                # One buffer: a list of fragments without content would have no bound.
+                self._fragments = bytearray(frame.data)
         elif opcode is Opcode.CONT:
-            self._fragments.append(bytes(frame.data))
+            self._fragments += frame.data
             if frame.fin:
-                data, self._fragments = b"".join(self._fragments), []
-                self._received(data, self._is_text)
+                data, self._fragments = bytes(self._fragments), bytearray()
+                self._received(data)
         elif opcode is Opcode.PONG:
             self._pinged_at = None
-            self._count()
-        else:
-            self._count()
 
-    def _received(self, data: bytes, is_text: bool) -> None:
-        self._count(1.0 if is_text or len(data) < AUDIO_BYTES else AUDIO_WEIGHT)
+    def _received(self, data: bytes) -> None:
         self._unfinished_since = None
         if self._handler is None or self._closed:
             return
-        if not is_text:
+        if not self._is_text:
             self._guard(self._handler.received, data)
             return
         try:
@@ -248,8 +303,8 @@ class WebSocketConnection(asyncio.Protocol):
             return
         self._guard(self._handler.received, text)
 
-    def _count(self, weight: float = 1.0) -> None:
-        """Count a message or control frame against the read limit."""
+    def _count(self, weight: float) -> None:
+        """Count a frame against the read limit."""
         now = time.monotonic()
         if now - self._period >= PERIOD_S:
             self._period, self._messages = now, 0.0

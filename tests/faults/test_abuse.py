@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 import pytest_asyncio
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.support.clients import connect, stream
+from tests.support.clients import Client, connect, stream
 from tests.support.running import Server, running_server
 from tests.support.utterances import encode, speech, talk
 
@@ -246,3 +246,78 @@ async def test_skipping_hours_takes_no_memory(server: Server) -> None:
         closed = await client.close_session()
         assert closed["totals"]["audio_ms"] == 144_003_000
     assert server.rss() - memory < 10 * MIB
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server on which keepalives alone hold a place for a second."""
+    folder = tmp_path_factory.mktemp("outputs")
+    options = (
+        f"files.folder={folder}",
+        "files.no_file_timeout_s=1",
+        "files.upload_timeout_s=1",
+        "limits.no_audio_timeout_s=1",
+        "limits.resume_s=0.3",
+    )
+    with running_server(*(x for option in options for x in ("--set", option))) as running:
+        yield running
+
+
+async def keep_sending(client: Client, data: bytes | None = None) -> None:
+    """Send keepalives, or `data`, ten times a second until the connection is closed."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await (client.send("keepalive") if data is None else client.socket.send(data))
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("data", [None, b"\0"])
+async def test_a_stream_without_audio_does_not_hold_its_place(
+    strict: Server, data: bytes | None
+) -> None:
+    """Keepalives alone, or single bytes, held all places of streams for ever."""
+    async with stream(strict) as client:
+        sending = asyncio.create_task(keep_sending(client, data))
+        error = await client.until("error", timeout=8)
+        assert error["code"] == "idle_timeout"
+        assert "audio" in error["message"]
+        assert await client.closed() == 4408
+        await sending
+    await wait_until_empty(strict, 5.0)
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_an_upload_does_not_hold_its_place(strict: Server, begins: bool) -> None:
+    """Keepalives without a recording, or a recording byte by byte, held all places of uploads."""
+    async with connect(strict, "/v1/files") as client:
+        await client.until("files.ready")
+        if begins:
+            await client.send("file.begin", name="a.wav", size=1_000_000)
+        sending = asyncio.create_task(keep_sending(client, b"\0" if begins else None))
+        error = await client.until("error", timeout=8)
+        assert error["code"] == "idle_timeout"
+        assert (
+            "did not arrive" in error["message"] if begins else "no recording" in error["message"]
+        )
+        assert await client.closed() == 4408
+        await sending
+
+
+async def test_a_posted_recording_must_arrive_in_time(strict: Server) -> None:
+    """A body byte by byte held a place for ever."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", strict.port)
+    head = "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    writer.write(head.encode())
+
+    async def drip() -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"\0")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+
+    dripping = asyncio.create_task(drip())
+    async with asyncio.timeout(8):
+        assert (await reader.readline()).split()[1] == b"408"
+    dripping.cancel()
+    writer.close()

@@ -93,7 +93,7 @@ async def unfinished_request(port: int, number: int) -> Connection:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    options = ("files.max_clients=300", "limits.slow_consumer_s=60", "limits.start_timeout_s=60")
+    options = ("files.max_clients=300", "limits.slow_consumer_s=60", "limits.resume_s=1")
     with running_server(*(x for option in options for x in ("--set", option))) as running:
         running.errors_expected = True
         yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -28,7 +29,7 @@ from stream.protocol.messages import (
     Subscribe,
     Unsubscribe,
 )
-from stream.protocol.parsing import parse_query, parse_subscriber
+from stream.protocol.parsing import parse_files, parse_query, parse_subscriber
 from stream.types import AudioFormat
 
 LONGEST = 300
@@ -500,3 +501,12 @@ def test_close_codes_are_valid_and_retryable_codes_are_known() -> None:
     assert ProtocolError("overloaded", "later").body()["retryable"]
     assert not ProtocolError("config_invalid", "no").body()["retryable"]
     assert ProtocolError("overloaded", "x", retry_after_s=2.0).body()["retry_after_s"] == 2.0
+
+
+@pytest.mark.parametrize("parse", [parse_producer, parse_subscriber, parse_files])
+def test_a_long_text_message_is_not_parsed(parse: Callable[[str], Any]) -> None:
+    """Control messages of a megabyte, 100 ms of work each, stopped /healthz for two seconds."""
+    keys = ",".join(f'"k{number}":1' for number in range(8_000))
+    with pytest.raises(ProtocolError, match="at most 65536 characters") as refused:
+        parse('{"type":"keepalive",' + keys + "}")
+    assert (refused.value.code, refused.value.fatal) == ("invalid_message", False)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,23 @@ def start(
     env: Mapping[str, str] | None = None,
     model: str = "tests.support.plugins:fast",
     folder: Path,
+    wrapper: Sequence[str] = (),
 ) -> Server:
-    """Start `python server.py --port 0 …` in the repository root, with a clean environment."""
-    command = [sys.executable, "-W", "default", "server.py", "--port", "0", "--model", model]
+    """Start `python server.py --port 0 …` in the repository root, with a clean environment.
+
+    `wrapper` is a command that runs the command behind it.
+    """
+    command = [
+        *wrapper,
+        sys.executable,
+        "-W",
+        "default",
+        "server.py",
+        "--port",
+        "0",
+        "--model",
+        model,
+    ]
     if config is not None:
         path = folder / "server.toml"
         path.write_text(config, encoding="utf-8")
