@@ -134,6 +134,9 @@ class UploadHandler:
                     if error.fatal:
                         await self._out.close(error.close_code, error.code)
                         break
+        except asyncio.CancelledError:
+            # The connection is lost. The exception would keep this frame, with its message.
+            pass
         except Exception:
             log.exception("upload connection failed")
             await self.close(ProtocolError("internal_error", "internal server error; try again"))
