@@ -38,6 +38,8 @@ TONE_FRAMES = 6
 """Frames (0.3 s, which a pre-roll is) without which a tone is not told from a held vowel."""
 TONE_SHARE = 0.8
 """A sound is a tone from this share of its energy in tonal frames on."""
+FEW_PAIRS, MAY_BE_STEADY = 3, 0.25
+"""Share of more than three pairs with a steady pitch, below which no tonal frames are searched."""
 MAY_BE_TONE = 0.88
 """Share of the energy in two lines per frame, below which no tonal frames are searched."""
 VOICE_SHARE = 0.5
@@ -150,14 +152,17 @@ def measure(audio: Samples) -> SoundStats:
     moved = np.abs(np.log2(period[1:] / period[:-1])) * 12
     steady = int(np.count_nonzero(both & (moved < STEADY_SEMITONES)))
     total = float(energy.sum())
-    may_be_tone = float(line_energy(power).sum()) > MAY_BE_TONE * total
+    pairs = int(np.count_nonzero(both))
+    # The search costs more than all else; these conditions spare it most pieces of speech.
+    may_be_steady = pairs <= FEW_PAIRS or steady >= MAY_BE_STEADY * pairs
+    may_be_tone = may_be_steady and float(line_energy(power).sum()) > MAY_BE_TONE * total
     level = 10 * np.log10(energy[loud])
     return SoundStats(
         len(power),
         loud_frames,
         int(np.count_nonzero(voiced)),
         _held_runs(voiced & (period < RATE / HIGH_HZ)),
-        int(np.count_nonzero(both)),
+        pairs,
         steady,
         float(level.sum()),
         float(level @ level),
