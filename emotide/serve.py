@@ -19,6 +19,7 @@ from stream.config_file import forget_secrets, load, to_toml
 from stream.errors import ConfigError, ModelRefused
 from stream.inference.engine import ThreadEngine
 from stream.telemetry import logs
+from stream.types import ModelInfo
 
 EXAMPLES = """\
 examples:
@@ -129,5 +130,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(config: Config) -> int:
-    engine = ThreadEngine(lambda: registry.load_configured(config.model), config.model.max_batch)
-    return await App(config, engine).run()
+    model = config.model
+    engine = ThreadEngine(lambda: registry.load_configured(model), model.max_batch)
+
+    def recordings_engine(live: ModelInfo) -> ThreadEngine | None:
+        loader = registry.recordings_loader(model, live)
+        # Live streams go first where both need the processor.
+        return ThreadEngine(loader, model.max_batch, niceness=10) if loader else None
+
+    return await App(config, engine, recordings_engine).run()

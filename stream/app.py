@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -60,8 +61,18 @@ EXIT_MODEL = 3
 class App:
     """One server process: a port, a model, a hub."""
 
-    def __init__(self, config: Config, engine: Engine) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        recordings_engine: Callable[[ModelInfo], Engine | None] = lambda live: None,
+    ) -> None:
+        """Take the engine of live streams, and a function that returns that of recordings.
+
+        The function gets the model of live streams; None means that recordings use it as well.
+        """
         self._config = config
+        self._recordings_engine = recordings_engine
         self._lifecycle = Lifecycle()
         self._metrics = Metrics(__version__)
         self._audit = AuditLog(config.privacy.audit_log)
@@ -71,16 +82,11 @@ class App:
             for name, key in config.auth.keys.items()
         )
         self._authenticator = Authenticator(keys, quotas=self._quotas)
-        model = config.model
-        self._scheduler = Scheduler(
-            engine,
-            model.max_wait_ms / 1000,
-            model.hang_timeout_s,
-            lambda done: self._metrics.batch(done.size, done.queued_s, done.inference_s),
-        )
+        self._scheduler = self._scheduler_of(engine)
+        self._recordings_scheduler = self._scheduler
         self._metrics.waiting.set_function(lambda: self._scheduler.waiting)
         self._metrics.busy.set_function(self._scheduler.busy_s)
-        self._health = Health(model, self._lifecycle, self._scheduler, self._metrics)
+        self._health = Health(config.model, self._lifecycle, self._scheduler, self._metrics)
         self._sinks: list[Sink] = []
         if config.mqtt.host:
             observer = mqtt_observer(self._metrics)
@@ -96,6 +102,7 @@ class App:
             )
         self._hub = Hub(self._sinks, self._metrics.delivery_failed)
         self._model: ModelInfo | None = None
+        self._recordings_model: ModelInfo | None = None
         self._sessions: SessionRegistry | None = None
         self._jobs: BackgroundJobs | None = None
         self._disk = DiskExecutor()
@@ -129,6 +136,15 @@ class App:
             self._router,
             config.limits.max_message_bytes,
             connection_limit(raise_limit(), config),
+        )
+
+    def _scheduler_of(self, engine: Engine) -> Scheduler:
+        model = self._config.model
+        return Scheduler(
+            engine,
+            model.max_wait_ms / 1000,
+            model.hang_timeout_s,
+            lambda done: self._metrics.batch(done.size, done.queued_s, done.inference_s),
         )
 
     def _file_requests(self) -> FileRequests:
@@ -185,7 +201,7 @@ class App:
             self._disk.close()
             self._audit.close()
         log.info("stopped")
-        if self._scheduler.alive:
+        if self._scheduler.alive or self._recordings_scheduler.alive:
             # A thread that still runs native code would abort the interpreter's normal exit.
             logging.shutdown()
             os._exit(0)
@@ -209,43 +225,69 @@ class App:
             await asyncio.to_thread(log_levels)
 
     async def _load(self, confinement: asyncio.Task[None]) -> bool:
-        """Load and warm up the model, then serve; return False if a signal came first.
+        """Load and warm up the models, then serve; return False if a signal came first.
 
         Serves only after the task `confinement`.
         """
+        model = await self._start(self._scheduler, self._config.model.name)
+        if model is None:
+            return False
+        recordings = await self._load_for_recordings(model)
+        if recordings is None:
+            return False
+        await confinement
+        self._serve(model, recordings)
+        return True
+
+    async def _load_for_recordings(self, live: ModelInfo) -> ModelInfo | None:
+        """Load the model of recordings; return the live one if they share it, None on a signal."""
+        engine = self._recordings_engine(live) if self._config.files.enabled else None
+        if engine is None:
+            return live
+        scheduler = self._scheduler_of(engine)
+        try:
+            model = await self._start(scheduler, "recordings")
+        except ModelRefused as refusal:
+            if self._config.model.recordings != "auto":
+                raise
+            log.warning("recordings use the live model", extra={"reason": str(refusal)})
+            return live
+        self._recordings_scheduler = scheduler
+        self._health.add(scheduler)
+        return model
+
+    async def _start(self, scheduler: Scheduler, name: str) -> ModelInfo | None:
+        """Load and warm up a model; return None if a signal came first."""
         lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms or ()]
-        loading = asyncio.ensure_future(self._scheduler.start(lengths))
+        loading = asyncio.ensure_future(scheduler.start(lengths))
         draining = asyncio.ensure_future(self._lifecycle.wait_draining())
-        with StartProgress(self._config.model.name) as report:
+        with StartProgress(name) as report:
             done: set[asyncio.Future[Any]] = set()
             while not done:
                 done, _ = await asyncio.wait(
                     {loading, draining}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED
                 )
-                warm_up = self._scheduler.warm_up
+                warm_up = scheduler.warm_up
                 report.update(warm_up.shape, warm_up.done, warm_up.shapes)
         draining.cancel()
         if not loading.done():
             loading.cancel()
-            return False
+            return None
         try:
-            model = loading.result()
+            return loading.result()
         except (ModelRefused, ConfigError):
             raise
         except Exception as error:
             # Any exception of a model's libraries becomes one line and an exit status.
             log.debug("model loading failed", exc_info=True)
             raise ModelRefused(
-                f"model {self._config.model.name} cannot run: {type(error).__name__}: {error}"
+                f"model {name} cannot run: {type(error).__name__}: {error}"
             ) from error
-        await confinement
-        self._serve(model)
-        return True
 
-    def _serve(self, model: ModelInfo) -> None:
+    def _serve(self, model: ModelInfo, recordings_model: ModelInfo) -> None:
         """Accept connections from now on."""
         config = self._config
-        self._model = model
+        self._model, self._recordings_model = model, recordings_model
         self._metrics.model(model)
         services = Services(
             config,
@@ -257,8 +299,9 @@ class App:
             self._quotas,
         )
         self._sessions = SessionRegistry(services)
+        shared = replace(services, model=recordings_model, scheduler=self._recordings_scheduler)
         recordings = RecordingServices(
-            services, self._store, self._disk, JobQueue(config.files.max_jobs)
+            shared, self._store, self._disk, JobQueue(config.files.max_jobs)
         )
         self._jobs = BackgroundJobs(recordings)
         self._router.routes.update(
@@ -272,6 +315,7 @@ class App:
                 "url": f"{scheme}://{config.server.host}:{self.port}/",
                 "model": model.id,
                 "why": model.why,
+                **_other(model, recordings_model),
                 "seconds": round(time.monotonic() - self._started, 2),
                 "max_connections": self._listener.max_connections,
             },
@@ -302,7 +346,8 @@ class App:
         await asyncio.wait(ending, timeout=timeout * 0.2)
         for end in ending:
             end.cancel()
-        await self._scheduler.stop(timeout * 0.1)
+        for scheduler in {self._scheduler, self._recordings_scheduler}:
+            await scheduler.stop(timeout * 0.1)
 
     async def _sweep(self) -> None:
         """Delete expired results every `SWEEP_S` seconds, more often if their lifetime is short."""
@@ -318,7 +363,12 @@ class App:
             await asyncio.sleep(pause_s)
 
     def _info(self) -> Info:
-        return info(self._config, self._model, login=not self._authenticator.open)
+        return info(
+            self._config,
+            self._model,
+            self._recordings_model,
+            login=not self._authenticator.open,
+        )
 
     def _stats(self) -> Stats:
         return {
@@ -328,3 +378,10 @@ class App:
             "windows_waiting": self._scheduler.waiting,
             "uptime_s": round(time.monotonic() - self._started),
         }
+
+
+def _other(model: ModelInfo, recordings: ModelInfo) -> dict[str, str]:
+    """Return the log fields of the model of recordings, if it is another one."""
+    if recordings is model:
+        return {}
+    return {"recordings_model": recordings.id, "recordings_why": recordings.why}

@@ -56,6 +56,11 @@ class ServerConfig(Section):
 class ModelConfig(Section):
     name: str = "auto"
     """auto, embedded, emotion2vec_plus_seed|base|large, a model directory, or "module:attr"."""
+    recordings: str = "auto"
+    """Model of recordings: "live" is that of live streams; "auto" is emotion2vec_plus_base if it is
+    on this machine and live streams use the embedded model, otherwise "live"; or as `name`."""
+    min_streams: Annotated[int, Field(ge=1)] = 25
+    """Live streams that emotion2vec_plus_base in int8 must carry on a CPU for auto to select it."""
     device: str = "auto"
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     runtime: Literal["auto", "torch", "onnx"] = "auto"

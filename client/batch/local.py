@@ -38,7 +38,7 @@ class LocalAnalyser:
         self._services: Services | None = None
         self._disk = DiskExecutor()
         model = config.model
-        engine = ThreadEngine(lambda: registry.load_configured(model), model.max_batch)
+        engine = ThreadEngine(lambda: registry.load_for_recordings(model), model.max_batch)
         self._scheduler = Scheduler(engine, 0.0, model.hang_timeout_s)
         self.where = "this process (--local)"
 

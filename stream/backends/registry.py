@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
-from stream.backends import adapted, emotion2vec
+from stream.backends import adapted, choice, emotion2vec
 from stream.backends.base import Backend
 from stream.config import ModelConfig
 from stream.errors import ModelRefused
+from stream.types import ModelInfo
 
 BEST = "emotion2vec_plus_large"
 """The model that `auto` selects where a CUDA device can run it."""
@@ -28,6 +29,7 @@ class ModelRequest:
     runtime: emotion2vec.Runtime = "auto"
     precision: emotion2vec.Precision = "float32"
     why: str = ""
+    min_streams: int = 25
 
 
 def load(
@@ -37,15 +39,24 @@ def load(
     threads: int = 1,
     runtime: emotion2vec.Runtime = "auto",
     precision: emotion2vec.Precision = "float32",
+    min_streams: int = 25,
 ) -> Backend:
     """Load the model called `name`; `runtime` and `precision` are for emotion2vec only.
+
+    `min_streams` is how many live streams a slower model must carry before `auto` selects it.
 
     `name` is a key of `BACKENDS`, a directory with model.json (embedded) or config.yaml
     (emotion2vec), or a plug-in "module:attr": a callable that returns a Backend and is passed
     those of `device`, `offline` and `threads` that it has as parameters. Raises ModelRefused,
     naming the remedy.
     """
-    request = ModelRequest(name, device, offline, threads, runtime, precision)
+    return _load(
+        ModelRequest(name, device, offline, threads, runtime, precision, min_streams=min_streams)
+    )
+
+
+def _load(request: ModelRequest) -> Backend:
+    name = request.name
     if name in BACKENDS:
         return BACKENDS[name](request)
     directory = Path(name).expanduser()
@@ -62,8 +73,48 @@ def load(
 def load_configured(model: ModelConfig) -> Backend:
     """Load the model of a configuration. Raises ModelRefused, naming the remedy."""
     return load(
-        model.name, model.device, model.offline, model.threads, model.runtime, model.precision
+        model.name,
+        model.device,
+        model.offline,
+        model.threads,
+        model.runtime,
+        model.precision,
+        model.min_streams,
     )
+
+
+def recordings_loader(model: ModelConfig, live: ModelInfo) -> Callable[[], Backend] | None:
+    """Return a function that loads the model of recordings; None: they use that of live streams.
+
+    The function raises ModelRefused if the model cannot run.
+    """
+    chosen = choice.for_recordings(model, live)
+    if chosen is None:
+        return None
+    name, why = chosen
+    request = ModelRequest(
+        name, model.device, model.offline, model.threads, model.runtime, model.precision, why
+    )
+    return lambda: _load(request)
+
+
+def load_for_recordings(model: ModelConfig) -> Backend:
+    """Load the model that a server with this configuration uses for recordings.
+
+    Raises ModelRefused, naming the remedy.
+    """
+    live = load_configured(model)
+    loader = recordings_loader(model, live.info)
+    if loader is None:
+        return live
+    try:
+        chosen = loader()
+    except ModelRefused:
+        if model.recordings != "auto":
+            raise
+        return live
+    live.close()
+    return chosen
 
 
 def describe(model: ModelConfig) -> str:
@@ -88,7 +139,11 @@ def describe(model: ModelConfig) -> str:
 
 
 def _auto(request: ModelRequest) -> Backend:
-    """Load emotion2vec_plus_large if a CUDA device can run it, else the embedded model."""
+    """Load the best model that this machine carries live.
+
+    This is emotion2vec_plus_large with a CUDA device; without one emotion2vec_plus_base, if its
+    int8 export is here and fast enough; else the embedded model.
+    """
     obstacle = _obstacle(request)
     if obstacle is None:
         best = replace(request, name=BEST, why=f"A CUDA device is present, so {BEST} runs on it.")
@@ -96,7 +151,36 @@ def _auto(request: ModelRequest) -> Backend:
             return _emotion2vec(best)
         except ModelRefused as refusal:
             obstacle = str(refusal)
+    if choice.int8_base():
+        base, speed = _int8_base(request)
+        if base is not None:
+            return base
+        obstacle += f"; {choice.BASE} in int8 {speed}, fewer than min_streams"
     return _embedded(replace(request, why=f"The embedded model runs, not {BEST}: {obstacle}."))
+
+
+def _int8_base(request: ModelRequest) -> tuple[Backend | None, str]:
+    """Load emotion2vec_plus_base in int8 if it carries enough streams here; and say its speed."""
+    small = replace(request, name=choice.BASE, device="cpu", precision="int8", runtime="onnx")
+    try:
+        base = emotion2vec.load(
+            small.name,
+            small.device,
+            offline=small.offline,
+            threads=small.threads,
+            runtime=small.runtime,
+            precision=small.precision,
+        )
+    except ModelRefused as refusal:
+        return None, f"cannot run ({refusal})"
+    speed = choice.measure(base)
+    if speed.streams < request.min_streams:
+        base.close()
+        return None, f"needs {speed}"
+    base.info = replace(
+        base.info, why=f"No CUDA device; {choice.BASE} in int8 needs {speed}, which is enough."
+    )
+    return base, f"needs {speed}"
 
 
 def _obstacle(request: ModelRequest) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -91,14 +93,15 @@ class ThreadEngine:
     """A backend in a thread of this process.
 
     One batch runs and one is queued behind it, so that the thread does not wait for the event loop
-    between batches.
+    between batches. `niceness` above 0 lets other threads go first (Linux, setpriority(2)).
     """
 
     parallel, in_flight = 1, 2
     hang_is_fatal = True
 
-    def __init__(self, load: Callable[[], Backend], max_batch: int) -> None:
+    def __init__(self, load: Callable[[], Backend], max_batch: int, niceness: int = 0) -> None:
         self._load = load
+        self._niceness = niceness
         self._max_batch = max_batch
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -110,6 +113,8 @@ class ThreadEngine:
         self._loop = asyncio.get_running_loop()
 
         def load() -> ModelInfo:
+            if self._niceness and sys.platform == "linux":
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
             runner = BackendRunner(self._load(), self._max_batch)
             used = lengths or runner.info.preferred_lengths
             runner.check(used)

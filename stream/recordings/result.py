@@ -172,6 +172,7 @@ class ResultBuilder:
                 "missing_labels": list(self._model.missing_labels),
                 "licence": self._model.licence,
                 "embedding_dim": self._model.dim,
+                "why": self._model.why,
             },
             "hints": self.hints(channels, faults),
             "channels": [self._channel(channel) for channel in channels],

@@ -30,14 +30,20 @@ class Health:
         self._config = config
         self._lifecycle = lifecycle
         self._scheduler = scheduler
+        self._schedulers = [scheduler]
         self._metrics = metrics
+
+    def add(self, scheduler: Scheduler) -> None:
+        """Watch another scheduler, that of recordings; a hang of it ends the process as well."""
+        self._schedulers.append(scheduler)
 
     def readiness(self) -> tuple[HTTPStatus, Body]:
         """Return the status and the body of `/readyz`."""
         if self._lifecycle.phase is Phase.LOADING:
             model = f"warming up, {self._scheduler.warm_up.share:.0%}"
         else:
-            model = self._scheduler.trouble or "ok"
+            troubles = [scheduler.trouble for scheduler in self._schedulers]
+            model = next((trouble for trouble in troubles if trouble), "ok")
         draining = self._lifecycle.draining
         ready = model == "ok" and not draining
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
@@ -50,8 +56,9 @@ class Health:
             await asyncio.sleep(HEARTBEAT_S)
             self._metrics.loop_lag.observe(max(0.0, time.monotonic() - due))
             self._metrics.loop_tasks.set(len(asyncio.all_tasks()))
-            self._scheduler.watch()
             limit_s = self._config.exit_after_hang_s
-            if self._scheduler.hang_is_fatal and self._scheduler.busy_s() > limit_s:
-                log.critical("inference hung; exiting for restart", extra={"limit_s": limit_s})
-                os._exit(EXIT_HANG)
+            for scheduler in self._schedulers:
+                scheduler.watch()
+                if scheduler.hang_is_fatal and scheduler.busy_s() > limit_s:
+                    log.critical("inference hung; exiting for restart", extra={"limit_s": limit_s})
+                    os._exit(EXIT_HANG)

@@ -11,14 +11,17 @@ from stream.recordings.result import NOTICE
 from stream.types import ModelInfo
 
 
-def info(config: Config, model: ModelInfo | None, *, login: bool) -> Info:
-    """Return the body of `/v1/info`; `model` is None while it is loading."""
+def info(
+    config: Config, model: ModelInfo | None, recordings: ModelInfo | None, *, login: bool
+) -> Info:
+    """Return the body of `/v1/info`; the models are None while they are loading."""
     return {
         "name": "emotide",
         "version": __version__,
         "node": config.server.name,
         "protocol": SUBPROTOCOL,
         "model": model_body(model) if model else None,
+        "recordings_model": model_body(recordings) if recordings else None,
         "login": login,
         "limits": config.limits.model_dump(mode="json"),
         "privacy": {

@@ -31,6 +31,8 @@ export default {
 
   "about.title": "About this server",
   "about.model": "Model",
+  "about.recordings_model": "Model of recordings",
+  "about.recordings_reason": "Reason for the model of recordings",
   "about.licence": "Licence",
   "about.device": "Device",
   "about.reason": "Reason for this model",

@@ -29,6 +29,8 @@ export default {
 
   "about.title": "关于此服务器",
   "about.model": "模型",
+  "about.recordings_model": "录音使用的模型",
+  "about.recordings_reason": "录音选用此模型的原因",
   "about.licence": "许可",
   "about.device": "设备",
   "about.reason": "选用此模型的原因",

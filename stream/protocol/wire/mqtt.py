@@ -55,6 +55,8 @@ class Info(TypedDict):
     version: str
     protocol: Literal["emotide.v1"]
     model: Model | None
+    recordings_model: NotRequired[Model | None]
+    """Model that analyses recordings."""
     login: bool
     """Whether a key is required: see `POST /v1/token`."""
     limits: Mapping[str, float]

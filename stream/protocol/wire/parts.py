@@ -18,8 +18,8 @@ class ModelName(TypedDict):
     revision: str
 
 
-class ResultModel(ModelName):
-    """The model that made a result."""
+class ModelIdentity(ModelName):
+    """A model, its labels and its licence."""
 
     labels: Annotated[list[Label], Stated(min_length=1, unique=True)]
     missing_labels: Annotated[list[Label], Stated(unique=True)]
@@ -28,7 +28,14 @@ class ResultModel(ModelName):
     """Number of values of an embedding; 0: the model has no embeddings."""
 
 
-class Model(ResultModel):
+class ResultModel(ModelIdentity):
+    """The model that made a result."""
+
+    why: NotRequired[str]
+    """Reason for choosing this model, if there was a choice."""
+
+
+class Model(ModelIdentity):
     """The model that scores."""
 
     device: Text
