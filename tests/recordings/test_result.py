@@ -108,6 +108,22 @@ def test_hints_of_a_recording(hints: list[str], expected: list[str]) -> None:
     assert hints == expected
 
 
+def test_tones_say_nothing_about_the_verdict_over_a_voice() -> None:
+    """A caller keyed a number for 12 s and spoke for 8 s: the verdict over the voice was hinted as
+    that of a tone."""
+    tone = replace(segment(1, 8, 20, "tone"), scores={})
+    assert hints_of(8, segment(0, 0, 8), tone) == []
+    assert hints_of(0, tone) == ["no_speech", "tone"]
+
+
+def test_a_raised_recording_is_hinted_although_its_utterances_have_a_usual_level() -> None:
+    assert hints_of(5, segment(0, 0, 5), faults=["low_level"]) == ["low_level"]
+
+
+def test_one_voice_is_hinted_once_for_the_recording() -> None:
+    assert hints_of(5, segment(0, 0, 5, "one_voice")) == ["one_voice"]
+
+
 def test_languages_are_found_by_the_prefix_of_the_model_id() -> None:
     assert measured_languages(MODEL) == ("de", "en", "pl")
     assert measured_languages(replace(MODEL, id="mine")) == ()
