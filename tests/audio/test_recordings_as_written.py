@@ -145,3 +145,16 @@ def test_a_limit_below_a_minute_is_named_in_seconds() -> None:
     """The message said "longer than 0 minutes"."""
     with pytest.raises(Undecodable, match="longer than 15 seconds"):
         worked(wav(np.tile(SOUND, 20)), max_s=15)
+
+
+def test_a_recording_without_a_length_has_progress_by_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bar stayed at 0 % until the end, because a header without a length has no share."""
+    monkeypatch.setattr("stream.audio.decode_worker.PROGRESS_EVERY_S", 0.0)
+    path = record(tmp_path / "a.webm", np.tile(SOUND, 60), options={"live": "1"})
+    shares = worked(path.read_bytes()).shares
+    assert len(shares) > 100
+    assert shares == sorted(shares)
+    assert shares[0] < 0.5
+    assert 0.9 < shares[-1] <= 1

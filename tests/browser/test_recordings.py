@@ -167,7 +167,7 @@ def test_a_recording_that_is_too_long_is_refused_with_a_remedy(
         long = record(tmp_path / "long.mp3", np.tile(speech(), 3))
         give(page, long, record(tmp_path / "ok.mp3", speech()[: 4 * RATE]))
         expect(done(page, "long.mp3", "failed").locator(".outcome")).to_contain_text("录音太长")
-        expect(page.locator(".result")).to_contain_text("最多接受 0.1 分钟")
+        expect(page.locator(".result")).to_contain_text("最多接受 6 秒")
         done(page, "ok.mp3")
 
 
