@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -13,10 +14,13 @@ from stream.delivery.live_stream import LiveStream
 from stream.delivery.queues import Throttle
 from stream.protocol.events import SCORE, SEGMENT, EncodedEvent
 from stream.protocol.wire.mqtt import Info, Stats
+from stream.sinks.mqtt_leftovers import Leftover
 from stream.sinks.mqtt_publisher import MqttObserver, Publisher
 from stream.sinks.mqtt_topics import Message, StreamNames, Topics, Utterances, level
 from stream.telemetry.metrics import Metrics
 from stream.tenants import StreamKey
+
+log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 """Seconds between two checks for messages that are due."""
@@ -53,6 +57,7 @@ def mqtt_observer(metrics: Metrics) -> MqttObserver:
         sent=lambda count: metrics.sent("mqtt", count),
         dropped=lambda count: metrics.dropped("mqtt", count),
         failed=metrics.mqtt_failed,
+        refused=metrics.mqtt_refused,
     )
 
 
@@ -79,7 +84,12 @@ class MqttSink:
         # connection before the birth of the new one and never after it (MQTT 5.0, 3.1.4-3).
         identifier = f"{config.prefix.replace('/', '-')}-{level(node)}"
         self._publisher = Publisher(
-            config, identifier, topics.status(False), self._births, observer or MqttObserver()
+            config,
+            topics,
+            identifier,
+            self._births,
+            self._end_left_behind,
+            observer or MqttObserver(),
         )
         self._throttle: Throttle[Message] = Throttle(1 / config.score_rate_hz)
         self._streams: dict[LiveStream, _StreamEntry] = {}
@@ -160,11 +170,30 @@ class MqttSink:
         for topic in self._publisher.retained():
             if topic not in node_topics:
                 self._publisher.clear(topic)
-        self._publisher.retain(self._topics.status(False))
+        if not self._publisher.taken_over:
+            self._publisher.retain(self._topics.status(False))
         await self._publisher.stop(timeout_s)
 
     def _births(self) -> list[Message]:
+        if self._publisher.taken_over:
+            return []
         return [self._topics.status(not self._stopping), self._topics.info(self._info())]
+
+    def _end_left_behind(self, found: list[Leftover]) -> None:
+        """End the streams of a dead process: first in their states, then by deleting them."""
+        clear_at = time.monotonic() + self._config.clear_state_after_s
+        for leftover in found:
+            topic = leftover.state.topic
+            if self._publisher.retains(topic):
+                continue  # the stream was opened again
+            self._publisher.retain(leftover.state)
+            self._clear_at[topic] = clear_at
+            for scores in leftover.scores:
+                self._publisher.left(scores)
+                self._publisher.clear(scores)
+            self._changed_tags.update(leftover.tags)
+        if found:
+            log.info("MQTT streams of an earlier process ended", extra={"streams": len(found)})
 
     def _owns(self, stream: LiveStream) -> bool:
         """Return whether no newer stream has taken over the id, and with it the retained topics."""
@@ -195,7 +224,8 @@ class MqttSink:
                 self._publisher.retain(message)
             if now >= stats_at:
                 stats_at = now + self._config.stats_interval_s
-                self._publisher.retain(self._topics.stats(self._stats(), time.time()))
+                if not self._publisher.taken_over:
+                    self._publisher.retain(self._topics.stats(self._stats(), time.time()))
                 # Publish the summaries of silent streams again, or they would expire.
                 self._changed_groups.update(*(entry.groups for entry in self._streams.values()))
             if now >= upkeep_at:

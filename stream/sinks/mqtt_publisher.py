@@ -6,28 +6,32 @@ import asyncio
 import logging
 import math
 import random
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stream.config import MqttConfig
 from stream.delivery.queues import ConflatingQueue
-from stream.sinks.mqtt_connection import (
-    IN_FLIGHT,
+from stream.sinks.mqtt_connection import MqttConnection, connect
+from stream.sinks.mqtt_diagnosis import Diagnosis
+from stream.sinks.mqtt_errors import (
+    BrokerDisconnected,
     BrokerRefused,
     BrokerUnavailable,
-    MqttConnection,
-    connect,
+    SubscriptionRefused,
 )
+from stream.sinks.mqtt_leftovers import Leftover, Leftovers
+from stream.sinks.mqtt_limits import MessageRefused
 from stream.sinks.mqtt_retained import ExpiringMessage, Retained
-from stream.sinks.mqtt_topics import Message
+from stream.sinks.mqtt_topics import Message, Topics
 
-RETRY_S, RETRY_MAX_S = 0.2, 30.0
-"""First and longest delay between two attempts to connect, in seconds."""
-STABLE_S = 10.0
-"""After a connection that lasted this many seconds the delay starts again at `RETRY_S`."""
+SCAN_QUIET_S, SCAN_S = 1.0, 10.0
+"""Seconds without a message after which the search for leftovers ends, and its longest duration."""
+SCANS = 2
+"""Connections that may be lost during the search before it is given up."""
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +46,14 @@ class MqttObserver:
 
     `connected` gets True at every connect and False at every loss, the others get numbers of
     messages: `dropped` were pushed out of the outbox or expired, `failed` got no answer and are
-    sent again.
+    sent again, `refused` were refused by the broker and are dropped.
     """
 
     connected: Callable[[bool], None] = _ignore
     sent: Callable[[int], None] = _ignore
     dropped: Callable[[int], None] = _ignore
     failed: Callable[[int], None] = _ignore
+    refused: Callable[[int], None] = _ignore
 
 
 class Publisher:
@@ -57,23 +62,30 @@ class Publisher:
     A posted message waits in a queue of `mqtt.outbox` places and is sent until it is answered. Of
     the messages to retain, the newest per topic waits, and it is sent again after every connect.
     `births` returns the first messages of a connection; the broker publishes `will` when the
-    connection breaks.
+    connection breaks. `left_behind` gets the streams that a dead process of this node left on the
+    broker, once.
     """
 
     def __init__(
         self,
         config: MqttConfig,
+        topics: Topics,
         identifier: str,
-        will: Message,
         births: Callable[[], Sequence[Message]],
+        left_behind: Callable[[list[Leftover]], None],
         observer: MqttObserver,
     ) -> None:
         self._config = config
         self._broker = f"{config.host}:{config.port}"
+        self._topics = topics
         self._identifier = identifier
-        self._will = will
         self._births = births
+        self._left_behind = left_behind
         self._observer = observer
+        self._diagnosis = Diagnosis(config.prefix)
+        self._scans = 0
+        self.taken_over = False
+        """True if another server with the name of this node publishes the topics of the node."""
         self._retained = Retained()
         # Items are topics to update, messages to send once, and None as the end marker.
         self._outbox: ConflatingQueue[str | ExpiringMessage | None] = ConflatingQueue(config.outbox)
@@ -113,6 +125,14 @@ class Publisher:
         for topic in self._retained.expire(time.monotonic(), self._broker_expires):
             self._update(topic)
 
+    def left(self, topic: str) -> None:
+        """Assume that the broker retains a message of an earlier process under `topic`."""
+        self._retained.left_behind(topic)
+
+    def retains(self, topic: str) -> bool:
+        """Return whether a message is to be retained under `topic`."""
+        return topic in self._retained
+
     def retained(self) -> list[str]:
         """Return the topics under which a message is retained."""
         return self._retained.topics()
@@ -151,7 +171,7 @@ class Publisher:
             )
 
     async def _stay_connected(self) -> None:
-        delay, last_reason = RETRY_S, ""
+        outages, last_reason = self._diagnosis.outages, ""
         while True:
             problem: BaseException | None = None
             self._up_since = math.inf
@@ -161,33 +181,70 @@ class Publisher:
                 problem = _first_error(group)
             if problem is None or self._stopping.is_set():
                 return
-            was_up = self._up_since < math.inf
-            if isinstance(problem, BrokerRefused):
-                delay, message = RETRY_MAX_S, "MQTT connection refused"
-            else:
-                message = "MQTT connection lost" if was_up else "MQTT broker unreachable"
-                if time.monotonic() - self._up_since > STABLE_S:
-                    delay = RETRY_S
+            assert isinstance(problem, BrokerUnavailable)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A task group whose tasks fail while it is cancelled raises their errors only.
+                raise asyncio.CancelledError
             reason = str(problem)
-            # One warning per outage and reason; repetitions are logged at debug level.
-            repeated = reason == last_reason and not was_up
+            was_up = self._up_since < math.inf
+            # One warning per outage and reason; repetitions are logged at debug level, also those
+            # of connections that end right after they began.
+            repeated = reason == last_reason and (not was_up or outages.careful)
+            if isinstance(problem, BrokerRefused):
+                outages.refused()
+                text = "MQTT connection refused"
+            else:
+                text = "MQTT connection lost" if was_up else "MQTT broker unreachable"
             log.log(
                 logging.DEBUG if repeated else logging.WARNING,
-                message,
+                text,
                 extra={"broker": self._broker, "reason": reason},
             )
             last_reason = reason
+            up_s = time.monotonic() - self._up_since if was_up else None
+            if self._diagnosis.ended(problem, up_s):
+                self._change_identifier(problem)
             try:
-                await asyncio.wait_for(self._stopping.wait(), delay * random.uniform(0.5, 1.0))
+                delay = outages.delay_s * random.uniform(0.5, 1.0)
+                await asyncio.wait_for(self._stopping.wait(), delay)
             except TimeoutError:
-                delay = min(delay * 2, RETRY_MAX_S)
+                outages.waited()
+
+    def _change_identifier(self, problem: BrokerUnavailable) -> None:
+        """Leave the identifier to another server.
+
+        Connecting again with it would end the other connection, which then would do the same, for
+        ever.
+        """
+        used = self._identifier
+        self._identifier = f"{used.rpartition('~')[0] or used}~{secrets.token_hex(4)}"
+        self._diagnosis.outages.settled()
+        certain = isinstance(problem, BrokerDisconnected)
+        if certain and not self.taken_over:
+            self.taken_over = True
+            for leaf in ("status", "info", "stats"):
+                self._retained.forget(self._topics.of_node(leaf))
+        log.error(
+            "MQTT client identifier is used by another server"
+            if certain
+            else "MQTT connections keep ending: another server may use this client identifier",
+            extra={
+                "identifier": used,
+                "continues_as": self._identifier,
+                "remedy": "give each server its own server.node, then restart this one",
+            },
+        )
 
     async def _session(self) -> None:
         """Deliver over one connection until it is lost or, after `stop`, the queue is empty.
 
         Raises `BrokerUnavailable`.
         """
-        connection = await connect(self._config, self._identifier, self._will)
+        # The topics of the node belong to the other server then, its status as well.
+        will = None if self.taken_over else self._topics.status(False)
+        self._diagnosis.connecting()
+        connection = await connect(self._config, self._identifier, will)
         try:
             self._begin(connection)
             await self._deliver(connection)
@@ -212,11 +269,21 @@ class Publisher:
         self._broker_expires = connection.expires
         self._observer.connected(True)
         log.info("MQTT connected", extra={"broker": self._broker, "protocol": connection.protocol})
+        if not connection.limits.retain and self._diagnosis.first(0, "retain"):
+            log.warning(
+                "MQTT broker does not retain messages: new subscribers see a state only when it "
+                "changes",
+                extra={"broker": self._broker, "remedy": "permit retained messages"},
+            )
 
     async def _deliver(self, connection: MqttConnection) -> None:
-        slots = asyncio.Semaphore(IN_FLIGHT)
+        places = 1 if self._diagnosis.outages.careful else connection.in_flight
+        slots = asyncio.Semaphore(places)
         async with asyncio.TaskGroup() as group:
-            watch = group.create_task(connection.wait_lost(), name="mqtt-watch")
+            background = [
+                group.create_task(connection.wait_lost(), name="mqtt-watch"),
+                group.create_task(self._scan(connection), name="mqtt-scan"),
+            ]
             while True:
                 await slots.acquire()
                 item = self._backlog.popleft() if self._backlog else await self._outbox.get()
@@ -229,9 +296,35 @@ class Publisher:
                 if isinstance(item, ExpiringMessage):
                     self._in_flight[id(item)] = item
                 group.create_task(self._send(connection, item, message, slots), name="mqtt-publish")
-            for _ in range(IN_FLIGHT - 1):
+            for _ in range(places - 1):
                 await slots.acquire()
-            watch.cancel()
+            for task in background:
+                task.cancel()
+
+    async def _scan(self, connection: MqttConnection) -> None:
+        """Look for streams that a dead process of this node left on the broker, once."""
+        if self._scans >= SCANS:
+            return
+        self._scans += 1
+        leftovers = Leftovers(self._topics)
+        try:
+            await connection.read_retained(
+                self._topics.states,
+                lambda topic, payload: leftovers.add(topic, payload, time.time()),
+                leftovers.discard,
+                SCAN_QUIET_S,
+                SCAN_S,
+            )
+        except SubscriptionRefused as error:
+            log.warning(
+                "MQTT topics of an earlier process not cleared",
+                extra={"reason": str(error), "consequence": "they expire after a day"},
+            )
+            found = []
+        else:
+            found = leftovers.take()
+        self._scans = SCANS
+        self._left_behind(found)
 
     def _message(self, item: str | ExpiringMessage) -> Message | None:
         now = time.monotonic()
@@ -249,12 +342,25 @@ class Publisher:
         message: Message,
         slots: asyncio.Semaphore,
     ) -> None:
-        await connection.publish(message)
-        self._observer.sent(1)
+        diagnosis = self._diagnosis
+        if diagnosis.drops(message):
+            self._observer.refused(1)
+        else:
+            diagnosis.sending(message)
+            try:
+                # Only an answer tells whether the broker took the message.
+                careful = replace(message, qos=1) if diagnosis.outages.careful else message
+                await connection.publish(careful)
+            except MessageRefused as refusal:
+                diagnosis.refused(message, refusal)
+                self._observer.refused(1)
+            else:
+                diagnosis.sent(message)
+                self._observer.sent(1)
+                if isinstance(item, str) and not message.payload:
+                    self._retained.deleted(item)
         if isinstance(item, ExpiringMessage):
             del self._in_flight[id(item)]
-        elif not message.payload:
-            self._retained.deleted(item)
         slots.release()
 
 

@@ -48,6 +48,18 @@ class Retained:
         """Let nothing be retained under `topic`."""
         self._desired.pop(topic, None)
 
+    def left_behind(self, topic: str) -> None:
+        """Assume that the broker retains a message of an earlier process under `topic`."""
+        self._sent.setdefault(topic, None)
+
+    def forget(self, topic: str) -> None:
+        """Leave `topic` to another client: nothing is sent to it any more."""
+        self._desired.pop(topic, None)
+        self._sent.pop(topic, None)
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._desired
+
     def topics(self) -> list[str]:
         """Return the topics under which a message should be retained."""
         return list(self._desired)

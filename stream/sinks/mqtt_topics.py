@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final, Literal, cast
@@ -38,7 +38,7 @@ class Message:
 
     `expiry_s`: seconds after which the broker deletes it, None for never (MQTT 5.0, 3.3.2.3.3).
     `schema` names the payload's structure. An empty retained payload deletes the retained message
-    of the topic (3.3.1.3).
+    of the topic (3.3.1.3). `short` is a payload for a broker that does not take the whole one.
     """
 
     topic: str
@@ -48,6 +48,7 @@ class Message:
     expiry_s: int | None
     schema: str
     content_type: str = "application/json"
+    short: bytes = b""
 
 
 def deletion(topic: str) -> Message:
@@ -82,6 +83,12 @@ class StreamNames:
         return blake2b(raw, key=self._key, digest_size=8).hexdigest()
 
 
+def topic_class(topic: str, prefix: str) -> str:
+    """Return a topic with its variable levels as `+`: the same for all streams, nodes, groups."""
+    levels = topic.removeprefix(f"{prefix}/").split("/")
+    return "/".join([prefix, levels[0], *("+" for _ in levels[1:-1]), *levels[1:][-1:]])
+
+
 def role_levels(roles: Sequence[str]) -> tuple[str, ...]:
     """Return one distinct topic level per channel: `speaker`, `speaker-1`, ..."""
     return tuple(
@@ -111,7 +118,9 @@ class Topics:
     def info(self, body: wire.Info) -> Message:
         """Build the description of the node: version, model, limits."""
         fields: wire.MqttInfo = {**self._node_fields(), **body}
-        return _message(self.of_node("info"), fields, "info", 1, True, None)
+        message = _message(self.of_node("info"), fields, "info", 1, True, None)
+        short: wire.MqttInfo = {**fields, "limits": {}, "notice": ""}
+        return replace(message, short=orjson.dumps(short))
 
     def stats(self, body: wire.Stats, now: float) -> Message:
         """Build the statistics of the node."""
@@ -225,6 +234,11 @@ class Topics:
     def of_node(self, leaf: str) -> str:
         """Return a topic of the node."""
         return f"{self.prefix}/node/{level(self.node)}/{leaf}"
+
+    @property
+    def states(self) -> str:
+        """Topic filter of the states of all streams, those of other nodes as well."""
+        return f"{self.prefix}/stream/+/state"
 
     def state_topic(self, stream: LiveStream) -> str:
         """Return the topic under which the state of a stream is retained."""

@@ -165,7 +165,7 @@ class Metrics:
         )
         self._mqtt_errors = Counter(
             "emotide_mqtt_publish_errors_total",
-            "Messages not acknowledged by the broker",
+            "Messages not acknowledged, or refused, by the broker",
             registry=r,
         )
 
@@ -253,6 +253,11 @@ class Metrics:
     def mqtt_failed(self, messages: int) -> None:
         """Report messages that the broker did not acknowledge."""
         self._mqtt_errors.inc(messages)
+
+    def mqtt_refused(self, messages: int) -> None:
+        """Report messages that the broker refused, and that are dropped."""
+        self._mqtt_errors.inc(messages)
+        self.dropped("mqtt", messages)
 
     def text(self) -> bytes:
         """Return all metrics in the exposition format, for GET /metrics."""

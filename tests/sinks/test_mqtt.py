@@ -10,29 +10,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiomqtt
-import orjson
 import pytest
-from paho.mqtt.subscribeoptions import SubscribeOptions
 from pydantic import SecretStr
 
-from stream.config import MqttConfig, PrivacyConfig
+from stream.config import PrivacyConfig
 from stream.delivery.live_stream import LiveStream
-from stream.sinks import mqtt, mqtt_connection, mqtt_publisher, mqtt_topics
+from stream.sinks import mqtt, mqtt_client, mqtt_outages, mqtt_topics
 from stream.sinks.mqtt import MqttSink
-from stream.sinks.mqtt_publisher import MqttObserver
 from tests.support.broker import Broker, Proxy, free_port
+from tests.support.mqtt import (
+    STATUS,
+    Counts,
+    make,
+    publish_utterance,
+    reading,
+    running,
+    until,
+)
 from tests.support.mqtt_samples import (
     ANGRY,
     CALM,
-    INFO,
-    STATS,
-    alert,
     encoded,
     live,
     score,
@@ -41,135 +41,12 @@ from tests.support.mqtt_samples import (
 )
 
 ROOT = Path(__file__).parents[2]
-READABLE = PrivacyConfig(hash_ids=False)
-WAIT_S = 8.0
-STATUS = "emotide/node/n1/status"
-
-
-async def until(condition: Callable[[], object], problem: str = "") -> None:
-    """Wait until `condition` holds; fail with `problem` after `WAIT_S` seconds."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, problem or "the condition never held"
-        await asyncio.sleep(0.01)
-
-
-class Reader:
-    """Messages that a subscriber to all topics received, by topic."""
-
-    def __init__(self) -> None:
-        self.received: dict[str, list[aiomqtt.Message]] = {}
-
-    def payloads(self, topic: str) -> list[Any]:
-        return [message.payload for message in self.received.get(topic, [])]
-
-    def bodies(self, topic: str) -> list[dict[str, Any]]:
-        return [orjson.loads(payload) for payload in self.payloads(topic) if payload]
-
-    async def first(self, topic: str) -> aiomqtt.Message:
-        await until(lambda: topic in self.received, f"nothing on {topic}")
-        return self.received[topic][0]
-
-    async def last_is(self, topic: str, payload: bytes) -> None:
-        await until(
-            lambda: self.payloads(topic)[-1:] == [payload],
-            f"{topic} is not {payload!r}",
-        )
-
-
-@asynccontextmanager
-async def reading(port: int, user: tuple[str, str] | None = None) -> AsyncIterator[Reader]:
-    reader = Reader()
-    name, password = user or (None, None)
-    client = aiomqtt.Client(
-        "127.0.0.1",
-        port,
-        username=name,
-        password=password,
-        protocol=aiomqtt.ProtocolVersion.V5,
-        timeout=WAIT_S,
-    )
-
-    async def collect() -> None:
-        async for message in client.messages:
-            reader.received.setdefault(message.topic.value, []).append(message)
-
-    async with client:
-        # Retain as published: otherwise a live subscriber never gets the flag (MQTT 5.0, 3.8.3.1).
-        await client.subscribe("#", options=SubscribeOptions(qos=1, retainAsPublished=True))
-        task = asyncio.create_task(collect())
-        try:
-            yield reader
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-
-
-class Counts:
-    """Calls of the observer, counted."""
-
-    def __init__(self) -> None:
-        self.connected: list[bool] = []
-        self.sent = self.dropped = self.failed = 0
-
-    def observer(self) -> MqttObserver:
-        return MqttObserver(self.connected.append, self._sent, self._dropped, self._failed)
-
-    def _sent(self, count: int) -> None:
-        self.sent += count
-
-    def _dropped(self, count: int) -> None:
-        self.dropped += count
-
-    def _failed(self, count: int) -> None:
-        self.failed += count
-
-
-def make(
-    port: int,
-    privacy: PrivacyConfig = READABLE,
-    counts: Counts | None = None,
-    **config: Any,
-) -> MqttSink:
-    settings: dict[str, Any] = {"score_rate_hz": 50, **config}
-    return MqttSink(
-        MqttConfig(host="127.0.0.1", port=port, **settings),
-        privacy,
-        "n1",
-        lambda: INFO,
-        lambda: STATS,
-        (counts or Counts()).observer(),
-    )
-
-
-@asynccontextmanager
-async def running(sink: MqttSink) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(sink.run(), name="mqtt")
-    try:
-        yield task
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Any:
     with Broker(tmp_path) as broker:
         yield broker
-
-
-def publish_utterance(sink: MqttSink, stream: LiveStream) -> None:
-    """Open the stream and publish one utterance and an alert."""
-    sink.opened(stream)
-    for event in (start(), score(CALM)):
-        published = encoded(stream, event)
-        if published.type == "emotion.score":
-            stream.last[0] = published
-        sink.event(stream, published)
-    sink.event(stream, encoded(stream, segment(CALM)))
-    sink.event(stream, alert(stream))
 
 
 EXPECTED = {
@@ -490,7 +367,7 @@ async def test_messages_in_flight_are_sent_again(broker: Broker) -> None:
 async def test_a_wrong_password_is_logged_once_as_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_publisher, "RETRY_MAX_S", 0.1)
+    monkeypatch.setattr(mqtt_outages, "RETRY_MAX_S", 0.1)
     caplog.set_level(logging.DEBUG)
 
     with Broker(tmp_path, user=("emotide", "right")) as broker:
@@ -578,7 +455,7 @@ async def test_a_broker_that_never_answers_delays_no_call() -> None:
 
 
 async def test_an_unanswered_handshake_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mqtt_connection, "CONNECT_S", 0.2)
+    monkeypatch.setattr(mqtt_client, "CONNECT_S", 0.2)
 
     async with Proxy(None) as silent, running(make(silent.port)):
         await until(lambda: silent.connections >= 3)
@@ -610,7 +487,7 @@ async def test_a_stalled_broker_gets_the_newest_messages_when_it_continues(broke
 async def test_a_stalled_broker_is_disconnected_and_connected_again(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_connection, "ANSWER_S", 0.3)
+    monkeypatch.setattr(mqtt_client, "ANSWER_S", 0.3)
 
     counts = Counts()
     sink, stream = make(broker.port, counts=counts), live()

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,11 +34,17 @@ class Broker:
     """A mosquitto process on 127.0.0.1 that keeps its port across restarts.
 
     `user` is a name and a password; without it anonymous clients are accepted. Retained messages
-    are lost at every restart unless `persistent`.
+    are lost at every restart unless `persistent`. `options` are further lines of its configuration,
+    `access` those of its access list.
     """
 
     def __init__(
-        self, directory: Path, user: tuple[str, str] | None = None, persistent: bool = False
+        self,
+        directory: Path,
+        user: tuple[str, str] | None = None,
+        persistent: bool = False,
+        options: Sequence[str] = (),
+        access: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
         self._log = directory / "mosquitto.log"
@@ -48,7 +55,12 @@ class Broker:
             f"persistence {'true' if persistent else 'false'}",
             f"persistence_location {directory}/",
             "max_queued_messages 0",
+            *options,
         ]
+        if access:
+            acl = directory / "access"
+            acl.write_text("\n".join(access) + "\n")
+            lines.append(f"acl_file {acl}")
         if os.geteuid() == 0:
             lines.append("user root")  # otherwise it cannot read the files in `directory`
         if user:
@@ -191,11 +203,13 @@ class Proxy:
     async def _pipe(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hold: bool
     ) -> None:
-        while data := await reader.read(65_536):
-            while hold and self.blocked:
-                if writer.is_closing():
-                    return
-                await asyncio.sleep(0.01)
-            writer.write(data)
-            await writer.drain()
-        writer.close()
+        try:
+            while data := await reader.read(65_536):
+                while hold and self.blocked:
+                    if writer.is_closing():
+                        return
+                    await asyncio.sleep(0.01)
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()  # also after a reset, which the other side is to notice

@@ -1,0 +1,76 @@
+"""Retained topics that a killed process of this node left on the broker. No I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from stream.sinks.mqtt_topics import STATE_EXPIRY_S, VERSION, Message, Topics
+
+MAX_LEFTOVERS: Final = 10_000
+"""Topics that are cleared after one start."""
+
+_LEVEL = re.compile(r"[A-Za-z0-9_.%-]{1,256}")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A stream of a dead process: its last state as `ended`, and its other retained topics."""
+
+    state: Message
+    scores: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+class Leftovers:
+    """Collects what the broker retains under `Topics.states` from this node."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self._found: dict[str, Leftover] = {}
+
+    def add(self, topic: str, payload: bytes, now: float) -> None:
+        """Add a retained message, if it is the state of a stream of this node."""
+        if len(self._found) < MAX_LEFTOVERS or topic in self._found:
+            leftover = _leftover(self._topics, topic, payload, now)
+            if leftover is not None:
+                self._found[topic] = leftover
+
+    def discard(self, topic: str) -> None:
+        """Remove a topic on which a live process publishes."""
+        self._found.pop(topic, None)
+
+    def take(self) -> list[Leftover]:
+        """Return what was found, and forget it."""
+        found, self._found = self._found, {}
+        return list(found.values())
+
+
+def _leftover(topics: Topics, topic: str, payload: bytes, now: float) -> Leftover | None:
+    levels = topic.removeprefix(f"{topics.prefix}/stream/").split("/")
+    if len(levels) != 2 or not _LEVEL.fullmatch(levels[0]):
+        return None
+    try:
+        body: Any = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+    # Other versions and other programs may publish here: only what this version published is
+    # touched, and only by the node that published it.
+    if not isinstance(body, dict) or (body.get("v"), body.get("node")) != (VERSION, topics.node):
+        return None
+    if body.get("stream") != levels[0]:
+        return None
+    ended = orjson.dumps({**body, "t": round(now * 1000), "state": "ended"})
+    state = Message(topic, ended, 1, True, STATE_EXPIRY_S, f"emotide.state.v{VERSION}")
+    base = topic.removesuffix("/state")
+    scores = tuple(f"{base}/{role}/score" for role in _texts(body.get("analysed"), _LEVEL))
+    return Leftover(state, scores, _texts(body.get("tags"), re.compile(r".{1,256}")))
+
+
+def _texts(values: Any, pattern: re.Pattern[str]) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        return ()
+    return tuple(v for v in values if isinstance(v, str) and pattern.fullmatch(v))[:8]

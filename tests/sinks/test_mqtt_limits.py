@@ -1,0 +1,119 @@
+"""Messages within a broker's limits, and conclusions from how connections end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stream.sinks.mqtt_limits import BrokerLimits, MessageRefused, packet_bytes
+from stream.sinks.mqtt_outages import RETRY_MAX_S, RETRY_S, STABLE_S, Outages
+from stream.sinks.mqtt_topics import Message, topic_class
+
+MESSAGE = Message("a/b", b"x" * 100, 1, True, None, "s", short=b"y" * 10)
+
+
+@pytest.mark.parametrize(
+    ("payload", "qos", "properties", "size"),
+    [(0, 0, 0, 7), (0, 1, 1, 10), (122, 0, 0, 129), (123, 0, 0, 131), (16_379, 0, 0, 16_388)],
+)
+def test_the_size_of_a_packet_counts_every_byte(
+    payload: int, qos: int, properties: int, size: int
+) -> None:
+    message = replace(MESSAGE, payload=b"x" * payload, qos=1 if qos else 0)
+    assert packet_bytes(message, properties) == size
+
+
+def test_a_message_is_shortened_only_if_it_does_not_fit() -> None:
+    size = packet_bytes(MESSAGE, 5)
+    assert BrokerLimits(packet_bytes=size).adapted(MESSAGE, 5) == MESSAGE
+    assert BrokerLimits(packet_bytes=size - 1).adapted(MESSAGE, 5).payload == MESSAGE.short
+    with pytest.raises(MessageRefused, match=r"24 bytes exceeds the broker's maximum of 23"):
+        BrokerLimits(packet_bytes=23).adapted(MESSAGE, 5)
+
+
+def test_qos_and_retention_are_lowered_to_what_the_broker_has() -> None:
+    assert BrokerLimits().adapted(MESSAGE, 0) == MESSAGE
+    lowered = BrokerLimits(qos=0, retain=False).adapted(MESSAGE, 0)
+    assert (lowered.qos, lowered.retain) == (0, False)
+    assert BrokerLimits(qos=1, retain=False).adapted(MESSAGE, 0).qos == 1
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind"),
+    [
+        ("e/node/n1/info", "e/node/+/info"),
+        ("e/stream/x/customer/score", "e/stream/+/+/score"),
+        ("e/stream/x/state", "e/stream/+/state"),
+        ("e/events", "e/events"),
+    ],
+)
+def test_the_class_of_a_topic_names_no_stream(topic: str, kind: str) -> None:
+    assert topic_class(topic, "e") == kind
+
+
+def test_delays_double_and_start_again_after_a_useful_connection() -> None:
+    outages, delays = Outages(), []
+    for _ in range(10):
+        outages.ended(None, closed=False, explained=False, answered=False)
+        delays.append(outages.delay_s)
+        outages.waited()
+    assert delays[:4] == [RETRY_S * 2**n for n in range(4)]
+    assert delays[-1] == RETRY_MAX_S
+    # A broker that accepts and never answers is no reason to hurry.
+    outages.ended(STABLE_S + 1, closed=False, explained=False, answered=False)
+    assert outages.delay_s == RETRY_MAX_S
+    outages.ended(STABLE_S + 1, closed=True, explained=False, answered=True)
+    assert outages.delay_s == RETRY_S
+
+
+def test_an_identifier_is_contested_after_four_ends_without_a_reason() -> None:
+    outages = Outages()
+    for number in range(4):
+        assert not outages.contested
+        assert outages.careful == (number >= 2)
+        outages.ended(0.1, closed=True, explained=False, answered=True)
+    assert outages.contested
+    outages.settled()
+    assert not outages.contested
+    assert not outages.careful
+
+
+def test_lost_networks_and_stated_reasons_do_not_mean_another_client() -> None:
+    outages = Outages()
+    for _ in range(9):
+        outages.ended(0.1, closed=False, explained=False, answered=True)
+    assert not outages.careful
+    for _ in range(9):
+        outages.ended(0.1, closed=True, explained=True, answered=True)
+    assert outages.careful
+    assert not outages.contested
+
+
+def test_a_large_message_is_dropped_for_its_size_and_a_small_one_for_its_class() -> None:
+    outages = Outages()
+    assert not outages.blame("info", 5000), "others were in flight, too"
+
+    for _ in range(2):
+        outages.ended(0.1, closed=True, explained=False, answered=False)
+
+    def blamed(kind: str, size: int) -> None:
+        assert not outages.blame(kind, size)
+        assert outages.blame(kind, size)
+
+    blamed("info", 5000)
+    assert outages.drops("info", 5000)
+    assert outages.drops("info", 6000)
+    assert not outages.drops("info", 4999)
+    assert not outages.drops("state", 5000)
+    blamed("state", 200)
+    assert outages.drops("state", 1)
+    blamed("info", 4000)
+    assert outages.drops("info", 1), "its size was not the reason"
+
+
+def test_a_refused_message_is_to_blame_at_once() -> None:
+    outages = Outages()
+    assert outages.blame("state", 200, refused=True)
+    assert outages.drops("state", 100)
+    assert outages.careful, "there may be others"
