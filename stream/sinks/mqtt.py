@@ -191,7 +191,7 @@ class MqttSink:
             for scores in leftover.scores:
                 self._publisher.left(scores)
                 self._publisher.clear(scores)
-            self._changed_tags.update(leftover.tags)
+            self._changed_groups.update((leftover.tenant, tag) for tag in leftover.tags)
         if found:
             log.info("MQTT streams of an earlier process ended", extra={"streams": len(found)})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stream.config import MqttConfig
@@ -66,13 +66,13 @@ class MqttConnection:
 
     async def read_retained(
         self,
-        pattern: str,
+        patterns: Sequence[str],
         found: Callable[[str, bytes], None],
         republished: Callable[[str], None],
         quiet_s: float,
         limit_s: float,
     ) -> None:
-        """Read the retained messages under a topic filter, while `wait_lost` runs.
+        """Read the retained messages under topic filters, while `wait_lost` runs.
 
         `found` gets each message, `republished` each topic on which a client publishes meanwhile.
         Ends after `quiet_s` seconds without a message, after `limit_s` in any case. Raises
@@ -93,17 +93,19 @@ class MqttConnection:
 
         self._received = received
         try:
-            if not await self._client.listen(pattern):
-                raise SubscriptionRefused(
-                    f"the broker refused a subscription to {pattern}: let this user read it in the "
-                    "broker's access list"
-                )
+            for pattern in patterns:
+                if not await self._client.listen(pattern):
+                    raise SubscriptionRefused(
+                        f"the broker refused a subscription to {pattern}: let this user read it in "
+                        "the broker's access list"
+                    )
             end = time.monotonic() + limit_s
             with contextlib.suppress(TimeoutError):
                 while (left := end - time.monotonic()) > 0:
                     arrived.clear()
                     await asyncio.wait_for(arrived.wait(), min(quiet_s, left))
-            await self._client.unlisten(pattern)
+            for pattern in patterns:
+                await self._client.unlisten(pattern)
         finally:
             self._received = _ignore
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from stream.sinks.mqtt_topics import STATE_EXPIRY_S, VERSION, Message, Topics
+from stream.tenants import DEFAULT
 
 MAX_LEFTOVERS: Final = 10_000
 """Topics that are cleared after one start."""
@@ -22,6 +23,7 @@ class Leftover:
 
     state: Message
     scores: tuple[str, ...]
+    tenant: str
     tags: tuple[str, ...]
 
 
@@ -50,9 +52,6 @@ class Leftovers:
 
 
 def _leftover(topics: Topics, topic: str, payload: bytes, now: float) -> Leftover | None:
-    levels = topic.removeprefix(f"{topics.prefix}/stream/").split("/")
-    if len(levels) != 2 or not _LEVEL.fullmatch(levels[0]):
-        return None
     try:
         body: Any = orjson.loads(payload)
     except orjson.JSONDecodeError:
@@ -61,13 +60,16 @@ def _leftover(topics: Topics, topic: str, payload: bytes, now: float) -> Leftove
     # touched, and only by the node that published it.
     if not isinstance(body, dict) or (body.get("v"), body.get("node")) != (VERSION, topics.node):
         return None
-    if body.get("stream") != levels[0]:
+    tenant, stream = body.get("tenant", DEFAULT), body.get("stream")
+    if not (isinstance(tenant, str) and isinstance(stream, str) and _LEVEL.fullmatch(stream)):
+        return None
+    if topic != f"{topics.of_tenant(tenant)}/stream/{stream}/state":
         return None
     ended = orjson.dumps({**body, "t": round(now * 1000), "state": "ended"})
     state = Message(topic, ended, 1, True, STATE_EXPIRY_S, f"emotide.state.v{VERSION}")
     base = topic.removesuffix("/state")
     scores = tuple(f"{base}/{role}/score" for role in _texts(body.get("analysed"), _LEVEL))
-    return Leftover(state, scores, _texts(body.get("tags"), re.compile(r".{1,256}")))
+    return Leftover(state, scores, tenant, _texts(body.get("tags"), re.compile(r".{1,256}")))
 
 
 def _texts(values: Any, pattern: re.Pattern[str]) -> tuple[str, ...]:

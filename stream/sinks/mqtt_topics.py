@@ -86,7 +86,8 @@ class StreamNames:
 def topic_class(topic: str, prefix: str) -> str:
     """Return a topic with its variable levels as `+`: the same for all streams, nodes, groups."""
     levels = topic.removeprefix(f"{prefix}/").split("/")
-    return "/".join([prefix, levels[0], *("+" for _ in levels[1:-1]), *levels[1:][-1:]])
+    tenant, levels = (["t", "+"], levels[2:]) if levels[0] == "t" else ([], levels)
+    return "/".join([prefix, *tenant, levels[0], *("+" for _ in levels[1:-1]), *levels[1:][-1:]])
 
 
 def role_levels(roles: Sequence[str]) -> tuple[str, ...]:
@@ -236,9 +237,9 @@ class Topics:
         return f"{self.prefix}/node/{level(self.node)}/{leaf}"
 
     @property
-    def states(self) -> str:
-        """Topic filter of the states of all streams, those of other nodes as well."""
-        return f"{self.prefix}/stream/+/state"
+    def states(self) -> tuple[str, str]:
+        """Topic filters of the states of all streams, those of other nodes as well."""
+        return f"{self.prefix}/stream/+/state", f"{self.prefix}/t/+/stream/+/state"
 
     def state_topic(self, stream: LiveStream) -> str:
         """Return the topic under which the state of a stream is retained."""

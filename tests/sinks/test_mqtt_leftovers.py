@@ -28,13 +28,16 @@ def states(reader: Reader, stream: str) -> list[str]:
     return [body["state"] for body in reader.bodies(f"emotide/stream/{stream}/state")]
 
 
-async def leave_behind(port: int, broker: Broker, node: str, *streams: str) -> None:
+async def leave_behind(
+    port: int, broker: Broker, node: str, *streams: str, tenant: str = "default"
+) -> None:
     """Publish streams of a node, which then ends without a goodbye."""
+    base = "emotide" if tenant == "default" else f"emotide/t/{tenant}"
     async with reading(port) as reader, running(sink := make(port, node=node)):
         for name in streams:
-            publish_utterance(sink, live(name, tags=("sales",)))
+            publish_utterance(sink, live(name, tags=("sales",), tenant=tenant))
         for name in streams:
-            await reader.first(f"emotide/stream/{name}/customer/score")
+            await reader.first(f"{base}/stream/{name}/customer/score")
         await until(lambda: sink.waiting == 0)
 
 
@@ -49,6 +52,7 @@ async def test_streams_of_a_killed_process_are_ended_and_deleted(
         async with Proxy(broker.port, refusal) as proxy:
             await leave_behind(broker.port, broker, "n1", "dead", "again")
             await leave_behind(broker.port, broker, "n2", "neighbour")
+            await leave_behind(broker.port, broker, "n1", "ours", tenant="acme")
             async with reading(broker.port) as reader:
                 sink, again = make(proxy.port, clear_state_after_s=0.5), live("again")
                 sink.opened(again)
@@ -145,6 +149,16 @@ def test_what_another_node_or_program_published_is_left_alone(topic: str, payloa
     found = Leftovers(TOPICS)
     found.add(topic, payload, time.time())
     assert found.take() == []
+
+
+def test_the_topics_of_another_tenant_are_its_own() -> None:
+    found = Leftovers(TOPICS)
+    found.add("emotide/t/acme/stream/call-1/state", state(tenant="acme"), 2.0)
+    found.add("emotide/stream/call-1/state", state(tenant="acme"), 2.0)
+    found.add("emotide/t/acme/stream/call-1/state", state(), 2.0)
+    [leftover] = found.take()
+    assert leftover.tenant == "acme"
+    assert leftover.scores == ("emotide/t/acme/stream/call-1/customer/score",)
 
 
 def test_a_topic_that_is_published_meanwhile_is_alive() -> None:

@@ -46,6 +46,8 @@ def test_qos_and_retention_are_lowered_to_what_the_broker_has() -> None:
         ("e/stream/x/customer/score", "e/stream/+/+/score"),
         ("e/stream/x/state", "e/stream/+/state"),
         ("e/events", "e/events"),
+        ("e/t/acme/events", "e/t/+/events"),
+        ("e/t/acme/stream/x/agent/score", "e/t/+/stream/+/+/score"),
     ],
 )
 def test_the_class_of_a_topic_names_no_stream(topic: str, kind: str) -> None:
