@@ -40,6 +40,7 @@ from stream.server.lifecycle import Lifecycle
 from stream.server.listener import Listener
 from stream.server.memory import FreedMemory
 from stream.server.origins import is_local
+from stream.server.preload import preload
 from stream.server.router import Router
 from stream.server.subscriber import Subscriber
 from stream.services import Services
@@ -170,6 +171,7 @@ class App:
         Raises `ConfigError` and `ModelRefused`.
         """
         loop = asyncio.get_running_loop()
+        preload()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         await self._listener.open()

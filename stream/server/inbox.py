@@ -36,6 +36,12 @@ class Inbox:
         self._ended = True
         self._changed.set()
 
+    def drop(self) -> None:
+        """Discard the messages that wait, and let `get` return None."""
+        self._messages.clear()
+        self._bytes = 0
+        self.end()
+
     async def get(self) -> Message | None:
         """Return the next message, or None at the end of the connection."""
         while not self._messages:

@@ -79,7 +79,7 @@ class UploadHandler:
 
     def disconnected(self, code: int | None) -> None:
         self._out.flush()
-        self._inbox.end()
+        self._inbox.drop()
         # Bytes that still wait belong to a recording that nobody fetches.
         self._closing = True
         self._task.cancel()
