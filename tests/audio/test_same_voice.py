@@ -86,7 +86,7 @@ def test_one_voice_on_two_channels_is_found(kind: str) -> None:
 
 
 @pytest.mark.parametrize("line", [-90, -50])
-@pytest.mark.parametrize("crosstalk", [None, -20, -12, -9])
+@pytest.mark.parametrize("crosstalk", [None, -20, -12, -9, -6])
 def test_two_people_are_not_one_voice_even_if_each_is_heard_on_the_other_side(
     crosstalk: float | None, line: float
 ) -> None:
