@@ -14,6 +14,8 @@ NEEDS = (
     "tests.support.broker",
     "tests.support.running",
     "subprocess",
+    "tests.support.confined",
+    "tests.fuzz import media",
 )
 """Words in a test file that show that it needs more than the core packages."""
 
