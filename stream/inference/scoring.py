@@ -131,6 +131,16 @@ class StreamScorer:
         self._wake()
         return True
 
+    def drop_waiting(self) -> None:
+        """Drop the input that waits for its time; its `done` is called."""
+        now = time.monotonic()
+        dropped = [waiting for waiting in self._inputs if waiting.not_before > now]
+        self._inputs = deque(waiting for waiting in self._inputs if waiting.not_before <= now)
+        for waiting in dropped:
+            if waiting.done is not None:
+                waiting.done(None)
+        self._wake()
+
     def release(self) -> None:
         """Process input now that waits for its time; windows still wait for those before them."""
         for waiting in self._inputs:

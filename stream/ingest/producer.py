@@ -72,6 +72,8 @@ class Producer(Owner):
         self._opening = False
         self._over = False
         """Set once the end has begun; messages that still come are discarded."""
+        self._ending = False
+        """Set once the producer ended its stream."""
         self._messages: deque[Message] = deque()
         self._commands: Iterator[Command] = iter(())
         """The rest of the commands of a message; they wait while the session is being opened."""
@@ -145,7 +147,7 @@ class Producer(Owner):
         elif not self._dialect.resumes:
             self._spawn(self._sessions.finish(session, "connection_lost"))
         else:
-            self._sessions.detach(session, self)
+            self._sessions.detach(session, self, complete=self._ending)
 
     # -- callbacks of the session, see `session.Owner` ---------------------------------------
 
@@ -252,7 +254,7 @@ class Producer(Owner):
             case Annotate(note):
                 session.annotate(note)
             case End(reason):
-                self._over = True
+                self._over = self._ending = True
                 self._spawn(self._end(session, reason))
 
     def _mistake(self, error: ProtocolError) -> None:

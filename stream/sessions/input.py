@@ -177,6 +177,22 @@ class AudioInput:
         self._process()
         self._then(_followed(iter(()), then))
 
+    def drop_waiting(self) -> None:
+        """Drop audio that waits for real time, as if it had not been received.
+
+        The producer of a broken connection has it still, as it was not acknowledged.
+        """
+        self._process()
+        if not self.is_behind:
+            return
+        before = self.waiting_bytes
+        self._scorer.drop_waiting()
+        dropped = before - self.waiting_bytes
+        self._bytes -= dropped
+        seconds = dropped / self._audio.bytes_per_second
+        self._meter.advance(seconds)
+        self._ahead_until -= seconds
+
     def realign(self) -> None:
         """Drop an incomplete sample, because the producer restarts at a sample boundary."""
         self._bytes -= self._bytes % self._audio.bytes_per_frame

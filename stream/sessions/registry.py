@@ -235,16 +235,23 @@ class SessionRegistry:
         entry = self._entries.get(session.resume_token)
         return entry is not None and entry.connection is connection
 
-    def detach(self, session: Session, connection: Connection, left: bool = False) -> None:
+    def detach(
+        self,
+        session: Session,
+        connection: Connection,
+        left: bool = False,
+        complete: bool = False,
+    ) -> None:
         """Keep the session of a broken connection so that its producer can reattach.
 
-        With `left`, the producer closed the stream; audio that it sent ahead is still analysed.
+        With `left`, the producer closed the connection; with `complete` it ended the stream, and
+        its connection waits for the end. Then audio that it sent ahead is still analysed.
         """
         entry = self._entries.get(session.resume_token)
         if entry is None or entry.connection is not connection:
             return
         entry.connection, entry.since, entry.left = None, time.monotonic(), left
-        session.detach()
+        session.detach(left or complete)
         self._end_parked(entry, entry.since)
 
     async def finish(

@@ -346,10 +346,16 @@ class Session:
         for event in missed:
             self._send(event)
 
-    def detach(self) -> None:
-        """Keep all events for a producer that may return."""
+    def detach(self, complete: bool = False) -> None:
+        """Keep all events for a producer that may return.
+
+        Audio that waits for real time was not acknowledged; it is dropped, unless the stream is
+        `complete`: the producer ended it.
+        """
         self.owner = DETACHED
         if not self.over:
+            if not complete:
+                self._input.drop_waiting()
             self.become(SessionState.DETACHED)
 
     # -- events ------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from stream.sessions.pump import Pump
 from stream.types import Event, Window
 from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until
-from tests.support.sessions import Sessions
+from tests.support.sessions import FakeConnection, Sessions
 from tests.support.utterances import talk
 
 
@@ -116,6 +116,28 @@ async def test_a_file_is_read_at_once_as_long_as_there_is_memory() -> None:
     await sessions.registry.finish(session, "objected")
     await sessions.registry.finish(other, "objected")
     assert shared.bytes == 0
+
+
+async def test_a_broken_connection_gives_back_the_memory_of_audio_that_waits() -> None:
+    """Vanished clients kept theirs; one that returns sends what was not acknowledged."""
+    sessions = Sessions(ahead_s=1.0, catch_up=0)
+    session, connection = await sessions.open()
+    session.flush()
+    for _ in range(20):
+        session.audio(bytes(32_001))
+    session.acknowledge()
+    assert connection.events[-1]["received_samples"] < 3 * 16_000
+    sessions.registry.detach(session, connection)
+    assert session._input._shared.bytes == 0
+    assert not session.is_behind
+    after = FakeConnection(sessions.registry)
+    sessions.registry.reattach(session.resume_token, after, -1)
+    resumed = next(event for event in after.events if event["type"] == "session.resumed")
+    assert connection.events[-1]["received_samples"] <= resumed["received_samples"] < 3 * 16_000
+    session.audio(bytes(2 * 16_000))
+    session.flush()
+    assert session._input.received == resumed["received_samples"] + 16_000
+    assert session._pipeline.position == pytest.approx(session._input.received, abs=1_700)
 
 
 async def test_a_file_catches_up_without_a_window_superseded(
