@@ -62,6 +62,7 @@ async def measure(server: Server, seconds: float) -> Impact:
         scores = call.of("emotion.score")
         impact.latencies = [float(event["latency_ms"]) for event in scores]
     checking.cancel()
+    await asyncio.wait([checking])
     impact.grown_mib = (server.rss() - before) / 1_048_576
     assert impact.latencies, "the call got no score"
     return impact
@@ -71,10 +72,12 @@ async def _check(server: Server, impact: Impact) -> None:
     while True:
         begin = time.perf_counter()
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(HEALTH_CHECK)
-        assert (await reader.readline()).split()[1] == b"200"
+        try:
+            writer.write(HEALTH_CHECK)
+            assert (await reader.readline()).split()[1] == b"200"
+        finally:
+            writer.close()
         impact.health.append((time.perf_counter() - begin) * 1000)
-        writer.close()
         await asyncio.sleep(0.05)
 
 
