@@ -2,7 +2,8 @@
 
 The operators are those of cosmic-ray, in five kinds, and a dropped call, which it lacks. Changes
 that cannot be noticed are left out: in annotations (never evaluated) and in log calls. So are those
-of a module's own constants (`LIMIT = 1000`): a test that repeats a value shows nothing.
+of a module's own constants (`LIMIT = 1000`), because a test that repeats a value shows nothing, and
+of decorators.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def mutants(source: str, count: int, seed: int = 0) -> list[Mutant]:
                 if _meaning(changed) in (None, original):
                     continue
                 mutant = _mutant(kind, source, changed)
-                if not re.match(r"_?[A-Z][A-Z0-9_]*(: [\w\[\], ]+)? = ", mutant.before):
+                if not re.match(r"@|_?[A-Z][A-Z0-9_]*(: [\w\[\], ]+)? = ", mutant.before):
                     chosen[changed] = mutant
                     break
     return list(chosen.values())
