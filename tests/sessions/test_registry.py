@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from stream.protocol.errors import ProtocolError
 from stream.protocol.events import EventEncoder
 from stream.protocol.messages import SessionConfig
 from stream.sessions import registry as registry_module
-from stream.sessions.session import NEXT, SessionState
+from stream.sessions.session import NEXT, Session, SessionState
 from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until
 from tests.support.sessions import FakeConnection, Sessions
@@ -384,3 +385,39 @@ async def test_a_takeover_frees_its_place_if_it_is_refused() -> None:
 def test_held_audio_is_bounded_as_configured() -> None:
     sessions = Sessions(held_mb=3)
     assert sessions.registry._ahead.max_bytes == 3 * 1_048_576
+
+
+async def test_an_ended_session_is_kept_for_its_whole_time() -> None:
+    """Its producer may have lost the last events with its connection."""
+    sessions = Sessions(resume_s=60)
+    session, _ = await sessions.open()
+    await sessions.registry.finish(session, "completed", keep=True)
+    async with sessions.running():
+        await asyncio.sleep(0.3)
+    again = FakeConnection(sessions.registry)
+    assert sessions.registry.reattach(session.resume_token, again, -1) is session
+
+
+async def test_a_session_that_waits_for_a_takeover_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others took its place while the session before it was scored to its end."""
+    sessions = Sessions(max_sessions=2)
+    first, _ = await sessions.open("call")
+    ends = asyncio.Event()
+    finish = first.finish
+
+    async def slow(*args: Any) -> None:
+        await ends.wait()
+        await finish(*args)
+
+    monkeypatch.setattr(Session, "finish", lambda self, *args: slow(*args))
+    taking = asyncio.create_task(sessions.open("call", takeover=True))
+    await asyncio.sleep(0.01)
+    assert sessions.registry.full
+    with pytest.raises(ProtocolError, match="max_sessions"):
+        await sessions.open("other")
+    ends.set()
+    second, _ = await taking
+    assert not second.over
+    assert len(sessions.registry) == 1
