@@ -52,6 +52,7 @@ bench: $(VENV)/dev ## Print short versions of the ingest and capacity tables of 
 
 fuzz: $(VENV)/dev ## Fuzz all parsers of foreign input for FUZZ_SECONDS=60 each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz.media
 
 mutants: $(VENV)/dev ## Change MODULES="stream/admission.py …" a little and count what their tests notice
 	$(BIN)/python -m tests.mutants $(MODULES)

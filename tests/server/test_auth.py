@@ -17,6 +17,7 @@ from stream.server.auth import (
     AuthenticationError,
     Authenticator,
     Key,
+    make_key,
 )
 from stream.tenants import ANYONE
 
@@ -131,3 +132,50 @@ def test_one_key_cannot_take_the_tickets_of_the_others() -> None:
     clock.now += TICKET_S + 1
     authenticator.ticket(desk)
     assert authenticator._of_key == {"desk": 1, "other": 0}
+
+
+def test_two_keys_of_a_tenant_share_its_tickets() -> None:
+    tables = {
+        "one": {"sha256": "1" * 64, "tenant": "acme"},
+        "two": {"sha256": "2" * 64, "tenant": "acme"},
+        "other": {"sha256": "3" * 64},
+    }
+    config = Config.model_validate({"auth": {"keys": tables}})
+    one, two = (
+        Key(n, d * 64, frozenset({"stream"}), "acme") for n, d in (("one", "1"), ("two", "2"))
+    )
+    authenticator = Authenticator([one, two], Clock(), Quotas(config))
+
+    def take_all(key: Key) -> list[str]:
+        taken = []
+        for _ in range(MAX_TICKETS + 1):
+            try:
+                taken.append(authenticator.ticket(key))
+            except ProtocolError:
+                return taken
+        raise AssertionError("no quota")
+
+    taken, rest = take_all(one), len(take_all(two))
+    assert authenticator._of_tenant["acme"] == len(taken) + rest
+    assert authenticator.redeem([TICKET + taken[0]]) is one
+    assert authenticator._of_tenant["acme"] == len(taken) + rest - 1
+    authenticator.ticket(two)
+    with pytest.raises(ProtocolError):
+        authenticator.ticket(two)
+
+
+def test_a_ticket_that_expires_now_is_still_valid() -> None:
+    clock = Clock()
+    authenticator = Authenticator([KEY], clock)
+    ticket = authenticator.ticket(KEY)
+    clock.now += TICKET_S
+    authenticator.ticket(KEY)
+    assert authenticator.redeem([TICKET + ticket]) is KEY
+
+
+def test_a_new_key_has_256_random_bits_and_its_hash() -> None:
+    key, digest = make_key()
+    assert key.startswith("emk_")
+    assert len(key) == len("emk_") + 43  # 32 bytes in base64
+    assert hashlib.sha256(key.encode()).hexdigest() == digest
+    assert make_key()[0] != key

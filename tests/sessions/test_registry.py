@@ -421,3 +421,28 @@ async def test_a_session_that_waits_for_a_takeover_counts(
     second, _ = await taking
     assert not second.over
     assert len(sessions.registry) == 1
+
+
+async def test_a_session_that_fails_at_its_tick_does_not_stop_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sessions = Sessions(idle_timeout_s=0.2)
+    _, broken = await sessions.open("broken")
+    _, healthy = await sessions.open("healthy")
+
+    def fail() -> None:
+        raise RuntimeError("tick")
+
+    broken.tick = fail  # type: ignore[method-assign]
+    async with sessions.running():
+        await until(lambda: healthy.closes == ["idle_timeout"])
+    assert "session failed" in caplog.text
+
+
+async def test_a_drain_waits_for_sessions_that_are_ending() -> None:
+    """A detached session that expires during the drain lost its tail."""
+    sessions = Sessions(resume_s=0)
+    session, connection = await sessions.open()
+    sessions.registry.detach(session, connection)
+    await sessions.registry.drain(5)
+    assert session.closed.is_set()
