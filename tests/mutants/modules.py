@@ -62,6 +62,16 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         "if now >= self._next_log.get(target, -1.0):": "likewise",
         "if now > self._next_log.get(target, 0.0):": "no two readings are equal to the nanosecond",
     },
+    "stream/sessions/realtime.py": {
+        "self._since = 1.0": "set again by the first chunk",
+        "if speed <= SLOW or (FAST <= speed <= FASTEST and even):": "no measured speed is equal",
+        "return mean if steady and SLOW <= mean < FAST and abs(mean - 1) > CLOSE else None": (
+            "likewise"
+        ),
+        "return mean if steady and SLOW < mean <= FAST and abs(mean - 1) > CLOSE else None": (
+            "likewise"
+        ),
+    },
     "stream/sessions/registry.py": {
         'await self.finish(session, "taken_over", FINISH_S * 2)': "a time limit, longer",
         'await self.finish(session, "taken_over", FINISH_S / 1)': "likewise",

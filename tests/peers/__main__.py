@@ -29,6 +29,13 @@ from tests.support.running import ROOT, running_server
 
 FOLDER = Path(os.environ.get("PEERS_FOLDER", ROOT / "outputs" / "peers"))
 
+SPEAKS_FIRST = ("stream", "files")
+"""Endpoints that send a message at once. The suite expects none, so of their cases only the close
+is compared with that of the plain server: whether, and with which code."""
+
+NEED_SILENCE = ("2",)
+"""Groups that the suite gives up at a message which it does not expect."""
+
 GROUPS = {
     "1": "frames",
     "2": "pings and pongs",
@@ -98,20 +105,27 @@ def _rows(results: dict[str, dict[str, Case]]) -> tuple[list[list[object]], list
         for group, title in GROUPS.items():
             cases = [case for case in found if case.split(".")[0] == group]
             asked = [case for case in cases if plain[case].passed]
-            failed = [case for case in asked if not found[case].passed]
+            if name in SPEAKS_FIRST:
+                asked = [case for case in asked if group not in NEED_SILENCE]
+                failed = [case for case in asked if not _closed_alike(found[case], plain[case])]
+            else:
+                failed = [case for case in asked if not found[case].passed]
             broken += [f"{name} {case}: {found[case]}" for case in failed]
-            passed = len(asked) - len(failed)
-            need_echo = len(cases) - len(asked)
+            passed, left = len(asked) - len(failed), len(cases) - len(asked)
             rows.append(
-                ["Autobahn", name, title, len(asked), passed, need_echo, ", ".join(failed) or "-"]
+                ["Autobahn", name, title, len(asked), passed, left, ", ".join(failed) or "-"]
             )
     return rows, broken
+
+
+def _closed_alike(found: Case, plain: Case) -> bool:
+    return (found.closing, found.code) == (plain.closing, plain.code)
 
 
 def main() -> int:
     """Print the table; return 1 if a case broke the protocol."""
     rows, broken = conformance()
-    print(table(["peer", "endpoint", "group", "cases", "passed", "need an echo", "failed"], rows))
+    print(table(["peer", "endpoint", "group", "cases", "passed", "not asked", "failed"], rows))
     for line in broken:
         print(line)
     return bool(broken)

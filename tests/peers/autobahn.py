@@ -32,10 +32,11 @@ class NotRun(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The result of one case: of its messages, and of how the connection was closed."""
+    """The result of one case: of its messages, of the close, and the server's close code."""
 
     behavior: str
     closing: str
+    code: int | None
 
     @property
     def passed(self) -> bool:
@@ -80,10 +81,15 @@ def run(root: Path, servers: Mapping[str, str], cases: Sequence[str]) -> dict[st
     (root / "srv" / "spec.json").write_text(json.dumps(spec))
     client = ("/srv/ab/bin/wstest", "-m", "fuzzingclient", "-s", "/srv/spec.json")
     _run("chroot", str(root), *client)
-    index = json.loads((reports / "index.json").read_text())
+    return read(root)
+
+
+def read(root: Path) -> dict[str, dict[str, Case]]:
+    """Return the results of the last run by name and case."""
+    index = json.loads((root / "srv" / "reports" / "index.json").read_text())
     return {
         name: {
-            case: Case(result["behavior"], result["behaviorClose"])
+            case: Case(result["behavior"], result["behaviorClose"], result["remoteCloseCode"])
             for case, result in found.items()
         }
         for name, found in index.items()

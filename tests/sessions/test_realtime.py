@@ -155,3 +155,9 @@ def test_a_file_as_fast_as_the_network_takes_it_is_not_reported() -> None:
     rng = np.random.default_rng(2)
     times = np.cumsum(np.repeat(rng.exponential(0.4, 400), 50)) / 50
     assert speeds([(now, CHUNK) for now in times]) == []
+
+
+def test_audio_before_a_pause_does_not_count_after_it() -> None:
+    before = at_speed(1, 9)
+    after = [(now + 14, chunk) for now, chunk in at_speed(1, 10.5)]
+    assert speeds(before + after) == []
