@@ -153,3 +153,17 @@ def test_close_codes_are_those_of_the_protocol() -> None:
     assert native.close_code("completed") == 1000
     assert native.close_code("idle_timeout") == 4408
     assert (native.name, native.resumes) == ("native", True)
+
+
+def test_an_update_overrides_the_url_only_where_it_says_something() -> None:
+    """Defaults of the update replaced what the URL had asked for, or the update was left out."""
+    native = dialect("stream_id=a&encoding=mulaw&interval_ms=500&tag=x")
+    native.connected()
+    (start,) = native.receive(
+        '{"type": "session.update", "session": {"stream_id": "b", "audio": {"sample_rate": 8000}}}'
+    )
+    assert isinstance(start, Start)
+    config = start.config
+    assert (config.stream_id, config.audio.sample_rate) == ("b", 8000)
+    assert (config.audio.encoding, config.analysis.interval_ms) == ("mulaw", 500)
+    assert config.tags == ("x",)

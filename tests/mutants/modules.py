@@ -19,7 +19,10 @@ TESTS: Mapping[str, Sequence[str]] = {
     "stream/audio/codecs.py": ("tests/audio/test_codecs.py",),
     "stream/audio/containers.py": ("tests/audio/test_containers.py",),
     "stream/audio/resample.py": ("tests/audio/test_resample.py",),
-    "stream/protocol/parsing.py": ("tests/protocol/test_parsing.py",),
+    "stream/protocol/parsing.py": (
+        "tests/protocol/test_parsing.py",
+        "tests/ingest/test_emotide.py",
+    ),
     "stream/protocol/events.py": ("tests/protocol/test_events.py",),
     "stream/protocol/errors.py": ("tests/protocol/test_parsing.py",),
     "stream/ingest/emotide.py": ("tests/ingest/test_emotide.py",),
@@ -61,6 +64,9 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         "if now >= self._next_log.get(target, 1.0):": "the monotonic clock is beyond",
         "if now >= self._next_log.get(target, -1.0):": "likewise",
         "if now > self._next_log.get(target, 0.0):": "no two readings are equal to the nanosecond",
+    },
+    "stream/protocol/parsing.py": {
+        "first = error.errors(include_url=True)[0]": "the address of a manual, which is not used",
     },
     "stream/sessions/realtime.py": {
         "self._since = 1.0": "set again by the first chunk",
