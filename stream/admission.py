@@ -23,11 +23,15 @@ DEFAULT_ROLES = {1: ("speaker",), 2: ("customer", "agent")}
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Granted request: roles per channel, channels to analyse, analysis settings."""
+    """Granted request: roles per channel, channels to analyse, analysis settings.
+
+    `observed` are the channels whose voice activity the conversation is measured from.
+    """
 
     roles: tuple[str, ...]
     analysed: tuple[int, ...]
     settings: AnalysisSettings
+    observed: tuple[int, ...] = ()
 
 
 def admit(config: Config, request: SessionConfig, model: ModelInfo) -> Admission:
@@ -47,7 +51,12 @@ def admit(config: Config, request: SessionConfig, model: ModelInfo) -> Admission
             "consent.disclosed = true (or ?disclosed=true)",
             param="consent.disclosed",
         )
-    return Admission(roles, _channels(config, request, roles), _settings(config, request, model))
+    return Admission(
+        roles,
+        _channels(config, request, roles),
+        _settings(config, request, model),
+        tuple(n for n, role in enumerate(roles) if role in config.privacy.activity_roles),
+    )
 
 
 def window_lengths(config: Config, model: ModelInfo) -> tuple[int, ...]:

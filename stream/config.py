@@ -124,6 +124,9 @@ class RollingConfig(Section):
 class PrivacyConfig(Section):
     analyse_roles: tuple[Role, ...] = ("customer", "speaker")
     """Roles to analyse; channels with other roles are dropped before the analysis."""
+    activity_roles: tuple[Role, ...] = ("customer", "agent")
+    """Roles whose voice activity (when they talk, nothing else) the conversation is measured from;
+    []: none is measured."""
     employee_roles: tuple[Role, ...] = ("agent", "employee")
     """Roles of people at work; the EU AI Act, Art. 5(1)(f), forbids inferring their emotions."""
     employee_basis: EmployeeBasis = ""

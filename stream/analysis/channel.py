@@ -14,6 +14,7 @@ from stream.analysis.highpass import HighPass
 from stream.analysis.hysteresis import FrameDecider
 from stream.analysis.levels import clipped_samples, frame_power
 from stream.analysis.quality import QualityMeter, hints
+from stream.analysis.talk import TalkDetector
 from stream.analysis.timeline import Mean, RollingSettings, Timeline, softmax, speech_mask
 from stream.analysis.vad import Segmenter, VadSettings
 from stream.analysis.windows import History, Windower, WindowSettings, clip, total
@@ -101,6 +102,8 @@ class ChannelPipeline:
         self.one_voice = False
         """Whether another channel carries the same voice."""
         self.lost = 0
+        self.talk: TalkDetector | None = None
+        """Detector that gets the decisions on all frames, if the conversation is measured."""
 
     @property
     def position(self) -> int:
@@ -140,6 +143,8 @@ class ChannelPipeline:
         np.rint(steps, out=steps)
         power = frame_power(steps)
         decisions = self._decider.decide(self._history.write(steps), power)
+        if self.talk is not None:
+            self.talk.push(decisions)
         # Most blocks have no event: frame by frame they would cost 3 % of the pipeline more.
         voiced, frames = decisions[0], len(decisions)
         if decisions.count(voiced) == frames and self._advance(voiced, frames):
@@ -198,6 +203,8 @@ class ChannelPipeline:
         aligned = target // FRAME * FRAME
         self._history.jump(aligned)
         self._segmenter.jump(aligned)
+        if self.talk is not None:
+            self.talk.jump(aligned)
         self._high_pass.reset()
         self._decider.reset()
         self._partial = np.zeros(target - aligned, np.float32)

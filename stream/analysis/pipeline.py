@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.analysis.activity import ActivityChannel
 from stream.analysis.baseline import BaselineSettings
 from stream.analysis.channel import ChannelPipeline
+from stream.analysis.conversation import Conversation
 from stream.analysis.sides import SideMeter
+from stream.analysis.talk import TalkDetector
 from stream.analysis.timeline import RollingSettings
 from stream.analysis.vad import VadSettings
 from stream.analysis.windows import WindowSettings
@@ -66,7 +69,9 @@ class AnalysisSettings:
 class StreamPipeline:
     """All analysed channels of one stream. Uses no sockets, no clocks and no model.
 
-    `analysed` lists the channel numbers to analyse; of the others only the level is measured.
+    `analysed` lists the channel numbers to analyse; of the others only the level is measured, and
+    of those among `observed` the voice activity. The `conversation` is that of the observed ones,
+    None unless there are several.
     `source_rate` is the rate of a recording in Hz, if it was resampled before `feed`.
 
     The two channels of a live stream are compared over the first minute with sound. If both carry
@@ -82,6 +87,7 @@ class StreamPipeline:
         settings: AnalysisSettings,
         source_rate: int | None = None,
         one_voice: bool = False,
+        observed: Sequence[int] = (),
     ) -> None:
         self.embeddings = settings.embeddings
         self._audio = audio
@@ -105,6 +111,9 @@ class StreamPipeline:
         }
         self._lines = [(c, Resampler(audio.sample_rate), line) for c, line in self.channels.items()]
         """Number, resampler and pipeline of every analysed channel."""
+        self._activity: list[tuple[int, Resampler, ActivityChannel]] = []
+        """Number, resampler and detector of every channel that is observed and not analysed."""
+        self.conversation = self._observe(observed, settings.vad) if len(observed) > 1 else None
         self._comparison = (
             ChannelComparison(audio.sample_rate)
             if audio.channels == 2 and source_rate is None
@@ -115,6 +124,26 @@ class StreamPipeline:
         self.sides = SideMeter(audio.sample_rate, audio.channels, analysed)
         self.received = 0
         """Samples per channel received so far, at the producer's rate."""
+
+    def _observe(self, observed: Sequence[int], vad: VadSettings) -> Conversation:
+        """Give every observed channel a detector of talk; return their conversation."""
+        talks: dict[int, TalkDetector] = {}
+        for number in observed:
+            line = self.channels.get(number)
+            if line is not None:
+                line.talk = talks[number] = TalkDetector()
+            else:
+                channel = ActivityChannel(vad)
+                talks[number] = channel.talk
+                self._activity.append((number, Resampler(self._audio.sample_rate), channel))
+        return Conversation(talks)
+
+    def _end_conversation(self) -> None:
+        """Stop measuring the conversation: both channels carry one voice."""
+        self.conversation = None
+        self._activity.clear()
+        for line in self.channels.values():
+            line.talk = None
 
     @property
     def position(self) -> int:
@@ -146,6 +175,10 @@ class StreamPipeline:
             at += size
             for channel, resampler, pipeline in self._lines:
                 yield from pipeline.feed(resampler.push(piece[channel]))
+            for channel, resampler, activity in self._activity:
+                activity.feed(resampler.push(piece[channel]))
+            if self.conversation is not None:
+                self.conversation.advance()
             if comparison is not None and comparison.push(piece):
                 yield from self._judge(comparison)
 
@@ -154,6 +187,7 @@ class StreamPipeline:
         counted = comparison.counted
         if counted >= VOICE_BLOCKS and comparison.same(VOICE_DB):
             self._comparison = None
+            self._end_conversation()
             kept = comparison.better if len(self._lines) == 2 else self._lines[0][0]
             for channel, _, pipeline in self._lines:
                 pipeline.one_voice = True
@@ -178,6 +212,11 @@ class StreamPipeline:
         for _, resampler, pipeline in self._lines:
             yield from pipeline.feed(resampler.drain())
             yield from pipeline.skip(self.position - pipeline.position)
+        for _, resampler, activity in self._activity:
+            activity.feed(resampler.drain())
+            activity.skip(self.position - activity.position)
+        if self.conversation is not None:
+            self.conversation.advance()
 
     def discard(self, data: bytes) -> Iterator[Window | Event]:
         """Advance by the length of a chunk without analysing it; sample alignment is kept."""
@@ -194,6 +233,10 @@ class StreamPipeline:
         yield from self._release()
         for _, resampler, pipeline in self._lines:
             yield from pipeline.feed(resampler.drain())
+        for _, resampler, activity in self._activity:
+            activity.feed(resampler.drain())
+        if self.conversation is not None:
+            self.conversation.finish()
         yield from self.flush()
 
     def realign(self) -> None:

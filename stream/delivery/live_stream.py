@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from stream.protocol.events import SCORE, EncodedEvent
 from stream.protocol.wire.analysis import EmotionScore
+from stream.protocol.wire.conversation import Conversation
 from stream.protocol.wire.subscriber import StreamSnapshot
 from stream.tenants import DEFAULT, StreamKey
 from stream.terms import StreamState
@@ -65,8 +66,9 @@ class LiveStream:
 
     Its id is unique within its tenant. `roles` has one entry per channel, `analysed` lists the
     channels that are scored. `started` is Unix time in seconds. `last` holds the newest
-    `emotion.score` of each analysed channel, `replay` its last events for producers and subscribers
-    that return. `frames` returns the frames of the newest utterance of each channel.
+    `emotion.score` of each analysed channel, `conversation` the newest event of that type, `replay`
+    its last events for producers and subscribers that return. `frames` returns the frames of the
+    newest utterance of each channel.
     """
 
     stream_id: str
@@ -83,6 +85,7 @@ class LiveStream:
     state: StreamState = "active"
     speaking: frozenset[int] = frozenset()
     last: dict[int, EncodedEvent] = field(default_factory=dict)
+    conversation: EncodedEvent | None = None
     replay: ReplayBuffer = field(default_factory=ReplayBuffer)
 
     def remember(self, event: EncodedEvent, shared: bool = True) -> None:
@@ -93,6 +96,8 @@ class LiveStream:
         self.replay.append(event, shared)
         if event.type == SCORE:
             self.last[event.body["channel"]] = event
+        elif event.type == "conversation":
+            self.conversation = event
 
     @property
     def key(self) -> StreamKey:
@@ -113,6 +118,8 @@ class LiveStream:
             "speaking": sorted(self.speaking),
             "last": [cast(EmotionScore, self.last[ch].body) for ch in sorted(self.last)],
         }
+        if self.conversation is not None:
+            snapshot["conversation"] = cast(Conversation, self.conversation.body)
         if with_tenant:
             snapshot["tenant"] = self.tenant
         return snapshot

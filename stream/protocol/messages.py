@@ -120,7 +120,7 @@ class SessionConfig(_Strict):
     consent: Consent = Consent()
     publish: Publish = Publish()
     results: bool = True
-    """Whether `speech.*` and `emotion.*` are sent on this connection."""
+    """Whether `speech.*`, `emotion.*` and `conversation` are sent on this connection."""
 
     @property
     def format(self) -> AudioFormat:

@@ -26,6 +26,7 @@ def info(
         "limits": config.limits.model_dump(mode="json"),
         "privacy": {
             "analyse_roles": list(config.privacy.analyse_roles),
+            "activity_roles": list(config.privacy.activity_roles),
             "employee_basis": config.privacy.employee_basis,
             "require_disclosure": config.privacy.require_disclosure,
             "disclosure": config.privacy.disclosure,

@@ -14,6 +14,7 @@ from stream.protocol.events import AnalysisEvents, model_body
 from stream.protocol.messages import Audio, SessionAnnotate, SessionConfig
 from stream.protocol.wire import session, settings
 from stream.protocol.wire.codes import ClosedReason
+from stream.sessions.conversation import measured
 from stream.types import ModelInfo, to_ms
 
 
@@ -121,6 +122,7 @@ def effective_session(
             "window_ms": to_ms(windows.longest),
             "labels": [*bodies.selected(dict.fromkeys(model.labels, 0.0))],
             "analyse_channels": list(grant.analysed),
+            "activity_channels": list(grant.observed) if len(grant.observed) > 1 else [],
             "frames": request.analysis.frames,
             "embeddings": request.analysis.embeddings,
             "baseline": grant.settings.baseline is not None,
@@ -152,7 +154,7 @@ def session_closed(
 ) -> session.SessionClosedBody:
     """Return the body of `session.closed`: totals, and a summary per analysed channel.
 
-    After an objection the summary has no scores.
+    After an objection the summary has no scores, and there is no conversation.
     """
     summary: list[session.ChannelSummary] = []
     for number, channel in pipeline.channels.items():
@@ -168,7 +170,7 @@ def session_closed(
                 "utterances": channel.utterances,
             }
         )
-    return {
+    body: session.SessionClosedBody = {
         "type": "session.closed",
         "reason": reason,
         "totals": {
@@ -180,3 +182,6 @@ def session_closed(
         },
         "summary": summary,
     }
+    if pipeline.conversation is not None and reason != "objected":
+        body["conversation"] = measured(pipeline.conversation.report(), roles)
+    return body

@@ -23,6 +23,7 @@ from stream.protocol.wire.codes import ClosedReason, WarningCode
 from stream.protocol.wire.events import StreamBody
 from stream.services import Services
 from stream.sessions.ahead import Ahead
+from stream.sessions.conversation import measured
 from stream.sessions.descriptions import (
     Totals,
     audio_ack,
@@ -45,6 +46,9 @@ CATCH_UP_S = 0.05
 
 VOICE_HZ = 6_000.0
 """Bandwidth (99 % of the power) that voiced speech does not have."""
+
+RESULTS = ("emotion.", "speech.", "conversation")
+"""Beginnings of the types of events that a producer without `results` does not get."""
 
 REPLAY_SLACK_S = 30.0
 """Seconds that events are kept beyond `limits.resume_s`, as producers detect a break late."""
@@ -149,7 +153,9 @@ class Session:
         )
         audio = self._audio = request.format
         self._max_bytes = audio.bytes_per_second * self._limits.max_frame_ms // 1000
-        self._pipeline = StreamPipeline(audio, grant.analysed, model, grant.settings)
+        self._pipeline = StreamPipeline(
+            audio, grant.analysed, model, grant.settings, observed=grant.observed
+        )
         self._scorer = StreamScorer(
             self._pipeline,
             services.scheduler,
@@ -391,7 +397,7 @@ class Session:
 
     def _send(self, event: EncodedEvent) -> None:
         """Send an event to the producer, unless it asked for no results and this is one."""
-        if self._request.results or not event.type.startswith(("emotion.", "speech.")):
+        if self._request.results or not event.type.startswith(RESULTS):
             self.owner.event(event)
 
     # -- internals ---------------------------------------------------------------------------
@@ -438,6 +444,14 @@ class Session:
                 "the audio has NaN or infinite samples; they are taken as zero: send finite values "
                 "in [-1, 1]",
             )
+
+        self._report_conversation()
+
+    def _report_conversation(self) -> None:
+        conversation = self._pipeline.conversation
+        report = None if conversation is None else conversation.due()
+        if report is not None:
+            self.emit({"type": "conversation", **measured(report, self.live.roles)})
 
     def _on_event(self, event: Event, latency_s: float | None) -> None:
         body = self._bodies.body(event, round((latency_s or 0.0) * 1000))

@@ -123,6 +123,9 @@ class MqttSink:
                 self._publisher.retain(message)
         elif event.type == SEGMENT:
             self._publisher.post(self._topics.segment(stream, body))
+        elif event.type == "conversation" and self._owns(stream):
+            for message in self._topics.conversation(stream, body):
+                self._publisher.retain(message)
         elif event.type == "alert":
             self._publisher.post(self._topics.alert(stream, body))
         step = entry.utterances.step(body)
@@ -213,6 +216,8 @@ class MqttSink:
             del self._owners[stream.key]
             for topic in self._topics.score_topics(stream):
                 self._throttle.forget(topic)
+                self._publisher.clear(topic)
+            for topic in self._topics.conversation_topics(stream):
                 self._publisher.clear(topic)
 
     async def _clock(self) -> None:

@@ -69,6 +69,9 @@ def _leftover(topics: Topics, topic: str, payload: bytes, now: float) -> Leftove
     state = Message(topic, ended, 1, True, STATE_EXPIRY_S, f"emotide.state.v{VERSION}")
     base = topic.removesuffix("/state")
     scores = tuple(f"{base}/{role}/score" for role in _texts(body.get("analysed"), _LEVEL))
+    roles = _texts(body.get("roles"), _LEVEL)
+    if len(roles) > 1:
+        scores += tuple(f"{base}/{role}/conversation" for role in roles)
     return Leftover(state, scores, tenant, _texts(body.get("tags"), re.compile(r".{1,256}")))
 
 

@@ -102,6 +102,10 @@ COMMON = frozenset(("type", "v", "seq", "session_id", "stream_id", "ts", "channe
 """Fields of an event that payloads rename or must not contain."""
 
 
+SIDE = ("talk_ms", "talk_share", "overlap_ms", "turns", "response_ms", "longest_turn_ms")
+"""Fields of one channel in a conversation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """All publications of one node. `now` is Unix time; `t` in payloads is its milliseconds."""
@@ -177,6 +181,22 @@ class Topics:
         topic = self._channel(stream, body, "segment")
         return _message(topic, fields, "segment", 1, False, EVENT_EXPIRY_S)
 
+    def conversation(self, stream: LiveStream, body: Fields) -> list[Message]:
+        """Build the conversation as each channel sees it, one number per field."""
+        messages = []
+        for minute, call in zip(body["minute"]["sides"], body["call"]["sides"], strict=True):
+            side = {**body, "channel": minute["channel"]}
+            fields = {
+                **self._stream_fields(stream, side),
+                "audio_ms": body["audio_ms"],
+                "silence_now_ms": body["silence_now_ms"],
+                **_measures(body["minute"], minute),
+                **{f"call_{k}": v for k, v in _measures(body["call"], call).items()},
+            }
+            topic = self._channel(stream, side, "conversation")
+            messages.append(_message(topic, fields, "conversation", 0, True, SCORE_EXPIRY_S))
+        return messages
+
     def alert(self, stream: LiveStream, body: Fields) -> Message:
         """Build an alert with all its fields but the ids."""
         fields = {
@@ -249,6 +269,15 @@ class Topics:
         """Return the topics under which the newest scores of a stream are retained."""
         roles = role_levels(stream.roles)
         return [f"{self._stream(stream)}/{roles[channel]}/score" for channel in stream.analysed]
+
+    def conversation_topics(self, stream: LiveStream) -> list[str]:
+        """Return the topics under which the conversation of a stream is retained."""
+        if stream.conversation is None:
+            return []
+        return [
+            self._channel(stream, side, "conversation")
+            for side in stream.conversation.body["call"]["sides"]
+        ]
 
     def _node_fields(self) -> wire.OfNode:
         return {"v": VERSION, "node": self.node}
@@ -329,6 +358,12 @@ def _tenant(tenant: str) -> wire.OfTenant:
 
 def _role(stream: LiveStream, body: Fields) -> str:
     return role_levels(stream.roles)[body.get("channel", 0)]
+
+
+def _measures(measures: Fields, side: Fields) -> dict[str, Any]:
+    """Return the measures of the conversation and of one channel; unknown ones are absent."""
+    own = {name: side[name] for name in SIDE if side[name] is not None}
+    return {"silence_ms": measures["silence_ms"], "dead_air_ms": measures["dead_air_ms"], **own}
 
 
 def _activation(body: Fields) -> wire.WithActivation:

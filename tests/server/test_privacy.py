@@ -62,7 +62,28 @@ async def test_only_the_customer_of_a_call_is_analysed(server: Server) -> None:
         assert len(utterances(client.events)) == 2
         assert {e["channel"] for e in client.events if "channel" in e} == {0}
         assert [part["role"] for part in closed["summary"]] == ["customer"]
-        assert "agent" not in str(client.events[1:])
+        agent = closed.pop("conversation")["call"]["sides"][1]
+        assert agent.keys() == {
+            "channel",
+            "role",
+            "talk_ms",
+            "talk_share",
+            "overlap_ms",
+            "turns",
+            "response_ms",
+            "longest_turn_ms",
+        }, "the agent's channel passes the voice detector, and nothing else"
+        others = [event for event in client.events if event["type"] != "conversation"]
+        assert "agent" not in str(others[1:])
+
+
+async def test_without_activity_roles_nothing_is_known_of_the_agent() -> None:
+    settings = ("--set", "privacy.activity_roles=[]", "--set", "limits.ahead_s=1000")
+    with running_server(*settings) as server:
+        async with two_sided(server) as client:
+            await client.audio(two_channels(), 6400)
+            await client.close_session()
+            assert "agent" not in str(client.events[1:])
 
 
 @pytest.mark.parametrize("role", ["agent", "employee", "supervisor"])

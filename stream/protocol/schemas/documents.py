@@ -18,6 +18,7 @@ from stream.protocol.wire import (
     analysis,
     codes,
     common,
+    conversation,
     events,
     mqtt,
     notices,
@@ -45,6 +46,7 @@ MODULES: tuple[ModuleType, ...] = (
     analysis,
     codes,
     common,
+    conversation,
     mqtt,
     notices,
     parts,
@@ -71,6 +73,7 @@ PAYLOADS = (
     mqtt.MqttState,
     mqtt.MqttScore,
     mqtt.MqttSegment,
+    mqtt.MqttConversation,
     mqtt.MqttEvent,
     mqtt.MqttSummary,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.protocol.wire import analysis, notices, recordings, session, subscriber
+from stream.protocol.wire import analysis, conversation, notices, recordings, session, subscriber
 
 StreamBody = (
     session.SessionCreatedBody
@@ -14,6 +14,7 @@ StreamBody = (
     | session.StreamPausedBody
     | session.StreamResumedBody
     | analysis.AnalysisBody
+    | conversation.ConversationBody
     | notices.WarningBody
     | notices.ErrorBody
 )
@@ -33,6 +34,7 @@ StreamEvent = (
     | analysis.EmotionScore
     | analysis.EmotionSegment
     | analysis.StreamGap
+    | conversation.Conversation
     | notices.Warning
     | notices.Error
 )

@@ -35,6 +35,8 @@ class Privacy(TypedDict):
     """Privacy settings of a server."""
 
     analyse_roles: list[Role]
+    activity_roles: NotRequired[list[Role]]
+    """Roles whose voice activity the conversation is measured from."""
     employee_basis: EmployeeBasis
     require_disclosure: bool
     disclosure: str
@@ -183,6 +185,29 @@ class UtteranceRecord(TypedDict):
     top: Label | None
     top_score: Share | None
     covered: NotRequired[Share]
+
+
+class MqttConversation(OfChannel):
+    """Conversation of the last minute, and since the beginning (`call_`), seen from one channel."""
+
+    audio_ms: Milliseconds
+    silence_now_ms: Milliseconds
+    silence_ms: Milliseconds
+    dead_air_ms: Milliseconds
+    talk_ms: Milliseconds
+    talk_share: NotRequired[Share]
+    overlap_ms: Milliseconds
+    turns: Count
+    response_ms: NotRequired[Milliseconds]
+    longest_turn_ms: Milliseconds
+    call_silence_ms: Milliseconds
+    call_dead_air_ms: Milliseconds
+    call_talk_ms: Milliseconds
+    call_talk_share: NotRequired[Share]
+    call_overlap_ms: Milliseconds
+    call_turns: Count
+    call_response_ms: NotRequired[Milliseconds]
+    call_longest_turn_ms: Milliseconds
 
 
 class MqttEvent(TypedDict):

@@ -8,6 +8,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from stream.labels import Top
 from stream.protocol.wire.codes import ClosedReason
 from stream.protocol.wire.common import Channel, Stamped
+from stream.protocol.wire.conversation import Measured
 from stream.protocol.wire.settings import ProducerLimits, Session, SessionDefaults
 from stream.protocol.wire.values import (
     Activation,
@@ -105,6 +106,8 @@ class SessionClosedBody(TypedDict):
     totals: Totals
     summary: list[ChannelSummary]
     """Each analysed channel over the whole stream, without scores after an objection."""
+    conversation: NotRequired[Measured]
+    """Absent if it was not measured, and after an objection."""
 
 
 class SessionClosed(Stamped, SessionClosedBody): ...

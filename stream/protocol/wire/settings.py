@@ -40,6 +40,8 @@ class AnalysisSettings(AnalysisDefaults):
 
     labels: list[Label]
     analyse_channels: Annotated[list[ChannelNumber], Stated(min_length=1)]
+    activity_channels: NotRequired[list[ChannelNumber]]
+    """Channels whose voice activity the conversation is measured from."""
     frames: bool
     embeddings: bool
     baseline: NotRequired[bool]

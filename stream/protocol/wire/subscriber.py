@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 from stream.fields import Limits, Role, Stated
 from stream.protocol.wire.analysis import EmotionScore
 from stream.protocol.wire.common import Reply
+from stream.protocol.wire.conversation import Conversation
 from stream.protocol.wire.values import (
     ChannelNumber,
     Count,
@@ -42,6 +43,8 @@ class StreamSnapshot(TypedDict):
     """Channels with speech now."""
     last: list[EmotionScore]
     """The newest score of each channel that has one."""
+    conversation: NotRequired[Conversation]
+    """The newest `conversation`."""
 
 
 class SubscribedBody(TypedDict):
