@@ -15,6 +15,7 @@ from typing import Any
 from stream import __version__
 from stream.audio.confinement.report import log_levels
 from stream.config import Config
+from stream.delivery.group_sink import GroupSink
 from stream.delivery.hub import Hub
 from stream.delivery.sink import Sink
 from stream.delivery.sink_runner import keep_running
@@ -101,7 +102,8 @@ class App:
                     observer,
                 )
             )
-        self._hub = Hub(self._sinks, self._metrics.delivery_failed)
+        groups = GroupSink(config.privacy.min_group)
+        self._hub = Hub([groups, *self._sinks], self._metrics.delivery_failed)
         self._model: ModelInfo | None = None
         self._recordings_model: ModelInfo | None = None
         self._sessions: SessionRegistry | None = None
@@ -130,6 +132,7 @@ class App:
             self._store if files.enabled else None,
             files.max_downloads,
             self._file_requests() if files.enabled else None,
+            groups.list,
         )
         self._listener = Listener(
             config.server,

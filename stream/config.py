@@ -133,6 +133,8 @@ class PrivacyConfig(Section):
     """Legal basis for analysing employees; shown in /v1/info and the audit log."""
     hash_ids: bool = True
     """Replace stream ids in MQTT topics by a keyed hash."""
+    min_group: Annotated[int, Field(ge=1)] = 3
+    """Streams that a group needs, or its numbers are withheld, so that nobody is singled out."""
     hash_key: SecretStr = SecretStr("")
     """Key of that hash; empty: a new key at every start, so that topics change."""
     require_disclosure: bool = False

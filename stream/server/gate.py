@@ -33,6 +33,7 @@ SCOPES: Mapping[str, Scope] = {
     FILES: "files",
     FILES + "/": "files",
     RESULTS: "files",
+    "/v1/groups": "subscribe",
     "/v1/streams": "subscribe",
     STREAMS: "subscribe",
     "/metrics": "metrics",

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from stream.delivery.hub import Hub
 from stream.delivery.live_stream import LiveStream
 from stream.protocol.errors import ProtocolError
+from stream.protocol.wire.groups import GroupList
 from stream.recordings.store import ResultStore
 from stream.server.auth import TICKET_S
 from stream.server.file_requests import FileRequests
@@ -48,6 +49,7 @@ class Http:
         store: ResultStore | None,
         max_downloads: int,
         files: FileRequests | None = None,
+        groups: Callable[[Principal], GroupList] = lambda principal: {"groups": []},
     ) -> None:
         self._gate = gate
         self._documents = documents
@@ -55,6 +57,7 @@ class Http:
         self._metrics = metrics
         self._downloads = None if store is None else Downloads(store, max_downloads)
         self._files = files
+        self._groups = groups
 
     def app(self) -> ASGIApp:
         """Return the ASGI application with all layers around it."""
@@ -78,6 +81,7 @@ class Http:
             Route("/healthz", _healthy),
             Route("/metrics", self._get_metrics),
             Route("/v1/token", self._token, methods=["POST"]),
+            Route("/v1/groups", self._get_groups),
             Route("/v1/streams", self._get_streams),
             Route("/v1/streams/{stream_id}", self._get_stream),
             Route("/v1/streams/{stream_id}/frames", self._get_frames),
@@ -109,6 +113,9 @@ class Http:
         principal: Principal = request.state.principal
         streams = self._hub.visible(principal)
         return Json({"streams": [s.snapshot(principal.watches_others) for s in streams]})
+
+    async def _get_groups(self, request: Request) -> Response:
+        return Json(self._groups(request.state.principal))
 
     async def _get_frames(self, request: Request) -> Response:
         return Json({"channels": self._find(request).frames()})

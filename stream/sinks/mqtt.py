@@ -6,16 +6,16 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from stream.config import MqttConfig, PrivacyConfig
+from stream.delivery.groups import Group, Groups
 from stream.delivery.live_stream import LiveStream
 from stream.delivery.queues import Throttle
 from stream.protocol.events import SCORE, SEGMENT, EncodedEvent
 from stream.protocol.wire.mqtt import Info, Stats
 from stream.sinks.mqtt_leftovers import Leftover
-from stream.sinks.mqtt_publisher import MqttObserver, Publisher
+from stream.sinks.mqtt_publisher import MqttObserver, Publisher, end_expiry_s
 from stream.sinks.mqtt_topics import Message, StreamNames, Topics, Utterances, level
 from stream.telemetry.metrics import Metrics
 from stream.tenants import StreamKey
@@ -26,18 +26,6 @@ TICK_S = 0.05
 """Seconds between two checks for messages that are due."""
 UPKEEP_S = 1.0
 """Seconds between two updates of group summaries, expired messages and ended streams."""
-
-
-Group = tuple[str, str]
-"""Tenant and tag of the streams of one summary."""
-
-
-@dataclass(slots=True, eq=False)
-class _StreamEntry:
-    """The sink's own state of a live stream."""
-
-    groups: frozenset[Group]
-    utterances: Utterances
 
 
 def stream_names(privacy: PrivacyConfig) -> StreamNames:
@@ -92,10 +80,10 @@ class MqttSink:
             observer or MqttObserver(),
         )
         self._throttle: Throttle[Message] = Throttle(1 / config.score_rate_hz)
-        self._streams: dict[LiveStream, _StreamEntry] = {}
+        self._streams: dict[LiveStream, Utterances] = {}
+        self._groups = Groups(privacy.min_group)
         self._owners: dict[StreamKey, LiveStream] = {}
         self._changed_groups: set[Group] = set()
-        self._clear_at: dict[str, float] = {}
         self._stopping = False
 
     @property
@@ -106,17 +94,18 @@ class MqttSink:
     def opened(self, stream: LiveStream) -> None:
         if not stream.mqtt:
             return
-        utterances = Utterances(stream, self._topics.names)
-        entry = self._streams[stream] = _StreamEntry(_groups(stream), utterances)
+        self._streams[stream] = Utterances(stream, self._topics.names)
         self._owners[stream.key] = stream
         self._publish_state(stream)
-        self._changed_groups.update(entry.groups)
+        self._groups.opened(stream, time.time())
+        self._changed_groups.update(self._groups.of(stream))
 
     def event(self, stream: LiveStream, event: EncodedEvent) -> None:
-        entry = self._streams.get(stream)
-        if entry is None:
+        utterances = self._streams.get(stream)
+        if utterances is None:
             return
         body = event.body
+        self._groups.event(stream, event, time.time())
         if event.type == SCORE and self._owns(stream):
             message = self._topics.score(stream, body)
             if self._throttle.offer(message.topic, message, time.monotonic()):
@@ -128,33 +117,25 @@ class MqttSink:
                 self._publisher.retain(message)
         elif event.type == "alert":
             self._publisher.post(self._topics.alert(stream, body))
-        step = entry.utterances.step(body)
+        step = utterances.step(body)
         if step is not None:
             self._publisher.post(self._topics.change(*step, stream.tenant))
-        self._changed_groups.update(entry.groups)
+        self._changed_groups.update(self._groups.of(stream))
 
     def changed(self, stream: LiveStream) -> None:
-        entry = self._streams.get(stream)
-        if entry is None:
+        if stream not in self._streams:
             return
         if not stream.mqtt:
-            if self._owns(stream):
-                self._publisher.clear(self._topics.state_topic(stream))
             self._forget(stream)
             return
-        self._changed_groups.update(entry.groups)
-        entry.groups = _groups(stream)
-        self._changed_groups.update(entry.groups)
+        self._changed_groups.update(self._groups.of(stream))
+        self._groups.changed(stream, time.time())
+        self._changed_groups.update(self._groups.of(stream))
         self._publish_state(stream)
 
     def closed(self, stream: LiveStream) -> None:
-        if stream not in self._streams:
-            return
-        if self._owns(stream):
-            self._publish_state(stream)
-            topic = self._topics.state_topic(stream)
-            self._clear_at[topic] = time.monotonic() + self._config.clear_state_after_s
-        self._forget(stream)
+        if stream in self._streams:
+            self._forget(stream)
 
     async def run(self) -> None:
         """Deliver until cancelled or stopped; when cancelled, the broker publishes the will."""
@@ -164,15 +145,14 @@ class MqttSink:
             clock.cancel()
 
     async def stop(self, timeout_s: float) -> None:
-        """Deliver queued messages, delete the streams' retained messages, and disconnect.
+        """Deliver queued messages, end the streams and groups, and disconnect.
 
         Takes at most `timeout_s` seconds.
         """
         self._stopping = True
-        node_topics = {self._topics.of_node("status"), self._topics.of_node("info")}
-        for topic in self._publisher.retained():
-            if topic not in node_topics:
-                self._publisher.clear(topic)
+        for stream in list(self._streams):
+            self._forget(stream)
+        self._publish_groups()
         if not self._publisher.taken_over:
             self._publisher.retain(self._topics.status(False))
         await self._publisher.stop(timeout_s)
@@ -183,17 +163,13 @@ class MqttSink:
         return [self._topics.status(not self._stopping), self._topics.info(self._info())]
 
     def _end_left_behind(self, found: list[Leftover]) -> None:
-        """End the streams of a dead process: first in their states, then by deleting them."""
-        clear_at = time.monotonic() + self._config.clear_state_after_s
+        """Publish the ends of the streams of a dead process."""
         for leftover in found:
-            topic = leftover.state.topic
-            if self._publisher.retains(topic):
+            if self._publisher.retains(leftover.state.topic):
                 continue  # the stream was opened again
-            self._publisher.retain(leftover.state)
-            self._clear_at[topic] = clear_at
-            for scores in leftover.scores:
-                self._publisher.left(scores)
-                self._publisher.clear(scores)
+            for message in (leftover.state, *leftover.ends):
+                self._publisher.left(message.topic)
+                self._publisher.retain(message)
             self._changed_groups.update((leftover.tenant, tag) for tag in leftover.tags)
         if found:
             log.info("MQTT streams of an earlier process ended", extra={"streams": len(found)})
@@ -204,21 +180,19 @@ class MqttSink:
 
     def _publish_state(self, stream: LiveStream) -> None:
         if self._owns(stream):
-            self._clear_at.pop(self._topics.state_topic(stream), None)
             self._publisher.retain(self._topics.state(stream, time.time()))
 
     def _forget(self, stream: LiveStream) -> None:
-        entry = self._streams.pop(stream)
-        for step in entry.utterances.close():
+        for step in self._streams.pop(stream).close():
             self._publisher.post(self._topics.change(*step, stream.tenant))
-        self._changed_groups.update(entry.groups)
+        self._changed_groups.update(self._groups.of(stream))
+        self._groups.closed(stream, time.time())
         if self._owns(stream):
             del self._owners[stream.key]
-            for topic in self._topics.score_topics(stream):
-                self._throttle.forget(topic)
-                self._publisher.clear(topic)
-            for topic in self._topics.conversation_topics(stream):
-                self._publisher.clear(topic)
+            expiry_s = end_expiry_s(self._config)
+            for message in self._topics.ended(stream, time.time(), expiry_s):
+                self._throttle.forget(message.topic)
+                self._publisher.retain(message)
 
     async def _clock(self) -> None:
         """Publish the messages that time alone makes due."""
@@ -232,26 +206,16 @@ class MqttSink:
                 if not self._publisher.taken_over:
                     self._publisher.retain(self._topics.stats(self._stats(), time.time()))
                 # Publish the summaries of silent streams again, or they would expire.
-                self._changed_groups.update(*(entry.groups for entry in self._streams.values()))
+                self._changed_groups.update(*map(self._groups.of, self._streams))
             if now >= upkeep_at:
                 upkeep_at = now + UPKEEP_S
-                self._upkeep(now)
+                self._publish_groups()
+                self._publisher.expire()
             await asyncio.sleep(TICK_S)
 
-    def _upkeep(self, now: float) -> None:
+    def _publish_groups(self) -> None:
         for group in sorted(self._changed_groups):
-            tenant, tag = group
-            members = self._members(group)
-            self._publisher.retain(self._topics.summary(tag, members, time.time(), tenant))
+            now = time.time()
+            summary = self._groups.summary(group, now)
+            self._publisher.retain(self._topics.summary(summary, now, group[0]))
         self._changed_groups.clear()
-        for topic in [topic for topic, at in self._clear_at.items() if now >= at]:
-            del self._clear_at[topic]
-            self._publisher.clear(topic)
-        self._publisher.expire()
-
-    def _members(self, group: Group) -> Iterable[LiveStream]:
-        return (stream for stream, entry in self._streams.items() if group in entry.groups)
-
-
-def _groups(stream: LiveStream) -> frozenset[Group]:
-    return frozenset((stream.tenant, tag) for tag in stream.tags)

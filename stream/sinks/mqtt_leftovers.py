@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from stream.sinks.mqtt_topics import STATE_EXPIRY_S, VERSION, Message, Topics
+from stream.sinks.mqtt_topics import VERSION, Message, Topics
 from stream.tenants import DEFAULT
 
 MAX_LEFTOVERS: Final = 10_000
@@ -19,25 +19,29 @@ _LEVEL = re.compile(r"[A-Za-z0-9_.%-]{1,256}")
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A stream of a dead process: its last state as `ended`, and its other retained topics."""
+    """A stream of a dead process: its state as `ended`, and the ends of its other topics."""
 
     state: Message
-    scores: tuple[str, ...]
+    ends: tuple[Message, ...]
     tenant: str
     tags: tuple[str, ...]
 
 
 class Leftovers:
-    """Collects what the broker retains under `Topics.states` from this node."""
+    """Collects what the broker retains under `Topics.states` from this node.
 
-    def __init__(self, topics: Topics) -> None:
+    The messages that end a stream expire after `expiry_s` seconds.
+    """
+
+    def __init__(self, topics: Topics, expiry_s: int) -> None:
         self._topics = topics
+        self._expiry_s = expiry_s
         self._found: dict[str, Leftover] = {}
 
     def add(self, topic: str, payload: bytes, now: float) -> None:
         """Add a retained message, if it is the state of a stream of this node."""
         if len(self._found) < MAX_LEFTOVERS or topic in self._found:
-            leftover = _leftover(self._topics, topic, payload, now)
+            leftover = _leftover(self._topics, topic, payload, now, self._expiry_s)
             if leftover is not None:
                 self._found[topic] = leftover
 
@@ -51,7 +55,9 @@ class Leftovers:
         return list(found.values())
 
 
-def _leftover(topics: Topics, topic: str, payload: bytes, now: float) -> Leftover | None:
+def _leftover(
+    topics: Topics, topic: str, payload: bytes, now: float, expiry_s: int
+) -> Leftover | None:
     try:
         body: Any = orjson.loads(payload)
     except orjson.JSONDecodeError:
@@ -66,13 +72,13 @@ def _leftover(topics: Topics, topic: str, payload: bytes, now: float) -> Leftove
     if topic != f"{topics.of_tenant(tenant)}/stream/{stream}/state":
         return None
     ended = orjson.dumps({**body, "t": round(now * 1000), "state": "ended"})
-    state = Message(topic, ended, 1, True, STATE_EXPIRY_S, f"emotide.state.v{VERSION}")
-    base = topic.removesuffix("/state")
-    scores = tuple(f"{base}/{role}/score" for role in _texts(body.get("analysed"), _LEVEL))
+    state = Message(topic, ended, 1, True, expiry_s, f"emotide.state.v{VERSION}", final=True)
     roles = _texts(body.get("roles"), _LEVEL)
+    leaves = [(role, "score") for role in _texts(body.get("analysed"), _LEVEL)]
     if len(roles) > 1:
-        scores += tuple(f"{base}/{role}/conversation" for role in roles)
-    return Leftover(state, scores, tenant, _texts(body.get("tags"), re.compile(r".{1,256}")))
+        leaves += [(role, "conversation") for role in roles]
+    ends = topics.ends(topic.removesuffix("/state"), leaves, now, expiry_s)
+    return Leftover(state, tuple(ends), tenant, _texts(body.get("tags"), re.compile(r".{1,256}")))
 
 
 def _texts(values: Any, pattern: re.Pattern[str]) -> tuple[str, ...]:

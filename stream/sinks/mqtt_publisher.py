@@ -26,7 +26,7 @@ from stream.sinks.mqtt_errors import (
 from stream.sinks.mqtt_leftovers import Leftover, Leftovers
 from stream.sinks.mqtt_limits import MessageRefused
 from stream.sinks.mqtt_retained import ExpiringMessage, Retained
-from stream.sinks.mqtt_topics import Message, Topics
+from stream.sinks.mqtt_topics import Message, Topics, deletion
 
 SCAN_QUIET_S, SCAN_S = 1.0, 10.0
 """Seconds without a message after which the search for leftovers ends, and its longest duration."""
@@ -38,6 +38,11 @@ log = logging.getLogger(__name__)
 
 def _ignore(_: Any) -> None:
     pass
+
+
+def end_expiry_s(config: MqttConfig) -> int:
+    """Return the expiry of the last messages of a stream, in whole seconds from 1."""
+    return max(1, math.ceil(config.clear_state_after_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,8 @@ class Publisher:
 
     def expire(self) -> None:
         """Drop expired messages; delete those that the broker does not delete by itself."""
-        for topic in self._retained.expire(time.monotonic(), self._broker_expires):
+        connected = self._connection is not None
+        for topic in self._retained.expire(time.monotonic(), self._broker_expires, connected):
             self._update(topic)
 
     def left(self, topic: str) -> None:
@@ -132,10 +138,6 @@ class Publisher:
     def retains(self, topic: str) -> bool:
         """Return whether a message is to be retained under `topic`."""
         return topic in self._retained
-
-    def retained(self) -> list[str]:
-        """Return the topics under which a message is retained."""
-        return self._retained.topics()
 
     def _update(self, topic: str) -> None:
         # Without a connection nothing is queued: a new connection updates all topics anyway, and
@@ -155,12 +157,17 @@ class Publisher:
     async def stop(self, timeout_s: float) -> None:
         """Deliver all queued messages, disconnect, and end `run`.
 
+        Expiring messages are deleted last on a broker that does not expire them (MQTT 3.1.1).
         Without a connection there is one more attempt to connect. Returns after `timeout_s`
         seconds in any case.
         """
         if not self._running:
             return
         self._stopping.set()
+        if self._connection is not None and not self._broker_expires:
+            # No process will delete them later. They follow the last JSON of their topics.
+            for topic in self._retained.expiring():
+                self.post(deletion(topic))
         self._outbox.put(None)
         try:
             await asyncio.wait_for(self._finished.wait(), timeout_s)
@@ -306,7 +313,7 @@ class Publisher:
         if self._scans >= SCANS:
             return
         self._scans += 1
-        leftovers = Leftovers(self._topics)
+        leftovers = Leftovers(self._topics, end_expiry_s(self._config))
         try:
             await connection.read_retained(
                 self._topics.states,

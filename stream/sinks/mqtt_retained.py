@@ -52,6 +52,10 @@ class Retained:
         """Assume that the broker retains a message of an earlier process under `topic`."""
         self._sent.setdefault(topic, None)
 
+    def expiring(self) -> list[str]:
+        """Return the topics whose message expires."""
+        return [topic for topic, item in self._desired.items() if item.deadline < math.inf]
+
     def forget(self, topic: str) -> None:
         """Leave `topic` to another client: nothing is sent to it any more."""
         self._desired.pop(topic, None)
@@ -60,23 +64,31 @@ class Retained:
     def __contains__(self, topic: str) -> bool:
         return topic in self._desired
 
-    def topics(self) -> list[str]:
-        """Return the topics under which a message should be retained."""
-        return list(self._desired)
-
     def reconnected(self) -> list[str]:
         """Assume nothing about what the broker retains; return the topics to update."""
         self._sent = dict.fromkeys(self._sent)
         return list(self._desired | self._sent)
 
-    def expire(self, now: float, broker_expires: bool) -> list[str]:
-        """Drop expired messages; return the topics that the broker does not delete by itself."""
-        expired = [topic for topic, item in self._desired.items() if item.deadline <= now]
+    def expire(self, now: float, broker_expires: bool, connected: bool = True) -> list[str]:
+        """Drop expired messages; return the topics that the broker does not delete by itself.
+
+        A final message stays until it is sent, if the broker retains an older one in its place. All
+        others stay on a broker that does not expire messages: their topics promise JSON.
+        """
+        expired = [
+            topic
+            for topic, item in self._desired.items()
+            if item.deadline <= now
+            and (not self._is_due(topic, item, connected) if item.message.final else broker_expires)
+        ]
         for topic in expired:
             del self._desired[topic]
             if broker_expires:
                 self._sent.pop(topic, None)
         return [] if broker_expires else expired
+
+    def _is_due(self, topic: str, item: ExpiringMessage, connected: bool) -> bool:
+        return topic in self._sent and not (connected and self._sent[topic] is item)
 
     def next(self, topic: str, now: float) -> Message | None:
         """Return the message to send for `topic`; None if the broker is up to date.
@@ -91,6 +103,8 @@ class Retained:
             return deletion(topic)
         if self._sent.get(topic) is desired:
             return None
+        if desired.deadline <= now and desired.message.final:
+            desired = self._desired[topic] = ExpiringMessage.at(desired.message, now)
         message = desired.remaining(now)
         if message is not None:
             self._sent[topic] = desired

@@ -14,6 +14,7 @@ import orjson
 from stream.delivery.live_stream import LiveStream
 from stream.labels import top
 from stream.protocol.wire import mqtt as wire
+from stream.protocol.wire.groups import GroupSummary, Labels, WithActivation, WithTop
 from stream.protocol.wire.mqtt import ChangeKind, UtteranceRecord
 from stream.protocol.wire.parts import Quality
 from stream.tenants import DEFAULT
@@ -39,6 +40,7 @@ class Message:
     `expiry_s`: seconds after which the broker deletes it, None for never (MQTT 5.0, 3.3.2.3.3).
     `schema` names the payload's structure. An empty retained payload deletes the retained message
     of the topic (3.3.1.3). `short` is a payload for a broker that does not take the whole one.
+    `final`: the last message of its topic; it must replace what the broker retains, however late.
     """
 
     topic: str
@@ -49,6 +51,7 @@ class Message:
     schema: str
     content_type: str = "application/json"
     short: bytes = b""
+    final: bool = False
 
 
 def deletion(topic: str) -> Message:
@@ -149,6 +152,43 @@ class Topics:
         }
         return _message(self.state_topic(stream), fields, "state", 1, True, STATE_EXPIRY_S)
 
+    def ended(self, stream: LiveStream, now: float, expiry_s: int) -> list[Message]:
+        """Build the last messages of a stream: its state, and the end of its other topics.
+
+        They are deleted after `expiry_s` seconds.
+        """
+        state = self.state(stream, now)
+        payload = orjson.dumps({**orjson.loads(state.payload), "state": "ended"})
+        roles = role_levels(stream.roles)
+        leaves = [(roles[channel], "score") for channel in stream.analysed]
+        if stream.conversation is not None:
+            sides = stream.conversation.body["call"]["sides"]
+            leaves += [(roles[side["channel"]], "conversation") for side in sides]
+        return [
+            replace(state, payload=payload, expiry_s=expiry_s, final=True),
+            *self.ends(self._stream(stream), leaves, now, expiry_s),
+        ]
+
+    def ends(
+        self, base: str, leaves: Iterable[tuple[str, str]], now: float, expiry_s: int
+    ) -> list[Message]:
+        """Build the last messages of channels, given their roles and the leaves of their topics.
+
+        `base` is the topic above all topics of the stream.
+        """
+        messages = []
+        for role, leaf in leaves:
+            fields: wire.MqttEnd = {
+                "v": VERSION,
+                "t": _ms(now),
+                "stream": base.rpartition("/")[2],
+                "role": role,
+                "state": "ended",
+            }
+            message = _message(f"{base}/{role}/{leaf}", fields, "end", 1, True, expiry_s)
+            messages.append(replace(message, final=True))
+        return messages
+
     def score(self, stream: LiveStream, body: Fields) -> Message:
         """Build the scores of the newest window, one number per label."""
         fields: wire.MqttScore = {
@@ -218,35 +258,17 @@ class Topics:
         topic = f"{self.of_tenant(tenant)}/events"
         return _message(topic, fields, "event", 1, False, EVENT_EXPIRY_S)
 
-    def summary(
-        self, tag: str, streams: Iterable[LiveStream], now: float, tenant: str = DEFAULT
-    ) -> Message:
-        """Build the mean scores of all streams of a tenant with a tag, without their names.
+    def summary(self, body: GroupSummary, now: float, tenant: str = DEFAULT) -> Message:
+        """Build the summary of a group of a tenant. The one of an empty group is its last."""
+        group = level(body["group"])
+        fields = {**body, **self._node_fields(), "t": _ms(now), "group": group}
+        topic = self.summary_topic(body["group"], tenant)
+        message = _message(topic, fields, "summary", 0, True, SUMMARY_EXPIRY_S)
+        return replace(message, final=body.get("streams") == 0)
 
-        Channels without a score younger than `SCORE_EXPIRY_S` do not count.
-        """
-        members = list(streams)
-        newest = [
-            score.body["rolling"].get("10s") or score.body["scores"]
-            for stream in members
-            for score in stream.last.values()
-            if now - _seconds(score.body["ts"]) <= SCORE_EXPIRY_S
-        ]
-        means = {}
-        for label in dict.fromkeys(label for scores in newest for label in scores):
-            shares = [scores[label] for scores in newest if label in scores]
-            means[label] = sum(shares) / len(shares)
-        fields: wire.MqttSummary = {
-            **_labels(means),
-            **self._node_fields(),
-            "t": _ms(now),
-            "group": level(tag),
-            "streams": len(members),
-            "speaking": sum(1 for stream in members if stream.speaking),
-            **_top(means),
-        }
-        topic = f"{self.of_tenant(tenant)}/group/{level(tag)}/summary"
-        return _message(topic, fields, "summary", 0, True, SUMMARY_EXPIRY_S)
+    def summary_topic(self, tag: str, tenant: str = DEFAULT) -> str:
+        """Return the topic of the summaries of a group."""
+        return f"{self.of_tenant(tenant)}/group/{level(tag)}/summary"
 
     def of_tenant(self, tenant: str) -> str:
         """Return the topic above all topics of a tenant's streams and groups."""
@@ -264,20 +286,6 @@ class Topics:
     def state_topic(self, stream: LiveStream) -> str:
         """Return the topic under which the state of a stream is retained."""
         return f"{self._stream(stream)}/state"
-
-    def score_topics(self, stream: LiveStream) -> list[str]:
-        """Return the topics under which the newest scores of a stream are retained."""
-        roles = role_levels(stream.roles)
-        return [f"{self._stream(stream)}/{roles[channel]}/score" for channel in stream.analysed]
-
-    def conversation_topics(self, stream: LiveStream) -> list[str]:
-        """Return the topics under which the conversation of a stream is retained."""
-        if stream.conversation is None:
-            return []
-        return [
-            self._channel(stream, side, "conversation")
-            for side in stream.conversation.body["call"]["sides"]
-        ]
 
     def _node_fields(self) -> wire.OfNode:
         return {"v": VERSION, "node": self.node}
@@ -366,22 +374,22 @@ def _measures(measures: Fields, side: Fields) -> dict[str, Any]:
     return {"silence_ms": measures["silence_ms"], "dead_air_ms": measures["dead_air_ms"], **own}
 
 
-def _activation(body: Fields) -> wire.WithActivation:
+def _activation(body: Fields) -> WithActivation:
     """Return the activation; omit it instead of null, so that dashboards keep the last number."""
     value = body.get("activation")
     return {} if value is None else {"activation": value}
 
 
-def _labels(scores: Mapping[str, float]) -> wire.Labels:
+def _labels(scores: Mapping[str, float]) -> Labels:
     """Return the shares as fields. The labels of all models are those of `Labels`."""
-    return cast(wire.Labels, scores)
+    return cast(Labels, scores)
 
 
 def _quality(body: Fields) -> Quality:
     return cast(Quality, body["quality"])
 
 
-def _top(scores: Mapping[str, float]) -> wire.WithTop:
+def _top(scores: Mapping[str, float]) -> WithTop:
     best = top(scores)
     return {} if best is None else {"top": best["label"], "top_score": best["score"]}
 

@@ -25,7 +25,7 @@ from stream.protocol.parsing import (
     parse_subscriber,
 )
 from stream.protocol.wire.codes import ClosingCode, EventCode, HttpCode, WarningCode
-from stream.protocol.wire.mqtt import Labels
+from stream.protocol.wire.groups import Labels
 from stream.protocol.wire.recordings import Stage
 from stream.protocol.wire.result import ResultHint
 from stream.telemetry.metrics import Metrics

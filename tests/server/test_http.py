@@ -20,7 +20,7 @@ from tests.support.clients import connect, stream
 from tests.support.running import ROOT, Gate, Server, running_server, started_server
 from tests.support.utterances import encode, speech
 
-DOCUMENTS = ("/healthz", "/readyz", "/metrics", "/v1/info", "/v1/streams")
+DOCUMENTS = ("/healthz", "/readyz", "/metrics", "/v1/info", "/v1/groups", "/v1/streams")
 
 
 @pytest.fixture(scope="module")

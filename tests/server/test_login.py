@@ -41,7 +41,10 @@ def test_info_reports_that_a_login_is_required(server: Server) -> None:
     assert json.loads(server.get("/v1/info")[2])["login"] is True
 
 
-@pytest.mark.parametrize(("path", "scope"), [("/metrics", "metrics"), ("/v1/streams", "subscribe")])
+@pytest.mark.parametrize(
+    ("path", "scope"),
+    [("/metrics", "metrics"), ("/v1/groups", "subscribe"), ("/v1/streams", "subscribe")],
+)
 def test_documents_need_a_key_with_their_scope(server: Server, path: str, scope: str) -> None:
     status, headers, body = server.get(path)
     assert status == 401

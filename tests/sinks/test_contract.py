@@ -23,6 +23,7 @@ from stream.types import (
     SpeechStart,
 )
 from tests.support.contract import document, messages, resolve, validator
+from tests.support.mqtt_samples import summary
 
 MODEL = ModelInfo("m", "1", LABELS, 320, (48_000,), (1,), 1.0, "Apache-2.0", "cpu")
 SHARES = dict.fromkeys(LABELS, 0.1)
@@ -47,9 +48,16 @@ def publications() -> Iterator[tuple[str, Message]]:
     live.last[0] = encoded[1]
     acme = replace(live, tenant="acme")
     yield "mqtt_tenant_state", topics.state(acme, 1.7e9)
+    for stream, operation in ((acme, "mqtt_tenant"), (live, "mqtt")):
+        state, scores = topics.ended(stream, 1.7e9, 60)
+        yield f"{operation}_state_end", state
+        yield f"{operation}_score_end", scores
+        base = state.topic.removesuffix("/state")
+        [end] = topics.ends(base, [("agent", "conversation")], 1.7e9, 60)
+        yield f"{operation}_conversation_end", end
     yield "mqtt_tenant_score", topics.score(acme, encoded[1].body)
     yield "mqtt_tenant_segment", topics.segment(acme, encoded[2].body)
-    yield "mqtt_tenant_summary", topics.summary("queue:a", [acme], 1.7e9, "acme")
+    yield "mqtt_tenant_summary", summary(topics, "queue:a", [acme], 1.7e9, "acme")
     first = Utterances(acme, names).step(encoded[0].body)
     assert first is not None
     yield "mqtt_tenant_event", topics.change(*first, "acme")
@@ -59,8 +67,8 @@ def publications() -> Iterator[tuple[str, Message]]:
     yield "mqtt_score", topics.score(live, encoded[1].body)
     yield "mqtt_segment", topics.segment(live, encoded[2].body)
     yield "mqtt_segment", topics.segment(live, encoded[3].body)
-    yield "mqtt_summary", topics.summary("queue:a", [live], 1.7e9)
-    yield "mqtt_summary", topics.summary("queue:a", [], 1.7e9)
+    yield "mqtt_summary", summary(topics, "queue:a", [live], 1.7e9)
+    yield "mqtt_summary", summary(topics, "queue:a", [], 1.7e9)
     utterances = Utterances(live, names)
     for event in encoded[:3]:
         step = utterances.step(event.body)

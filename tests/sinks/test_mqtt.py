@@ -141,7 +141,7 @@ async def test_a_cancelled_sink_leaves_its_will(broker: Broker) -> None:
 
 
 async def test_a_clean_stop_delivers_and_leaves_no_stream_behind(broker: Broker) -> None:
-    sink = make(broker.port)
+    sink = make(broker.port, clear_state_after_s=1)
     async with reading(broker.port) as reader, running(sink) as task:
         await reader.last_is(STATUS, b"online")
         stream = live(tags=("sales",))
@@ -155,12 +155,36 @@ async def test_a_clean_stop_delivers_and_leaves_no_stream_behind(broker: Broker)
         await asyncio.wait_for(task, 1)
         await reader.last_is(STATUS, b"offline")
         assert len(reader.payloads("emotide/stream/call-1/customer/segment")) == 301
-        for topic in EXPECTED:
-            if topic.endswith(("state", "score", "summary", "stats")):
-                await reader.last_is(topic, b"")
+        assert reader.bodies("emotide/stream/call-1/state")[-1]["state"] == "ended"
+        assert reader.bodies("emotide/stream/call-1/customer/score")[-1]["state"] == "ended"
+        assert reader.bodies("emotide/group/sales/summary")[-1]["streams"] == 0
+        assert all(b"" not in reader.payloads(topic) for topic in EXPECTED)
     assert sink.waiting == 0
+    await asyncio.sleep(1.0)
     async with reading(broker.port) as late:
         assert (await late.first(STATUS)).payload == b"offline"
+        await late.first("emotide/node/n1/info")
+        await asyncio.sleep(0.3)
+        assert not any("/stream/" in topic for topic in late.received)
+
+
+async def test_a_clean_stop_empties_a_broker_without_expiry(broker: Broker) -> None:
+    """Over MQTT 3.1.1 nothing expires: the last JSON of each topic is deleted after it is sent."""
+    async with Proxy(broker.port, b"\x20\x03\x00\x84\x00") as proxy:
+        sink = make(proxy.port)
+        async with reading(broker.port) as reader, running(sink) as task:
+            publish_utterance(sink, live(tags=("sales",)))
+            await reader.first("emotide/group/sales/summary")
+            await sink.stop(5)
+            await asyncio.wait_for(task, 1)
+            await reader.last_is(STATUS, b"offline")
+            for topic in EXPECTED:
+                if topic.endswith(("state", "score", "summary", "stats")):
+                    await reader.last_is(topic, b"")
+            assert reader.bodies("emotide/stream/call-1/state")[-1]["state"] == "ended"
+            assert reader.bodies("emotide/group/sales/summary")[-1]["streams"] == 0
+    async with reading(broker.port) as late:
+        await late.first(STATUS)
         await late.first("emotide/node/n1/info")
         assert len(late.received) == 2
 
@@ -169,7 +193,10 @@ async def test_stopping_a_sink_that_does_not_run_returns() -> None:
     await make(free_port()).stop(1)
 
 
-async def test_an_ended_stream_is_cleared(broker: Broker) -> None:
+async def test_an_ended_stream_says_so_in_json_and_expires(broker: Broker) -> None:
+    """Fault of the first version: it ended topics with empty messages. Home Assistant logged four
+    errors for each and kept the old numbers, Node-RED failed to parse it.
+    """
     sink, stream = make(broker.port, clear_state_after_s=0.1), live()
     state, scores = (f"emotide/stream/call-1/{leaf}" for leaf in ("state", "customer/score"))
     async with reading(broker.port) as reader, running(sink):
@@ -181,15 +208,45 @@ async def test_an_ended_stream_is_cleared(broker: Broker) -> None:
         await until(lambda: reader.bodies(state)[-1:][0]["state"] == "paused")
         stream.state = "ended"
         sink.closed(stream)
-        await reader.last_is(scores, b"")
-        await reader.last_is(state, b"")
-        assert reader.bodies(state)[-1]["state"] == "ended"
+        await reader.ends(scores)
+        await reader.ends(state)
         change = reader.bodies("emotide/events")[-1]
         assert (change["type"], change["after"]["utterance"]) == ("end", 1)
         before = sink.waiting
         sink.event(stream, encoded(stream, score()))
         sink.closed(stream)
         assert sink.waiting == before, "nothing is published after the end"
+        await asyncio.sleep(1.0)
+        await until(lambda: not sink._publisher.retains(state))
+        assert b"" not in reader.payloads(state) + reader.payloads(scores)
+    async with reading(broker.port) as late:
+        await late.first(STATUS)
+        assert not any("/stream/" in topic for topic in late.received)
+
+
+async def test_a_stream_that_ends_during_an_outage_is_ended_on_the_broker(tmp_path: Path) -> None:
+    """Its end had expired before the broker was back, which would have shown it as active for a
+    day.
+    """
+    topic = "emotide/stream/call-1/state"
+    with Broker(tmp_path, persistent=True, options=["autosave_interval 0"]) as broker:
+        sink, stream = make(broker.port, clear_state_after_s=1), live()
+        async with Proxy(broker.port) as proxy:
+            sink = make(proxy.port, clear_state_after_s=1)
+            async with running(sink):
+                publish_utterance(sink, stream)
+                async with reading(broker.port) as reader:
+                    await reader.first(topic)
+                    await until(lambda: sink.waiting == 0)
+                    proxy.refusing = True
+                    proxy.cut()
+                    await reader.last_is(STATUS, b"offline")
+                    sink.closed(stream)
+                    await asyncio.sleep(1.0)
+                    await asyncio.sleep(1.0)
+                    assert reader.bodies(topic)[-1]["state"] == "active"
+                    proxy.refusing = False
+                    await reader.ends(topic)
 
 
 async def test_a_taken_over_id_belongs_to_the_newer_stream(broker: Broker) -> None:
@@ -221,8 +278,9 @@ async def test_a_stream_may_stay_private(broker: Broker) -> None:
         later.mqtt = False
         sink.changed(later)
         sink.event(later, encoded(later, score(ANGRY)))
-        await reader.last_is("emotide/stream/later/state", b"")
-        await reader.last_is("emotide/stream/later/customer/score", b"")
+        for leaf in ("state", "customer/score"):
+            topic = f"emotide/stream/later/{leaf}"
+            await reader.ends(topic)
         await reader.first("emotide/node/n1/stats")
         assert not any("hidden" in topic or "group" in topic for topic in reader.received)
 
@@ -334,7 +392,8 @@ async def test_a_broker_that_lost_its_retained_messages_gets_them_again(broker: 
                     await reader.first(topic)
             assert reader.payloads(STATUS)[-1] == b"online"
             await until(lambda: sink.waiting == 0)
-            assert "emotide/stream/gone/customer/score" not in reader.received
+            [gone] = reader.bodies("emotide/stream/gone/customer/score")
+            assert gone["state"] == "ended"
         assert counts.connected == [True, False, True]
 
 
@@ -402,7 +461,7 @@ async def test_a_broker_without_mqtt_5(
     async with (
         reading(broker.port) as reader,
         Proxy(broker.port, refusal) as proxy,
-        running(sink := make(proxy.port)),
+        running(sink := make(proxy.port, clear_state_after_s=1)),
     ):
         publish_utterance(sink, stream)
         for topic, (qos, retain, _, _) in EXPECTED.items():
@@ -411,10 +470,14 @@ async def test_a_broker_without_mqtt_5(
             assert not hasattr(message.properties, "MessageExpiryInterval")
             assert not hasattr(message.properties, "UserProperty")
         assert proxy.refused == 1
-        await reader.last_is("emotide/stream/call-1/customer/score", b"")
         proxy.cut()
         await reader.last_is(STATUS, b"offline")
         await reader.last_is(STATUS, b"online")
+        scores = "emotide/stream/call-1/customer/score"
+        assert b"" not in reader.payloads(scores), "the topic of a live stream promises JSON"
+        sink.closed(stream)
+        await reader.last_is(scores, b"")
+        assert reader.bodies(scores)[-1]["state"] == "ended", "JSON before the deletion"
 
 
 def longest(sink: MqttSink, stream: LiveStream, events: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -57,9 +58,14 @@ async def test_streams_of_a_killed_process_are_ended_and_deleted(
                 sink, again = make(proxy.port, clear_state_after_s=0.5), live("again")
                 sink.opened(again)
                 async with running(sink):
-                    await reader.last_is("emotide/stream/dead/state", b"")
-                    await reader.last_is("emotide/stream/dead/customer/score", b"")
-                    assert states(reader, "dead") == ["active", "ended"], "JSON before the deletion"
+                    scores = "emotide/stream/dead/customer/score"
+                    await reader.ends(scores)
+                    await until(lambda: states(reader, "dead") == ["active", "ended"])
+                    for topic in ("emotide/stream/dead/state", scores):
+                        if refusal:
+                            await reader.last_is(topic, b"")
+                        else:
+                            assert b"" not in reader.payloads(topic)
                     assert set(states(reader, "again")) == {"active"}
                     assert states(reader, "neighbour") == ["active"]
                     assert b"" not in reader.payloads("emotide/stream/neighbour/state")
@@ -72,6 +78,7 @@ async def test_streams_of_a_killed_process_are_ended_and_deleted(
                             == [0]
                         )
                     )
+            await asyncio.sleep(1.0)
             async with reading(broker.port) as late:
                 await late.first("emotide/stream/neighbour/state")
                 assert "emotide/stream/dead/state" not in late.received
@@ -123,15 +130,15 @@ def state(**changes: object) -> bytes:
 
 
 def test_the_state_of_a_dead_stream_becomes_ended_and_keeps_the_rest() -> None:
-    found = Leftovers(TOPICS)
+    found = Leftovers(TOPICS, 60)
     found.add("emotide/stream/call-1/state", state(), 2.0)
     [leftover] = found.take()
     assert orjson.loads(leftover.state.payload) == orjson.loads(state(state="ended", t=2000))
-    assert leftover.scores == (
+    assert [message.topic for message in leftover.ends] == [
         "emotide/stream/call-1/customer/score",
         "emotide/stream/call-1/customer/conversation",
         "emotide/stream/call-1/agent/conversation",
-    )
+    ]
     assert leftover.tags == ("sales",)
     assert found.take() == []
 
@@ -150,33 +157,33 @@ def test_the_state_of_a_dead_stream_becomes_ended_and_keeps_the_rest() -> None:
     ],
 )
 def test_what_another_node_or_program_published_is_left_alone(topic: str, payload: bytes) -> None:
-    found = Leftovers(TOPICS)
+    found = Leftovers(TOPICS, 60)
     found.add(topic, payload, time.time())
     assert found.take() == []
 
 
 def test_the_topics_of_another_tenant_are_its_own() -> None:
-    found = Leftovers(TOPICS)
+    found = Leftovers(TOPICS, 60)
     found.add("emotide/t/acme/stream/call-1/state", state(tenant="acme"), 2.0)
     found.add("emotide/stream/call-1/state", state(tenant="acme"), 2.0)
     found.add("emotide/t/acme/stream/call-1/state", state(), 2.0)
     [leftover] = found.take()
     assert leftover.tenant == "acme"
-    assert leftover.scores[0] == "emotide/t/acme/stream/call-1/customer/score"
-    assert all(topic.startswith("emotide/t/acme/stream/call-1/") for topic in leftover.scores)
+    assert leftover.ends[0].topic == "emotide/t/acme/stream/call-1/customer/score"
+    assert all(end.topic.startswith("emotide/t/acme/stream/call-1/") for end in leftover.ends)
 
 
 def test_a_topic_that_is_published_meanwhile_is_alive() -> None:
-    found = Leftovers(TOPICS)
+    found = Leftovers(TOPICS, 60)
     found.add("emotide/stream/call-1/state", state(), 2.0)
     found.discard("emotide/stream/call-1/state")
     assert found.take() == []
 
 
 def test_names_from_the_broker_never_become_topics_with_wildcards() -> None:
-    found = Leftovers(TOPICS)
+    found = Leftovers(TOPICS, 60)
     found.add("emotide/stream/call-1/state", state(analysed=["#", "a/b", 7, "agent"], tags="x"), 2)
     [leftover] = found.take()
-    assert leftover.scores[0] == "emotide/stream/call-1/agent/score"
-    assert not any(wild in topic for topic in leftover.scores for wild in ("#", "a/b", "7"))
+    assert leftover.ends[0].topic == "emotide/stream/call-1/agent/score"
+    assert not any(wild in end.topic for end in leftover.ends for wild in ("#", "a/b", "7"))
     assert leftover.tags == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from tests.support.mqtt_samples import (
     score,
     segment,
     start,
+    summary,
 )
 
 READABLE = Topics("emotide", "n1", StreamNames(None))
@@ -71,7 +73,7 @@ def test_no_name_adds_a_level_or_a_wildcard(topics: Topics, text: str) -> None:
     for topic in (
         topics.state_topic(stream),
         topics.score(stream, body).topic,
-        topics.summary(text, [], 0).topic,
+        summary(topics, text, [], 0).topic,
         Topics("emotide", text, StreamNames(None)).status(True).topic,
     ):
         assert re.fullmatch(r"emotide(/[A-Za-z0-9_.%-]+){3,4}", topic)
@@ -100,7 +102,7 @@ def test_hashing_leaves_no_trace_of_the_id() -> None:
         HASHED.segment(stream, encoded(stream, segment()).body),
         HASHED.alert(stream, alert(stream).body),
         HASHED.change(*step),
-        HASHED.summary("sales", [stream], 0),
+        summary(HASHED, "sales", [stream], 0),
     ):
         assert b"49301234567" not in message.payload
         assert "49301234567" not in message.topic
@@ -113,10 +115,26 @@ def test_channels_of_one_role_have_distinct_topics() -> None:
     second = READABLE.score(stream, encoded(stream, score(channel=1)).body)
     assert second.topic == "emotide/stream/call-1/speaker-1/score"
     assert fields(second)["role"] == "speaker-1"
-    assert READABLE.score_topics(stream) == [
+    assert [message.topic for message in READABLE.ended(stream, 0, 60)] == [
+        "emotide/stream/call-1/state",
         "emotide/stream/call-1/speaker/score",
         "emotide/stream/call-1/speaker-1/score",
     ]
+
+
+def test_a_stream_ends_in_json_on_every_retained_topic() -> None:
+    """Empty messages broke the templates of Home Assistant and the JSON nodes of Node-RED."""
+    state, scores = READABLE.ended(live(), 1.5, 60)
+    assert fields(state)["state"] == "ended"
+    assert fields(scores) == {
+        "v": 1,
+        "t": 1500,
+        "stream": "call-1",
+        "role": "customer",
+        "state": "ended",
+    }
+    for message in (state, scores):
+        assert (message.qos, message.retain, message.expiry_s, message.final) == (1, True, 60, True)
 
 
 def test_a_score_is_flat() -> None:
@@ -212,7 +230,7 @@ def test_a_summary_is_the_mean_of_fresh_scores() -> None:
     angry.last[0] = encoded(angry, score(CALM, rolling={"10s": ANGRY}), ts=110)
     angry.speaking = frozenset({0})
     stale.last[0] = encoded(stale, score({"happy": 1.0}), ts=50)
-    message = READABLE.summary("q:1", [calm, angry, silent, stale], 110)
+    message = summary(READABLE, "q:1", [calm, angry, silent, stale], 110)
     assert message.topic == "emotide/group/q%3A1/summary"
     assert (message.qos, message.retain, message.expiry_s) == (0, True, 120)
     payload = fields(message)
@@ -223,10 +241,10 @@ def test_a_summary_is_the_mean_of_fresh_scores() -> None:
 
 
 def test_a_summary_takes_the_window_where_there_is_no_horizon() -> None:
-    stream = live()
+    stream = live(tags=("t",))
     stream.last[0] = encoded(stream, score(ANGRY, rolling={}), ts=1)
-    assert fields(READABLE.summary("t", [stream], 1))["top"] == "angry"
-    assert "top" not in fields(READABLE.summary("t", [], 1))
+    assert fields(summary(READABLE, "t", [stream], 1))["top"] == "angry"
+    assert "top" not in fields(summary(READABLE, "t", [], 1))
 
 
 def test_an_utterance_has_a_beginning_updates_and_an_end() -> None:
@@ -311,16 +329,48 @@ def test_a_late_confirmation_does_not_forget_the_new_message() -> None:
     assert retained.reconnected() == [one.topic]
 
 
-@pytest.mark.parametrize(("broker_expires", "deleted_by_sink"), [(True, False), (False, True)])
-def test_expiry_counts_from_publication(broker_expires: bool, deleted_by_sink: bool) -> None:
+@pytest.mark.parametrize("broker_expires", [True, False])
+def test_expiry_counts_from_publication(broker_expires: bool) -> None:
     retained, stats = Retained(), READABLE.stats(STATS, 0)
     retained.set(stats, now=0)
     later = retained.next(stats.topic, now=20.5)
     assert later is not None
     assert later.expiry_s == 100
     assert retained.expire(119, broker_expires) == []
-    assert retained.expire(120, broker_expires) == ([stats.topic] if deleted_by_sink else [])
-    assert (retained.next(stats.topic, 120) is not None) == deleted_by_sink
+    assert retained.expire(120, broker_expires) == []
+    assert (stats.topic in retained) == (not broker_expires), "nothing is deleted without JSON"
+    assert retained.next(stats.topic, 120) is None
+
+
+@pytest.mark.parametrize(("broker_expires", "deleted_by_sink"), [(True, False), (False, True)])
+def test_the_end_of_a_stream_is_deleted_once(broker_expires: bool, deleted_by_sink: bool) -> None:
+    retained, end = Retained(), READABLE.ended(live(), 0, 60)[0]
+    retained.set(end, now=0)
+    assert retained.next(end.topic, 1) == replace(end, expiry_s=59)
+    assert retained.expire(60, broker_expires) == ([end.topic] if deleted_by_sink else [])
+    assert (retained.next(end.topic, 60) is not None) == deleted_by_sink
+
+
+def test_the_end_of_a_stream_is_sent_however_late() -> None:
+    """The broker was away for longer than the end's expiry and showed the stream as active."""
+    stream, retained = live(), Retained()
+    retained.set(READABLE.state(stream, 0), now=0)
+    retained.next(READABLE.state_topic(stream), 0)
+    end = READABLE.ended(stream, 0, 60)[0]
+    retained.set(end, now=100)
+    assert retained.expire(500, True, connected=False) == []
+    assert retained.reconnected() == [end.topic]
+    assert retained.next(end.topic, 500) == end
+    assert retained.expire(560, True) == []
+    assert end.topic not in retained
+
+
+def test_ends_of_streams_that_the_broker_never_saw_are_forgotten() -> None:
+    """During a long outage they would accumulate."""
+    retained, end = Retained(), READABLE.ended(live(), 0, 60)[0]
+    retained.set(end, now=0)
+    assert retained.expire(60, True, connected=False) == []
+    assert end.topic not in retained
 
 
 def test_the_iot_configuration_loads() -> None:
@@ -336,7 +386,7 @@ def test_topics_of_the_default_tenant_are_those_without_tenants() -> None:
     body = encoded(live(), score()).body
     assert READABLE.score(live(), body).topic == "emotide/stream/call-1/customer/score"
     assert READABLE.state(live(), 0).topic == "emotide/stream/call-1/state"
-    assert READABLE.summary("t", [], 0).topic == "emotide/group/t/summary"
+    assert summary(READABLE, "t", [], 0).topic == "emotide/group/t/summary"
     assert "tenant" not in fields(READABLE.state(live(), 0))
 
 
@@ -352,10 +402,11 @@ def test_topics_of_another_tenant_are_below_its_name() -> None:
         READABLE.segment(acme, encoded(acme, segment()).body),
         READABLE.alert(acme, alert(acme).body),
         READABLE.change(*step, acme.tenant),
-        READABLE.summary("t", [acme], 0, "acme"),
+        summary(READABLE, "t", [acme], 0, "acme"),
     )
     assert all(message.topic.startswith("emotide/t/acme/") for message in messages)
-    assert READABLE.score_topics(acme) == ["emotide/t/acme/stream/call-1/customer/score"]
+    ends = [message.topic for message in READABLE.ended(acme, 0, 60)]
+    assert ends[1] == "emotide/t/acme/stream/call-1/customer/score"
     assert READABLE.state_topic(acme) == messages[0].topic
     assert fields(messages[0])["tenant"] == "acme"
 

@@ -122,9 +122,9 @@ class Broker:
 class Proxy:
     """TCP proxy in front of a broker.
 
-    `refusal` is the answer to a CONNECT with protocol level 5; then the connection is closed. While
-    `blocked`, no data passes to the broker. Without a `target`, connections are accepted and never
-    answered.
+    While `refusing`, connections are closed at once. `refusal` is the answer to a CONNECT with
+    protocol level 5; then the connection is closed. While `blocked`, no data passes to the broker.
+    Without a `target`, connections are accepted and never answered.
     """
 
     def __init__(self, target: int | None, refusal: bytes | None = None) -> None:
@@ -132,6 +132,7 @@ class Proxy:
         self.refused = 0
         self.connections = 0
         self.blocked = False
+        self.refusing = False
         self._target = target
         self._refusal = refusal
         self._server: asyncio.Server | None = None
@@ -175,6 +176,8 @@ class Proxy:
             self._tasks.discard(task)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            return
         if self._target is None:
             while await reader.read(4096):
                 pass

@@ -18,7 +18,7 @@ from stream.sinks.mqtt import MqttSink
 from stream.sinks.mqtt_publisher import MqttObserver
 from tests.support.mqtt_samples import CALM, INFO, STATS, alert, encoded, score, segment, start
 
-READABLE = PrivacyConfig(hash_ids=False)
+READABLE = PrivacyConfig(hash_ids=False, min_group=1)
 WAIT_S = 8.0
 STATUS = "emotide/node/n1/status"
 
@@ -46,6 +46,13 @@ class Reader:
     async def first(self, topic: str) -> aiomqtt.Message:
         await until(lambda: topic in self.received, f"nothing on {topic}")
         return self.received[topic][0]
+
+    async def ends(self, topic: str) -> None:
+        """Wait for the JSON that says that the stream of `topic` has ended."""
+        await until(
+            lambda: [body.get("state") for body in self.bodies(topic)][-1:] == ["ended"],
+            f"{topic} did not end",
+        )
 
     async def last_is(self, topic: str, payload: bytes) -> None:
         await until(

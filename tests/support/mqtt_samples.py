@@ -6,9 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from stream.delivery.groups import Groups
 from stream.delivery.live_stream import LiveStream
 from stream.protocol.events import AnalysisEvents, EncodedEvent, encode
 from stream.protocol.wire.mqtt import Info, Stats
+from stream.sinks.mqtt_topics import Message, Topics
 from stream.tenants import DEFAULT
 from stream.types import (
     Event,
@@ -137,3 +139,13 @@ def alert(stream: LiveStream, **fields: Any) -> EncodedEvent:
         **fields,
     }
     return encode(body, 1, stream.session_id, stream.stream_id, time.time())
+
+
+def summary(
+    topics: Topics, tag: str, streams: list[LiveStream], now: float, tenant: str = "default"
+) -> Message:
+    """Return the summary of live streams of one group, none of them withheld."""
+    groups = Groups(1)
+    for stream in streams:
+        groups.opened(stream, now)
+    return topics.summary(groups.summary((tenant, tag), now), now, tenant)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from stream.fields import Limits, Role, Share
 from stream.labels import Label
+from stream.protocol.wire.groups import GroupPeriods, Labels, WithActivation, WithTop
 from stream.protocol.wire.parts import Model, Quality
 from stream.protocol.wire.values import (
     Count,
@@ -116,33 +117,6 @@ class MqttState(OfTenant):
     tags: Annotated[Sequence[Tag], Limits(max_length=8)]
 
 
-class Labels(TypedDict, total=False):
-    """Shares by label; labels that the model lacks are absent."""
-
-    angry: Share
-    disgusted: Share
-    fearful: Share
-    happy: Share
-    neutral: Share
-    other: Share
-    sad: Share
-    surprised: Share
-    unknown: Share
-
-
-class WithTop(TypedDict, total=False):
-    """The label with the largest share; absent if nothing was scored."""
-
-    top: Label
-    top_score: Share
-
-
-class WithActivation(TypedDict, total=False):
-    """The activation, if it is known."""
-
-    activation: Share
-
-
 class OfChannel(TypedDict):
     """The channel that a payload is about."""
 
@@ -161,6 +135,12 @@ class MqttScore(MqttChannel):
 
     speech_ratio: Share
     audio_ms: Milliseconds
+
+
+class MqttEnd(OfChannel):
+    """The last message under a retained topic of a channel: its stream has ended."""
+
+    state: Literal["ended"]
 
 
 class MqttSegment(MqttChannel, Quality):
@@ -222,10 +202,11 @@ class MqttEvent(TypedDict):
     after: UtteranceRecord
 
 
-class MqttSummary(Labels, OfNode, WithTop):
-    """Mean scores of a group, without names. No labels if there was no speech for 30 s."""
+class MqttSummary(GroupPeriods, OfNode):
+    """Summary of a group, without the names of its streams.
+
+    No labels if there was no speech for 30 s.
+    """
 
     t: UnixMs
     group: TopicLevel
-    streams: Count
-    speaking: Count
