@@ -44,6 +44,7 @@ from stream.server.origins import is_local
 from stream.server.preload import preload
 from stream.server.router import Router
 from stream.server.subscriber import Subscriber
+from stream.server.telephony import AudioSocketPort
 from stream.services import Services
 from stream.sessions.registry import SessionRegistry, draining_error
 from stream.sinks.mqtt import MqttSink, mqtt_observer
@@ -107,6 +108,7 @@ class App:
         self._model: ModelInfo | None = None
         self._recordings_model: ModelInfo | None = None
         self._sessions: SessionRegistry | None = None
+        self._audiosocket: AudioSocketPort | None = None
         self._jobs: BackgroundJobs | None = None
         self._disk = DiskExecutor()
         self._store = ResultStore(config.files.folder, config.files.keep_hours * 3600)
@@ -202,6 +204,8 @@ class App:
             for task in (*tasks, confinement):
                 task.cancel()
             await asyncio.gather(*tasks, confinement, return_exceptions=True)
+            if self._audiosocket is not None:
+                self._audiosocket.close()
             await self._listener.close()
             self._disk.close()
             self._audit.close()
@@ -241,7 +245,7 @@ class App:
         if recordings is None:
             return False
         await confinement
-        self._serve(model, recordings)
+        await self._serve(model, recordings)
         return True
 
     async def _load_for_recordings(self, live: ModelInfo) -> ModelInfo | None:
@@ -289,7 +293,7 @@ class App:
                 f"model {name} cannot run: {type(error).__name__}: {error}"
             ) from error
 
-    def _serve(self, model: ModelInfo, recordings_model: ModelInfo) -> None:
+    async def _serve(self, model: ModelInfo, recordings_model: ModelInfo) -> None:
         """Accept connections from now on."""
         config = self._config
         self._model, self._recordings_model = model, recordings_model
@@ -304,6 +308,7 @@ class App:
             self._quotas,
         )
         self._sessions = SessionRegistry(services)
+        self._audiosocket = AudioSocketPort(services, self._sessions, self._listener.queue)
         shared = replace(services, model=recordings_model, scheduler=self._recordings_scheduler)
         recordings = RecordingServices(
             shared, self._store, self._disk, JobQueue(config.files.max_jobs)
@@ -312,6 +317,7 @@ class App:
         self._router.routes.update(
             endpoints.routes(services, self._sessions, self._jobs, self._router)
         )
+        await self._audiosocket.open()
         self._lifecycle.serve()
         scheme = "https" if config.server.tls_cert else "http"
         log.info(

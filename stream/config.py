@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -310,6 +311,48 @@ class AuthConfig(Section):
         return self
 
 
+TelephonyDialect = Literal["asterisk", "twilio", "l16"]
+"""A dialect of telephony systems over WebSocket; its path is /v1/ and its name."""
+
+
+def _network(text: str) -> str:
+    ip_network(text)
+    return text
+
+
+class TelephonyConfig(Section):
+    dialects: tuple[TelephonyDialect, ...] = get_args(TelephonyDialect)
+    """Dialects to serve on /v1/asterisk, /v1/twilio and /v1/l16; [] for none."""
+    role: Role = "customer"
+    """Whose voice a call of one channel carries, unless the call itself states its role."""
+    disclosed: bool = False
+    """Whether every caller is informed of the analysis before the call is connected."""
+    audiosocket_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """TCP port for Asterisk's AudioSocket, which has no authentication; 0: none."""
+    audiosocket_host: str = "127.0.0.1"
+    audiosocket_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = (
+        "127.0.0.0/8",
+        "::1/128",
+    )
+    """Networks whose machines may connect to that port."""
+    audiosocket_key: str = ""
+    """Name of the key whose tenant and quotas apply to calls over AudioSocket."""
+    public_url: Annotated[str, Field(pattern=r"^(wss?://[^/?#\s]+(/[^?#\s]*)?)?$")] = ""
+    """Address of this server as Twilio dials it, without the path: wss://emotide.example.com."""
+    twilio_tokens: dict[str, Annotated[tuple[SecretStr, ...], Field(min_length=1)]] = {}
+    """Auth tokens of Twilio accounts by the name of the key whose tenant and quotas apply; if there
+    are any, /v1/twilio checks X-Twilio-Signature. Several while a token is changed."""
+
+    @model_validator(mode="after")
+    def _signatures_need_an_address(self) -> TelephonyConfig:
+        if self.twilio_tokens and not self.public_url:
+            raise ValueError(
+                "twilio_tokens need public_url, because Twilio signs the address that it dials: "
+                "wss://emotide.example.com"
+            )
+        return self
+
+
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
@@ -328,4 +371,19 @@ class Config(Section):
     mqtt: MqttConfig = MqttConfig()
     files: FilesConfig = FilesConfig()
     auth: AuthConfig = AuthConfig()
+    telephony: TelephonyConfig = TelephonyConfig()
     log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _telephony_uses_known_keys(self) -> Config:
+        telephony, keys = self.telephony, self.auth.keys
+        named = dict.fromkeys(telephony.twilio_tokens, "twilio_tokens")
+        if telephony.audiosocket_port and (telephony.audiosocket_key or keys):
+            named[telephony.audiosocket_key] = "audiosocket_key"
+        for name, field in named.items():
+            if keys and (name not in keys or "stream" not in keys[name].scopes):
+                raise ValueError(
+                    f"telephony.{field}: {name!r} is not a key with the scope stream; name one of "
+                    f"{', '.join(key for key, k in keys.items() if 'stream' in k.scopes)}"
+                )
+        return self

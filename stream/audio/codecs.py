@@ -69,6 +69,15 @@ CODECS: dict[str, Callable[[bytes], Samples]] = {
 """
 
 
+_ZERO = {"mulaw": b"\xff", "alaw": b"\xd5"}
+"""Byte of digital silence; zero in the other encodings (ITU-T G.711)."""
+
+
+def encoded_silence(audio: AudioFormat, samples: int) -> bytes:
+    """Return `samples` per channel of digital silence in a format."""
+    return _ZERO.get(audio.encoding, b"\0") * (samples * audio.bytes_per_frame)
+
+
 class PcmDecoder:
     """Decoder of chunks that may end in the middle of a sample or between two channels."""
 

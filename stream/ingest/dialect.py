@@ -27,12 +27,14 @@ class Request:
 class Start:
     """Open a session; `takeover` ends another one that has its stream id.
 
+    With `renamed` the session gets an id of its own if another live one has its stream id.
     `event_type` is the event that announces it: session.created or session.updated.
     """
 
     config: SessionConfig
     takeover: bool = False
     event_type: Literal["session.created", "session.updated"] = "session.created"
+    renamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,20 @@ class Audio:
     """Audio in the format of the session, of any length."""
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Audio that the producer did not send because nothing was said: samples at its rate."""
+
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Audio that was lost: samples at the producer's rate. The utterance before the hole ends."""
+
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +109,20 @@ class End:
     reason: ErrorCode = "completed"
 
 
-Command = Start | Resume | Audio | Flush | Pause | Unpause | Annotate | Reply | Offer | End
+Command = (
+    Start
+    | Resume
+    | Audio
+    | Silence
+    | Skip
+    | Flush
+    | Pause
+    | Unpause
+    | Annotate
+    | Reply
+    | Offer
+    | End
+)
 
 
 class Dialect(Protocol):
@@ -106,6 +135,8 @@ class Dialect(Protocol):
     """Name in metrics and snapshots (`adapter`)."""
     resumes: bool
     """Whether a producer may return to its session after the connection broke."""
+    answers: bool
+    """Whether the producer gets to know its mistakes; those of others are logged."""
 
     def connected(self) -> Iterable[Command]:
         """Return the commands that the request itself implies. Raises `ProtocolError`."""
@@ -113,6 +144,14 @@ class Dialect(Protocol):
 
     def receive(self, message: Message) -> Iterable[Command]:
         """Return the commands of a message. Raises `ProtocolError`."""
+        ...
+
+    def tick(self) -> Iterable[Command]:
+        """Return the commands that are due by time alone; called ten times a second in a session.
+
+        It is also called once before a connection is closed that started no session in time. Raises
+        `ProtocolError`.
+        """
         ...
 
     def send(self, event: EncodedEvent) -> Iterable[Message]:

@@ -40,6 +40,7 @@ class Emotide:
 
     name = "native"
     resumes = True
+    answers = True
 
     def __init__(self, request: Request) -> None:
         self._query = request.query
@@ -113,6 +114,10 @@ class Emotide:
         config = overlay(self._query, message.session)
         self._configured = True
         return (Start(config, parse_flag(self._query, "takeover"), "session.updated"),)
+
+    def tick(self) -> Iterable[Command]:
+        """Return nothing: the producer says what it leaves out."""
+        return ()
 
     def send(self, event: EncodedEvent) -> Iterable[Message]:
         """Return the event as JSON."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from typing import Any
 
 from stream.delivery.outbox import Outbox
@@ -22,6 +23,8 @@ from stream.ingest.dialect import (
     Pause,
     Reply,
     Resume,
+    Silence,
+    Skip,
     Start,
     Unpause,
 )
@@ -80,6 +83,8 @@ class Producer(Owner):
         self._lost: tuple[int | None] | None = None
         """The close code, if the connection ended while the session was being opened."""
         self._mistakes = Mistakes()
+        self._logged: set[ErrorCode] = set()
+        """Codes of mistakes that were logged, because the producer does not get to know them."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._start_timer = asyncio.get_running_loop().call_later(
             limits.start_timeout_s, self._start_timeout
@@ -174,11 +179,26 @@ class Producer(Owner):
             if self._session is not None:
                 self._sessions.detach(self._session, self)
             self._transport.close(self._dialect.close_code("slow_consumer"), "slow_consumer")
+        if not (self._over or self._opening or self._messages):
+            self._elapse()
+
+    def _elapse(self) -> None:
+        """Run the commands that are due by time; a producer that has some is not idle."""
+        try:
+            commands = tuple(self._dialect.tick())
+        except ProtocolError as error:
+            self._mistake(error)
+            return
+        if commands:
+            self.last_received = time.monotonic()
+            self._commands = iter(commands)
+            self._work()
 
     async def fail(self, error: ProtocolError, finish_s: float = FINISH_S) -> None:
         """Send the error, end the session within `finish_s` seconds, close."""
         self._over = True
         error.fatal = True
+        self._log(error)
         self._services.metrics.refused(error.code)
         session = self._session
         if session is None:
@@ -245,6 +265,10 @@ class Producer(Owner):
                 "invalid_message", "the session has not started: send its configuration first"
             )
         match command:
+            case Silence(samples):
+                session.silence(samples)
+            case Skip(samples):
+                session.skip(samples)
             case Flush():
                 session.flush()
             case Pause():
@@ -264,10 +288,27 @@ class Producer(Owner):
             self._fail_soon(error)
             return
         self._services.metrics.refused(error.code)
+        self._log(error)
         if self._session is not None:
             self._session.emit(error.body(), shared=False)
         else:
             self._emit(error.body())
+
+    def _log(self, error: ProtocolError) -> None:
+        """Log a mistake of a producer that is not told about it, once for each code."""
+        if self._dialect.answers or error.code in self._logged or error.code == "draining":
+            return
+        self._logged.add(error.code)
+        log.warning(
+            "call refused" if error.fatal else "call has mistakes",
+            extra={
+                "dialect": self._dialect.name,
+                "code": error.code,
+                "why": error.message,
+                "peer": self._transport.peer,
+                "session_id": self._encoder.session_id,
+            },
+        )
 
     # -- the session -------------------------------------------------------------------------
 
@@ -279,10 +320,7 @@ class Producer(Owner):
     async def _open(self, command: Start | Resume) -> None:
         try:
             if isinstance(command, Start):
-                session = await self._sessions.open(
-                    command.config, self, self._encoder, self._dialect.name, command.takeover
-                )
-                self._session = session
+                session = self._session = await self._start(command)
                 session.announce(command.event_type)
             else:
                 session = self._sessions.reattach(command.token, self, command.last_seq)
@@ -302,6 +340,23 @@ class Producer(Owner):
             await session.closed.wait()
             await self.close("completed")
 
+    async def _start(self, command: Start) -> Session:
+        """Open the session of a command. Raises `ProtocolError`."""
+        try:
+            return await self._sessions.open(
+                command.config, self, self._encoder, self._dialect.name, command.takeover
+            )
+        except ProtocolError as error:
+            if error.code != "stream_conflict" or not command.renamed:
+                raise
+        # Refusing it would end a call; taking over would end another one.
+        log.warning(
+            "two calls have one id; the second gets another",
+            extra={"dialect": self._dialect.name, "session_id": self._encoder.session_id},
+        )
+        config = command.config.model_copy(update={"stream_id": None})
+        return await self._start(replace(command, config=config, renamed=False))
+
     async def _end(self, session: Session, reason: ClosedReason) -> None:
         if reason != "objected":
             await session.caught_up()
@@ -311,13 +366,15 @@ class Producer(Owner):
     def _start_timeout(self) -> None:
         limit = self._limits.start_timeout_s
         if self._session is None and not self._opening and not self._over:
-            self._fail_soon(
-                ProtocolError(
-                    "start_timeout",
-                    f"no session.update within {limit:g} s of connecting: send it at once, or put "
-                    "sample_rate into the URL",
-                )
+            self._elapse()
+        if self._session is None and not self._opening and not self._over:
+            missing = (
+                "no session.update within {} s of connecting: send it at once, or put sample_rate "
+                "into the URL"
+                if self._dialect.answers
+                else "nothing started the call within {} s of connecting"
             )
+            self._fail_soon(ProtocolError("start_timeout", missing.format(f"{limit:g}")))
 
     def _defaults(self) -> SessionCreatedBody:
         config = self._services.config

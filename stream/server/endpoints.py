@@ -12,6 +12,7 @@ from stream.ingest.producer import Producer
 from stream.protocol.parsing import Query
 from stream.quotas import Quotas
 from stream.recordings.background import BackgroundJobs
+from stream.server import telephony
 from stream.server.router import Accepted, Busy, Route, Router
 from stream.server.subscriber import Subscriber
 from stream.server.uploads import UploadHandler
@@ -29,7 +30,8 @@ RETRY_S = 5
 
 def paths(config: Config) -> frozenset[str]:
     """Return the paths of all endpoints that are enabled."""
-    return frozenset({PRODUCE, SUBSCRIBE} | ({FILES} if config.files.enabled else set()))
+    files = {FILES} if config.files.enabled else set()
+    return telephony.paths(config) | {PRODUCE, SUBSCRIBE} | files
 
 
 def recordings_busy(
@@ -98,4 +100,4 @@ def routes(
             lambda request: UploadHandler(request.connection, jobs.services, request.principal),
             limits.max_message_bytes,
         )
-    return found
+    return {**found, **telephony.routes(services, sessions)}

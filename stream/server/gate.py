@@ -185,12 +185,13 @@ def scope_of(path: str) -> Scope | None:
 def redacted(path: str) -> str:
     """Return the path for the log, shortened.
 
-    The id of a result is left out: it is half of the credentials. That of a stream may be a
+    The id of a result is left out: it is half of the credentials. So is what stands behind the path
+    of a dialect: it may be a key, even where the path is mistyped. That of a stream may be a
     telephone number; its keyed hash shows which records belong together until the next start.
     """
-    for folder in (RESULTS, FILES + "/"):
-        if path.startswith(folder):
-            return folder
+    folder = "/".join(path.split("/")[:3]) + "/"
+    if path.startswith("/v1/") and path.startswith(folder) and folder != STREAMS:
+        return folder[:64]
     if path.startswith(STREAMS):
         stream_id, slash, rest = path.removeprefix(STREAMS).partition("/")
         digest = blake2b(stream_id.encode("utf-8", "replace"), key=_LOG_KEY, digest_size=4)

@@ -63,15 +63,16 @@ class Listener:
             h11_max_incomplete_event_size=MAX_HEAD,
         )
         self._server: asyncio.Server | None = None
-        self._queue: FairQueue
+        self.queue: FairQueue
+        """Shares the event loop's time among the connections; set once it listens."""
         self.port = config.port
 
     async def open(self) -> None:
         """Listen. Raises `ConfigError` if the port cannot be had."""
         config = self._config
         self._uvicorn.load()
-        self._queue = FairQueue()
-        make = partial(HttpProtocol, self._uvicorn, self._state, {}, self._queue, self._excess)
+        self.queue = FairQueue()
+        make = partial(HttpProtocol, self._uvicorn, self._state, {}, self.queue, self._excess)
         try:
             self._server = await asyncio.get_running_loop().create_server(
                 make,
@@ -121,7 +122,7 @@ class Listener:
         def make(config: Any, server_state: Any, app_state: Any) -> WebSocketConnection:
             router = self._router
             return WebSocketConnection(
-                router.upgrade, max_bytes, router.connections, self._queue, app_state["usage"]
+                router.upgrade, max_bytes, router.connections, self.queue, app_state["usage"]
             )
 
         return make

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -17,6 +17,7 @@ from stream.config import Scope
 from stream.delivery.transport import Handler
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
+from stream.protocol.version import SUBPROTOCOL
 from stream.quotas import Quotas
 from stream.server.gate import Gate, Refusal, over_quota
 from stream.server.lifecycle import Lifecycle, Phase
@@ -55,12 +56,19 @@ class Accepted:
     principal: Principal
 
 
+Identify = Callable[[Request, Query, str], Principal | Sequence[str]]
+"""Returns who sends a request, or the Authorization headers to check; its last argument is what
+stands behind the path of the endpoint. Raises `Refusal`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One endpoint: the scope it needs, its capacity, its handler, its largest message.
 
     `capacity` raises `ProtocolError` if a quota of the key or its tenant is exceeded.
     `kept` handlers are ticked and closed by the router; producers belong to the registry.
+    `subprotocols` are those to select from. With `identify` the endpoint is for foreign systems:
+    the path may end with a key, and the function decides who sends a request.
     """
 
     scope: Scope
@@ -68,6 +76,8 @@ class Route:
     handler: Callable[[Accepted], Handler]
     max_bytes: int
     kept: bool = True
+    subprotocols: Sequence[str] = (SUBPROTOCOL,)
+    identify: Identify | None = None
 
 
 class Router:
@@ -94,6 +104,7 @@ class Router:
             return refusal.response()
         route = self.routes[path]
         connection.max_bytes = route.max_bytes
+        connection.subprotocols = route.subprotocols
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
         accepted = Accepted(connection, path, query, headers, principal)
         return lambda: self._serve(route, accepted)
@@ -106,26 +117,38 @@ class Router:
             raise Refusal(HTTPStatus.BAD_REQUEST, "malformed request path") from None
         headers = request.headers
         self._gate.check_host(headers.get_all("Host"))
-        route = self.routes.get(url.path)
+        query = parse_qs(url.query, keep_blank_values=True)
+        path, secret = self._endpoint(url.path)
+        route = self.routes.get(path)
         if route is None:
-            self._gate.check_known(url.path)
+            self._gate.check_known(path)
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the model is loading", 2)
         offered = ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")
-        authorization = headers.get_all("Authorization")
-        principal = self._gate.check_key(
-            route.scope, url.path, authorization, [part.strip() for part in offered]
+        who: Principal | Sequence[str] = headers.get_all("Authorization")
+        if route.identify is not None:
+            who = route.identify(request, query, secret)
+        principal = (
+            who
+            if isinstance(who, Principal)
+            else self._gate.check_key(route.scope, path, who, [part.strip() for part in offered])
         )
         self._gate.check_origin(headers.get_all("Origin"), headers.get_all("Host"))
         if self._lifecycle.phase is not Phase.SERVING:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "draining", 5)
-        query = parse_qs(url.query, keep_blank_values=True)
         try:
             busy = route.capacity(query, principal)
         except ProtocolError as error:
             raise over_quota(error) from None
         if busy is not None:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, *busy)
-        return url.path, query, principal
+        return path, query, principal
+
+    def _endpoint(self, path: str) -> tuple[str, str]:
+        """Return the endpoint of a path, and the key behind it if the endpoint takes one."""
+        head, _, secret = path.rpartition("/")
+        route = self.routes.get(head)
+        takes_key = route.identify is not None if route else head in self._gate.websockets
+        return (head, secret) if takes_key else (path, "")
 
     def _serve(self, route: Route, accepted: Accepted) -> Handler:
         connection, principal = accepted.connection, accepted.principal

@@ -13,6 +13,7 @@ from typing import cast
 from stream.delivery.transport import Handler, Message
 from stream.server.fair_queue import FairQueue
 from stream.server.intake import Intake
+from stream.server.keepalive import keep_alive
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,14 @@ NORMAL = 1000
 
 
 class TcpConnection(asyncio.Protocol):
-    """A `Transport` on one TCP connection; `serve` makes its handler once it is connected."""
+    """A `Transport` on one TCP connection.
+
+    `serve` makes its handler once it is connected, or returns None if it aborted the connection.
+    """
 
     def __init__(
         self,
-        serve: Callable[[TcpConnection], Handler],
+        serve: Callable[[TcpConnection], Handler | None],
         connections: set[TcpConnection],
         queue: FairQueue | None = None,
     ) -> None:
@@ -67,6 +71,10 @@ class TcpConnection(asyncio.Protocol):
 
     def resume(self) -> None:
         self._intake.resume()
+
+    def keep_alive(self) -> None:
+        """Let the system find out when the peer is gone, because nothing is sent to it."""
+        keep_alive(self._transport)
 
     # -- asyncio.Protocol --------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from stream.protocol.version import SUBPROTOCOL
 from stream.server.fair_queue import FairQueue, Usage
 from stream.server.gate import Refusal
 from stream.server.intake import Intake
+from stream.server.keepalive import keep_alive
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Upgrade(Protocol):
     ) -> Callable[[], Handler] | Response:
         """Return what makes the handler once the handshake is done, or a response.
 
-        May lower `connection.max_bytes`, the largest message.
+        May lower `connection.max_bytes`, the largest message, and set `connection.subprotocols`.
         """
         ...
 
@@ -79,7 +80,9 @@ class WebSocketConnection(asyncio.Protocol):
         self.queue = queue or FairQueue()
         self.usage = usage or self.queue.usage()
         self._connections = connections
-        self._ws = _Protocol(max_bytes, self._too_large)
+        self._ws = _Protocol(max_bytes, self._too_large, self._select)
+        self.subprotocols: Sequence[str] = (SUBPROTOCOL,)
+        """Subprotocols of the endpoint; the first one that the client offers is selected."""
         self._loop = asyncio.get_running_loop()
         self._handler: Handler | None = None
         self._transport: asyncio.Transport
@@ -336,6 +339,14 @@ class WebSocketConnection(asyncio.Protocol):
             log.exception("connection failed")
             self.close(CloseCode.INTERNAL_ERROR, "")
 
+    def _select(self, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Select a subprotocol that the client offers; it may also offer none."""
+        return next((Subprotocol(x) for x in self.subprotocols if x in offered), None)
+
+    def keep_alive(self) -> None:
+        """Let the system find out when the peer is gone, because nothing is sent to it."""
+        keep_alive(self._transport)
+
     def _refuse(self, response: Response) -> None:
         self._ws.send_response(response)
         self._write()
@@ -384,8 +395,13 @@ class WebSocketConnection(asyncio.Protocol):
 class _Protocol(ServerProtocol):
     """websockets' protocol without extensions, and with a callback before it closes with 1009."""
 
-    def __init__(self, max_bytes: int, too_large: Callable[[], None]) -> None:
-        super().__init__(max_size=max_bytes, select_subprotocol=_subprotocol)
+    def __init__(
+        self,
+        max_bytes: int,
+        too_large: Callable[[], None],
+        select: Callable[[Sequence[Subprotocol]], Subprotocol | None],
+    ) -> None:
+        super().__init__(max_size=max_bytes, select_subprotocol=lambda _, offered: select(offered))
         self._report_too_large = too_large
 
     def fail(self, code: CloseCode | int, reason: str = "") -> None:
@@ -401,8 +417,3 @@ def _as_json(response: Response) -> Response:
     headers = {name: response.headers[name] for name in names if name in response.headers}
     text = (response.body or b"").decode().strip().rstrip(".")
     return Refusal(HTTPStatus(response.status_code), text, headers=headers).response()
-
-
-def _subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Select `emotide.v1` if the client offers it; a client may also offer none."""
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

@@ -12,6 +12,7 @@ from typing import Literal
 from stream.admission import Admission
 from stream.analysis.pipeline import StreamPipeline
 from stream.analysis.quality import gain_is_automatic
+from stream.audio.codecs import encoded_silence
 from stream.audio.raw_format import FormatCheck, WrongFormat
 from stream.audio.speed import causes
 from stream.delivery.live_stream import LiveStream, ReplayBuffer
@@ -234,6 +235,22 @@ class Session:
         if finding is not None:
             self.warn(finding.code, finding.message)
         return data
+
+    def silence(self, samples: int) -> None:
+        """Advance by silence that the producer did not send; it does not count as heard audio."""
+        if self.over:
+            return
+        # In pieces, because there is no bound on how long nothing is said.
+        piece = encoded_silence(self._audio, self._audio.sample_rate)
+        size = samples * self._audio.bytes_per_frame
+        for begin in range(0, size, len(piece)):
+            data = piece[: size - begin]
+            self._input.add(data, len(data))
+
+    def skip(self, samples: int) -> None:
+        """Advance by samples (at the producer's rate) that were lost."""
+        if not self.over:
+            self._input.skip(samples)
 
     def flush(self) -> None:
         """Make windows due for all speech received so far."""

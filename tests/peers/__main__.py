@@ -24,7 +24,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from bench.tables import table
 from tests.peers import autobahn
-from tests.peers.autobahn import Case, NotRun
+from tests.peers.autobahn import Case
+from tests.peers.debian import NotRun
 from tests.support.running import ROOT, running_server
 
 FOLDER = Path(os.environ.get("PEERS_FOLDER", ROOT / "outputs" / "peers"))

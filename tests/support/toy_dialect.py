@@ -22,6 +22,7 @@ class ToyDialect:
 
     name = "toy"
     resumes = False
+    answers = True
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -56,6 +57,9 @@ class ToyDialect:
             case "H":
                 return End()
         raise ProtocolError("unknown_message", f"unknown frame {kind!r}", fatal=False)
+
+    def tick(self) -> Iterable[Command]:
+        return ()
 
     def send(self, event: EncodedEvent) -> Iterable[Message]:
         match event.type:

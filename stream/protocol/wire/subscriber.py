@@ -26,6 +26,12 @@ MAX_PATTERNS = 256
 """Globs in the filters of one connection, besides "*"."""
 
 
+Adapter = Annotated[
+    str, Stated(among=("native", "asterisk", "audiosocket", "twilio", "l16"), example="native")
+]
+"""Dialect of the stream's producer; `native` is `emotide.v1`."""
+
+
 class StreamSnapshot(TypedDict):
     """State and newest scores of a stream; also the body of `GET /v1/streams/{id}`."""
 
@@ -35,7 +41,7 @@ class StreamSnapshot(TypedDict):
     session_id: SessionId
     state: StreamState
     started: Time
-    adapter: Annotated[str, Stated(among=("native",))]
+    adapter: Adapter
     roles: Annotated[list[Role], Stated(min_length=1, max_length=MAX_CHANNELS)]
     analysed: list[ChannelNumber]
     tags: Tags
