@@ -181,6 +181,16 @@ class LimitsConfig(Section):
     over all streams together; 0: none."""
 
 
+class HomeAssistantConfig(Section):
+    enabled: bool = False
+    """Announce this server, rooms, devices and groups to Home Assistant (device discovery)."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")] = "homeassistant"
+    tags: Annotated[tuple[str, ...], Field(max_length=64)] = ("room:*", "device:*")
+    """Patterns of tags that become devices; only of tags that stay, never of one per call."""
+    forget_after_h: Annotated[float, Field(ge=0)] = 168.0
+    """Hours without a stream after which the device of a tag is removed."""
+
+
 class MqttConfig(Section):
     host: str = ""
     """Host name of the broker; empty: no MQTT."""
@@ -194,6 +204,8 @@ class MqttConfig(Section):
     """Maximum scores per second and channel; of those between, the newest is published."""
     stats_interval_s: Positive = 10.0
     clear_state_after_s: Annotated[float, Field(ge=0)] = 60.0
+    """Expiry of the last messages of a stream, which say that it has ended."""
+    home_assistant: HomeAssistantConfig = HomeAssistantConfig()
 
 
 class FilesConfig(Section):

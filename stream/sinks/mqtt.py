@@ -6,16 +6,18 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from stream.config import MqttConfig, PrivacyConfig
 from stream.delivery.groups import Group, Groups
 from stream.delivery.live_stream import LiveStream
 from stream.delivery.queues import Throttle
+from stream.labels import LABELS
 from stream.protocol.events import SCORE, SEGMENT, EncodedEvent
 from stream.protocol.wire.mqtt import Info, Stats
+from stream.sinks.home_assistant import Discovery, HomeAssistant
 from stream.sinks.mqtt_leftovers import Leftover
-from stream.sinks.mqtt_publisher import MqttObserver, Publisher, end_expiry_s
+from stream.sinks.mqtt_publisher import DiscoveryTopics, MqttObserver, Publisher, end_expiry_s
 from stream.sinks.mqtt_topics import Message, StreamNames, Topics, Utterances, level
 from stream.telemetry.metrics import Metrics
 from stream.tenants import StreamKey
@@ -71,6 +73,11 @@ class MqttSink:
         # The same client identifier at every start, so that the broker publishes the will of an old
         # connection before the birth of the new one and never after it (MQTT 5.0, 3.1.4-3).
         identifier = f"{config.prefix.replace('/', '-')}-{level(node)}"
+        self._home: HomeAssistant | None = None
+        home = config.home_assistant
+        if home.enabled:
+            discovery = Discovery(home, topics, config.stats_interval_s)
+            self._home = HomeAssistant(discovery, self._labels)
         self._publisher = Publisher(
             config,
             topics,
@@ -78,6 +85,7 @@ class MqttSink:
             self._births,
             self._end_left_behind,
             observer or MqttObserver(),
+            None if self._home is None else self._discovery_topics(self._home),
         )
         self._throttle: Throttle[Message] = Throttle(1 / config.score_rate_hz)
         self._streams: dict[LiveStream, Utterances] = {}
@@ -160,7 +168,28 @@ class MqttSink:
     def _births(self) -> list[Message]:
         if self._publisher.taken_over:
             return []
-        return [self._topics.status(not self._stopping), self._topics.info(self._info())]
+        births = [self._topics.status(not self._stopping), self._topics.info(self._info())]
+        return births + ([self._home.node()] if self._home else [])
+
+    def _labels(self) -> Sequence[str]:
+        model = self._info()["model"]
+        return LABELS if model is None else model["labels"]
+
+    def _discovery_topics(self, home: HomeAssistant) -> DiscoveryTopics:
+        discovery = home.discovery
+
+        def found(topic: str, payload: bytes) -> None:
+            if home.found(topic, payload, time.monotonic()):
+                self._publisher.left(topic)
+
+        def born(payload: bytes) -> None:
+            # Home Assistant has started. Over a broker that retains, this changes nothing.
+            if payload == b"online":
+                for message in (*self._births(), *home.all()):
+                    self._publisher.retain(message)
+                self._changed_groups.update(*map(self._groups.of, self._streams))
+
+        return DiscoveryTopics(discovery.patterns, found, discovery.birth_topic, born)
 
     def _end_left_behind(self, found: list[Leftover]) -> None:
         """Publish the ends of the streams of a dead process."""
@@ -209,9 +238,19 @@ class MqttSink:
                 self._changed_groups.update(*map(self._groups.of, self._streams))
             if now >= upkeep_at:
                 upkeep_at = now + UPKEEP_S
+                self._publish_devices(now)
                 self._publish_groups()
                 self._publisher.expire()
             await asyncio.sleep(TICK_S)
+
+    def _publish_devices(self, now: float) -> None:
+        """Announce the devices of groups in use; remove those that were not used for long."""
+        if self._home is not None:
+            groups = set[Group]().union(*map(self._groups.of, self._streams))
+            for message in self._home.used(groups, now):
+                self._publisher.retain(message)
+            for topic in self._home.forget(now):
+                self._publisher.clear(topic)
 
     def _publish_groups(self) -> None:
         for group in sorted(self._changed_groups):

@@ -31,6 +31,7 @@ class MqttConnection:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._received = _ignore
+        self._listeners: dict[str, Callable[[bytes], None]] = {}
         self.limits = client.limits
 
     @property
@@ -62,7 +63,28 @@ class MqttConnection:
 
     async def wait_lost(self) -> None:
         """Wait until the connection is lost, then raise `BrokerUnavailable`."""
-        await self._client.receive(lambda *message: self._received(*message))
+        await self._client.receive(self._on_message)
+
+    def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        if topic in self._listeners:
+            self._listeners[topic](payload)
+        else:
+            self._received(topic, payload, retained)
+
+    async def listen(self, topic: str, received: Callable[[bytes], None]) -> None:
+        """Subscribe to a topic while `wait_lost` runs; `received` gets the payloads.
+
+        Raises `SubscriptionRefused`, and `BrokerUnavailable`.
+        """
+        self._listeners[topic] = received
+        await self._subscribe(topic)
+
+    async def _subscribe(self, pattern: str) -> None:
+        if not await self._client.listen(pattern):
+            raise SubscriptionRefused(
+                f"the broker refused a subscription to {pattern}: let this user read it in the "
+                "broker's access list"
+            )
 
     async def read_retained(
         self,
@@ -94,11 +116,7 @@ class MqttConnection:
         self._received = received
         try:
             for pattern in patterns:
-                if not await self._client.listen(pattern):
-                    raise SubscriptionRefused(
-                        f"the broker refused a subscription to {pattern}: let this user read it in "
-                        "the broker's access list"
-                    )
+                await self._subscribe(pattern)
             end = time.monotonic() + limit_s
             with contextlib.suppress(TimeoutError):
                 while (left := end - time.monotonic()) > 0:

@@ -61,6 +61,20 @@ class MqttObserver:
     refused: Callable[[int], None] = _ignore
 
 
+@dataclass(frozen=True, slots=True)
+class DiscoveryTopics:
+    """Topics of Home Assistant, and what handles their messages.
+
+    `found` gets topic and payload of the retained configurations, once; `born` gets the payloads of
+    `birth_topic`.
+    """
+
+    patterns: Sequence[str]
+    found: Callable[[str, bytes], None]
+    birth_topic: str
+    born: Callable[[bytes], None]
+
+
 class Publisher:
     """Queues messages without blocking; `run` delivers them to one broker.
 
@@ -79,6 +93,7 @@ class Publisher:
         births: Callable[[], Sequence[Message]],
         left_behind: Callable[[list[Leftover]], None],
         observer: MqttObserver,
+        discovery: DiscoveryTopics | None = None,
     ) -> None:
         self._config = config
         self._broker = f"{config.host}:{config.port}"
@@ -87,6 +102,7 @@ class Publisher:
         self._births = births
         self._left_behind = left_behind
         self._observer = observer
+        self._discovery = discovery
         self._diagnosis = Diagnosis(config.prefix)
         self._scans = 0
         self.taken_over = False
@@ -310,6 +326,8 @@ class Publisher:
 
     async def _scan(self, connection: MqttConnection) -> None:
         """Look for streams that a dead process of this node left on the broker, once."""
+        if self._discovery is not None:
+            await self._listen(connection, self._discovery)
         if self._scans >= SCANS:
             return
         self._scans += 1
@@ -330,8 +348,31 @@ class Publisher:
             found = []
         else:
             found = leftovers.take()
-        self._scans = SCANS
         self._left_behind(found)
+        if self._discovery is not None:
+            await self._find_devices(connection, self._discovery)
+        self._scans = SCANS
+
+    async def _listen(self, connection: MqttConnection, discovery: DiscoveryTopics) -> None:
+        try:
+            await connection.listen(discovery.birth_topic, discovery.born)
+        except SubscriptionRefused as error:
+            log.warning(
+                "Home Assistant's start will not be noticed",
+                extra={"reason": str(error), "consequence": "it relies on retained messages"},
+            )
+
+    async def _find_devices(self, connection: MqttConnection, discovery: DiscoveryTopics) -> None:
+        """Look for devices that an earlier process of this node announced."""
+        try:
+            await connection.read_retained(
+                discovery.patterns, discovery.found, lambda topic: None, SCAN_QUIET_S, SCAN_S
+            )
+        except SubscriptionRefused as error:
+            log.warning(
+                "devices of earlier processes in Home Assistant not found",
+                extra={"reason": str(error), "consequence": "those of rooms that are gone stay"},
+            )
 
     def _message(self, item: str | ExpiringMessage) -> Message | None:
         now = time.monotonic()
