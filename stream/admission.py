@@ -207,7 +207,8 @@ def _settings(config: Config, request: SessionConfig, model: ModelInfo) -> Analy
         settings,
         windows=windows,
         frames=analysis.frames,
-        embeddings=analysis.embeddings,
+        # Without a request they are computed for feedback only, and not sent.
+        embeddings=analysis.embeddings or config.feedback.enabled,
         baseline=_baseline(config, analysis.baseline, model),
     )
 

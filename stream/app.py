@@ -20,6 +20,7 @@ from stream.delivery.hub import Hub
 from stream.delivery.sink import Sink
 from stream.delivery.sink_runner import keep_running
 from stream.errors import ConfigError, ModelRefused
+from stream.feedback.service import feedback_of
 from stream.inference.engine import Engine
 from stream.inference.scheduler import Scheduler
 from stream.protocol.wire.mqtt import Info, Stats
@@ -32,6 +33,7 @@ from stream.recordings.store import ResultStore
 from stream.server import endpoints
 from stream.server.auth import Authenticator, Key
 from stream.server.descriptors import connection_limit, raise_limit
+from stream.server.feedback_requests import FeedbackRequests
 from stream.server.file_requests import FileRequests
 from stream.server.gate import Gate
 from stream.server.health import Health
@@ -111,7 +113,10 @@ class App:
         self._audiosocket: AudioSocketPort | None = None
         self._jobs: BackgroundJobs | None = None
         self._disk = DiskExecutor()
+        self._feedback_disk = DiskExecutor()
+        """Its own thread, so that an export does not delay results."""
         self._store = ResultStore(config.files.folder, config.files.keep_hours * 3600)
+        self._feedback = feedback_of(config.feedback)
         self._started = time.monotonic()
         gate = Gate(
             config.server,
@@ -135,6 +140,7 @@ class App:
             files.max_downloads,
             self._file_requests() if files.enabled else None,
             groups.list,
+            feedback=self._feedback_requests(),
         )
         self._listener = Listener(
             config.server,
@@ -163,6 +169,15 @@ class App:
                 self._config.files, self._router, self._jobs, self._quotas, principal
             ),
             self._quotas,
+        )
+
+    def _feedback_requests(self) -> FeedbackRequests:
+        return FeedbackRequests(
+            self._config.feedback,
+            self._feedback,
+            self._store,
+            self._audit,
+            self._feedback_disk,
         )
 
     @property
@@ -208,6 +223,7 @@ class App:
                 self._audiosocket.close()
             await self._listener.close()
             self._disk.close()
+            self._feedback_disk.close()
             self._audit.close()
         log.info("stopped")
         if self._scheduler.alive or self._recordings_scheduler.alive:
@@ -244,9 +260,19 @@ class App:
         recordings = await self._load_for_recordings(model)
         if recordings is None:
             return False
+        self._check_features(model, recordings)
         await confinement
         await self._serve(model, recordings)
         return True
+
+    def _check_features(self, *models: ModelInfo) -> None:
+        """Raise `ConfigError` if feedback is on and a model has no features to store."""
+        for model in models:
+            if self._config.feedback.enabled and not model.dim:
+                raise ConfigError(
+                    f"feedback.enabled: model {model.id} has no embeddings, so nothing could be "
+                    "stored: choose another model, or turn feedback off"
+                )
 
     async def _load_for_recordings(self, live: ModelInfo) -> ModelInfo | None:
         """Load the model of recordings; return the live one if they share it, None on a signal."""
@@ -306,6 +332,7 @@ class App:
             self._metrics,
             self._audit,
             self._quotas,
+            None if self._feedback is None else self._feedback.recent,
         )
         self._sessions = SessionRegistry(services)
         self._audiosocket = AudioSocketPort(services, self._sessions, self._listener.queue)

@@ -17,7 +17,7 @@ from stream.terms import EmployeeBasis
 FRAME_MS = 20
 """Length of a frame of the voice detector, in milliseconds."""
 
-Scope = Literal["stream", "subscribe", "files", "metrics"]
+Scope = Literal["stream", "subscribe", "files", "feedback", "metrics"]
 """Access that a key grants."""
 
 
@@ -232,6 +232,24 @@ class FilesConfig(Section):
     """Offer noise suppression; a recording has to request it."""
 
 
+class FeedbackConfig(Section):
+    """Labels from the people who listen, for `python -m training.adapt`."""
+
+    enabled: bool = False
+    """Let keys with the scope feedback mark utterances with the right label; the features of marked
+    utterances are stored."""
+    audio: bool = False
+    """Store the audio of marked utterances as well; requires privacy.audit_log."""
+    folder: Path = Path("feedback")
+    """Folder of the marks, with one folder per tenant."""
+    max_mb: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
+    """Bytes on disk of the marks of one tenant."""
+    recent: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Utterances per channel of a live stream that can be marked: the newest ones."""
+    recent_mb: Annotated[float, Field(gt=0, le=100_000)] = 32.0
+    """Memory of one tenant for them; the streams that spoke longest ago lose theirs first."""
+
+
 class BaselineConfig(Section):
     enabled: bool | Literal["auto"] = "auto"
     """Move scores towards what is unusual for the voice, unless a session asks otherwise; auto: if
@@ -382,6 +400,7 @@ class Config(Section):
     limits: LimitsConfig = LimitsConfig()
     mqtt: MqttConfig = MqttConfig()
     files: FilesConfig = FilesConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
     auth: AuthConfig = AuthConfig()
     telephony: TelephonyConfig = TelephonyConfig()
     log: LogConfig = LogConfig()
@@ -398,4 +417,13 @@ class Config(Section):
                     f"telephony.{field}: {name!r} is not a key with the scope stream; name one of "
                     f"{', '.join(key for key, k in keys.items() if 'stream' in k.scopes)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _kept_audio_is_audited(self) -> Config:
+        if self.feedback.enabled and self.feedback.audio and self.privacy.audit_log is None:
+            raise ValueError(
+                "feedback.audio keeps recorded speech, which the audit log has to record: set "
+                "privacy.audit_log, or leave feedback.audio out"
+            )
         return self

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from stream.config import Config
 from stream.delivery.hub import Hub
+from stream.feedback.recent import RecentUtterances
 from stream.inference.scheduler import Scheduler
 from stream.quotas import Quotas
 from stream.telemetry.audit import AuditLog
@@ -24,3 +25,5 @@ class Services:
     metrics: Metrics
     audit: AuditLog
     quotas: Quotas = field(default_factory=Quotas)
+    recent: RecentUtterances | None = None
+    """Utterances that listeners may mark; None while feedback is off."""

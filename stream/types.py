@@ -222,7 +222,8 @@ class Segment:
     """Final scores of one utterance over all its frames; `scores` is empty if none was scored.
 
     `covered` is the share of the utterance's frames that some window scored, `embedding`
-    float32[dim] the mean of their features, if requested. `baseline` is as in `Score`.
+    float32[dim] the mean of their features, if requested. `baseline` is as in `Score`. `audio`
+    int16[n] is that of the utterance, if it is kept for feedback.
     """
 
     channel: int
@@ -237,6 +238,7 @@ class Segment:
     hints: tuple[Hint, ...]
     embedding: Features | None = None
     baseline: BaselineUse | None = None
+    audio: NDArray[np.int16] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,8 @@ class ModelInfo:
     before softmax. `why` is the reason that this model was chosen; it is shown to users. `dim` is
     the size of a frame's embedding, 0 for a backend without embeddings. `default_lengths` are the
     window lengths to use unless the configuration names others; empty: `lengths`. `reference` are
-    the mean logits of an average voice, for `analysis.baseline`; empty if unknown.
+    the mean logits of an average voice, for `analysis.baseline`; empty if unknown. `base` are the
+    id and revision of the model whose features this one uses, None if they are its own.
     """
 
     id: str
@@ -280,8 +283,14 @@ class ModelInfo:
     dim: int = 0
     default_lengths: tuple[int, ...] = ()
     reference: tuple[float, ...] = ()
+    base: tuple[str, str] | None = None
 
     @property
     def preferred_lengths(self) -> tuple[int, ...]:
         """Window lengths in samples to use unless the configuration names others."""
         return tuple(sorted(self.default_lengths or self.lengths))
+
+    @property
+    def features(self) -> tuple[str, str]:
+        """Id and revision of the model whose features these are: its own, or those of its base."""
+        return self.base or (self.id, self.revision)

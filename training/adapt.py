@@ -8,7 +8,6 @@ the mean of the frame logits stays the logits of the utterance.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import sys
@@ -32,6 +31,7 @@ from stream.types import FRAME, SAMPLE_RATE, AudioFormat, FrameScores, Segment, 
 from training.adapt_card import write_card
 from training.data import decode
 from training.head import Evaluation, Head, cross_validate, fit
+from training.manifest import Row, of_model, read_rows
 
 MIN_SPEAKERS, MIN_CLIPS, MIN_SPEAKERS_PER_LABEL = 3, 12, 2
 """Least number of speakers, of clips per label, and of speakers per label."""
@@ -43,8 +43,9 @@ examples:
   emotide serve --model my-model
 
 The manifest is a CSV with the columns path (relative to it), label and speaker. With start_s and
-end_s, a row is a part of its file. A row of feedback has a column features instead of audio: a .npy
-file of float32[dim] that the server stored.
+end_s, a row is a part of its file. A row of feedback (GET /v1/feedback?format=zip) has a column
+features, a .npy file of float32[dim] that the server stored, and the columns model and revision:
+rows of another model are left out, unless the server stored the audio too (path).
 """
 
 
@@ -60,53 +61,6 @@ class Example:
     speaker: str
     features: NDArray[np.float32]
     base: NDArray[np.float32] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the manifest."""
-
-    line: int
-    label: str
-    speaker: str
-    path: Path | None
-    features: Path | None
-    start_s: float
-    end_s: float | None
-
-
-def read_rows(manifest: Path) -> list[Row]:
-    """Read a manifest. Raises `ValueError`, naming the line and the column."""
-    rows = []
-    with manifest.open(newline="", encoding="utf-8") as lines:
-        for number, fields in enumerate(csv.DictReader(lines), 2):
-            label = (fields.get("label") or fields.get("emotion") or "").strip()
-            if label not in LABELS:
-                raise ValueError(
-                    f"line {number}, label: {label!r} is not one of {', '.join(LABELS)}"
-                )
-            speaker = (fields.get("speaker") or "").strip()
-            if not speaker:
-                raise ValueError(
-                    f"line {number}, speaker: name the speaker, so that no voice is on both sides "
-                    "of a check; where it is unknown, name the recording"
-                )
-            features, path = fields.get("features"), fields.get("path")
-            if not features and not path:
-                raise ValueError(f"line {number}: name a path or features")
-            end = fields.get("end_s")
-            rows.append(
-                Row(
-                    number,
-                    label,
-                    speaker,
-                    manifest.parent / path if path else None,
-                    manifest.parent / features if features else None,
-                    float(fields.get("start_s") or 0),
-                    float(end) if end else None,
-                )
-            )
-    return rows
 
 
 def check(labels: Sequence[str], speakers: Sequence[str]) -> None:
@@ -241,6 +195,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not isinstance(backend, Embedder) or not backend.info.dim:
                 raise ModelRefused(f"{backend.info.id} has no embeddings: choose another --model")
             console.print(f"{len(rows)} rows, features of {backend.info.id}")
+            rows, others = of_model(rows, backend.info.features)
+            for (model, revision), count in others.items():
+                console.print(
+                    f"{count} rows left out: their features are of {model} {revision}, and --model "
+                    f"{options.model} has those of {' '.join(backend.info.features)}",
+                    markup=False,
+                )
             examples = examine(backend, rows, console)
             labels = [example.label for example in examples]
             speakers = [example.speaker for example in examples]

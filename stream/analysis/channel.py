@@ -68,6 +68,7 @@ class ChannelPipeline:
         frames: bool = False,
         embeddings: bool = False,
         baseline: BaselineSettings | None = None,
+        audio: bool = False,
     ) -> None:
         self.channel = channel
         self._model = model
@@ -77,11 +78,16 @@ class ChannelPipeline:
         self._decider = FrameDecider.of(vad)
         self._segmenter = Segmenter(vad)
         self._meter = QualityMeter(source_rate, vad.only_speech)
-        self._history = History(windows.longest + (vad.hangover + 1) * FRAME + BLOCK)
+        self._audio = audio
+        longest = (
+            max(windows.longest, (vad.max_utterance + 1) * FRAME) if audio else windows.longest
+        )
+        self._history = History(longest + (vad.hangover + 1) * FRAME + BLOCK)
         self._windower = Windower(windows, channel, self._history, self._meter)
         self._partial = np.zeros(0, np.float32)
         """Samples of an incomplete frame, in steps of int16."""
-        self._unsettled: deque[tuple[Utterance, Quality]] = deque()
+        self._unsettled: deque[tuple[Utterance, Quality, NDArray[np.int16] | None]] = deque()
+        """Utterances without a segment, their quality, and their audio if it is kept."""
         self._open_windows = 0
         self._settled = self._dropped_until = 0
         self._emitted_until = self._scored_until = 0
@@ -217,7 +223,9 @@ class ChannelPipeline:
             self.channel, utterance.index, utterance.start, utterance.end, utterance.trigger
         )
         window = self._windower.close(utterance)
-        self._unsettled.append((utterance, self._meter.quality()))
+        # Cut now, because a hole may follow before the utterance is scored.
+        audio = self._history.copy(utterance.start, utterance.end) if self._audio else None
+        self._unsettled.append((utterance, self._meter.quality(), audio))
         if window is not None:
             yield from self._emit_window(window)
         yield from self._segments()
@@ -314,7 +322,7 @@ class ChannelPipeline:
 
     def _segments(self) -> Iterator[Segment]:
         while self._unsettled and self._unsettled[0][0].end <= max(self._settled, 0):
-            utterance, quality = self._unsettled.popleft()
+            utterance, quality, audio = self._unsettled.popleft()
             mean, count = self._timeline.mean(utterance.start, utterance.end)
             cells = max(1, (utterance.end - utterance.start) // self._model.frame_hop)
             scores = self._by_label(mean) if count else {}
@@ -335,6 +343,7 @@ class ChannelPipeline:
                 hints=hints(quality, max(scores.values(), default=None), self.one_voice),
                 embedding=self._embedding(utterance),
                 baseline=use,
+                audio=audio,
             )
 
     def _gap(self, window: Window, since: int, until: int, reason: GapReason) -> list[Event]:

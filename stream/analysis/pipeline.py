@@ -55,7 +55,7 @@ class AnalysisSettings:
 
     `frames` adds per-frame posteriors to every score, `embeddings` the mean of the frames' features
     to every segment. Both together also add the features of each frame to every score. `baseline`
-    moves scores towards what is unusual for the voice.
+    moves scores towards what is unusual for the voice. `audio` adds its audio to every segment.
     """
 
     vad: VadSettings = field(default_factory=VadSettings)
@@ -64,6 +64,7 @@ class AnalysisSettings:
     frames: bool = False
     embeddings: bool = False
     baseline: BaselineSettings | None = None
+    audio: bool = False
 
 
 class StreamPipeline:
@@ -106,6 +107,7 @@ class StreamPipeline:
                 settings.frames,
                 settings.embeddings,
                 settings.baseline,
+                settings.audio,
             )
             for c in analysed
         }

@@ -60,6 +60,13 @@ class History:
         """Return the position at which the real audio of a window from `start` on begins."""
         return max(start, self.start, self.end - len(self._ring))
 
+    def copy(self, start: int, end: int) -> NDArray[np.int16]:
+        """Return a copy of int16 of `[start, end)`, without what precedes `real_start(start)`."""
+        first = self.real_start(start)
+        at, count = first % len(self._ring), max(0, end - first)
+        real = self._ring[at : at + count]
+        return np.concatenate([real, self._ring[: count - len(real)]])
+
     def read(self, start: int, end: int) -> Samples:
         """Return float32 of `[start, end)`; audio before `real_start(start)` is mirrored.
 

@@ -112,6 +112,7 @@ def load(directory: Path, load_base: Callable[[str], Backend], why: str = "") ->
         licence=about["licence"],
         reference=tuple(about.get("reference", ())),
         why=why or info.why,
+        base=info.features,
     )
     return AdaptedBackend(base, weight, bias, adapted)
 

@@ -23,6 +23,7 @@ from stream.audio.decode_process import (
     ProbeResult,
 )
 from stream.audio.decode_worker import Job
+from stream.feedback.recording import write_utterances
 from stream.inference.scoring import StreamScorer
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import AnalysisEvents
@@ -210,6 +211,9 @@ class RecordingAnalysis:
                 embedding if with_embeddings else None,
                 self._result.embeddings() if with_embeddings else None,
             )
+            if self._config.feedback.enabled:
+                utterances = self._result.segments()
+                await self._disk.run(write_utterances, folder, self._model.features, utterances)
         except Undecodable as error:
             # `Undecodable` lies below the protocol, so its values have no type.
             values = cast(Values, error.values)

@@ -100,7 +100,7 @@ class RecordingJob:
         sizes = await services.disk.run(_sizes, upload.pending.folder, names)
         title = messages.title(upload.name)
         stored = await services.disk.run(
-            services.store.publish, upload.pending, names, title, self._principal.owner
+            services.store.publish, upload.pending, names, title, self._principal.owner, upload.id
         )
         services.shared.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
         return messages.done(upload.id, result, stored, sizes)

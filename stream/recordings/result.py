@@ -87,14 +87,15 @@ class ResultBuilder:
         elif isinstance(event, Gap):
             self._gaps[event.channel].append(event)
 
+    def segments(self) -> list[Segment]:
+        """Return all utterances, channel by channel."""
+        return [
+            segment for channel in sorted(self._segments) for segment in self._segments[channel]
+        ]
+
     def embeddings(self) -> list[Features]:
         """Return one float32[dim] per utterance that has one, in the order of result.json."""
-        return [
-            segment.embedding
-            for channel in sorted(self._segments)
-            for segment in self._segments[channel]
-            if segment.embedding is not None
-        ]
+        return [segment.embedding for segment in self.segments() if segment.embedding is not None]
 
     def hints(
         self, channels: Sequence[ChannelResult], faults: Collection[wire.ResultHint] = ()

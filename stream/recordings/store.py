@@ -25,12 +25,16 @@ MARKER = ".emotide"
 
 ID = re.compile(r"[A-Za-z0-9_-]{32}")
 
+RECORD = ("id", "expires", "title", "names", "owner", "recording")
+"""Fields of a result in its marker."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
     """A complete result. `title` is the base name of its downloads, `expires` Unix time.
 
     `owner` is the `Principal.owner` that sent the recording; "" if no key was required.
+    `recording` is the id of the recording, "" if it is older than that.
     """
 
     id: str
@@ -39,6 +43,7 @@ class StoredResult:
     expires: float
     names: tuple[str, ...]
     owner: str = ""
+    recording: str = ""
 
 
 @dataclass(slots=True)
@@ -72,16 +77,25 @@ class ResultStore:
         return PendingResult(folder, lock)
 
     def publish(
-        self, pending: PendingResult, names: list[str], title: str, owner: str = ""
+        self,
+        pending: PendingResult,
+        names: list[str],
+        title: str,
+        owner: str = "",
+        recording: str = "",
     ) -> StoredResult:
         """Give a complete result an id, an owner and an expiry. Raises `OSError`."""
         expires = time.time() + self._keep_s
         result = StoredResult(
-            secrets.token_urlsafe(24), pending.folder, title, expires, tuple(names), owner
+            secrets.token_urlsafe(24),
+            pending.folder,
+            title,
+            expires,
+            tuple(names),
+            owner,
+            recording,
         )
-        record = {
-            name: getattr(result, name) for name in ("id", "expires", "title", "names", "owner")
-        }
+        record = {name: getattr(result, name) for name in RECORD}
         pending.lock.write(orjson.dumps(record))
         pending.lock.close()
         self._results[result.id] = result
@@ -105,6 +119,12 @@ class ResultStore:
         if result is None or name not in result.names or result.expires <= time.time():
             return None
         return result, result.folder / name
+
+    def find_recording(self, recording: str) -> StoredResult | None:
+        """Return the result of a recording; None if unknown or expired."""
+        now = time.time()
+        found = (r for r in self._results.values() if r.recording == recording and r.expires > now)
+        return next(found, None) if recording else None
 
     def sweep(self) -> None:
         """Delete expired and abandoned results; re-register valid ones of earlier processes."""
@@ -139,6 +159,7 @@ class ResultStore:
                     record["expires"],
                     tuple(record["names"]),
                     record["owner"],
+                    record.get("recording", ""),
                 )
 
 
@@ -151,6 +172,7 @@ def _record(content: bytes) -> dict[str, Any] | None:
             and isinstance(record["expires"], float)
             and isinstance(record["title"], str)
             and isinstance(record["owner"], str)
+            and isinstance(record.get("recording", ""), str)
             and set(record["names"]) <= set(NAMES)
         )
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 FILES = "/v1/files"
 RESULTS = "/v1/results/"
 STREAMS = "/v1/streams/"
+FEEDBACK = "/v1/feedback"
 
 _LOG_KEY = secrets.token_bytes(16)
 
@@ -36,6 +37,8 @@ SCOPES: Mapping[str, Scope] = {
     "/v1/groups": "subscribe",
     "/v1/streams": "subscribe",
     STREAMS: "subscribe",
+    FEEDBACK: "feedback",
+    FEEDBACK + "/": "feedback",
     "/metrics": "metrics",
 }
 """The scope that a key needs for an HTTP path, or for all paths below one that ends with "/"."""

@@ -19,6 +19,7 @@ from stream.protocol.errors import ProtocolError
 from stream.protocol.wire.groups import GroupList
 from stream.recordings.store import ResultStore
 from stream.server.auth import TICKET_S
+from stream.server.feedback_requests import FeedbackRequests
 from stream.server.file_requests import FileRequests
 from stream.server.gate import RESULTS, Gate, Refusal, over_quota, upgrade_required
 from stream.server.middleware import AccessLayer, CommonLayer, CorsLayer, refused
@@ -50,6 +51,7 @@ class Http:
         max_downloads: int,
         files: FileRequests | None = None,
         groups: Callable[[Principal], GroupList] = lambda principal: {"groups": []},
+        feedback: FeedbackRequests | None = None,
     ) -> None:
         self._gate = gate
         self._documents = documents
@@ -58,6 +60,7 @@ class Http:
         self._downloads = None if store is None else Downloads(store, max_downloads)
         self._files = files
         self._groups = groups
+        self._feedback = feedback
 
     def app(self) -> ASGIApp:
         """Return the ASGI application with all layers around it."""
@@ -76,6 +79,7 @@ class Http:
     def routes(self) -> list[Route]:
         """Return all routes besides the page. Their endpoints run on the event loop."""
         files = self._files.routes() if self._files is not None else []
+        feedback = self._feedback.routes() if self._feedback is not None else []
         taken = {route.path for route in files}
         routes = [
             Route("/healthz", _healthy),
@@ -89,6 +93,7 @@ class Http:
             *(Route(path, contract(file)) for path, file in CONTRACTS.items()),
             *(Route(path, _get_websocket) for path in self._gate.websockets if path not in taken),
             *files,
+            *feedback,
         ]
         if self._downloads is not None:
             routes.append(Route(RESULTS + "{result_id}/{name}", self._downloads.respond))
@@ -137,7 +142,9 @@ class Http:
             ticket = authenticator.ticket(key)
         except ProtocolError as error:
             raise over_quota(error) from None
-        return Json({"ticket": ticket, "expires_s": TICKET_S, "scopes": [*key.scopes]})
+        scopes = [*key.scopes]
+        body = {"ticket": ticket, "expires_s": TICKET_S, "scopes": scopes, "tenant": key.tenant}
+        return Json(body)
 
 
 async def _healthy(request: Request) -> Response:

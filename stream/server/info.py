@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stream import __version__
 from stream.config import Config
+from stream.labels import LABELS
 from stream.protocol.events import model_body
 from stream.protocol.version import SUBPROTOCOL
 from stream.protocol.wire.mqtt import Info
@@ -30,8 +31,13 @@ def info(
             "employee_basis": config.privacy.employee_basis,
             "require_disclosure": config.privacy.require_disclosure,
             "disclosure": config.privacy.disclosure,
-            "audio_kept": False,
+            "audio_kept": config.feedback.enabled and config.feedback.audio,
             "recordings_kept_s": config.files.keep_hours * 3600 if config.files.enabled else 0,
+        },
+        "feedback": {
+            "enabled": config.feedback.enabled,
+            "audio": config.feedback.enabled and config.feedback.audio,
+            "labels": list(LABELS),
         },
         "notice": NOTICE,
     }

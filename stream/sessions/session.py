@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Literal
 
@@ -16,6 +17,7 @@ from stream.audio.codecs import encoded_silence
 from stream.audio.raw_format import FormatCheck, WrongFormat
 from stream.audio.speed import causes
 from stream.delivery.live_stream import LiveStream, ReplayBuffer
+from stream.feedback.utterance import MarkableUtterance
 from stream.inference.scoring import StreamScorer
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import SCORE, SEGMENT, AnalysisEvents, EncodedEvent, EventEncoder
@@ -38,7 +40,7 @@ from stream.sessions.pump import Pump
 from stream.sessions.realtime import FAST, SLOW
 from stream.tenants import ANYONE, Principal
 from stream.terms import StreamState
-from stream.types import SAMPLE_RATE, Body, Event, Gap, to_ms
+from stream.types import SAMPLE_RATE, Body, Event, Gap, Score, Segment, to_ms
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +156,10 @@ class Session:
         )
         audio = self._audio = request.format
         self._max_bytes = audio.bytes_per_second * self._limits.max_frame_ms // 1000
+        feedback = config.feedback
+        settings = replace(grant.settings, audio=feedback.enabled and feedback.audio)
         self._pipeline = StreamPipeline(
-            audio, grant.analysed, model, grant.settings, observed=grant.observed
+            audio, grant.analysed, model, settings, observed=grant.observed
         )
         self._scorer = StreamScorer(
             self._pipeline,
@@ -306,6 +310,8 @@ class Session:
         try:
             if reason == "objected":
                 self._scorer.withdraw()
+                if self._services.recent is not None:
+                    self._services.recent.forget(self.live.tenant, self.id)
             else:
                 deadline = time.monotonic() + timeout_s
                 await self._input.finish(deadline, timeout_s / 2)
@@ -471,6 +477,10 @@ class Session:
             self.emit({"type": "conversation", **measured(report, self.live.roles)})
 
     def _on_event(self, event: Event, latency_s: float | None) -> None:
+        if isinstance(event, Segment):
+            self._remember(event)
+        if not self._request.analysis.embeddings:
+            event = _without_features(event)
         body = self._bodies.body(event, round((latency_s or 0.0) * 1000))
         event_type = body["type"]
         if event_type == SCORE:
@@ -485,6 +495,15 @@ class Session:
             self._metrics.gap(event.reason, event.speech / SAMPLE_RATE)
         self.emit(body)
 
+    def _remember(self, segment: Segment) -> None:
+        """Keep the features of an utterance for listeners who mark it."""
+        recent = self._services.recent
+        if recent is None or self.closed.is_set():
+            return
+        utterance = MarkableUtterance.of(segment, self._services.model.features)
+        if utterance is not None:
+            recent.add(self.live.key, self.id, utterance)
+
     def _frames(self) -> list[Body]:
         newest = {number: c.frames() for number, c in self._pipeline.channels.items()}
         return [
@@ -494,3 +513,12 @@ class Session:
     def _set_state(self, state: StreamState) -> None:
         self.live.state = state
         self._services.hub.changed(self.live)
+
+
+def _without_features(event: Event) -> Event:
+    """Return an event without features that were computed for feedback, not for the producer."""
+    if isinstance(event, Segment) and event.embedding is not None:
+        return replace(event, embedding=None)
+    if isinstance(event, Score) and event.frames is not None and event.frames.features is not None:
+        return replace(event, frames=replace(event.frames, features=None))
+    return event

@@ -20,19 +20,26 @@ from starlette.routing import Route
 
 from stream.config import Config, FilesConfig
 from stream.delivery.hub import Hub
+from stream.feedback.mark import MarkBody
+from stream.labels import LABELS
+from stream.protocol.feedback import MAX_ID, MAX_UTTERANCE, SPEAKER, FeedbackRequest
 from stream.protocol.file_requests import MAX_NAME, MAX_WAIT_S, FileQuery
 from stream.protocol.messages import FileOptions
 from stream.protocol.wire.recordings import Stage
 from stream.quotas import Quotas
 from stream.recordings.background import MAX_LOG, Status
+from stream.recordings.disk import DiskExecutor
 from stream.recordings.store import ResultStore
 from stream.server import endpoints
-from stream.server.auth import Authenticator
+from stream.server.auth import SCOPES, Authenticator
+from stream.server.feedback_requests import FeedbackRequests
 from stream.server.file_requests import STATUS, FileRequests
 from stream.server.gate import Gate
 from stream.server.http import Http
 from stream.server.lifecycle import Lifecycle
+from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
+from stream.terms import MAX_CHANNELS
 from tests.support.posting import check, document
 from tests.support.running import Server, running_server
 
@@ -47,7 +54,10 @@ def routes() -> list[Route]:
     files = FileRequests(config, Lifecycle(), metrics, lambda: None, lambda _: None, Quotas())
     documents: dict[str, Any] = dict.fromkeys(("/readyz", "/v1/info"), lambda: None)
     store = ResultStore(FilesConfig().folder, 1)
-    return Http(gate, documents, Hub(), bytes, store, 1, files).routes()
+    disk = DiskExecutor()
+    disk.close()
+    feedback = FeedbackRequests(config.feedback, None, store, AuditLog(None), disk)
+    return Http(gate, documents, Hub(), bytes, store, 1, files, feedback=feedback).routes()
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -109,6 +119,21 @@ def test_options_and_limits_are_those_of_the_code() -> None:
     assert schemas["Progress"]["properties"]["stage"]["enum"] == list(get_args(Stage))
 
 
+def test_feedback_is_that_of_the_code() -> None:
+    schemas = document()["components"]["schemas"]
+    stated = schemas["FeedbackRequest"]["properties"]
+    model = FeedbackRequest.model_json_schema()["properties"]
+    assert stated.keys() == model.keys()
+    assert schemas["Label"]["enum"] == list(LABELS)
+    assert schemas["Feedback"]["properties"].keys() == MarkBody.__annotations__.keys()
+    assert stated["speaker"]["pattern"] == SPEAKER
+    assert stated["channel"]["maximum"] == MAX_CHANNELS - 1
+    assert stated["utterance"]["maximum"] == MAX_UTTERANCE
+    assert stated["recording_id"]["maxLength"] == stated["session_id"]["maxLength"] == MAX_ID
+    scopes = schemas["Ticket"]["properties"]["scopes"]["items"]["enum"]
+    assert scopes == list(SCOPES)
+
+
 def test_examples_conform_to_their_schemas() -> None:
     def examples(node: Any) -> Iterator[tuple[str, Any]]:
         """Yield the name of a schema and an example of it, of all media types below a node."""
@@ -138,7 +163,8 @@ def test_examples_conform_to_their_schemas() -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("outputs")
     with running_server(
-        *("--set", f"files.folder={folder}", "--set", "files.max_clients=1000")
+        *("--set", f"files.folder={folder}", "--set", "files.max_clients=1000"),
+        *("--set", "feedback.enabled=true", "--set", f"feedback.folder={folder / 'feedback'}"),
     ) as running:
         yield running
 

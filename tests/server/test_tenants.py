@@ -471,6 +471,7 @@ def test_every_endpoint_is_in_the_matrix(server: Server) -> None:
     from stream.server.gate import SCOPES
 
     tested = {"/v1/files", "/v1/files/", "/v1/results/", "/v1/streams", "/v1/streams/"}
+    tested |= {"/v1/feedback", "/v1/feedback/"}  # test_feedback.py: nothing crosses tenants
     assert set(SCOPES) - tested == {"/metrics"}, "metrics: only for keys that watch all tenants"
     assert set(server.router.routes) == {"/v1/stream", "/v1/subscribe", "/v1/files"}
 

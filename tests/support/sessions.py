@@ -12,6 +12,7 @@ import orjson
 
 from stream.config import Config
 from stream.delivery.hub import Hub
+from stream.feedback.recent import RecentUtterances
 from stream.inference.engine import ThreadEngine
 from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
@@ -89,6 +90,7 @@ class Sessions:
         scheduler: Scheduler | None = None,
         config: Config | None = None,
         hub: Hub | None = None,
+        recent: RecentUtterances | None = None,
         **limits: Any,
     ) -> None:
         self.config = config or Config.model_validate({"limits": {"ahead_s": 1e9, **limits}})
@@ -104,6 +106,7 @@ class Sessions:
             self.metrics,
             self.audit,
             Quotas(self.config, self.metrics.quota_refused),
+            recent,
         )
         self.registry = SessionRegistry(self.services)
 

@@ -18,6 +18,7 @@ from tests.support.emotion2vec import speech_like
 from tests.support.signals import clip_audio, clips, int16
 from training import adapt
 from training.head import cross_validate, fit
+from training.manifest import of_model, read_rows
 
 SPEAKERS, PER_LABEL = 4, 4
 
@@ -112,7 +113,7 @@ def test_a_bad_row_is_refused_by_line_and_column(tmp_path: Path, row: str, named
     manifest = tmp_path / "clips.csv"
     manifest.write_text(f"path,label,speaker\n{row}\n")
     with pytest.raises(ValueError, match="line 2") as refusal:
-        adapt.read_rows(manifest)
+        read_rows(manifest)
     assert named in str(refusal.value)
 
 
@@ -196,3 +197,65 @@ def test_an_adapted_model_is_refused_with_another_base_or_a_damaged_head(
     (out / "model.json").write_text(json.dumps({k: v for k, v in about.items() if k != "base"}))
     with pytest.raises(ModelRefused, match='lacks a valid "base"'):
         load(str(out))
+
+
+def feedback_rows(folder: Path, model: str, revision: str, dim: int, audio: str = "") -> Path:
+    """Write the export of 32 marks of four speakers, whose features are of `model`."""
+    rng = np.random.default_rng(0)
+    lines = ["features,path,label,speaker,model,revision"]
+    for number in range(2 * SPEAKERS * PER_LABEL):
+        label = ("angry", "sad")[number % 2]
+        features = rng.normal(number % 2, 0.5, dim).astype(np.float32)
+        np.save(folder / f"{number}.npy", features)
+        lines.append(
+            f"{number}.npy,{audio},{label},voice-{number // 2 % SPEAKERS},{model},{revision}"
+        )
+    path = folder / "manifest.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.usefixtures("small")
+def test_marks_of_an_adapted_model_serve_to_adapt_it_again(manifest: Path, tmp_path: Path) -> None:
+    """Its features are those of its base, so listeners may go on marking with the new head."""
+    assert run(manifest, tmp_path / "ours", "--id", "ours") == 0
+    backend = load(str(tmp_path / "ours"), device="cpu")
+    embedded = load("embedded", device="cpu")
+    backend.close()
+    embedded.close()
+    assert backend.info.features == (embedded.info.id, embedded.info.revision)
+    assert backend.info.id == "ours"
+    marks = feedback_rows(tmp_path, *backend.info.features, backend.info.dim)
+    for model in ("embedded", str(tmp_path / "ours")):
+        assert run(marks, tmp_path / "again", "--model", model) == 0
+
+
+@pytest.mark.usefixtures("small")
+def test_features_of_another_model_are_left_out_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two models may have features of one size; a head on a mixture of both fits nothing."""
+    backend = load("embedded", device="cpu")
+    backend.close()
+    marks = feedback_rows(tmp_path, backend.info.id, "older", backend.info.dim)
+    assert run(marks, tmp_path / "out") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"32 rows left out: their features are of {backend.info.id} older" in told
+    assert f"has those of {' '.join(backend.info.features)}" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_row_of_another_model_is_used_by_its_audio(tmp_path: Path) -> None:
+    marks = feedback_rows(tmp_path, "base", "1", 4, audio="clip.wav")
+    rows, others = of_model(read_rows(marks), ("large", "1"))
+    assert not others
+    assert {row.features for row in rows} == {None}
+    assert {row.path for row in rows} == {tmp_path / "clip.wav"}
+    rows, _ = of_model(read_rows(marks), ("base", "1"))
+    assert all(row.features for row in rows)
+
+
+def test_a_row_of_feedback_without_a_model_is_refused_by_line(tmp_path: Path) -> None:
+    marks = feedback_rows(tmp_path, "", "", 4)
+    with pytest.raises(ValueError, match="line 2, model: name the model"):
+        read_rows(marks)

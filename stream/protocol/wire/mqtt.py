@@ -41,13 +41,23 @@ class Privacy(TypedDict):
     employee_basis: EmployeeBasis
     require_disclosure: bool
     disclosure: str
-    audio_kept: Literal[False]
-    """No audio of live streams is kept."""
+    audio_kept: bool
+    """Whether audio of live streams may be kept: that of utterances that listeners mark."""
     recordings_kept_s: Annotated[float, Limits(ge=0)]
     """Seconds for which results of recordings are kept, with their audio.
 
     0: no recordings are accepted.
     """
+
+
+class Feedback(TypedDict):
+    """Labels from listeners: `POST /v1/feedback`."""
+
+    enabled: bool
+    audio: bool
+    """Whether the audio of a marked utterance is stored."""
+    labels: list[Label]
+    """Labels that a listener can choose from."""
 
 
 class Info(TypedDict):
@@ -65,6 +75,7 @@ class Info(TypedDict):
     limits: Mapping[str, float]
     """Section `limits` of the configuration."""
     privacy: Privacy
+    feedback: NotRequired[Feedback]
     notice: str
 
 
