@@ -342,6 +342,7 @@ def stream(
     interval_ms: int | None = None,
     window_ms: int | None = None,
     disclosed: bool = False,
+    takeover: bool = False,
     api_key: str | None = None,
     ca_file: Path | None = None,
     tls: SSLContext | None = None,
@@ -353,8 +354,9 @@ def stream(
 
     `sample_rate` is in Hz; channels are interleaved. Up to `backlog_s` seconds of audio are
     buffered for a reconnect. `lossy` is for live sources that must never wait: when the buffer is
-    full, the oldest audio is dropped and declared to the server. Raises ValueError for an invalid
-    address; entering the session raises `Unreachable` and `Refused`.
+    full, the oldest audio is dropped and declared to the server. `takeover` ends another session
+    that has this `stream_id` now. Raises ValueError for an invalid address; entering the session
+    raises `Unreachable` and `Refused`.
     """
     parameters = {
         "sample_rate": sample_rate,
@@ -366,6 +368,7 @@ def stream(
         "interval_ms": interval_ms,
         "window_ms": window_ms,
         "disclosed": "true" if disclosed else None,
+        "takeover": "true" if takeover else None,
     }
     query = [(name, str(value)) for name, value in parameters.items() if value not in (None, "")]
     query += [("tag", tag) for tag in tags]

@@ -27,6 +27,8 @@ from client.audio.encoders import ENCODERS
 from client.terminal.options import FAILED, INTERRUPTED, OK, USAGE, CommandError, run
 from stream.config_file import load
 from tests.client.audio.test_files import tone, write
+from tests.support.broker import free_port
+from tests.support.mqtt import until
 from tests.support.scripted_server import Scripted
 
 ROOT = Path(__file__).parents[2]
@@ -265,6 +267,74 @@ async def test_the_microphone_is_sent_until_ctrl_c(
     output = capsys.readouterr().out
     assert "1.0 s of audio" in output
     assert ("level" in drawn.getvalue()) == terminal
+
+
+async def test_an_unplugged_microphone_ends_the_call_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PortAudio reports nothing: the call stayed open for ever without audio."""
+    monkeypatch.setattr(client.mic, "sounddevice_module", lambda: fake_sounddevice(FakeStream))
+    monkeypatch.setattr(client.mic, "STALL_S", 0.3)
+    server = Scripted(2, 16_000)
+    async with asyncio.timeout(10), server.running():
+        options = client.mic.parser().parse_args([server.url])
+        with pytest.raises(client.mic.Unplugged, match="unplugged"):
+            await client.mic.mic(options, Console(file=io.StringIO()))
+    assert server.audio == ENCODERS["linear16"](tone(1.0, 16_000)), "nothing is lost"
+
+
+async def test_a_room_microphone_waits_for_server_and_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It runs on a small box without a screen: whatever goes away comes back by itself."""
+    opened = [0]
+
+    class Plugged(FakeStream):
+        def __init__(self, **options: Any) -> None:
+            opened[0] += 1
+            if opened[0] == 1:
+                raise RuntimeError("No input device")
+            super().__init__(**options)
+
+    sounddevice = fake_sounddevice(Plugged)
+    rescans: list[str] = []
+    sounddevice._terminate = lambda: rescans.append("end")
+    sounddevice._initialize = lambda: rescans.append("begin")
+    monkeypatch.setattr(client.mic, "sounddevice_module", lambda: sounddevice)
+    monkeypatch.setattr(client.mic, "STALL_S", 0.2)
+    monkeypatch.setattr(client.mic, "RETRY_S", 0.05)
+    server = Scripted(2, 16_000)
+    stopping = asyncio.get_running_loop()
+    port = free_port()
+    options = client.mic.parser().parse_args([f"ws://127.0.0.1:{port}", "--room", "kitchen"])
+    async with asyncio.timeout(20):
+        task = asyncio.create_task(client.mic.mic(options, Console(file=io.StringIO())))
+        await until(lambda: opened[0] >= 3, "neither a missing device nor a missing server ends it")
+        async with server.running(port):
+            begun = opened[0]
+            await until(lambda: opened[0] >= begun + 2, "unplugged after a second, and back")
+            stopping.call_soon(os.kill, os.getpid(), signal.SIGINT)
+            assert await task == OK
+    assert {"end", "begin"} == set(rescans)
+    query = server.requests[0]
+    assert query["tag"] == ["room:kitchen"]
+    assert query["takeover"] == ["true"]
+    assert query["stream_id"][0].startswith("kitchen-")
+    output = capsys.readouterr()
+    assert "No input device" in output.err
+    assert "unplugged" in output.err
+
+
+def test_a_wrong_key_ends_a_room_microphone() -> None:
+    """systemd would otherwise show a service that runs and never works."""
+    assert 4401 in client.mic.SETTINGS
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 49, "Küche"])
+def test_the_name_of_a_room_must_fit_a_tag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        client.mic.parser().parse_args(["--room", name])
+    assert "living-room" in capsys.readouterr().err
 
 
 def test_the_demo_config_names_the_basis_for_both_sides() -> None:

@@ -66,9 +66,9 @@ class Scripted:
         self.url = ""
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Scripted]:
-        """Listen on a free port of 127.0.0.1 during the block."""
-        async with serve(self._handle, "127.0.0.1", 0, compression=None) as server:
+    async def running(self, port: int = 0) -> AsyncIterator[Scripted]:
+        """Listen on a port of 127.0.0.1 during the block; 0: a free one."""
+        async with serve(self._handle, "127.0.0.1", port, compression=None) as server:
             self.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
             yield self
 
