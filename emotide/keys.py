@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "emotide keys") -> 
         choices=SCOPES,
         default=["stream", "subscribe", "files"],
         help="stream: send audio; subscribe: receive events; files: analyse recordings; metrics: "
-        "read /metrics (default: the first three)",
+        "read /metrics; alerts: set rules of alerts while subscribed (default: the first three)",
     )
     parser.add_argument(
         "--tenant",

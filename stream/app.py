@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from stream import __version__
+from stream.alerts.book import RuleBook
 from stream.audio.confinement.report import log_levels
 from stream.config import Config
 from stream.delivery.group_sink import GroupSink
@@ -333,6 +334,7 @@ class App:
             self._audit,
             self._quotas,
             None if self._feedback is None else self._feedback.recent,
+            RuleBook(config.alerts.rules),
         )
         self._sessions = SessionRegistry(services)
         self._audiosocket = AudioSocketPort(services, self._sessions, self._listener.queue)

@@ -10,14 +10,15 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from stream.alert_rules import AlertRule
 from stream.fields import Role
 from stream.tenants import ANY, DEFAULT, TENANT
-from stream.terms import EmployeeBasis
+from stream.terms import MAX_RULES, EmployeeBasis
 
 FRAME_MS = 20
 """Length of a frame of the voice detector, in milliseconds."""
 
-Scope = Literal["stream", "subscribe", "files", "feedback", "metrics"]
+Scope = Literal["stream", "subscribe", "files", "feedback", "metrics", "alerts"]
 """Access that a key grants."""
 
 
@@ -383,6 +384,19 @@ class TelephonyConfig(Section):
         return self
 
 
+class AlertsConfig(Section):
+    rules: Annotated[tuple[AlertRule, ...], Field(max_length=MAX_RULES)] = ()
+    """Rules for all streams that they apply to: docs/alerts.md."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> AlertsConfig:
+        names = [rule.name for rule in self.rules]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"rules: {name!r} names several rules; give each its own name")
+        return self
+
+
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
@@ -403,6 +417,7 @@ class Config(Section):
     feedback: FeedbackConfig = FeedbackConfig()
     auth: AuthConfig = AuthConfig()
     telephony: TelephonyConfig = TelephonyConfig()
+    alerts: AlertsConfig = AlertsConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
@@ -427,3 +442,19 @@ class Config(Section):
                 "privacy.audit_log, or leave feedback.audio out"
             )
         return self
+
+    @model_validator(mode="after")
+    def _alerts_have_their_horizons(self) -> Config:
+        for number, rule in enumerate(self.alerts.rules):
+            problem = horizon_problem(rule, self.rolling.horizons_s)
+            if problem:
+                raise ValueError(f"alerts.rules.{number}.horizon: {problem}")
+        return self
+
+
+def horizon_problem(rule: AlertRule, horizons_s: tuple[int, ...]) -> str:
+    """Return the reason that a server has no scores over a rule's horizon; "" if it has."""
+    known = ("window", *(f"{seconds}s" for seconds in horizons_s), "call")
+    if rule.horizon in known or rule.conversation is not None or rule.trend:
+        return ""
+    return f"{rule.horizon!r} is not one of {', '.join(known)} (rolling.horizons_s)"

@@ -51,3 +51,9 @@ Not all roles are analysed (`privacy.analyse_roles`).
 
 Share = Annotated[float, Limits(ge=0, le=1)]
 """A share, 0 to 1."""
+
+RuleName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9_.:-]{1,64}$", example="angry_customer")]
+"""Name of a rule of alerts."""
+
+Horizon = Annotated[str, Limits(pattern=r"^(window|call|[1-9][0-9]{0,2}s)$", example="10s")]
+"""Time over which a rule's value is taken."""

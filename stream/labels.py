@@ -23,6 +23,7 @@ LABELS = (
 Label = Annotated[str, Stated(among=LABELS)]
 """One of the nine labels of emotion2vec+. Labels that a model lacks are absent, not zero."""
 
+NEGATIVE = ("angry", "disgusted", "fearful", "sad")
 EXCITED, CALM = ("angry", "fearful", "happy"), ("neutral", "sad")
 
 
@@ -42,6 +43,11 @@ def activation(scores: Mapping[str, float]) -> float | None:
     excited = sum(scores.get(label, 0.0) for label in EXCITED)
     total = excited + sum(scores.get(label, 0.0) for label in CALM)
     return round(excited / total, 4) if total else None
+
+
+def negative(scores: Mapping[str, float]) -> float:
+    """Return the share of `NEGATIVE` labels."""
+    return round(sum(scores.get(label, 0.0) for label in NEGATIVE), 4)
 
 
 def top(scores: Mapping[str, float]) -> Top | None:

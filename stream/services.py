@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stream.alerts.book import RuleBook
 from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.feedback.recent import RecentUtterances
@@ -27,3 +28,4 @@ class Services:
     quotas: Quotas = field(default_factory=Quotas)
     recent: RecentUtterances | None = None
     """Utterances that listeners may mark; None while feedback is off."""
+    rules: RuleBook = field(default_factory=RuleBook)

@@ -104,3 +104,24 @@ RESULT_FILES = (
     "processed_audio.wav",
 )
 """Names of all files that a result may have, in the order in which they are offered."""
+
+MAX_RULES = 32
+"""Rules of alerts in the configuration, and those of one subscriber."""
+
+Index = Literal["negative", "activation", "activation_change"]
+"""Index that a rule compares.
+
+negative: angry + disgusted + fearful + sad; activation_change: against the voice's own baseline.
+"""
+
+ConversationValue = Literal[
+    "dead_air", "overlap", "talks_over", "talk_share", "response", "longest_turn"
+]
+"""Value of the conversation that a rule compares.
+
+Seconds of dead_air now, of the mean response and of the longest_turn; shares of the last minute.
+dead_air and overlap are those of the stream, all others those of a channel.
+"""
+
+Severity = Literal["info", "warning", "critical"]
+"""Severity of an alert."""

@@ -37,6 +37,9 @@ def line(event: Event) -> str | None:
         case "stream.gap":
             gap = f"{event['missing_ms'] / 1000:.1f} s of speech were not scored"
             return f"{clock(event['audio_ms'])} {side} {gap}: {event['reason']}"
+        case "alert":
+            text = f"{event['state']} {event['severity']} alert: {event['text']}"
+            return f"{clock(event['audio_ms'])} {side} {text}; now {event['value']:.2f}"
         case "warning" | "error":
             return f"{event['type']}: {event['message']}"
         case "session.resumed":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from stream.protocol.events import SCORE, EncodedEvent
+from stream.protocol.wire.alerts import Alert
 from stream.protocol.wire.analysis import EmotionScore
 from stream.protocol.wire.conversation import Conversation
 from stream.protocol.wire.subscriber import StreamSnapshot
@@ -66,7 +67,8 @@ class LiveStream:
 
     Its id is unique within its tenant. `roles` has one entry per channel, `analysed` lists the
     channels that are scored. `started` is Unix time in seconds. `last` holds the newest
-    `emotion.score` of each analysed channel, `conversation` the newest event of that type, `replay`
+    `emotion.score` of each analysed channel, `conversation` the newest event of that type, `alerts`
+    the newest step of each open alert by its id, `replay`
     its last events for producers and subscribers that return. `frames` returns the frames of the
     newest utterance of each channel.
     """
@@ -86,6 +88,7 @@ class LiveStream:
     speaking: frozenset[int] = frozenset()
     last: dict[int, EncodedEvent] = field(default_factory=dict)
     conversation: EncodedEvent | None = None
+    alerts: dict[str, EncodedEvent] = field(default_factory=dict)
     replay: ReplayBuffer = field(default_factory=ReplayBuffer)
 
     def remember(self, event: EncodedEvent, shared: bool = True) -> None:
@@ -98,6 +101,10 @@ class LiveStream:
             self.last[event.body["channel"]] = event
         elif event.type == "conversation":
             self.conversation = event
+        elif event.type == "alert":
+            self.alerts.pop(event.body["id"], None)
+            if event.body["state"] != "end":
+                self.alerts[event.body["id"]] = event
 
     @property
     def key(self) -> StreamKey:
@@ -120,6 +127,8 @@ class LiveStream:
         }
         if self.conversation is not None:
             snapshot["conversation"] = cast(Conversation, self.conversation.body)
+        if self.alerts:
+            snapshot["alerts"] = [cast(Alert, event.body) for event in self.alerts.values()]
         if with_tenant:
             snapshot["tenant"] = self.tenant
         return snapshot

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from stream.alert_rules import AlertRule
 from stream.fields import Limits, Role, Share, Stated
 from stream.labels import Label
 from stream.protocol.wire.result import Granularity
@@ -23,7 +24,7 @@ from stream.protocol.wire.values import (
     Tag,
     WindowMs,
 )
-from stream.terms import MAX_TRACKS
+from stream.terms import MAX_RULES, MAX_TRACKS
 from stream.types import MAX_CHANNELS, SAMPLE_RATE, AudioFormat, Encoding
 
 MAX_ATTRS, MAX_ATTRS_BYTES = 64, 8_192
@@ -120,7 +121,7 @@ class SessionConfig(_Strict):
     consent: Consent = Consent()
     publish: Publish = Publish()
     results: bool = True
-    """Whether `speech.*`, `emotion.*` and `conversation` are sent on this connection."""
+    """Whether `speech.*`, `emotion.*`, `conversation` and `alert` are sent on this connection."""
 
     @property
     def format(self) -> AudioFormat:
@@ -234,6 +235,16 @@ class ListSubscriptions(_Message):
     type: Literal["list"]
 
 
+class SetAlertRules(_Message):
+    """The rules of this connection, in place of those before; none removes them.
+
+    The key needs the scope `alerts`. The rules end with the connection.
+    """
+
+    type: Literal["alert.rules"]
+    rules: Annotated[tuple[AlertRule, ...], Limits(max_length=MAX_RULES)] = ()
+
+
 Language = Annotated[str, Limits(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$", max_length=35)]
 """Language tag (RFC 5646), or an empty string."""
 
@@ -299,5 +310,6 @@ ProducerMessage = Annotated[
     Field(discriminator="type"),
 ]
 SubscriberMessage = Annotated[
-    Subscribe | Unsubscribe | ListSubscriptions | KeepAlive, Field(discriminator="type")
+    Subscribe | Unsubscribe | ListSubscriptions | SetAlertRules | KeepAlive,
+    Field(discriminator="type"),
 ]

@@ -16,11 +16,12 @@ from stream.delivery.subscription import Subscription
 from stream.delivery.transport import Message
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import EncodedEvent
-from stream.protocol.messages import ListSubscriptions, Subscribe, Unsubscribe
+from stream.protocol.messages import ListSubscriptions, SetAlertRules, Subscribe, Unsubscribe
 from stream.protocol.mistakes import Mistakes
 from stream.protocol.parsing import parse_subscriber
 from stream.protocol.wire.codes import ErrorCode
 from stream.protocol.wire.subscriber import MAX_PATTERNS, MAX_SUBSCRIPTIONS
+from stream.server.subscriber_rules import SubscriberRules
 from stream.server.websocket import WebSocketConnection
 from stream.services import Services
 from stream.telemetry.audit import masked
@@ -51,6 +52,7 @@ class Subscriber:
         connection.shares_sending = True
         self._hub = services.hub
         self._limits = services.config.limits
+        self._rules = SubscriberRules(services, principal)
         self._metrics = services.metrics
         self._audit = services.audit
         self._out = Outbox(connection, self._limits.subscriber_queue, services.metrics)
@@ -85,6 +87,7 @@ class Subscriber:
         self._work = None
         self._messages.clear()
         self._out.flush()
+        self._rules.remove()
         for subscription in self._subscriptions.values():
             self._hub.unsubscribe(subscription)
 
@@ -157,8 +160,23 @@ class Subscriber:
                 del self._patterns[message.id]
                 self._hub.unsubscribe(subscription)
                 self._out.send({"type": "unsubscribed", "id": message.id})
+            case SetAlertRules():
+                self._set_rules(message)
             case ListSubscriptions():
                 self._out.send({"type": "subscriptions", "ids": sorted(self._subscriptions)})
+
+    def _set_rules(self, request: SetAlertRules) -> None:
+        """Use other rules of alerts from now on. Raises `ProtocolError`."""
+        self._rules.set(request.rules)
+        names = [rule.name for rule in request.rules]
+        self._audit.record(
+            "alert.rules",
+            tenant=self._principal.tenant,
+            key=self._principal.key or None,
+            peer=self._connection.peer or None,
+            rules=names,
+        )
+        self._out.send({"type": "alert.rules", "names": names})
 
     def _check(self, request: Subscribe) -> None:
         """Raise `ProtocolError` if there are too many subscriptions, or the id is in use."""

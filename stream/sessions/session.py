@@ -26,6 +26,7 @@ from stream.protocol.wire.codes import ClosedReason, WarningCode
 from stream.protocol.wire.events import StreamBody
 from stream.services import Services
 from stream.sessions.ahead import Ahead
+from stream.sessions.alerts import SessionAlerts
 from stream.sessions.conversation import measured
 from stream.sessions.descriptions import (
     Totals,
@@ -50,7 +51,7 @@ CATCH_UP_S = 0.05
 VOICE_HZ = 6_000.0
 """Bandwidth (99 % of the power) that voiced speech does not have."""
 
-RESULTS = ("emotion.", "speech.", "conversation")
+RESULTS = ("emotion.", "speech.", "conversation", "alert")
 """Beginnings of the types of events that a producer without `results` does not get."""
 
 REPLAY_SLACK_S = 30.0
@@ -169,6 +170,7 @@ class Session:
             self._on_event,
             principal.tenant,
         )
+        self._alerts = SessionAlerts(services.rules, self.live, self.emit)
         self._input = AudioInput(
             audio,
             self._pipeline,
@@ -318,6 +320,7 @@ class Session:
                 await self._scorer.settle(deadline)
                 self._scorer.fail_pending()
             self.acknowledge()
+            self._alerts.finish(self._pipeline.position, objected=reason == "objected")
             self.live.state = "ended"
             roles, bodies = self.live.roles, self._bodies
             self.emit(session_closed(reason, self._pipeline, self._totals, roles, bodies))
@@ -475,6 +478,9 @@ class Session:
         report = None if conversation is None else conversation.due()
         if report is not None:
             self.emit({"type": "conversation", **measured(report, self.live.roles)})
+            self._alerts.measured(report)
+        silence = None if conversation is None else conversation.silence_now
+        self._alerts.advanced(self._pipeline.position, silence)
 
     def _on_event(self, event: Event, latency_s: float | None) -> None:
         if isinstance(event, Segment):
@@ -494,6 +500,8 @@ class Session:
         if isinstance(event, Gap):
             self._metrics.gap(event.reason, event.speech / SAMPLE_RATE)
         self.emit(body)
+        if isinstance(event, Score | Segment):
+            self._alerts.scored(event)
 
     def _remember(self, segment: Segment) -> None:
         """Keep the features of an utterance for listeners who mark it."""

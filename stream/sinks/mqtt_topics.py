@@ -238,12 +238,19 @@ class Topics:
         return messages
 
     def alert(self, stream: LiveStream, body: Fields) -> Message:
-        """Build an alert with all its fields but the ids."""
+        """Build an alert with all its fields but the stream's ids; its evidence becomes flat."""
+        evidence = dict(body.get("evidence", {}))
         fields = {
-            **{name: value for name, value in body.items() if name not in COMMON},
+            **evidence.pop("scores", {}),
+            **{k: v for k, v in body.items() if k not in COMMON and k != "evidence"},
+            **evidence,
             **self._stream_fields(stream, body),
         }
-        topic = self._channel(stream, body, "alert")
+        if "channel" in body:
+            topic = self._channel(stream, body, "alert")
+        else:
+            del fields["role"]
+            topic = f"{self._stream(stream)}/alert"
         return _message(topic, fields, "alert", 1, False, EVENT_EXPIRY_S)
 
     def change(

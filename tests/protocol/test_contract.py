@@ -393,6 +393,9 @@ async def test_a_live_session_conforms_to_the_contract(server: Server) -> None:
     """All events that a producer and a subscriber can get in a session of a few seconds."""
 
     async with subscriber(server) as listener, connect(server) as producer:
+        rule = {"name": "any", "index": "activation", "horizon": "window", "above": 0.0001}
+        await listener.send("alert.rules", rules=[rule])
+        await listener.until("alert.rules")
         await producer.send("session.update", session={"analysis": {"frames": True}})
         await producer.until("session.updated")
         await producer.audio(talk(4.0), pace_s=0.03)
@@ -415,9 +418,8 @@ async def test_a_live_session_conforms_to_the_contract(server: Server) -> None:
 
     documented = {name for name, _ in messages("to_producer")}
     assert sent == documented - {"session.resumed", "stream.gap", "warning", "conversation"}
-    assert published == {"subscribed", "snapshot", "subscriptions", "unsubscribed"} | (
-        sent - {"audio.ack", "session.created"}
-    )
+    answers = {"subscribed", "snapshot", "subscriptions", "unsubscribed", "alert.rules"}
+    assert published == answers | (sent - {"audio.ack", "session.created"})
 
 
 async def test_a_resumed_session_conforms_to_the_contract(server: Server) -> None:

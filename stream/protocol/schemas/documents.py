@@ -11,10 +11,11 @@ from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 
-from stream import fields, labels, terms
+from stream import alert_rules, fields, labels, terms
 from stream.protocol import messages
 from stream.protocol.schemas.types import Schema, SchemaBuilder
 from stream.protocol.wire import (
+    alerts,
     analysis,
     codes,
     common,
@@ -43,7 +44,9 @@ MODULES: tuple[ModuleType, ...] = (
     terms,
     fields,
     labels,
+    alert_rules,
     messages,
+    alerts,
     analysis,
     codes,
     common,
@@ -77,6 +80,7 @@ PAYLOADS = (
     mqtt.MqttEnd,
     mqtt.MqttSegment,
     mqtt.MqttConversation,
+    mqtt.MqttAlert,
     mqtt.MqttEvent,
     mqtt.MqttSummary,
 )

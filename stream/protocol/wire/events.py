@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from stream.protocol.wire import analysis, conversation, notices, recordings, session, subscriber
+from stream.protocol.wire import (
+    alerts,
+    analysis,
+    conversation,
+    notices,
+    recordings,
+    session,
+    subscriber,
+)
 
 StreamBody = (
     session.SessionCreatedBody
@@ -15,6 +23,7 @@ StreamBody = (
     | session.StreamResumedBody
     | analysis.AnalysisBody
     | conversation.ConversationBody
+    | alerts.AlertBody
     | notices.WarningBody
     | notices.ErrorBody
 )
@@ -35,6 +44,7 @@ StreamEvent = (
     | analysis.EmotionSegment
     | analysis.StreamGap
     | conversation.Conversation
+    | alerts.Alert
     | notices.Warning
     | notices.Error
 )
@@ -46,6 +56,7 @@ Answer = (
     | subscriber.Subscriptions
     | subscriber.Snapshot
     | subscriber.Lagged
+    | alerts.AlertRules
     | notices.Refusal
 )
 """Answer to a subscriber."""
@@ -73,6 +84,7 @@ ReplyBody = (
     | subscriber.SubscriptionsBody
     | subscriber.SnapshotBody
     | subscriber.LaggedBody
+    | alerts.AlertRulesBody
     | recordings.FilesReadyBody
     | recordings.FileAcceptedBody
     | recordings.FileProgressBody

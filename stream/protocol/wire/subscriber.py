@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 from stream.fields import Limits, Role, Stated
+from stream.protocol.wire.alerts import Alert
 from stream.protocol.wire.analysis import EmotionScore
 from stream.protocol.wire.common import Reply
 from stream.protocol.wire.conversation import Conversation
@@ -51,6 +52,8 @@ class StreamSnapshot(TypedDict):
     """The newest score of each channel that has one."""
     conversation: NotRequired[Conversation]
     """The newest `conversation`."""
+    alerts: NotRequired[list[Alert]]
+    """The newest step of each open alert."""
 
 
 class SubscribedBody(TypedDict):

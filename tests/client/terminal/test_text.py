@@ -37,3 +37,20 @@ def test_events_that_are_not_known_have_no_line() -> None:
 )
 def test_events_with_fields_of_a_newer_server_have_their_line(event: Any, expected: str) -> None:
     assert line(event) == expected
+
+
+def test_an_alert_has_its_state_its_condition_and_its_value() -> None:
+    step: Any = {
+        "type": "alert",
+        "state": "new",
+        "severity": "critical",
+        "text": "indicator: angry over 10s at or above 0.6",
+        "value": 0.66,
+        "audio_ms": 61_000,
+        "role": "customer",
+    }
+    shown = line(step)
+    assert shown is not None
+    assert shown.endswith(
+        "customer  new critical alert: indicator: angry over 10s at or above 0.6; now 0.66"
+    )

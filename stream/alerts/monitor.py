@@ -1,0 +1,168 @@
+"""Alerts of one stream: its events in, steps of alerts out. Pure and synchronous."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stream.alert_rules import AlertRule
+from stream.alerts.state import Change, EndReason, RuleState
+from stream.alerts.values import Trend, conversation_values, is_judged, value_of
+from stream.analysis.conversation import ConversationReport
+from stream.terms import Hint
+from stream.types import SAMPLE_RATE, Score, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedRule:
+    """A rule and its owner: "" is the configuration, else a subscriber's connection."""
+
+    rule: AlertRule
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Evidence of a value: the scores over the horizon, and the utterance that they follow."""
+
+    scores: Mapping[str, float]
+    utterance: int
+    speech_s: float
+    hints: tuple[Hint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One step of one alert on `channel`, None for the stream.
+
+    `id` is unique in the stream.
+    """
+
+    id: str
+    owned: OwnedRule
+    channel: int | None
+    change: Change
+    evidence: Evidence | None
+
+
+@dataclass(slots=True)
+class _Entry:
+    """State of one rule on one channel."""
+
+    prefix: str
+    state: RuleState
+    trend: Trend = field(default_factory=Trend)
+    evidence: Evidence | None = None
+
+
+class StreamAlerts:
+    """State of all rules on all channels of one stream; `at` is a position in samples."""
+
+    def __init__(self, roles: Sequence[str], rules: Sequence[OwnedRule] = ()) -> None:
+        self._roles = roles
+        self._rules: tuple[OwnedRule, ...] = tuple(rules)
+        self._entries: dict[tuple[OwnedRule, int | None], _Entry] = {}
+        self._made = 0
+
+    def replace_rules(self, rules: Sequence[OwnedRule], at: int) -> list[Alert]:
+        """Use other rules from now on; end the alerts of those that are gone."""
+        self._rules = tuple(rules)
+        gone = [key for key in self._entries if key[0] not in self._rules]
+        ended = [self._ended(key, at, "rule_removed") for key in gone]
+        for key in gone:
+            del self._entries[key]
+        return [alert for alert in ended if alert is not None]
+
+    def scored(self, event: Score | Segment) -> list[Alert]:
+        """Process the scores of a window or of an utterance."""
+        return list(self._scored(event)) if self._rules and is_judged(event) else []
+
+    def _scored(self, event: Score | Segment) -> Iterator[Alert]:
+        for owned in self._rules:
+            rule = owned.rule
+            if rule.conversation is not None or not self._concerns(rule, event.channel):
+                continue
+            if rule.trend and isinstance(event, Score):
+                continue
+            value = value_of(rule, event)
+            if value is None:
+                continue
+            key = (owned, event.channel)
+            entry = self._entry(key)
+            if rule.trend:
+                value = entry.trend.add(event.end / SAMPLE_RATE, value, event.quality.speech_s)
+                if value is None:
+                    continue
+            over = event.scores if rule.horizon == "window" else event.rolling.get(rule.horizon, {})
+            entry.evidence = Evidence(over, event.utterance, event.quality.speech_s, event.hints)
+            yield from self._observe(key, entry, event.end, value)
+
+    def measured(self, report: ConversationReport) -> list[Alert]:
+        """Process the measures of the conversation."""
+        alerts: list[Alert] = []
+        for owned in self._rules:
+            rule = owned.rule
+            if rule.conversation is None or rule.conversation == "dead_air":
+                continue
+            for channel, value in conversation_values(rule, report).items():
+                if channel is None or self._concerns(rule, channel):
+                    key = owned, channel
+                    alerts += self._observe(key, self._entry(key), report.end, value)
+        return alerts
+
+    def advanced(self, at: int, silence: int | None) -> list[Alert]:
+        """Process the passing of time; `silence` is the mutual silence now, None if unknown."""
+        alerts: list[Alert] = []
+        if silence is not None:
+            for owned in self._rules:
+                if owned.rule.conversation == "dead_air":
+                    key: tuple[OwnedRule, int | None] = (owned, None)
+                    alerts += self._observe(key, self._entry(key), at, silence / SAMPLE_RATE)
+        for key, entry in self._entries.items():
+            change = entry.state.tick(at)
+            if change is not None:
+                alerts.append(self._alert(key, entry, change))
+        return alerts
+
+    def finish(self, at: int, reason: EndReason = "stream_ended") -> list[Alert]:
+        """End all open alerts."""
+        ended = [self._ended(key, at, reason) for key in self._entries]
+        return [alert for alert in ended if alert is not None]
+
+    def _concerns(self, rule: AlertRule, channel: int) -> bool:
+        return not rule.roles or self._roles[channel] in rule.roles
+
+    def _entry(self, key: tuple[OwnedRule, int | None]) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            rule = key[0].rule
+            self._made += 1
+            state = RuleState(
+                rule.above,
+                rule.clears_below,
+                round(rule.for_s * SAMPLE_RATE),
+                round(rule.cooldown_s * SAMPLE_RATE),
+                **({} if rule.conversation is None and not rule.trend else {"stale": 0}),
+            )
+            entry = self._entries[key] = _Entry(str(self._made), state)
+        return entry
+
+    def _observe(
+        self, key: tuple[OwnedRule, int | None], entry: _Entry, at: int, value: float
+    ) -> Iterator[Alert]:
+        change = entry.state.observe(at, value)
+        if change is not None:
+            yield self._alert(key, entry, change)
+
+    def _ended(self, key: tuple[OwnedRule, int | None], at: int, reason: EndReason) -> Alert | None:
+        entry = self._entries[key]
+        change = entry.state.end(at, reason)
+        if change is None:
+            return None
+        if reason == "objected":
+            entry.evidence = None
+        return self._alert(key, entry, change)
+
+    def _alert(self, key: tuple[OwnedRule, int | None], entry: _Entry, change: Change) -> Alert:
+        owned, channel = key
+        return Alert(f"{entry.prefix}.{change.number}", owned, channel, change, entry.evidence)

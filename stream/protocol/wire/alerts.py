@@ -1,0 +1,79 @@
+"""Alerts: steps of conditions on scores or on the conversation. docs/alerts.md explains them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from stream.fields import Horizon, Limits, Role, RuleName, Stated
+from stream.protocol.wire.common import Reply, Stamped
+from stream.protocol.wire.values import (
+    ChannelNumber,
+    Hints,
+    Milliseconds,
+    Scores,
+    Text,
+    Utterance,
+)
+from stream.terms import MAX_RULES, Severity
+
+AlertId = Annotated[str, Limits(pattern=r"^alr_[0-9a-f]{16}-[0-9]+\.[0-9]+$")]
+"""Id of an alert, the same in all its steps."""
+
+AlertEnd = Literal["cleared", "no_speech", "stream_ended", "objected", "rule_removed"]
+"""Reason for the end of an alert.
+
+`cleared`: the value fell below `clear_below`; `no_speech`: nothing could be judged for 30 s.
+"""
+
+
+class AlertEvidence(TypedDict):
+    """Scores over the rule's horizon, and the utterance with the newest of them."""
+
+    scores: Scores
+    utterance: Utterance
+    speech_s: Annotated[float, Limits(ge=0)]
+    """Seconds of speech of that utterance so far."""
+    hints: Hints
+
+
+class AlertBody(TypedDict):
+    """One step of an alert: an indicator, not a verdict."""
+
+    type: Literal["alert"]
+    id: AlertId
+    state: Literal["new", "update", "end"]
+    """`new`: the condition has held long enough; `update`: it still holds; `end`: it is over."""
+    rule: RuleName
+    severity: Severity
+    text: Text
+    """The condition, for people."""
+    of: Text
+    """Label, index or value of the conversation that the rule compares."""
+    trend: NotRequired[bool]
+    """Whether the value is the rise over the call."""
+    horizon: NotRequired[Horizon]
+    value: float
+    peak: float
+    """Highest value since the condition began to hold."""
+    above: float
+    clear_below: float
+    since_ms: Milliseconds
+    """Position at which the condition began to hold."""
+    audio_ms: Milliseconds
+    reason: NotRequired[AlertEnd]
+    channel: NotRequired[ChannelNumber]
+    role: NotRequired[Role]
+    evidence: NotRequired[AlertEvidence]
+
+
+class Alert(Stamped, AlertBody): ...
+
+
+class AlertRulesBody(TypedDict):
+    """The rules of this connection, after `alert.rules`."""
+
+    type: Literal["alert.rules"]
+    names: Annotated[list[RuleName], Stated(max_length=MAX_RULES)]
+
+
+class AlertRules(Reply, AlertRulesBody): ...
