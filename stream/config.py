@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 import socket
+from base64 import b64decode
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from stream.alert_rules import AlertRule
 from stream.fields import Role
@@ -262,6 +271,12 @@ class BaselineConfig(Section):
     """Seconds of speech after which the baseline has followed a lasting change by two thirds."""
 
 
+KeyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+MIN_SECRET = 16
+"""Bytes of the shortest secret that signs requests."""
+
+
 class QuotaConfig(Section):
     """Use that one key, or all keys of one tenant, may make; by default a share (`auth.share`)."""
 
@@ -304,7 +319,7 @@ class KeyConfig(Section):
 
 
 class AuthConfig(Section):
-    keys: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], KeyConfig] = {}
+    keys: dict[KeyName, KeyConfig] = {}
     """Keys by name; empty: no authentication."""
     quotas: dict[Annotated[str, AfterValidator(_tenant)], QuotaConfig] = {}
     """Quotas by tenant, each for all keys of the tenant together."""
@@ -342,8 +357,8 @@ class AuthConfig(Section):
         return self
 
 
-TelephonyDialect = Literal["asterisk", "twilio", "l16"]
-"""A dialect of telephony systems over WebSocket; its path is /v1/ and its name."""
+TelephonyDialect = Literal["asterisk", "audiohook", "twilio", "l16", "vosk", "funasr"]
+"""A dialect of telephony systems and speech clients over WebSocket."""
 
 
 def _network(text: str) -> str:
@@ -353,7 +368,8 @@ def _network(text: str) -> str:
 
 class TelephonyConfig(Section):
     dialects: tuple[TelephonyDialect, ...] = get_args(TelephonyDialect)
-    """Dialects to serve on /v1/asterisk, /v1/twilio and /v1/l16; [] for none."""
+    """Dialects to serve on /v1/asterisk, /v1/audiohook, /v1/twilio and /v1/l16, and those of speech
+    clients on /; [] for none."""
     role: Role = "customer"
     """Whose voice a call of one channel carries, unless the call itself states its role."""
     disclosed: bool = False
@@ -369,10 +385,30 @@ class TelephonyConfig(Section):
     audiosocket_key: str = ""
     """Name of the key whose tenant and quotas apply to calls over AudioSocket."""
     public_url: Annotated[str, Field(pattern=r"^(wss?://[^/?#\s]+(/[^?#\s]*)?)?$")] = ""
-    """Address of this server as Twilio dials it, without the path: wss://emotide.example.com."""
+    """Address of this server as Twilio and Genesys dial it, without the path:
+    wss://emotide.example.com. Signatures of Genesys are checked against Host without it."""
+    audiohook_secrets: dict[KeyName, SecretStr] = {}
+    """Client secrets of Genesys integrations, in base64, by the name of the key that is the API
+    key; requests with such a key must be signed."""
+    audiohook_channels: Literal["both", "external"] = "both"
+    """Channels to choose if Genesys offers a choice; "external" is the customer alone."""
+    audiohook_caller_id: bool = False
+    """Keep the caller's number and name (`ani`, `aniName`) as attributes of the stream."""
     twilio_tokens: dict[str, Annotated[tuple[SecretStr, ...], Field(min_length=1)]] = {}
     """Auth tokens of Twilio accounts by the name of the key whose tenant and quotas apply; if there
     are any, /v1/twilio checks X-Twilio-Signature. Several while a token is changed."""
+
+    @field_validator("audiohook_secrets")
+    @classmethod
+    def _secrets_are_base64(cls, secrets: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, secret in secrets.items():
+            try:
+                size = len(b64decode(secret.get_secret_value(), validate=True))
+            except ValueError:
+                raise ValueError(f"{name}: a client secret must be base64") from None
+            if size < MIN_SECRET:
+                raise ValueError(f"{name}: a client secret has at least {MIN_SECRET} bytes")
+        return secrets
 
     @model_validator(mode="after")
     def _signatures_need_an_address(self) -> TelephonyConfig:
@@ -423,6 +459,12 @@ class Config(Section):
     @model_validator(mode="after")
     def _telephony_uses_known_keys(self) -> Config:
         telephony, keys = self.telephony, self.auth.keys
+        for name in telephony.audiohook_secrets:
+            if name not in keys or "stream" not in keys[name].scopes:
+                raise ValueError(
+                    f"telephony.audiohook_secrets: {name!r} is not a key with the scope stream; "
+                    f"add auth.keys.{name}"
+                )
         named = dict.fromkeys(telephony.twilio_tokens, "twilio_tokens")
         if telephony.audiosocket_port and (telephony.audiosocket_key or keys):
             named[telephony.audiosocket_key] = "audiosocket_key"

@@ -102,7 +102,7 @@ def forget_secrets(environ: MutableMapping[str, str]) -> None:
     """Remove the variables of secret keys, so that no child process inherits them."""
     for section, table in Config.model_fields.items():
         fields = getattr(table.annotation, "model_fields", {})
-        secret = {key for key, field in fields.items() if field.annotation is SecretStr}
+        secret = {key for key, field in fields.items() if _is_secret(field)}
         for name in [*environ]:
             key = name.removeprefix(ENV_PREFIX).lower()
             if name.startswith(ENV_PREFIX) and key in {f"{section}{DELIMITER}{s}" for s in secret}:
@@ -159,6 +159,11 @@ def _fields(section: str) -> dict[str, FieldInfo]:
     return dict(kind.model_fields) if is_section else {}
 
 
+def _is_secret(field: FieldInfo) -> bool:
+    """Return whether a key holds a secret, or a table of them."""
+    return SecretStr.__name__ in str(field.annotation)
+
+
 def _explain(error: ValidationError, layers: Iterable[_Layer]) -> Iterable[str]:
     """Yield one line per problem: source, key, message and value, or the nearest right name."""
     for problem in error.errors(include_url=False):
@@ -170,7 +175,7 @@ def _explain(error: ValidationError, layers: Iterable[_Layer]) -> Iterable[str]:
             yield f"{source}: {'.'.join([*path[:-1], ''])}{_unknown(path[-1], known)}"
             continue
         field = _fields(path[0]).get(path[1]) if len(path) > 1 else None
-        secret = field is not None and field.annotation is SecretStr
+        secret = field is not None and _is_secret(field)
         hidden = secret or isinstance(problem["input"], dict)
         shown = "" if hidden else f" (got {problem['input']!r})"
         message = problem["msg"].removeprefix("Value error, ")

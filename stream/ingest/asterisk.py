@@ -50,6 +50,7 @@ class Asterisk:
 
     name = "asterisk"
     resumes = False
+    parting_s = 0.0
     answers = False
 
     def __init__(

@@ -46,6 +46,7 @@ class AudioSocket:
 
     name = "audiosocket"
     resumes = False
+    parting_s = 0.0
     answers = False
 
     def __init__(self, defaults: CallDefaults, clock: Callable[[], float] = time.monotonic) -> None:

@@ -103,6 +103,11 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """Serve a connection that only tests the way to this server; no session follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """End the session; its tail is scored before `session.closed`, but after an objection."""
 
@@ -121,6 +126,7 @@ Command = (
     | Annotate
     | Reply
     | Offer
+    | Probe
     | End
 )
 
@@ -135,6 +141,11 @@ class Dialect(Protocol):
     """Name in metrics and snapshots (`adapter`)."""
     resumes: bool
     """Whether a producer may return to its session after the connection broke."""
+    parting_s: float
+    """Seconds in which the peer may close the connection itself, once the end was announced to it.
+
+    Messages that come meanwhile still get their replies. 0: this server closes at once.
+    """
     answers: bool
     """Whether the producer gets to know its mistakes; those of others are logged."""
 

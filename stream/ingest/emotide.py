@@ -41,6 +41,7 @@ class Emotide:
     name = "native"
     resumes = True
     answers = True
+    parting_s = 0.0
 
     def __init__(self, request: Request) -> None:
         self._query = request.query

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from stream.ingest.dialect import (
     Flush,
     Offer,
     Pause,
+    Probe,
     Reply,
     Resume,
     Silence,
@@ -82,6 +84,9 @@ class Producer(Owner):
         """The rest of the commands of a message; they wait while the session is being opened."""
         self._lost: tuple[int | None] | None = None
         """The close code, if the connection ended while the session was being opened."""
+        self._gone = asyncio.Event()
+        """Set once the connection has ended."""
+        self._probes = False
         self._mistakes = Mistakes()
         self._logged: set[ErrorCode] = set()
         """Codes of mistakes that were logged, because the producer does not get to know them."""
@@ -106,6 +111,7 @@ class Producer(Owner):
     def received(self, message: Message) -> None:
         self.last_received = time.monotonic()
         if self._over:
+            self._answer(message)
             return
         session = self._session
         if session is not None and not self._sessions.is_attached(session, self):
@@ -133,6 +139,7 @@ class Producer(Owner):
     def disconnected(self, code: int | None) -> None:
         """End the session after a clean close, else detach it so that the peer can reattach."""
         self._start_timer.cancel()
+        self._gone.set()
         if self._opening:
             self._lost = (code,)
             return
@@ -214,6 +221,11 @@ class Producer(Owner):
         self._over = True
         self._start_timer.cancel()
         self._transport.resume()  # or the peer's close frame would not be read
+        while self._messages:
+            self._answer(self._messages.popleft())
+        if parting_s := self._dialect.parting_s:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), parting_s)
         await self._outbox.close(self._dialect.close_code(reason), reason)
 
     # -- commands ----------------------------------------------------------------------------
@@ -257,8 +269,15 @@ class Producer(Owner):
             case Reply(message):
                 self._outbox.put(message)
                 return
+            case Probe():
+                self._probe()
+                return
         session = self._session
         if session is None:
+            if isinstance(command, End) and self._probes:
+                self._over = True
+                self._spawn(self.close("completed"))
+                return
             if isinstance(command, End):
                 raise ProtocolError(command.reason, "the connection ended before a session began")
             raise ProtocolError(
@@ -280,6 +299,23 @@ class Producer(Owner):
             case End(reason):
                 self._over = self._ending = True
                 self._spawn(self._end(session, reason))
+
+    def _answer(self, message: Message) -> None:
+        """Send the replies to a message that came after the end."""
+        if self._dialect.parting_s:
+            with suppress(ProtocolError):
+                for command in self._dialect.receive(message):
+                    if isinstance(command, Reply):
+                        self._outbox.put(command.message)
+
+    def _probe(self) -> None:
+        """Wait longer for the end of a probe than for the start of a session."""
+        self._probes = True
+        self._services.metrics.probed(self._dialect.name)
+        self._start_timer.cancel()
+        self._start_timer = asyncio.get_running_loop().call_later(
+            self._limits.idle_timeout_s, self._start_timeout
+        )
 
     def _mistake(self, error: ProtocolError) -> None:
         """Report a mistake; end the connection if it is fatal or one too many."""

@@ -19,6 +19,7 @@ from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
 from stream.protocol.version import SUBPROTOCOL
 from stream.quotas import Quotas
+from stream.server.auth import Authenticator
 from stream.server.gate import Gate, Refusal, over_quota
 from stream.server.lifecycle import Lifecycle, Phase
 from stream.server.websocket import WebSocketConnection
@@ -93,6 +94,11 @@ class Router:
         self._kept: dict[WebSocketConnection, Connected] = {}
         self._principals: dict[WebSocketConnection, Principal] = {}
         """Who opened the connections that are kept."""
+
+    @property
+    def authenticator(self) -> Authenticator:
+        """Check of the keys of all requests."""
+        return self._gate.authenticator
 
     def upgrade(
         self, connection: WebSocketConnection, request: Request

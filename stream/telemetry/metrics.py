@@ -50,6 +50,12 @@ class Metrics:
         self._sessions = Counter(
             "emotide_sessions_total", "Streams that ended", ["adapter", "reason"], registry=r
         )
+        self._probes = Counter(
+            "emotide_probes_total",
+            "Connections that only tested the way to this server",
+            ["adapter"],
+            registry=r,
+        )
         self._resumes = Counter("emotide_resumes_total", "Producers that reattached", registry=r)
         self._audio = Counter(
             "emotide_audio_seconds_total", "Seconds of audio received", registry=r
@@ -229,6 +235,9 @@ class Metrics:
     def quota_refused(self, tenant: str, quota: str) -> None:
         """Report a request that a quota of a key or of its tenant did not allow."""
         self._quota_refusals.labels(tenant, quota).inc()
+
+    def probed(self, adapter: str) -> None:
+        self._probes.labels(adapter).inc()
 
     def refused(self, code: str) -> None:
         self._errors.labels(code).inc()

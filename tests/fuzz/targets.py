@@ -26,7 +26,9 @@ from stream.audio import chunks, completeness, containers, tags
 from stream.audio.codecs import PcmDecoder
 from stream.audio.raw_format import FormatCheck, WrongFormat
 from stream.audio.views import View
+from stream.config import TelephonyConfig
 from stream.ingest.aliases import translate
+from stream.ingest.audiohook import AudioHook
 from stream.ingest.dialect import Audio, Command, Dialect, End, Offer, Request, Resume, Start
 from stream.ingest.emotide import Emotide
 from stream.protocol.errors import ProtocolError
@@ -93,6 +95,7 @@ def options(data: bytes) -> None:
 DIALECTS: Mapping[str, Callable[[str], Dialect]] = {
     "native": lambda text: Emotide(Request(query=parse_qs(text, keep_blank_values=True))),
     "toy": lambda text: ToyDialect(),
+    "audiohook": lambda text: AudioHook(Request(), TelephonyConfig(disclosed=text == "d")),
 }
 """Every dialect, made from the text of a URL's query. A new one is added here."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -42,6 +43,19 @@ async def test_an_open_session_is_registered_and_audited() -> None:
         ("session.end", session.id),
     ]
     assert connection.types() == ["session.created", "audio.ack", "session.closed"]
+
+
+async def test_calls_that_come_at_once_leave_the_event_loop_to_others() -> None:
+    """A hundred calls at once held the loop for 50 ms, and `opened` of the last waited for all."""
+    sessions = Sessions()
+    opening = [asyncio.create_task(sessions.open()) for _ in range(20)]
+    opened = []
+    while not all(task.done() for task in opening):
+        await asyncio.sleep(0)
+        opened.append(len(sessions.registry))
+    steps = [after - before for before, after in pairwise(opened)]
+    assert opened[-1] == 20
+    assert max(steps) == 1
 
 
 async def test_a_session_above_max_sessions_is_refused() -> None:

@@ -23,6 +23,7 @@ class ToyDialect:
     name = "toy"
     resumes = False
     answers = True
+    parting_s = 0.0
 
     def __init__(self) -> None:
         self._bytes = bytearray()
