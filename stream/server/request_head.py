@@ -52,7 +52,9 @@ class CheckedConnection(h11.Connection):
             if isinstance(event, h11.Request) and (found := fault(raw)):
                 raise h11.RemoteProtocolError(found)
         except h11.RemoteProtocolError as error:
-            self.fault = f"invalid HTTP request: {error}"[:300]
+            # h11 adds the bytes as Python shows them, which is of no use to a client.
+            reason = str(error).partition(": bytearray(")[0]
+            self.fault = f"invalid HTTP request: {reason}"[:300]
             raise
         return event
 

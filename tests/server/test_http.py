@@ -95,24 +95,24 @@ def raw(server: Server, request: bytes) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize(
-    "request_bytes",
+    ("request_bytes", "reason"),
     [
-        b"GARBAGE\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nBad Header: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000,
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        (b"GARBAGE\r\n\r\n", "illegal request line"),
+        (b"GET / HTTP/1.1\r\n\r\n", "Missing mandatory Host: header"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nBad Header: x\r\n\r\n", "illegal header line"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", "bad Content-Length"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000, "Receive buffer too long"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "illegal request line"),
     ],
     ids=["words", "no host", "bad header", "bad length", "long header", "tls"],
 )
 def test_malformed_requests_are_refused_as_json_and_not_logged(
-    server: Server, request_bytes: bytes
+    server: Server, request_bytes: bytes, reason: str
 ) -> None:
     before = len(server.lines)
     head, body = raw(server, request_bytes)
     assert head.startswith(b"HTTP/1.1 400 ")
-    assert orjson.loads(body) == {"error": "invalid HTTP request"}
+    assert orjson.loads(body) == {"error": f"invalid HTTP request: {reason}"}
     headers = head.lower()
     assert b"content-type: application/json" in headers
     assert b"content-security-policy: default-src 'self'" in headers
