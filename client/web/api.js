@@ -7,6 +7,9 @@ const SUBPROTOCOL = "emotide.v1";
 let askForKey = async () => null;
 let keyRequest = null;
 let cachedInfo = null;
+let loadedInfo = null;
+/** Scopes and tenant of the key, from the newest ticket. */
+let rights = null;
 
 /** The server requires a key and the user gave none. */
 export class NotSignedIn extends Error {}
@@ -43,12 +46,27 @@ export function serverInfo({ refresh = false } = {}) {
       if (!response.ok) throw new HttpError("v1/info", response);
       return response.json();
     });
+    cachedInfo.then((info) => (loadedInfo = info)).catch(() => {});
     cachedInfo.catch(() => (cachedInfo = null));
   }
   return cachedInfo;
 }
 
-/** GET a path of the server with the key, if there is one. Ask for a key once after a 401. */
+/**
+ * Return the labels with which this user may mark utterances, and the tenant of the key; null if the
+ * server or the key does not allow it. A server without keys has no tenants.
+ */
+export function feedbackOffer() {
+  if (!loadedInfo?.feedback?.enabled) return null;
+  if (!loadedInfo.login) return { labels: loadedInfo.feedback.labels, tenant: "" };
+  if (!rights?.scopes.includes("feedback")) return null;
+  return { labels: loadedInfo.feedback.labels, tenant: rights.tenant };
+}
+
+/**
+ * Request a path of the server with the key, if there is one; `options` are those of `fetch`. Ask
+ * for a key once after a 401.
+ */
 export async function get(path, options = {}) {
   const { response, key } = await fetchWithKey(path, options);
   if (response.status !== 401) return response;
@@ -70,7 +88,10 @@ async function requestTicket() {
   if (storedKey() === null) await requestKey(false);
   for (;;) {
     const { response, key } = await fetchWithKey("v1/token", { method: "POST" });
-    if (response.ok) return (await response.json()).ticket;
+    if (response.ok) {
+      rights = await response.json();
+      return rights.ticket;
+    }
     if (response.status !== 401) throw new HttpError("v1/token", response);
     await replaceKey(key);
   }

@@ -1,9 +1,12 @@
+import { feedbackOffer } from "../api.js";
 import { onLanguage, t, tag, textFor } from "../language.js";
 import { Bars } from "../parts/bars.js";
 import { ChannelPanel } from "../parts/channel-panel.js";
 import { element, setText } from "../parts/dom.js";
 import { duration } from "../parts/format.js";
 import { roleName } from "../parts/labels.js";
+import { markControl } from "../parts/mark.js";
+import { partsOf } from "./streams.js";
 
 /** All data of one stream. */
 export class Detail {
@@ -80,7 +83,7 @@ export class Detail {
     this.#session = stream.session;
     for (const [number, channel] of stream.channels) {
       channel.keepMoreUtterances();
-      const panel = new ChannelPanel();
+      const panel = new ChannelPanel(this.#marker(number));
       this.#panels.set(number, panel);
       const title = element("h3", { className: "channel-title" }, roleName(channel.role));
       this.channels.append(element("section", {}, ...(stream.roles.length > 1 ? [title] : []), panel.node));
@@ -98,6 +101,16 @@ export class Detail {
       element("span", {}, t("detail.started", { time })),
       ...stream.tags.map((name) => element("span", { className: "tag" }, name)),
     );
+  }
+
+  /** Return a function that returns the control of an utterance, or null if none may be marked. */
+  #marker(channel) {
+    const [tenant, id] = partsOf(this.id);
+    const offer = feedbackOffer();
+    // A key may watch other tenants, but marks the streams of its own only.
+    if (!offer || (tenant && tenant !== offer.tenant)) return null;
+    return ({ source, audio_start_ms: start }) =>
+      markControl({ stream_id: id, channel, ...source }, duration(start));
   }
 
   #showSummary(stream) {

@@ -15,7 +15,8 @@ export class ChannelPanel {
   #revision = -1;
   #removeListener;
 
-  constructor() {
+  /** `mark(utterance)` returns the control that marks an utterance; null if none can be marked. */
+  constructor(mark = null) {
     this.emoji = new Emoji();
     this.label = element("span", { className: "label" });
     this.share = element("span", { className: "share number" });
@@ -25,7 +26,7 @@ export class ChannelPanel {
     this.bars = new Bars();
     this.quality = element("dl", { className: "facts" });
     this.timeline = new Timeline({ height: 240 });
-    this.utterances = new Utterances();
+    this.utterances = new Utterances(mark);
     this.frames = new Timeline({ height: 180 });
     this.noFrames = element("p", { className: "soft" });
     this.titles = {};

@@ -52,6 +52,8 @@ export class Channel {
   /** Apply an event of this channel that happened at the time `at` on the browser's clock. */
   apply(event, at) {
     this.revision += 1;
+    // The server knows an utterance by its session and its number in it.
+    const source = { session_id: event.session_id, utterance: event.utterance };
     event = this.#positioned(event);
     switch (event.type) {
       case "speech.start":
@@ -66,7 +68,7 @@ export class Channel {
         this.#score(event, at);
         break;
       case "emotion.segment":
-        this.#segment(event);
+        this.#segment(event, source);
         break;
       case "stream.gap":
         this.#gap(event);
@@ -119,10 +121,10 @@ export class Channel {
     if (this.gaps.length > GAPS) this.gaps.shift();
   }
 
-  #segment(event) {
+  #segment(event, source) {
     if (this.utterances.some((other) => other.utterance === event.utterance)) return;
     const { utterance, audio_start_ms, audio_end_ms, scores, top, hints, quality, covered } = event;
-    this.utterances.push({ utterance, audio_start_ms, audio_end_ms, scores, top, hints, quality, covered });
+    this.utterances.push({ utterance, source, audio_start_ms, audio_end_ms, scores, top, hints, quality, covered });
     this.utterances.sort((a, b) => a.utterance - b.utterance);
     if (this.utterances.length > this.#capacity) this.utterances.shift();
   }

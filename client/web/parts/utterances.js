@@ -13,8 +13,12 @@ const LEAST_SHARE = 0.005;
 export class Utterances {
   #shown = null;
   #utterances = null;
+  #mark;
+  #body = null;
 
-  constructor() {
+  /** `mark(utterance)` returns the control that marks an utterance; null if none can be marked. */
+  constructor(mark = null) {
+    this.#mark = mark;
     this.node = element("div", { className: "utterances" });
     this.destroy = onLanguage(() => this.#build());
   }
@@ -24,10 +28,12 @@ export class Utterances {
     const newest = utterances.length ? `${utterances.length}:${utterances.at(-1).utterance}` : "";
     if (newest === this.#shown) return;
     this.#shown = newest;
-    this.#build();
+    if (this.#body && utterances.length) this.#update();
+    else this.#build();
   }
 
   #build() {
+    this.#body = null;
     if (!this.#utterances?.length) {
       const none = element("p", { className: "soft" }, t("panel.utterances.none"));
       this.node.replaceChildren(none);
@@ -36,21 +42,45 @@ export class Utterances {
     const head = ["time", "length", "emotion", "scores", "hints"].map((key) =>
       element("th", { scope: "col", className: NUMERIC.has(key) ? "number" : "" }, t(`panel.${key}`)),
     );
-    const body = element("tbody", {}, ...this.#utterances.toReversed().map(row));
-    const table = element("table", {}, element("thead", {}, element("tr", {}, ...head)), body);
+    if (this.#mark) head.push(element("th", { scope: "col" }, t("mark.column")));
+    this.#body = element("tbody");
+    const table = element("table", {}, element("thead", {}, element("tr", {}, ...head)), this.#body);
     const wide = element("div", { className: "wide scroll", tabIndex: 0 }, table);
     wide.setAttribute("role", "region");
     wide.setAttribute("aria-label", t("panel.utterances"));
     this.node.replaceChildren(wide);
+    this.#update();
+  }
+
+  /** Add and remove rows; the others stay, because one of them may have the focus. */
+  #update() {
+    const numbers = new Set(this.#utterances.map(({ utterance }) => utterance));
+    const shown = new Map();
+    for (const node of [...this.#body.rows]) {
+      const number = Number(node.dataset.utterance);
+      if (numbers.has(number)) shown.set(number, node);
+      else node.remove();
+    }
+    // Newest first: each row goes before the row of the utterance before it.
+    let next = null;
+    for (const utterance of this.#utterances) {
+      let node = shown.get(utterance.utterance);
+      if (!node) {
+        node = row(utterance, this.#mark);
+        this.#body.insertBefore(node, next);
+      }
+      next = node;
+    }
   }
 }
 
-function row({ audio_start_ms: start, audio_end_ms: end, scores, top, hints, covered }) {
+function row(utterance, mark) {
+  const { audio_start_ms: start, audio_end_ms: end, scores, top, hints, covered } = utterance;
   const list = hintList(hints);
   if (covered < ALL_COVERED) {
     list.append(element("li", {}, t("panel.covered", { share: percent(covered) })));
   }
-  return element(
+  const node = element(
     "tr",
     {},
     element("td", { className: "number" }, duration(start)),
@@ -59,6 +89,10 @@ function row({ audio_start_ms: start, audio_end_ms: end, scores, top, hints, cov
     element("td", {}, shareBar(scores)),
     element("td", {}, list),
   );
+  node.dataset.utterance = utterance.utterance;
+  // Without scores there is nothing to mark.
+  if (mark) node.append(element("td", {}, (top && mark(utterance)) || "–"));
+  return node;
 }
 
 function emotion(top) {

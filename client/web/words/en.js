@@ -43,6 +43,18 @@ export default {
   "about.no": "no",
   "about.server": "Server",
 
+  "mark.column": "Right label",
+  "mark.none": "not marked",
+  "mark.of": "Right label of the utterance at {time}",
+  "mark.undo": "Undo",
+  "mark.undo_of": "Undo the label of the utterance at {time}",
+  "mark.saved": "saved",
+  "mark.removed": "removed",
+  "mark.failed": "Not saved. Try again.",
+  "mark.forbidden": "Not saved: your key may not mark utterances.",
+  "mark.gone": "Not saved: the server no longer keeps this utterance.",
+  "mark.full": "Not saved: there is no more room for labels. Ask the operator.",
+
   "label.angry": "angry",
   "label.disgusted": "disgusted",
   "label.fearful": "fearful",

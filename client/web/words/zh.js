@@ -41,6 +41,18 @@ export default {
   "about.no": "否",
   "about.server": "服务器",
 
+  "mark.column": "正确标签",
+  "mark.none": "未标注",
+  "mark.of": "{time} 处语句的正确标签",
+  "mark.undo": "撤销",
+  "mark.undo_of": "撤销 {time} 处语句的标签",
+  "mark.saved": "已保存",
+  "mark.removed": "已撤销",
+  "mark.failed": "未保存，请重试。",
+  "mark.forbidden": "未保存：您的密钥无权标注语句。",
+  "mark.gone": "未保存：服务器已不再保留该语句。",
+  "mark.full": "未保存：标签的存储空间已满，请联系管理员。",
+
   "label.angry": "愤怒",
   "label.disgusted": "厌恶",
   "label.fearful": "恐惧",

@@ -1,7 +1,9 @@
+import { feedbackOffer } from "../../api.js";
 import { t } from "../../language.js";
 import { element, setText } from "../../parts/dom.js";
 import { timestamp } from "../../parts/format.js";
 import { labelClass, labelName, labelSymbol, sortLabels } from "../../parts/labels.js";
+import { markControl } from "../../parts/mark.js";
 import { log } from "../log.js";
 import { FileDeleted, ResultFiles, downloads } from "../transfer/downloads.js";
 import { caveats } from "./caveats.js";
@@ -145,8 +147,15 @@ export class Result {
       "section",
       { className: "card", hidden: empty },
       element("h3", {}, t("recordings.utterances")),
-      utteranceTable(result, (start, end) => this.#player.playSpan(start, end)),
+      utteranceTable(result, (start, end) => this.#player.playSpan(start, end), this.#marker()),
     );
+  }
+
+  /** Return a function that returns the control of an utterance, or null if none may be marked. */
+  #marker() {
+    if (!feedbackOffer() || !this.job.fileId) return null;
+    return (channel, { utterance, start_s: start }) =>
+      markControl({ recording_id: this.job.fileId, channel: channel.channel, utterance }, timestamp(start));
   }
 
   /** Fetch the audio for waveform and playback, and the frames, which are only in result.json. */

@@ -11,13 +11,16 @@ import { lowerBound } from "./timeline-draw.js";
 const FIRST_ROWS = 100;
 const UNCERTAIN = "low_confidence";
 
-/** Return a table of the utterances of all channels by time; `play(start, end)` plays a span. */
-export function utteranceTable(result, play) {
+/**
+ * Return a table of the utterances of all channels by time. `play(start, end)` plays a span;
+ * `mark(channel, utterance)` returns the control that marks one, null if none can be marked.
+ */
+export function utteranceTable(result, play, mark = null) {
   const several = result.channels.length > 1;
   const rows = result.channels
     .flatMap((channel) => channel.utterances.map((utterance) => ({ channel, ...utterance })))
     .sort((a, b) => a.start_s - b.start_s)
-    .map((utterance, index) => () => utteranceRow(utterance, index, several, result.hints, play));
+    .map((utterance, index) => () => utteranceRow(utterance, index, several, result.hints, play, mark));
   const titles = [
     t("recordings.column.number"),
     ...(several ? [t("recordings.column.channel")] : []),
@@ -27,11 +30,13 @@ export function utteranceTable(result, play) {
     t("recordings.column.share"),
     t("recordings.column.hints"),
     t("recordings.column.play"),
+    ...(mark ? [t("mark.column")] : []),
   ];
   return table(t("recordings.utterances"), titles, rows);
 }
 
-function utteranceRow({ channel, start_s, end_s, top, hints: all }, index, several, common, play) {
+function utteranceRow(utterance, index, several, common, play, mark) {
+  const { channel, start_s, end_s, top, hints: all } = utterance;
   // Hints of the whole recording are shown above, except uncertainty, which differs per utterance.
   const hints = all.filter((hint) => hint === UNCERTAIN || !common.includes(hint));
   const label = top?.label;
@@ -50,6 +55,7 @@ function utteranceRow({ channel, start_s, end_s, top, hints: all }, index, sever
     top ? percent(top.score) : "–",
     hints.length ? list : "–",
     button,
+    ...(mark ? [top ? mark(channel, utterance) : "–"] : []),
   ]);
 }
 

@@ -34,6 +34,7 @@ class Job {
       segments: [],
       analysedS: 0,
       failure: null,
+      fileId: null,
       result: null,
       files: [],
       expires: null,
@@ -130,9 +131,9 @@ export class Queue {
       this.#changed(job);
     };
     try {
-      const { result, files, expires } = await this.#connection.analyse(job.file, job.name, job.options, progress);
+      const { file_id: fileId, result, files, expires } = await this.#connection.analyse(job.file, job.name, job.options, progress);
       for (const stage of STAGES) job.shares[stage] = 1;
-      Object.assign(job, { state: "done", segments: [], result, files, expires });
+      Object.assign(job, { state: "done", segments: [], fileId, result, files, expires });
     } catch (error) {
       this.#failed(job, error);
     }
