@@ -51,6 +51,7 @@ from stream.server.telephony import AudioSocketPort
 from stream.services import Services
 from stream.sessions.registry import SessionRegistry, draining_error
 from stream.sinks.mqtt import MqttSink, mqtt_observer
+from stream.sinks.webhook import WebhookSink
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 from stream.telemetry.progress import StartProgress
@@ -104,6 +105,15 @@ class App:
                     self._info,
                     self._stats,
                     observer,
+                )
+            )
+        if config.alerts.webhooks:
+            self._sinks.append(
+                WebhookSink(
+                    config.alerts.webhooks,
+                    config.alerts.outbox,
+                    config.server.name,
+                    self._metrics.webhook,
                 )
             )
         groups = GroupSink(config.privacy.min_group)

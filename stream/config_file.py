@@ -176,7 +176,7 @@ def _explain(error: ValidationError, layers: Iterable[_Layer]) -> Iterable[str]:
             continue
         field = _fields(path[0]).get(path[1]) if len(path) > 1 else None
         secret = field is not None and _is_secret(field)
-        hidden = secret or isinstance(problem["input"], dict)
+        hidden = secret or path[-1] == "secret" or isinstance(problem["input"], dict)
         shown = "" if hidden else f" (got {problem['input']!r})"
         message = problem["msg"].removeprefix("Value error, ")
         yield f"{source}: {'.'.join(path)}: {message}{shown}"

@@ -163,6 +163,12 @@ class Metrics:
         self._file_time = Counter(
             "emotide_file_analysis_seconds_total", "Seconds of analysis of recordings", registry=r
         )
+        self._webhooks = Counter(
+            "emotide_webhook_messages_total",
+            "Attempts to deliver an alert, and alerts dropped because too many waited",
+            ["webhook", "outcome"],
+            registry=r,
+        )
         self._mqtt_connected = Gauge(
             "emotide_mqtt_connected", "1 while connected to the broker", registry=r
         )
@@ -267,6 +273,10 @@ class Metrics:
         """Report messages that the broker refused, and that are dropped."""
         self._mqtt_errors.inc(messages)
         self.dropped("mqtt", messages)
+
+    def webhook(self, name: str, outcome: str, messages: int) -> None:
+        """Report attempts to deliver alerts to a webhook, or alerts dropped."""
+        self._webhooks.labels(name, outcome).inc(messages)
 
     def text(self) -> bytes:
         """Return all metrics in the exposition format, for GET /metrics."""
