@@ -53,7 +53,7 @@ def interrupted(last: Delivery, now: str) -> Delivery:
     body = orjson.loads(last.body)
     data = {**body["data"], "state": "end", "reason": "interrupted", "ts": now}
     data.pop("evidence", None)
-    return _message({"type": "alert.end", "timestamp": now, "data": data})
+    return _message({"type": f"alert.{data['state']}", "timestamp": now, "data": data})
 
 
 def _message(body: Mapping[str, Any]) -> Delivery:
