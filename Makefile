@@ -104,5 +104,6 @@ system:
 	  $(APT) update -qq && $(APT) install -y -qq $$2 >/dev/null; } || { \
 	  echo "The tests need $$2: apt-get install $$2"; exit 1; }; }; \
 	need mosquitto mosquitto "the MQTT tests run a real broker"; \
+	need promtool prometheus "the tests check rules and boards"; \
 	need chromium chromium "the page's tests run in a real browser"; \
 	need node nodejs "the tests run the page's modules"

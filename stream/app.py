@@ -37,6 +37,7 @@ from stream.server.descriptors import connection_limit, raise_limit
 from stream.server.feedback_requests import FeedbackRequests
 from stream.server.file_requests import FileRequests
 from stream.server.gate import Gate
+from stream.server.group_metrics import GroupCollector
 from stream.server.health import Health
 from stream.server.http import Http
 from stream.server.info import info
@@ -117,6 +118,7 @@ class App:
                 )
             )
         groups = GroupSink(config.privacy.min_group)
+        self._metrics.registry.register(GroupCollector(groups, config.metrics.groups))
         self._hub = Hub([groups, *self._sinks], self._metrics.delivery_failed)
         self._model: ModelInfo | None = None
         self._recordings_model: ModelInfo | None = None

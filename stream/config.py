@@ -484,6 +484,11 @@ class LogConfig(Section):
     """auto: text on a terminal, JSON lines elsewhere."""
 
 
+class MetricsConfig(Section):
+    groups: Annotated[tuple[str, ...], Field(max_length=64)] = ("room:*", "device:*", "queue:*")
+    """Patterns of tags that become labels of metrics; only of tags that stay, at most 200."""
+
+
 class Config(Section):
     server: ServerConfig = ServerConfig()
     model: ModelConfig = ModelConfig()
@@ -500,6 +505,7 @@ class Config(Section):
     telephony: TelephonyConfig = TelephonyConfig()
     alerts: AlertsConfig = AlertsConfig()
     log: LogConfig = LogConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
     @model_validator(mode="after")
     def _telephony_uses_known_keys(self) -> Config:

@@ -6,6 +6,7 @@
 Rows: the WebSocket conformance groups of the Autobahn test suite on each endpoint. The suite wants
 a server that echoes, and ours does not; a plain server of the `websockets` library that swallows
 every message, too, shows which cases need an echo. Each case that it passes, ours must pass.
+A real Home Assistant: a room appears, changes, becomes unavailable, and returns.
 A row whose peer cannot run here says so, and why.
 """
 
@@ -23,7 +24,7 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 
 from bench.tables import table
-from tests.peers import autobahn
+from tests.peers import autobahn, home_assistant
 from tests.peers.autobahn import Case
 from tests.peers.debian import NotRun
 from tests.support.running import ROOT, running_server
@@ -127,6 +128,9 @@ def main() -> int:
     """Print the table; return 1 if a case broke the protocol."""
     rows, broken = conformance()
     print(table(["peer", "endpoint", "group", "cases", "passed", "not asked", "failed"], rows))
+    rooms, problems = home_assistant.rows(FOLDER)
+    print(table(["peer", "check", "result", "after"], rooms))
+    broken += problems
     for line in broken:
         print(line)
     return bool(broken)
