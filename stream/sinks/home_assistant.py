@@ -116,6 +116,7 @@ class Discovery:
         name = rest or tag
         object_id = _object_id(*([] if tenant == DEFAULT else ["t", tenant]), tag)
         summary = self.topics.summary_topic(tag, tenant)
+        # No suggested area: Home Assistant 2026 would name the entities kitchen_kitchen_speech.
         device = {
             "ids": [object_id],
             "name": re.sub(r"[-_.]+", " ", name).strip().capitalize() or tag,
@@ -124,8 +125,6 @@ class Discovery:
             "sw": __version__,
             "via_device": _object_id("node", self.topics.node),
         }
-        if kind == "room":
-            device["sa"] = device["name"]
         components = self._scores(object_id, labels)
         if kind not in MODELS:
             components |= self._counts(object_id)

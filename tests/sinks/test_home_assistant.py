@@ -53,7 +53,8 @@ def test_a_room_has_the_entities_that_home_assistant_accepts() -> None:
     assert (message.topic, message.qos, message.retain) == (CONFIG, 1, True)
     room = body(message)
     assert room["dev"]["ids"] == ["emotide_room_kitchen"]
-    assert (room["dev"]["name"], room["dev"]["sa"]) == ("Kitchen", "Kitchen")
+    assert room["dev"]["name"] == "Kitchen"
+    assert "sa" not in room["dev"], "its entities would be named kitchen_kitchen_speech"
     assert room["o"]["name"] == "emotide"
     assert room["state_topic"] == "emotide/group/room%3Akitchen/summary"
     entities = room["cmps"]
