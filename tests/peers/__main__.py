@@ -6,7 +6,8 @@
 Rows: the WebSocket conformance groups of the Autobahn test suite on each endpoint. The suite wants
 a server that echoes, and ours does not; a plain server of the `websockets` library that swallows
 every message, too, shows which cases need an echo. Each case that it passes, ours must pass.
-A real Home Assistant: a room appears, changes, becomes unavailable, and returns.
+A real Home Assistant: a room appears, changes, becomes unavailable, and returns. A real Prometheus
+that scrapes a server answers every expression of the boards and rules.
 A row whose peer cannot run here says so, and why.
 """
 
@@ -24,7 +25,7 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 
 from bench.tables import table
-from tests.peers import autobahn, home_assistant
+from tests.peers import autobahn, home_assistant, prometheus
 from tests.peers.autobahn import Case
 from tests.peers.debian import NotRun
 from tests.support.running import ROOT, running_server
@@ -130,7 +131,9 @@ def main() -> int:
     print(table(["peer", "endpoint", "group", "cases", "passed", "not asked", "failed"], rows))
     rooms, problems = home_assistant.rows(FOLDER)
     print(table(["peer", "check", "result", "after"], rooms))
-    broken += problems
+    measured, more = prometheus.rows()
+    print(table(["peer", "check", "result", "answered"], measured))
+    broken += problems + more
     for line in broken:
         print(line)
     return bool(broken)

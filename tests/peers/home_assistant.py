@@ -96,6 +96,8 @@ class HomeAssistant:
             "PIP_CERT": debian.CERTIFICATES,
         }
         command = ["chroot", str(self.root), f"{FOLDER}/venv/bin/hass", "-c", f"{FOLDER}/config"]
+        # Its integrations install their requirements at the first start.
+        command += [] if first else ["--skip-pip"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
         self._wait(self._answers, START_S, "Home Assistant did not start")
