@@ -25,6 +25,11 @@ ASIDE = ("other", "unknown")
 """Labels that are no emotion: their shares are not moved, and utterances with them on top are not
 learned from."""
 
+CALM = "neutral"
+KEPT_CALM = 0.75
+"""Share of a voice's surplus of neutral that is not subtracted: most people are calm most of the
+time, and a voice that is always calm must not turn into something else (training/README.md)."""
+
 MAX_UTTERANCES = 100
 """Utterances whose activation is kept for the median."""
 
@@ -96,6 +101,10 @@ class Baseline:
         part = min(1.0, speech_s / min(self.speech_s, self._settings.memory_s))
         self._mean += np.float32(part) * (self._centered(logits) - self._mean)
         self.shift = np.float32(self.weight) * (self._mean - self._reference)
+        if CALM in self._labels:
+            calm = self._labels.index(CALM)
+            if self.shift[calm] > 0:
+                self.shift[calm] *= np.float32(1 - KEPT_CALM)
         value = activation(scores)
         if value is not None:
             self._activations = [*self._activations[1 - MAX_UTTERANCES :], value]

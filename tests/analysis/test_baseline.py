@@ -47,6 +47,15 @@ def test_a_voice_that_always_sounds_sad_is_sad_no_more() -> None:
     assert angry["angry"] > scores(ANGRY)["angry"], "what is unusual for the voice stands out"
 
 
+def test_a_voice_that_is_always_calm_stays_calm() -> None:
+    """Everybody is calm most of the time; a call without any emotion must not get one."""
+    calm = np.array([0, 0, 2, 0, -2], np.float32)
+    baseline = learned(*[(calm, 3.0)] * 50)
+    moved = scores(adapted(calm, baseline.shift, EMOTIONS))
+    assert max(moved, key=moved.__getitem__) == "neutral"
+    assert moved["neutral"] > 0.5
+
+
 def test_the_weight_grows_with_speech_up_to_its_maximum() -> None:
     weights = [learned((SAD, seconds)).weight for seconds in (0.0, 1.0, 20.0, 1000.0)]
     assert weights == [0.0, pytest.approx(1 / 21), 0.5, 0.7]
