@@ -39,7 +39,7 @@ CONFIG = SAMPLES / "demo.toml"
 SAMPLE = SAMPLES / "call.flac"
 RATE, CHUNK = 8_000, 160
 CAVEAT = (
-    "the small embedded model is trained on ten German actors: the demo shows how Emotide works, "
+    "the small embedded model is trained on acted emotions: the demo shows how Emotide works, "
     "not how these speakers feel (boredom counts as neutral)"
 )
 READY_S = 120.0

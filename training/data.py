@@ -17,7 +17,7 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 RATE, FRAME = 16_000, 320
-LENGTHS = (RATE, 2 * RATE, 3 * RATE)
+LENGTHS = (RATE, 2 * RATE)
 """Window lengths in samples for which the model is trained."""
 
 
@@ -32,6 +32,11 @@ class Clip:
     audio: Array
     language: str = ""
     gender: str = ""
+
+    @property
+    def speech(self) -> Mask:
+        """Which of its frames are speech, bool[samples // 320]."""
+        return speech_mask(self.audio)
 
 
 def decode(path: Path) -> Array:

@@ -24,6 +24,10 @@ OPSET = 20
 """The first opset with Gelu, which onnxruntime runs as one kernel."""
 
 
+END = np.iinfo(np.int64).max
+"""The end of a slice that has none."""
+
+
 class Graph:
     """An ONNX graph under construction. Every method returns the name of the value it adds."""
 
@@ -42,6 +46,13 @@ class Graph:
         tensor = numpy_helper.from_array(np.asarray(array, dtype, order="C"), name)
         self.stored.append(tensor)
         return name
+
+    def cut(self, x: str, axis: int, start: int, end: int | None, step: int = 1) -> str:
+        """Add x[start:end:step] along an axis."""
+        bounds = [
+            self.const([n], np.int64) for n in (start, END if end is None else end, axis, step)
+        ]
+        return self.op("Slice", x, *bounds)
 
     def weight(self, value: Tensor) -> str:
         """Add a large weight, stored in half precision.
@@ -72,21 +83,53 @@ class Graph:
 
 
 def add_log_mel(graph: Graph, encoder: Encoder) -> str:
-    """Add log-mels of the input `audio`, exactly as `training.whisper.LogMel` computes them."""
-    mel = encoder.mel
-    x = graph.op("Unsqueeze", "audio", graph.const([1], np.int64))
-    ends = graph.const([0, 0, FFT // 2, 0, 0, FFT // 2 - HOP], np.int64)
-    x = graph.op("Pad", x, ends, mode="reflect")
-    x = graph.op("Conv", x, graph.const(mel.basis), strides=[HOP])
-    squares = graph.op("Mul", x, x)
-    # Cosines and sines share their filters, so one product sums both.
-    x = graph.op("MatMul", graph.const(torch.cat([mel.filters, mel.filters]).T), squares)
+    """Add log-mels [batch, samples // HOP, mels] of `audio`, as `training.whisper.LogMel` does.
+
+    A spectrum's samples are added to, and subtracted from, their mirror image first: cosines need
+    the sums only and sines the differences, which halves the products.
+    """
+    half, block = FFT // 2, HOP // 2
+    ends = graph.const([0, half, 0, half - HOP], np.int64)
+    x = graph.op("Pad", "audio", ends, mode="reflect")
+    x = graph.op("Reshape", x, graph.const([0, -1, block], np.int64))
+    blocks = FFT // block
+    x = graph.op(
+        "Concat",
+        *(graph.cut(x, 1, i, i + 1 - blocks or None, step=2) for i in range(blocks)),
+        axis=2,
+    )
+    left, right = graph.cut(x, 2, 1, half), graph.cut(x, 2, FFT - 1, half, step=-1)
+    sums = graph.op("Concat", graph.op("Add", left, right), graph.cut(x, 2, half, half + 1), axis=2)
+    cosines, sines = encoder.mel.basis[:, 0].T.chunk(2, dim=1)
+    power = [
+        graph.op("MatMul", side, graph.const(basis))
+        for side, basis in (
+            (sums, cosines[1 : half + 1]),
+            (graph.op("Sub", left, right), sines[1:half]),
+        )
+    ]
+    x = graph.op("Add", *(graph.op("Mul", part, part) for part in power))
+    x = graph.op("MatMul", x, graph.const(encoder.mel.filters))
     x = graph.op("Log", graph.op("Max", x, graph.const(MIN_POWER)))
     x = graph.op("Mul", x, graph.const(1 / np.log(10)))
     loudest = graph.op("ReduceMax", x, graph.const([1, 2], np.int64), keepdims=1)
     x = graph.op("Sub", x, graph.op("Max", loudest, graph.const(FLOOR)))
     x = graph.op("Mul", graph.op("Max", x, graph.const(-8.0)), graph.const(0.25))
     return graph.op("Add", x, graph.const(1.9))
+
+
+def add_convolution(graph: Graph, x: str, conv: torch.nn.Conv1d) -> str:
+    """Add a convolution over time of x [batch, time, channels] as one product, with a Gelu."""
+    assert conv.bias is not None
+    size, stride = conv.kernel_size[0], conv.stride[0]
+    x = graph.op("Pad", x, graph.const([0, 1, 0, 0, 1, 0], np.int64))
+    x = graph.op(
+        "Concat",
+        *(graph.cut(x, 1, i, i + 1 - size or None, step=stride) for i in range(size)),
+        axis=2,
+    )
+    weight = conv.weight.permute(0, 2, 1).flatten(1)
+    return graph.op("Gelu", graph.linear(x, weight, conv.bias))
 
 
 def add_layer(graph: Graph, x: str, layer: Layer) -> str:
@@ -109,50 +152,70 @@ def add_layer(graph: Graph, x: str, layer: Layer) -> str:
     return graph.op("Add", x, y)
 
 
-def build(model: Emotion) -> onnx.ModelProto:
-    """Build the model's graph.
-
-    It maps audio float32[batch, samples] to logits float32[batch, frames, labels] and features
-    float32[batch, frames, components].
-    """
-    encoder, head = model.encoder, model.head
-    graph = Graph()
+def add_features(graph: Graph, encoder: Encoder) -> str:
+    """Add the features [batch, frames, features] of `audio`, as `Encoder` returns them."""
     x = add_log_mel(graph, encoder)
-    for conv, stride in ((encoder.conv1, 1), (encoder.conv2, 2)):
-        weight, bias = graph.weight(conv.weight), graph.const(conv.bias)
-        x = graph.op("Conv", x, weight, bias, pads=[1, 1], strides=[stride])
-        x = graph.op("Gelu", x)
-    x = graph.op("Transpose", x, perm=[0, 2, 1])
+    for conv in (encoder.conv1, encoder.conv2):
+        x = add_convolution(graph, x, conv)
     frames = graph.op("Shape", x, start=1, end=2)
     zero = graph.const([0], np.int64)
-    positions = graph.op("Slice", graph.const(encoder.positions), zero, frames, zero)
+    positions = graph.op("Slice", graph.weight(encoder.positions), zero, frames, zero)
     x = graph.op("Add", x, positions)
-    outputs = []
+    plain = torch.nn.LayerNorm(encoder.shape.width)
+    outputs = [graph.norm(x, plain)]
     for layer in encoder.layers:
         assert isinstance(layer, Layer)
         x = add_layer(graph, x, layer)
-        outputs.append(x)
-    x = graph.op("Concat", *outputs, axis=-1)
-    x = graph.op("MatMul", x, graph.weight(head.project.weight.T))
-    graph.nodes.append(helper.make_node("Add", [x, graph.const(head.project.bias)], ["features"]))
-    x = graph.op("MatMul", "features", graph.const(head.out.weight.T))
-    bias = graph.const(head.out.bias)
-    graph.nodes.append(helper.make_node("Add", [x, bias], ["logits"]))
+        outputs.append(graph.norm(x, plain))
+    return graph.op("Concat", *outputs, axis=-1)
+
+
+def model_proto(graph: Graph, outputs: dict[str, tuple[str, int]]) -> onnx.ModelProto:
+    """Return the graph as a model of `audio` float32[batch, samples].
+
+    `outputs` names values of the graph, float32[batch, frames, width], with their widths.
+    """
+    for name, (value, _) in outputs.items():
+        graph.nodes.append(helper.make_node("Identity", [value], [name]))
 
     def declare(name: str, *shape: str | int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
 
-    outputs = [
-        declare("logits", "frames", len(head.out.bias)),
-        declare("features", "frames", len(head.project.bias)),
-    ]
     body = helper.make_graph(
-        graph.nodes, "emotion", [declare("audio", "samples")], outputs, graph.stored
+        graph.nodes,
+        "emotion",
+        [declare("audio", "samples")],
+        [declare(name, "frames", width) for name, (_, width) in outputs.items()],
+        graph.stored,
     )
     opsets = [helper.make_opsetid("", OPSET)]
-    exported = helper.make_model(body, opset_imports=opsets, ir_version=10)
-    onnx.checker.check_model(exported)
-    return exported
+    made = helper.make_model(body, opset_imports=opsets, ir_version=10)
+    onnx.checker.check_model(made)
+    return made
+
+
+@torch.no_grad()
+def build_encoder(encoder: Encoder) -> onnx.ModelProto:
+    """Build the encoder's graph: audio float32[batch, samples] to `frames`, its features."""
+    graph = Graph()
+    return model_proto(graph, {"frames": (add_features(graph, encoder), encoder.shape.features)})
+
+
+@torch.no_grad()
+def build(model: Emotion) -> onnx.ModelProto:
+    """Build the model's graph.
+
+    It maps audio float32[batch, samples] to logits float32[batch, frames, labels] and features
+    float32[batch, frames, components], the embedding.
+    """
+    graph = Graph()
+    x = add_features(graph, model.encoder)
+    outputs = {}
+    for name, layer in (("logits", model.head.out), ("features", model.head.project)):
+        weight = graph.const if name == "logits" else graph.weight
+        y = graph.op("MatMul", x, weight(layer.weight.T))
+        outputs[name] = (graph.op("Add", y, graph.const(layer.bias)), len(layer.bias))
+    return model_proto(graph, outputs)
 
 
 def largest_error(path: Path, model: Emotion) -> float:
@@ -172,11 +235,16 @@ def export(model: Emotion, facts: dict[str, object], out: Path) -> float:
     """Write model.onnx and model.json into `out`; return the largest error against torch."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "model.onnx"
-    with torch.no_grad():
-        path.write_bytes(build(model).SerializeToString())
+    path.write_bytes(build(model).SerializeToString())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     about = {"revision": digest[:12], "sample_rate": RATE, "frame_hop": FRAME}
-    about |= {"lengths": list(LENGTHS), "dim": len(model.head.project.bias)}
+    longest = model.encoder.shape.positions * FRAME
+    lengths = list(range(RATE, longest + 1, RATE))
+    about |= {
+        "lengths": lengths,
+        "default_lengths": list(LENGTHS),
+        "dim": len(model.head.project.bias),
+    }
     about |= {**facts, "sha256": digest}
     (out / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     return largest_error(path, model)

@@ -13,31 +13,20 @@ from training.whisper import Encoder, Shape
 
 
 class Head(nn.Module):
-    """Frames float32[rows, frames, features] → logits float32[rows, frames, labels].
+    """Features float32[..., features] of frames → logits float32[..., labels].
 
-    A projection, whose outputs are the embedding, and one linear layer. Both are linear, so the
-    logits of the mean frame are the mean of the frame logits.
+    `out` is linear in the features, so the logits of their mean are the mean of the frame logits.
+    The outputs of `project` are the embedding.
     """
 
-    def __init__(self, features: int, labels: int, components: int, dropout: float = 0.0) -> None:
+    def __init__(self, features: int, labels: int, components: int) -> None:
         super().__init__()
+        self.out = nn.Linear(features, labels)
         self.project = nn.Linear(features, components)
-        self.out = nn.Linear(components, labels)
-        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        logits: Tensor = self.out(self.dropout(self.project(frames)))
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.out(features)
         return logits
-
-    def whiten(self, frames: Tensor) -> None:
-        """Set the projection to the whitened principal components of frames [n, features]."""
-        mean = frames.mean(dim=0)
-        power, axes = torch.linalg.eigh(torch.cov(frames.T))
-        components = self.project.out_features
-        scaled = axes[:, -components:] / power[-components:].clamp(min=1e-8).sqrt()
-        with torch.no_grad():
-            self.project.weight.copy_(scaled.T)
-            self.project.bias.copy_(-mean @ scaled)
 
 
 class Emotion(nn.Module):
@@ -50,17 +39,6 @@ class Emotion(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         logits: Tensor = self.head(self.encoder(audio))
         return logits
-
-    def features(self, audio: Tensor) -> Tensor:
-        """Return embeddings float32[rows, samples // 320, components]: the head's projection."""
-        projected: Tensor = self.head.project(self.encoder(audio))
-        return projected
-
-
-def with_new_head(encoder: Encoder, labels: int, components: int, dropout: float = 0.0) -> Emotion:
-    """Return the encoder with a new head of at most as many components as it has features."""
-    features = encoder.shape.layers * encoder.shape.width
-    return Emotion(encoder, Head(features, labels, min(components, features), dropout))
 
 
 def save_model(path: Path, model: Emotion) -> None:
@@ -79,8 +57,7 @@ def load_model(path: Path) -> Emotion:
     shape = Shape(**{k: int(arrays.pop(f"shape.{k}")) for k in asdict(Shape())})
     state = {name: torch.from_numpy(value) for name, value in arrays.items()}
     components, features = state["head.project.weight"].shape
-    head = Head(features, len(state["head.out.bias"]), components)
-    model = Emotion(Encoder(shape), head)
+    model = Emotion(Encoder(shape), Head(features, len(state["head.out.bias"]), components))
     model.load_state_dict(state)
     model.requires_grad_(False).eval()
     return model

@@ -1,18 +1,20 @@
-"""Rate of emotions that a model names in sounds without speech, in the server's own pipeline."""
+"""Emotions in sounds without speech against `unknown` in speech, in the server's own pipeline."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
+from stream.analysis.quality import hints
 from stream.backends.base import Backend
-from stream.types import AudioFormat, FrameScores, Segment, Window
+from stream.types import ModelInfo, Segment
 from training.data import RATE, Array, decode
+from training.measure import Floats, softmax
+from training.product import utterances
 
 KINDS = (
     "noises, IRs",
@@ -24,25 +26,14 @@ KINDS = (
 )
 """Kinds of sounds.csv without speech."""
 
+CALLS = ("call-centre (acted)",)
+"""Kinds of sounds.csv with acted calls."""
+
 WARNINGS = frozenset({"music", "noisy", "tone", "high_pitch", "low_confidence"})
 """Hints that the label is not to be trusted."""
 
-
-@dataclass(frozen=True)
-class FalseEmotions:
-    """Utterances that the voice detector found in `seconds` of sound without speech.
-
-    `named` got a top label other than `unknown`; `sure` of those have no hint in `WARNINGS`.
-    `windows` are the windows of 3 s, `windows_named` those with such a label.
-    """
-
-    kind: str
-    seconds: float
-    utterances: int
-    named: int
-    sure: int
-    windows: int
-    windows_named: int
+CALM = frozenset({"neutral", "unknown"})
+"""Labels that are no emotion."""
 
 
 def read_sounds(path: Path, kinds: Sequence[str] = KINDS) -> dict[str, list[Array]]:
@@ -55,39 +46,78 @@ def read_sounds(path: Path, kinds: Sequence[str] = KINDS) -> dict[str, list[Arra
     return {kind: audio for kind, audio in sounds.items() if audio}
 
 
-def segments(backend: Backend, audio: Array) -> list[Segment]:
-    """Return the segments that the server would emit for the sound at its default settings."""
-    pipeline = StreamPipeline(AudioFormat("f32le", RATE, 1), (0,), backend.info, AnalysisSettings())
+@dataclass(frozen=True)
+class Utterances:
+    """Utterances that the voice detector found in `seconds` of recordings.
 
-    def infer(window: Window) -> FrameScores:
-        return FrameScores(window, backend.infer(window.audio[None])[0])
+    `logits` float[utterances, labels] are before the temperature.
+    """
 
-    pause = np.zeros(RATE, np.float32)
-    data = np.concatenate([audio, pause]).astype("<f4").tobytes()
-    events = analyse(pipeline, [data], infer)
-    return [event for event in events if isinstance(event, Segment) and event.scores]
+    info: ModelInfo
+    seconds: float
+    logits: Floats
+    segments: Sequence[Segment]
+
+    def shifted(self, label: str, by: float) -> Utterances:
+        """Return the utterances as with another bias of a label."""
+        logits = self.logits.copy()
+        logits[:, self.info.labels.index(label)] += by
+        return replace(self, logits=logits)
+
+    def count(self, label: str) -> int:
+        """Return the number of utterances with the label on top."""
+        return int((self.logits.argmax(axis=1) == self.info.labels.index(label)).sum())
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    @property
+    def false_emotions(self) -> int:
+        """Number of utterances with an emotion on top and no hint in `WARNINGS`."""
+        shares = softmax(self.logits / self.info.temperature)
+        count = 0
+        for row, segment in zip(shares, self.segments, strict=True):
+            top = self.info.labels[int(row.argmax())]
+            doubts = hints(segment.quality, float(row.max()))
+            count += top not in CALM and not WARNINGS.intersection(doubts)
+        return count
+
+    @property
+    def per_10_min(self) -> float:
+        """False emotions per ten minutes."""
+        return self.false_emotions * 600 / self.seconds
 
 
-def top(segment: Segment) -> str:
-    return max(segment.scores, key=segment.scores.__getitem__)
+def hear(backend: Backend, recordings: Sequence[Array]) -> Utterances:
+    """Return the utterances of recordings."""
+    logits, found = utterances(backend, recordings)
+    seconds = sum(len(audio) for audio in recordings) / RATE
+    return Utterances(backend.info, seconds, logits, found)
 
 
-def count(backend: Backend, kind: str, sounds: Sequence[Array]) -> FalseEmotions:
-    """Count false emotions in one kind of sound."""
-    spoken = [segment for audio in sounds for segment in segments(backend, audio)]
-    named = [segment for segment in spoken if top(segment) != "unknown"]
-    sure = [segment for segment in named if not WARNINGS.intersection(segment.hints)]
-    rows = np.concatenate([windows(audio) for audio in sounds])
-    labels = np.array(backend.info.labels)
-    means = np.concatenate([backend.infer(row[None]).mean(axis=1) for row in rows])
-    wrong = labels[means.argmax(axis=1)] != "unknown"
-    seconds = sum(len(audio) for audio in sounds) / RATE
-    return FalseEmotions(
-        kind, seconds, len(spoken), len(named), len(sure), len(rows), int(wrong.sum())
-    )
+def joined(parts: Mapping[str, Utterances]) -> Utterances:
+    """Return the utterances of all parts."""
+    first = next(iter(parts.values()))
+    logits = np.concatenate([part.logits for part in parts.values()])
+    segments = [segment for part in parts.values() for segment in part.segments]
+    return Utterances(first.info, sum(p.seconds for p in parts.values()), logits, segments)
 
 
-def windows(audio: Array) -> Array:
-    """Cut windows of 3 s every 3 s, without voice detector; the last is filled by repetition."""
-    length = 3 * RATE
-    return np.resize(audio, (-(-len(audio) // length), length)).astype(np.float32)
+@dataclass(frozen=True)
+class CurvePoint:
+    """A bias of `unknown`, added to the shipped one, and its effect."""
+
+    shift: float
+    per_10_min: float
+    unknown: tuple[float, ...]
+
+
+def curve(
+    sounds: Utterances, speech: Sequence[Utterances], shifts: Sequence[float]
+) -> Iterator[CurvePoint]:
+    """Yield false emotions in sounds, and the share of `unknown` in each kind of speech."""
+    for shift in shifts:
+        shares = [
+            part.shifted("unknown", shift).count("unknown") / max(1, len(part)) for part in speech
+        ]
+        yield CurvePoint(shift, sounds.shifted("unknown", shift).per_10_min, tuple(shares))

@@ -1,156 +1,202 @@
-"""Fitting of the head ("settling"): a logistic regression on the frames of a fixed encoder.
+"""Fitting of the head ("settling"): a logistic regression on the mean features of windows.
 
-Frame logits are linear in frames, so their mean is the logits of the mean frame: all that the head
+Frame logits are linear in the features, so their mean is the logits of the mean: all that the head
 can learn from a window is in one vector, and the best head is found exactly.
 
-Actors exaggerate. So every emotional window is learnt twice: as it was acted, and moved part of
-the way to the mean neutral frame of its speaker.
+Four things beyond a plain regression:
+
+- Corpora weigh the same, and so do the labels of each.
+- Actors exaggerate. So every emotional sentence is learnt twice: as it was acted, and moved part of
+  the way to the mean neutral sentence of its speaker (`milder`).
+- Calm speech is learnt as neutral. A corpus without emotions also teaches how that corpus sounds,
+  so afterwards the bias of neutral is set on calm voices that were left out (`calibrate`).
+- Sounds against speech of all kinds is a question of its own, with its own weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
-from training.bank import Bank, Half
-from training.data import Mask
-from training.fit import FRAMES, Ints, Task, loss_of
-from training.model import Emotion, Head
+from training.data import Array
+from training.measure import AROUSED, CALM
+from training.model import Head
 from training.recipe import Recipe
-from training.whisper import Encoder, LogMel
 
-ROWS = 16
-"""Windows per call of the encoder."""
+Names = NDArray[np.str_]
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedBank:
-    """Mean frames of a bank, over the last 1, 2 and 3 s of every window.
+class Examples:
+    """Windows: features float32[n, features], labels, corpora and speakers."""
 
-    `speech` is float32[lengths, copies, clips, features], `sounds` is
-    float32[lengths, sounds, features].
-    """
+    features: Array
+    labels: Names
+    corpora: Names
+    speakers: Names
 
-    speech: Tensor
-    sounds: Tensor
+    def __len__(self) -> int:
+        return len(self.features)
 
-
-@dataclass(frozen=True, eq=False)
-class Means:
-    """Mean frames float32[windows, features], their labels, and their speakers ("" for sounds)."""
-
-    frames: Tensor
-    truth: Ints
-    speakers: NDArray[np.str_]
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Examples:
+        """Return some of the windows."""
+        return Examples(
+            self.features[rows], self.labels[rows], self.corpora[rows], self.speakers[rows]
+        )
 
 
-def mean_frames(encoder: Encoder, levels: Half, counted: Mask, name: str) -> Tensor:
-    """Return means over the frames that count, float32[lengths, windows, features]."""
-    means = torch.zeros(len(FRAMES), len(levels), encoder.shape.layers * encoder.shape.width)
-    with torch.no_grad():
-        for begin in track(range(0, len(levels), ROWS), description=name):
-            mels = torch.from_numpy(levels[begin : begin + ROWS].astype(np.float32))
-            mask = torch.from_numpy(counted[begin : begin + ROWS]).float()
-            for row, length in zip(means, FRAMES, strict=True):
-                frames = encoder.encode(LogMel.normalised(mels[..., -2 * length :]))
-                counting = mask[:, -length:]
-                total = torch.einsum("btf,bt->bf", frames, counting)
-                row[begin : begin + ROWS] = total / counting.sum(dim=1, keepdim=True)
-    return means
+def joined(parts: Sequence[Examples]) -> Examples:
+    """Return the windows of all parts."""
+    return Examples(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.corpora for part in parts]),
+        np.concatenate([part.speakers for part in parts]),
+    )
 
 
-def encode_bank(encoder: Encoder, bank: Bank, name: str) -> EncodedBank:
-    """Encode every copy of every clip, and all sounds."""
-    speech = bank.speech.reshape(-1, *bank.speech.shape[2:])
-    counted = bank.counted.reshape(len(speech), -1)
-    means = mean_frames(encoder, speech, counted, f"{name}, clips")
-    all_count = np.ones((len(bank.sounds), counted.shape[1]), np.bool_)
-    shape = (len(FRAMES), len(bank.speech), -1, means.shape[-1])
-    sounds = mean_frames(encoder, bank.sounds, all_count, f"{name}, sounds")
-    return EncodedBank(means.reshape(shape), sounds)
-
-
-def training_windows(encoded: EncodedBank, task: Task) -> Means:
-    """Return the windows of the clips that `task` selects, and all sounds."""
-    speech = encoded.speech[:, :, task.selected].flatten(0, 2)
-    sounds = encoded.sounds.flatten(0, 1)
-    repeats = len(speech) // len(task.selected)
-    truth = np.tile(task.truth[task.selected], repeats)
-    speakers = np.tile(np.asarray(task.speakers)[task.selected], repeats)
-    if len(sounds):
-        truth = np.append(truth, [task.labels.index("unknown")] * len(sounds))
-        speakers = np.append(speakers, [""] * len(sounds))
-    frames = torch.cat([speech, sounds])
-    # A pause may fill a short window: then no frame counts, and the mean is NaN.
-    valid = frames.isfinite().all(dim=1)
-    rows = valid.numpy()
-    return Means(frames[valid], truth[rows], speakers[rows])
-
-
-def milder(means: Means, labels: Sequence[str], strength: float) -> Means:
-    """Return the emotional windows at `strength`: 1 as acted, 0 the speaker's mean neutral frame.
+def milder(examples: Examples, strength: float) -> Examples:
+    """Return the emotional windows at `strength`: 1 as acted, 0 the speaker's mean neutral window.
 
     Speakers without a neutral window are omitted.
     """
-    neutral = means.truth == labels.index("neutral") if "neutral" in labels else means.truth < 0
-    frames, emotional = means.frames.clone(), np.zeros(len(neutral), np.bool_)
-    for speaker in np.unique(means.speakers[neutral]):
-        own = means.speakers == speaker
-        centre = means.frames[own & neutral].mean(dim=0)
-        frames[own] = centre + strength * (frames[own] - centre)
+    neutral = examples.labels == "neutral"
+    voices = np.char.add(np.char.add(examples.corpora, "/"), examples.speakers)
+    features, emotional = examples.features.copy(), np.zeros(len(examples), np.bool_)
+    for voice in np.unique(voices[neutral]):
+        own = voices == voice
+        centre = examples.features[own & neutral].mean(axis=0)
+        features[own] = centre + np.float32(strength) * (features[own] - centre)
         emotional |= own & ~neutral
-    return Means(frames[emotional], means.truth[emotional], means.speakers[emotional])
+    moved = Examples(features, examples.labels, examples.corpora, examples.speakers)
+    return moved.select(emotional)
 
 
-def set_projection(head: Head, frames: Tensor) -> None:
-    """Set the projection to the principal components of standardised frames [n, features]."""
-    mean, deviation = frames.mean(dim=0), frames.std(dim=0).clamp(min=1e-6)
-    _, axes = torch.linalg.eigh(torch.cov(((frames - mean) / deviation).T))
+def balanced(examples: Examples) -> Array:
+    """Return weights float32[n] that sum to 1: corpora weigh the same, and labels in each."""
+    weights = np.zeros(len(examples))
+    corpora = np.unique(examples.corpora)
+    for corpus in corpora:
+        labels = np.unique(examples.labels[examples.corpora == corpus])
+        for label in labels:
+            rows = (examples.corpora == corpus) & (examples.labels == label)
+            weights[rows] = 1 / (len(corpora) * len(labels) * rows.sum())
+    return weights.astype(np.float32)
+
+
+def emotion_loss(logits: Tensor, truth: Tensor, labels: Sequence[str], recipe: Recipe) -> Tensor:
+    """Return the cross-entropy of emotions plus that of aroused against calm, float32[n]."""
+    loss = functional.cross_entropy(
+        logits, truth, label_smoothing=recipe.smoothing, reduction="none"
+    )
+    sides = [[i for i, name in enumerate(labels) if name in side] for side in (AROUSED, CALM)]
+    if not all(sides):
+        return loss
+    up, down = (torch.isin(truth, torch.tensor(side)) for side in sides)
+    aroused, calm = (logits[:, side].logsumexp(dim=1) for side in sides)
+    target = up.float() * 0.9 + 0.05
+    extra = functional.binary_cross_entropy_with_logits(aroused - calm, target, reduction="none")
+    return loss + recipe.activation * extra * (up | down)
+
+
+def settle(
+    acted: Examples,
+    calm: Examples,
+    sounds: Array,
+    labels: Sequence[str],
+    recipe: Recipe,
+    bursts: frozenset[str] = frozenset(),
+) -> Head:
+    """Return a head fitted to acted emotions, calm speech and the features of sounds.
+
+    `labels` ends with `unknown` if there are sounds. Calm speech and sounds may be empty. Corpora
+    in `bursts` have no words: they are neither speech nor sounds when these two are told apart.
+    """
+    emotions = [label for label in labels if label != "unknown"]
+    speech = np.concatenate([acted.features, calm.features])
+    head = Head(speech.shape[1], len(labels), min(recipe.components, speech.shape[1]))
+    set_projection(head, speech)
+
+    def inputs(features: Array) -> Tensor:
+        with torch.no_grad():
+            projected: Tensor = head.project(torch.from_numpy(features))
+        return projected
+
+    x_acted, x_calm, x_sounds = inputs(acted.features), inputs(calm.features), inputs(sounds)
+    truth = torch.tensor([emotions.index(label) for label in acted.labels])
+    weights = torch.from_numpy(balanced(acted))
+    speech_weights = torch.from_numpy(balanced(acted) * ~np.isin(acted.corpora, list(bursts)))
+    speech_weights = speech_weights / speech_weights.sum().clamp(min=1e-9)
+    calm_weights = torch.from_numpy(balanced(calm))
+    weight = torch.zeros(x_acted.shape[1], len(labels), requires_grad=True)
+    bias = torch.zeros(len(labels), requires_grad=True)
+    count = len(emotions)
+
+    def loss() -> Tensor:
+        def logits(x: Tensor) -> Tensor:
+            return x @ weight + bias
+
+        of_acted = logits(x_acted)
+        total = weights @ emotion_loss(of_acted[:, :count], truth, emotions, recipe)
+        total = total + recipe.ridge * weight.square().sum()
+        of_calm = logits(x_calm)
+        if len(calm) and "neutral" in emotions:
+            neutral = -of_calm[:, :count].log_softmax(dim=1)[:, emotions.index("neutral")]
+            total = total + recipe.calm_weight * (calm_weights @ neutral)
+        if len(sounds):
+            against = [functional.softplus(margin(rows)) for rows in (of_acted, of_calm)]
+            spoken = [speech_weights @ against[0]] + (
+                [calm_weights @ against[1]] if len(calm) else []
+            )
+            wrong = (
+                torch.stack(spoken).mean() + functional.softplus(-margin(logits(x_sounds))).mean()
+            )
+            total = total + recipe.unknown * wrong
+        return total
+
+    minimise([weight, bias], loss, recipe.iterations)
+    with torch.no_grad():
+        # The projection is folded in: the server computes it only for embeddings.
+        head.out.weight.copy_(weight.T @ head.project.weight)
+        head.out.bias.copy_(bias + weight.T @ head.project.bias)
+    head.requires_grad_(False).eval()
+    return head
+
+
+def margin(logits: Tensor) -> Tensor:
+    """Return the logit of the last label, `unknown`, above that of all others together."""
+    return logits[:, -1] - logits[:, :-1].logsumexp(dim=1)
+
+
+def minimise(parameters: list[Tensor], loss: Callable[[], Tensor], iterations: int) -> None:
+    """Minimise a convex loss by L-BFGS."""
+    solver = torch.optim.LBFGS(parameters, max_iter=iterations, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        solver.zero_grad()
+        value = loss()
+        torch.autograd.backward(value)
+        return float(value.detach())
+
+    solver.step(closure)
+
+
+def set_projection(head: Head, features: Array) -> None:
+    """Set the projection to the principal components of standardised features [n, features].
+
+    Their variances are those of the standardised features, so a penalty on a weight means the same
+    for every component.
+    """
+    x = torch.from_numpy(features)
+    mean, deviation = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
+    _, axes = torch.linalg.eigh(torch.cov(((x - mean) / deviation).T))
     scaled = axes[:, -head.project.out_features :] / deviation[:, None]
     with torch.no_grad():
         head.project.weight.copy_(scaled.T)
         head.project.bias.copy_(-mean @ scaled)
-
-
-def settle(model: Emotion, encoded: EncodedBank, task: Task, recipe: Recipe) -> None:
-    """Fit the model's head to the frames of its encoder."""
-    acted = training_windows(encoded, task)
-    parts = [acted] + ([milder(acted, task.labels, recipe.mild)] if recipe.mild < 1 else [])
-    set_projection(model.head, acted.frames)
-    with torch.no_grad():
-        inputs = model.head.project(torch.cat([part.frames for part in parts]))
-    truth = np.concatenate([part.truth for part in parts])
-    regress(model.head.out, inputs, truth, task.labels, recipe)
-    model.requires_grad_(False).eval()
-
-
-def regress(
-    out: nn.Linear, inputs: Tensor, truth: Ints, labels: Sequence[str], recipe: Recipe
-) -> None:
-    """Fit the layer to inputs float32[n, components] by cross-entropy; labels weigh the same."""
-    counts = np.bincount(truth, minlength=len(labels)).clip(min=1)
-    weight = torch.from_numpy(1 / counts).float()
-    weight /= weight.mean()
-    targets = torch.from_numpy(truth)
-    out.requires_grad_(True)
-    with torch.no_grad():
-        out.weight.zero_()
-        out.bias.zero_()
-    solver = torch.optim.LBFGS(
-        out.parameters(), max_iter=recipe.settle_steps, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> float:
-        solver.zero_grad()
-        loss = loss_of(out(inputs), targets, labels, recipe, weight)
-        loss = loss + recipe.ridge * out.weight.square().sum()
-        torch.autograd.backward(loss)
-        return float(loss.detach())
-
-    solver.step(closure)

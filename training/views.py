@@ -1,4 +1,4 @@
-"""Views of a clip for measurements: a recording condition, and the windows that are scored."""
+"""Recording conditions for measurements, and the windows of a clip as the server cuts them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from training.augment import telephone
-from training.data import FRAME, LENGTHS, RATE, Array, mirrored
+from training.data import FRAME, LENGTHS, RATE, Array, Mask, mirrored
 from training.sounds import noise
-
-Infer = Callable[[Array], Array]
-
-VIEWS = ("1 s", "3 s", "clip")
-"""The middle 1 s or 3 s of a clip in one window, or the whole clip in 3 s windows every second."""
 
 
 def at_10_db(audio: Array) -> Array:
@@ -30,22 +25,16 @@ CONDITIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def windows(audio: Array, view: str) -> list[tuple[Array, int]]:
-    """Return the windows of a view of a clip, each with how many of its last frames count."""
-    longest = max(LENGTHS)
-    if view == "clip":
-        ends = [*range(longest, len(audio), RATE), len(audio)]
-        pieces = [audio[max(0, end - longest) : end] for end in ends]
-        length = longest
-    else:
-        length = RATE * int(view.split()[0])
-        start = max(0, len(audio) - length) // 2
-        pieces = [audio[start : start + length]]
-    return [(mirrored(piece, length), len(piece) // FRAME) for piece in pieces]
+def windows(audio: Array, speech: Mask) -> list[tuple[Array, Mask]]:
+    """Return windows of the longest length that end every second, and which frames count.
 
-
-def score(infer: Infer, audio: Array, view: str) -> Array:
-    """Return mean logits float32[labels] over the frames that count; `infer` as in `Backend`."""
-    frames = [infer(window[None])[0, -n:] for window, n in windows(audio, view)]
-    mean: Array = np.concatenate(frames).mean(axis=0)
-    return mean
+    `speech` bool[frames] says which frames of the clip are speech.
+    """
+    longest, whole = max(LENGTHS), len(audio) // FRAME * FRAME
+    pieces = []
+    for end in [*range(longest, whole, RATE), whole]:
+        start = max(0, end - longest)
+        counted = np.zeros(longest // FRAME, np.bool_)
+        counted[(start - end) // FRAME :] = speech[start // FRAME : end // FRAME]
+        pieces.append((mirrored(audio[start:end], longest), counted))
+    return pieces

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,11 @@ class Shape:
     layers: int = 2
     mels: int = 80
     positions: int = 150
+
+    @property
+    def features(self) -> int:
+        """Number of features of a frame."""
+        return (self.layers + 1) * self.width
 
 
 def mel_filters(mels: int) -> Array:
@@ -125,9 +130,10 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Audio float32[rows, samples] → frames float32[rows, samples // 320, layers * width].
+    """Audio float32[rows, samples] → features float32[rows, samples // 320, shape.features].
 
-    A frame (20 ms) is the concatenation of the outputs of all layers.
+    Those of a frame (20 ms) are the outputs of the stem and of all layers, each normalised over its
+    values.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -143,14 +149,15 @@ class Encoder(nn.Module):
         return self.encode(self.mel(audio))
 
     def encode(self, mels: Tensor) -> Tensor:
-        """Return the frames of log-mels float32[rows, mels, samples // HOP]."""
+        """Return the features of log-mels float32[rows, mels, samples // HOP]."""
         x = functional.gelu(self.conv1(mels))
         x = functional.gelu(self.conv2(x)).transpose(1, 2)
         x = x + self.positions[: x.shape[1]]
-        outputs = []
+        width = (self.shape.width,)
+        outputs = [functional.layer_norm(x, width)]
         for layer in self.layers:
             x = layer(x)
-            outputs.append(x)
+            outputs.append(functional.layer_norm(x, width))
         return torch.cat(outputs, dim=-1)
 
 
@@ -161,12 +168,13 @@ def save_encoder(path: Path, encoder: Encoder) -> None:
     np.savez(path, allow_pickle=False, **weights)
 
 
-def load_encoder(path: Path) -> Encoder:
-    """Read a file of `save_encoder`; return the encoder, frozen."""
+def load_encoder(path: Path, layers: int | None = None) -> Encoder:
+    """Read a file of `save_encoder`, with fewer layers if asked; return the encoder, frozen."""
     with np.load(path) as stored:
         arrays = dict(stored)
     shape = Shape(**{k: int(arrays.pop(f"shape.{k}")) for k in asdict(Shape())})
-    encoder = Encoder(shape)
-    encoder.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+    encoder = Encoder(replace(shape, layers=min(shape.layers, layers or shape.layers)))
+    names = encoder.state_dict()
+    encoder.load_state_dict({name: torch.from_numpy(arrays[name]) for name in names})
     encoder.requires_grad_(False).eval()
     return encoder

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stream.backends.base import Backend
+from stream.backends.base import Backend, Embedder
 from stream.backends.embedded import SHIPPED, load
 from stream.errors import ModelRefused
 from stream.labels import LABELS
@@ -116,18 +116,36 @@ def test_names_the_emotion_of_most_clips_it_was_trained_on(backend: Backend) -> 
         frames = min(len(audio), 48_000) // backend.info.frame_hop
         logits = backend.infer(window(audio, 48_000)[None])[0, -frames:].mean(axis=0)
         named[path] = (emotion, backend.info.labels[int(logits.argmax())])
-    right = [path for path, (emotion, label) in named.items() if emotion == label]
-    assert len(right) >= 6, named
+    known = {path: names for path, names in named.items() if names[0] in backend.info.labels}
+    right = [path for path, (emotion, label) in known.items() if emotion == label]
+    assert len(known) == 5
+    assert len(right) >= 4, named
 
 
 def test_shipped_model_is_small_and_documented() -> None:
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 12_000_000
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 6_000_000
     about = json.loads((SHIPPED / "model.json").read_text())
     assert "EmoDB" in about["training_data"]
     assert about["figures"]
     notice = (SHIPPED / "NOTICE").read_text()
     assert "OpenAI" in notice
-    assert "CC0" in notice
+    for licence in ("CC0", "Apache License", "CC BY 4.0", "CC BY 3.0", "Microsoft"):
+        assert licence in notice
+    for source in ("RAVDESS", "nEMO"):
+        assert source not in about["training_data"], "development sets must not be in the weights"
+
+
+def test_windows_last_2_s_by_default_and_longer_ones_are_scored_as_well(backend: Backend) -> None:
+    assert backend.info.preferred_lengths == (16_000, 32_000)
+    assert backend.info.lengths == LENGTHS
+
+
+def test_logits_are_the_same_with_and_without_features(backend: Backend, speech: Audio) -> None:
+    """Only what leads to the logits is computed when no session asks for embeddings."""
+    assert isinstance(backend, Embedder)
+    logits, features = backend.embed(speech[:2])
+    assert features.shape == (2, 150, backend.info.dim)
+    np.testing.assert_array_equal(backend.infer(speech[:2]), logits)
 
 
 def test_importing_the_module_does_not_import_onnxruntime() -> None:
@@ -164,7 +182,7 @@ def spoil_onnx(directory: Path) -> None:
         (lambda d: alter(d, labels=["furious"]), "labels"),
         (lambda d: alter(d, labels=[]), "labels"),
         (lambda d: alter(d, lengths=[16_001]), "lengths"),
-        (lambda d: alter(d, lengths=[480_000]), "cannot score"),
+        (lambda d: alter(d, lengths=[480_000], default_lengths=[]), "cannot score"),
         (lambda d: alter(d, default_lengths=[8_000]), "default_lengths"),
         (lambda d: alter(d, temperature=0), "temperature"),
     ],

@@ -95,7 +95,7 @@ def test_fewer_layers_are_the_first_ones(encoder: Encoder) -> None:
     first = read_whisper(content, Shape(layers=1))
     mels = torch.randn(1, 80, 100)
     with torch.no_grad():
-        expected = encoder.encode(mels)[..., :384]
+        expected = encoder.encode(mels)[..., : first.shape.features]
         torch.testing.assert_close(first.encode(mels), expected, atol=0.02, rtol=0.02)
 
 

@@ -13,23 +13,20 @@ import pytest
 import torch
 
 from stream.backends.embedded import load
-from training import fit as fit_module
 from training.augment import change_voice, coded, degrade, line, telephone, tempo
-from training.bank import fill_bank
-from training.data import LENGTHS, cut, mirrored, read_manifest
-from training.fit import Task, Trainer, fit
+from training.data import LENGTHS, Clip, cut, mirrored, read_manifest
+from training.export import build_encoder
+from training.features import FrameEncoder
 from training.measure import activation, activation_recall, confusion, fit_temperature, measure
-from training.model import load_model
-from training.recipe import Recipe
 from training.sounds import KINDS, not_speech
+from training.splits import folds_of, group, is_measured
 from training.train import read_set
 from training.views import CONDITIONS, windows
-from training.whisper import Encoder, LogMel, Shape, save_encoder
+from training.whisper import Encoder, LogMel, Shape, load_encoder, save_encoder
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "tests" / "fixtures" / "emodb" / "manifest.csv"
 LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "unknown")
-TINY = Recipe(copies=2, sounds=2, steps=12, warmup=4, batch=4, components=16)
 
 
 def run(module: str, *arguments: str | Path) -> str:
@@ -53,10 +50,7 @@ def test_trains_exports_and_evaluates_a_model_that_the_server_loads(
 ) -> None:
     trained, model = tmp_path / "trained", tmp_path / "model"
     arguments = ("--manifest", MANIFEST, "--encoder", encoder, "--out", trained, "--folds", "2")
-    few = (
-        *("--copies", "2", "--sounds", "4", "--steps", "20", "--batch", "4", "--threads", "1"),
-        *("--settle-steps", "10"),
-    )
+    few = ("--windows", "16", "--sounds", "4", "--threads", "1", "--iterations", "10")
     run("training.train", *arguments, *few)
     run("training.export", "--trained", trained, "--out", model)
 
@@ -65,60 +59,79 @@ def test_trains_exports_and_evaluates_a_model_that_the_server_loads(
     assert backend.info.missing_labels == ("surprised",)
     about = json.loads((model / "model.json").read_text())
     assert about["figures"]
-    assert about["dim"] == 64
+    assert about["dim"] == 64, "the stem and one layer of 32"
+    assert backend.info.preferred_lengths == LENGTHS
+    assert backend.info.lengths == (*LENGTHS, 48_000)
     where = ("--manifest", MANIFEST, "--model", model, "--trained", trained)
     table = run("training.evaluate", *where, "--corpora", "emodb")
     assert table.count("| emodb | 10 dB noise |") == 2, "held-out speakers, and the model itself"
 
-    # A second run finds every result: it writes the same model without training.
+    # A second run finds every feature: it writes the same model without encoding a window.
     before = (trained / "model.npz").read_bytes()
-    folds = {path: path.stat().st_mtime_ns for path in (trained / "work").rglob("*.npz")}
+    features = {path: path.stat().st_mtime_ns for path in (trained / "features").glob("*.npz")}
     run("training.train", *arguments, *few)
     assert (trained / "model.npz").read_bytes() == before
-    assert {p: p.stat().st_mtime_ns for p in (trained / "work").rglob("*.npz")} == folds
+    assert {path: path.stat().st_mtime_ns for path in features} == features
 
 
-def trainer(folder: Path, encoder: Path) -> Trainer:
-    clips = read_manifest(MANIFEST)
-    bank = fill_bank(folder, clips, 80, TINY, seed=0)
-    truth = np.array([LABELS.index(clip.emotion) for clip in clips])
-    speakers = [clip.speaker for clip in clips]
-    task = Task(bank, truth, np.arange(len(clips)), LABELS, speakers)
-    return Trainer(task, encoder, TINY, seed=3)
-
-
-def test_an_interrupted_training_resumes_to_the_same_weights(
-    tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+def test_calm_speech_sets_the_bias_of_neutral_and_half_of_it_is_kept_for_measurement(
+    tmp_path: Path, encoder: Path
 ) -> None:
-    monkeypatch.setattr(fit_module, "CHECKPOINT_STEPS", 5)
-    uninterrupted = fit(trainer(tmp_path / "bank", encoder), tmp_path / "full.npz", "full")
+    manifest = tmp_path / "both.csv"
+    lines = MANIFEST.read_text().splitlines()
+    head = lines[0].split(",")
+    row = dict(zip(head, lines[1].split(","), strict=True))
+    row["path"] = str(MANIFEST.parent / row["path"])
+    lines[1:] = [str(MANIFEST.parent / line) for line in lines[1:]]
+    for number in range(8):
+        calm = row | {"corpus": "read", "speaker": f"reader {number}", "emotion": "neutral"}
+        lines.append(",".join(calm[name] for name in head))
+    manifest.write_text("\n".join(lines) + "\n")
+    trained = tmp_path / "trained"
+    few = ("--windows", "8", "--sounds", "0", "--threads", "1", "--iterations", "5")
+    arguments = ("--manifest", manifest, "--encoder", encoder, "--out", trained, "--folds", "2")
+    run("training.train", *arguments, *few, "--corpora", "emodb", "--calm", "read")
+    facts = json.loads((trained / "training.json").read_text())
+    assert 0 < facts["clips"]["read"] < 8
+    assert "neutral" in facts["shifts"]
+    assert set(facts["mean_logits"]) == {"acted", "calm"}
 
-    interrupted = trainer(tmp_path / "bank", encoder)
-    advance = interrupted.advance
 
-    def until_eight() -> None:
-        if interrupted.step == 8:
-            raise KeyboardInterrupt
-        advance()
+def test_a_voice_is_on_one_side_of_every_split() -> None:
+    audio = np.zeros(16_000, np.float32)
 
-    monkeypatch.setattr(interrupted, "advance", until_eight)
-    with pytest.raises(KeyboardInterrupt):
-        fit(interrupted, tmp_path / "resumed.npz", "interrupted")
-    assert not (tmp_path / "resumed.npz").exists()
+    def clip(corpus: str, speaker: str, language: str = "en") -> Clip:
+        return Clip(f"{corpus}{speaker}.flac", corpus, speaker, "neutral", audio, language)
 
-    resumed = trainer(tmp_path / "bank", encoder)
-    result = fit(resumed, tmp_path / "resumed.npz", "resumed")
-    for name, weights in uninterrupted.state_dict().items():
-        torch.testing.assert_close(result.state_dict()[name], weights, rtol=0, atol=1e-6)
-    stored = load_model(tmp_path / "resumed.npz").state_dict()
-    assert all(torch.equal(stored[name], value) for name, value in result.state_dict().items())
+    readers = [clip("librispeech", str(n)) for n in range(200)]
+    kept = [is_measured(reader) for reader in readers]
+    assert 70 < sum(kept) < 130
+    assert all(is_measured(clip("orders", "unknown")) for _ in range(2)), "nobody is identified"
+    assert group(clip("sentences", "a", "de")) == group(clip("sentences", "b", "de"))
+    twice = folds_of(readers + readers, 5)
+    assert (twice[:200] == twice[200:]).all()
+    assert np.bincount(twice).tolist() == [80] * 5
+
+
+def test_the_encoder_of_the_graph_returns_the_features_of_torch(encoder: Path) -> None:
+    one = load_encoder(encoder, layers=1)
+    session = FrameEncoder(build_encoder(one).SerializeToString())
+    clip = read_manifest(MANIFEST)[0]
+    window = mirrored(clip.audio, 32_000)
+    counted = np.ones(100, np.bool_)
+    mean = session.mean([(window, counted)])
+    with torch.no_grad():
+        expected = one(torch.from_numpy(window[None])).mean(dim=1)[0].numpy()
+    assert mean.shape == (64,)
+    assert np.corrcoef(mean, expected)[0, 1] > 0.99, "8 bits differ little"
+    assert np.isnan(session.mean([(window, ~counted)])).all(), "no frame counts"
 
 
 def test_an_emotion_may_count_as_another_label() -> None:
     """Bored speech as a separate label attracted most of the neutral speech of other corpora."""
-    data = read_set(MANIFEST, set(), sounds=True, counts={"other": "neutral"})
+    data = read_set(MANIFEST, set(), set(), LABELS, {"other": "neutral"}, sounds=True)
     assert data.labels == ["angry", "disgusted", "fearful", "happy", "neutral", "sad", "unknown"]
-    bored = next(i for i, clip in enumerate(data.clips) if clip.path == "13a01Lb.flac")
+    bored = next(i for i, clip in enumerate(data.acted) if clip.path == "13a01Lb.flac")
     assert data.labels[data.truth[bored]] == "neutral"
 
 
@@ -201,14 +214,17 @@ def test_codecs_return_similar_speech(codec: str, rate: int) -> None:
     assert np.corrcoef(before, after)[0, 1] > 0.7
 
 
-def test_views_cover_a_clip_and_count_only_its_frames() -> None:
+def test_windows_cover_a_clip_and_count_only_its_speech() -> None:
     audio = np.arange(80_000, dtype=np.float32)
-    pieces = windows(audio, "clip")
-    assert [(w[0], w[-1], n) for w, n in pieces] == [
-        (0, 47_999, 150), (16_000, 63_999, 150), (32_000, 79_999, 150),
+    speech = np.ones(250, np.bool_)
+    speech[120:130] = False
+    pieces = windows(audio, speech)
+    assert [(w[0], w[-1]) for w, _ in pieces] == [
+        (0, 31_999), (16_000, 47_999), (32_000, 63_999), (48_000, 79_999),
     ]  # fmt: skip
-    ((short, counted),) = windows(audio[:16_000], "3 s")
-    assert (len(short), counted) == (48_000, 50)
+    assert [int(counted.sum()) for _, counted in pieces] == [100, 90, 90, 100]
+    ((short, counted),) = windows(audio[:16_000], speech[:50])
+    assert (len(short), counted.tolist()) == (32_000, [False] * 50 + [True] * 50)
     assert mirrored(audio[:3], 5).tolist() == [2.0, 1.0, 0.0, 1.0, 2.0]
 
 
