@@ -32,6 +32,8 @@ RARE = (
     "emotide_speech_dropped_seconds_total",
     "emotide_events_dropped_total",
     "emotide_delivery_errors_total",
+    "emotide_webhook_messages_total",
+    "emotide_probes_total",
 )
 """Counters by label that have no series before something went wrong, or a recording was sent."""
 
