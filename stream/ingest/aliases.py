@@ -17,7 +17,7 @@ def translate(message: dict[str, Any]) -> dict[str, Any]:
 
     Others are returned as they are.
     """
-    if (keys := _pressed(message)) is not None:
+    if (keys := pressed_keys(message)) is not None:
         return {"type": "session.annotate", "dtmf": keys}
     if "type" in message:
         kind = message["type"]
@@ -32,7 +32,7 @@ def translate(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _pressed(message: dict[str, Any]) -> str | None:
+def pressed_keys(message: dict[str, Any]) -> str | None:
     """Return the keys of a message about keys pressed on the telephone, None for any other.
 
     Vonage sends `{"event": "websocket:dtmf", "digit": "5"}`, jambonz `{"event": "dtmf", "dtmf":

@@ -15,7 +15,7 @@ from stream.ingest.calls import (
     options_of,
     start,
 )
-from stream.ingest.dialect import Audio, Command, Request, Silence
+from stream.ingest.dialect import Command, Request
 from stream.protocol.errors import ProtocolError, close_code
 from stream.protocol.events import EncodedEvent
 from stream.protocol.wire.codes import CloseReason
@@ -76,17 +76,16 @@ class Asterisk:
             if event == "MEDIA_START":
                 yield from self._start(fields)
             elif event == "DTMF_END":
-                yield keys_pressed(fields.get("digit"))
+                yield keys_pressed(fields.get("digit"), self._audio is not None)
             return
         if self._audio is None:
             raise ProtocolError("invalid_message", "audio came before MEDIA_START", fatal=False)
         if message:
-            samples = len(message) // self._audio.bytes_per_frame
-            if silence := self._arrival.silence_before(samples):
-                yield Silence(silence)
-            yield Audio(message)
+            yield from self._arrival.audio(message)
 
     def _start(self, fields: dict[str, Any]) -> Iterator[Command]:
+        if self._audio is not None:
+            raise ProtocolError("config_invalid", "the call has started already", fatal=False)
         name, call_id = fields.get("format"), fields.get("channel_id")
         audio = FORMATS.get(name) if isinstance(name, str) else None
         if audio is None:
@@ -99,17 +98,13 @@ class Asterisk:
         # Not `connection_id`: it names the client in websocket_client.conf, and all calls share it.
         identity = call_id if isinstance(call_id, str) and call_id else None
         commands = list(start(audio, identity, options_of(self._query), self._defaults))
-        if self._audio is None:
-            self._audio, self._arrival = audio, ArrivalClock(audio.sample_rate, self._clock)
-            self._arrival.begin()
+        self._audio, self._arrival = audio, ArrivalClock(audio, self._clock)
+        self._arrival.begin()
         return iter(commands)
 
     def tick(self) -> Iterable[Command]:
         """Return the silence since the last message; Asterisk sends nothing in silence."""
-        if self._audio is None:
-            return ()
-        silence = self._arrival.silence_now()
-        return (Silence(silence),) if silence else ()
+        return () if self._audio is None else self._arrival.tick()
 
     def send(self, event: EncodedEvent) -> Iterable[Message]:
         """Return nothing, whatever the event."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from uuid import UUID
 
 import numpy as np
@@ -13,7 +14,7 @@ from stream.audio.resample import Resampler
 from stream.delivery.transport import Message
 from stream.ingest.arrival import ArrivalClock
 from stream.ingest.calls import CallDefaults, keys_pressed, start
-from stream.ingest.dialect import Audio, Command, End, Silence
+from stream.ingest.dialect import Command, End
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import EncodedEvent
 from stream.protocol.wire.codes import CloseReason
@@ -36,6 +37,8 @@ RATES = {
 }
 """Sample rate by kind of packet; the content is 16-bit PCM, little-endian, one channel."""
 
+MAX_EARLY = 32
+
 
 class AudioSocket:
     """A call from Asterisk's AudioSocket application or channel.
@@ -55,9 +58,12 @@ class AudioSocket:
         self._packets: deque[tuple[int, bytes]] = deque()
         """Complete packets without their commands: those behind one with a mistake wait."""
         self._id: str | None = None
+        self._early: list[Command] = []
+        """Keys that were pressed before the first audio."""
         self._rate = 0
         """Sample rate of the session; 0 before it starts."""
-        self._arrival = ArrivalClock(SAMPLE_RATE, clock)
+        self._clock = clock
+        self._arrival = ArrivalClock(AudioFormat(), clock)
         self._resampler: tuple[int, Resampler] | None = None
 
     def connected(self) -> Iterable[Command]:
@@ -67,9 +73,7 @@ class AudioSocket:
     def receive(self, message: Message) -> Iterator[Command]:
         """Yield the commands of all packets that are complete; TCP splits them anywhere."""
         self._bytes += message if isinstance(message, bytes) else message.encode()
-        packets = list(self._complete())
-        self._packets += packets
-        yield from self._silence(packets)
+        self._packets += self._complete()
         while self._packets:
             kind, content = self._packets.popleft()
             if kind in RATES:
@@ -77,8 +81,13 @@ class AudioSocket:
             elif kind == CALL_ID:
                 self._identify(content)
             elif kind == KEY:
-                yield keys_pressed(content.decode("ascii", "replace"))
+                key = keys_pressed(content.decode("ascii", "replace"))
+                if self._rate:
+                    yield key
+                elif len(self._early) < MAX_EARLY:
+                    self._early.append(key)
             elif kind == HANG_UP:
+                yield from self._arrival.settle()
                 yield End()
 
     def _complete(self) -> Iterator[tuple[int, bytes]]:
@@ -95,19 +104,11 @@ class AudioSocket:
             del self._bytes[: HEAD + size]
             yield kind, content
 
-    def _silence(self, packets: list[tuple[int, bytes]]) -> Iterator[Command]:
-        """Yield the silence before packets that came together."""
-        seconds = sum(len(content) / 2 / RATES[kind] for kind, content in packets if kind in RATES)
-        if seconds:
-            silence = self._arrival.silence_before(int(seconds * SAMPLE_RATE))
-            if silence and self._rate:
-                yield Silence(silence * self._rate // SAMPLE_RATE)
-
     def _audio(self, rate: int, content: bytes) -> Iterator[Command]:
         if not self._rate:
             yield from self._start(rate)
         if rate == self._rate:
-            yield Audio(content)
+            yield from self._arrival.audio(content)
             return
         if self._rate != SAMPLE_RATE:
             raise ProtocolError(
@@ -121,7 +122,7 @@ class AudioSocket:
         samples = np.frombuffer(content[: len(content) // 2 * 2], "<i2").astype(np.float32)
         resampled = self._resampler[1].push(samples / np.float32(32_768))
         steps = np.clip(np.rint(resampled * np.float32(32_768)), -32_768, 32_767)
-        yield Audio(steps.astype("<i2").tobytes())
+        yield from self._arrival.audio(steps.astype("<i2").tobytes())
 
     def _identify(self, content: bytes) -> None:
         if len(content) != 16:
@@ -131,18 +132,20 @@ class AudioSocket:
         self._id = self._id or str(UUID(bytes=content))
 
     def _start(self, rate: int) -> Iterator[Command]:
-        self._rate = rate
-        return start(AudioFormat("linear16", rate), self._id, {}, self._defaults)
+        self._rate, audio = rate, AudioFormat("linear16", rate)
+        self._arrival = ArrivalClock(audio, self._clock)
+        early, self._early = self._early, []
+        return chain(start(audio, self._id, {}, self._defaults), early)
 
     def tick(self) -> Iterable[Command]:
         """Return the silence since the last packet, or start a call that was silent so far."""
         if self._rate:
-            silence = self._arrival.silence_now()
-            return (Silence(silence * self._rate // SAMPLE_RATE),) if silence else ()
+            return self._arrival.tick()
         if self._id is None:
             return ()
+        commands = self._start(SAMPLE_RATE)
         self._arrival.begin()
-        return self._start(SAMPLE_RATE)
+        return commands
 
     def send(self, event: EncodedEvent) -> Iterable[Message]:
         """Return nothing: audio is all that Asterisk understands, and it would be played."""

@@ -103,8 +103,14 @@ def options_of(query: Mapping[str, Iterable[str]]) -> dict[str, object]:
     return options
 
 
-def keys_pressed(keys: object) -> Annotate:
-    """Return the command for keys pressed on the telephone. Raises `ProtocolError` (not fatal)."""
+def keys_pressed(keys: object, started: bool = True) -> Annotate:
+    """Return the command for keys pressed on the telephone.
+
+    Raises `ProtocolError` (not fatal) for other texts, and for keys of a call that has not
+    `started`.
+    """
+    if not started:
+        raise ProtocolError("invalid_message", "keys came before the call started", fatal=False)
     text = str(keys).upper() if isinstance(keys, str | int) else ""
     if re.fullmatch(KEYS, text) is None:
         raise ProtocolError(

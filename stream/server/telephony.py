@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 
 from websockets.http11 import Request as HttpRequest
@@ -17,10 +18,14 @@ from stream.ingest.asterisk import Asterisk
 from stream.ingest.audiosocket import AudioSocket
 from stream.ingest.calls import CallDefaults
 from stream.ingest.dialect import Dialect, Request
+from stream.ingest.l16 import L16
 from stream.ingest.producer import Producer
+from stream.ingest.twilio import Twilio
 from stream.protocol.parsing import Query
-from stream.server.credentials import authorization
+from stream.protocol.wire.codes import ErrorCode
+from stream.server.credentials import TwilioSignatures, authorization
 from stream.server.fair_queue import FairQueue
+from stream.server.gate import Refusal
 from stream.server.router import Accepted, Busy, Identify, Route
 from stream.server.tcp import TcpConnection
 from stream.services import Services
@@ -35,6 +40,8 @@ MakeDialect = Callable[[Request, CallDefaults], Dialect]
 
 DIALECTS: Mapping[TelephonyDialect, tuple[MakeDialect, Sequence[str]]] = {
     "asterisk": (Asterisk, ("media",)),
+    "twilio": (Twilio, ()),
+    "l16": (L16, ("audio.drachtio.org", "audio.jambonz.org")),
 }
 """Dialect and subprotocols of each endpoint, by the last part of its path."""
 
@@ -78,20 +85,39 @@ def routes(services: Services, sessions: SessionRegistry) -> Mapping[str, Route]
             config.limits.max_message_bytes,
             kept=False,
             subprotocols=subprotocols,
-            identify=_identify(name, config),
+            identify=_identify(name, config, services.metrics.refused),
         )
         for name, (make, subprotocols) in DIALECTS.items()
         if name in config.telephony.dialects
     }
 
 
-def _identify(name: TelephonyDialect, config: Config) -> Identify:
-    """Return what decides who sends a request to an endpoint."""
+def _identify(
+    name: TelephonyDialect, config: Config, refused: Callable[[ErrorCode], None]
+) -> Identify:
+    """Return the function that decides who sends a request to an endpoint."""
 
     def by_key(request: HttpRequest, query: Query, secret: str) -> Principal | Sequence[str]:
         return authorization(request.headers, query, secret)
 
-    return by_key
+    signatures = TwilioSignatures(config.telephony, principals(config))
+    if name != "twilio" or not signatures.configured:
+        return by_key
+
+    def by_signature(request: HttpRequest, query: Query, secret: str) -> Principal | Sequence[str]:
+        try:
+            principal = signatures.check(request.headers, request.path)
+            if principal is None and not config.auth.keys:
+                raise Refusal(
+                    HTTPStatus.FORBIDDEN, "forbidden: this server requires X-Twilio-Signature"
+                )
+        except Refusal as refusal:
+            refused("forbidden")
+            log.warning("request refused", extra={"path": _path(name), "why": refusal.message})
+            raise
+        return by_key(request, query, secret) if principal is None else principal
+
+    return by_signature
 
 
 def call_defaults(config: TelephonyConfig) -> CallDefaults:

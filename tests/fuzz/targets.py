@@ -29,8 +29,13 @@ from stream.audio.views import View
 from stream.config import TelephonyConfig
 from stream.ingest.aliases import translate
 from stream.ingest.audiohook import AudioHook
+from stream.ingest.asterisk import Asterisk
+from stream.ingest.audiosocket import AudioSocket
+from stream.ingest.calls import CallDefaults
 from stream.ingest.dialect import Audio, Command, Dialect, End, Offer, Request, Resume, Start
 from stream.ingest.emotide import Emotide
+from stream.ingest.l16 import L16
+from stream.ingest.twilio import Twilio
 from stream.protocol.errors import ProtocolError
 from stream.protocol.file_requests import parse_file_query, parse_options, parse_wait
 from stream.protocol.messages import SessionConfig
@@ -92,10 +97,18 @@ def options(data: bytes) -> None:
         _check_error(error)
 
 
+def _request(text: str) -> Request:
+    return Request(query=parse_qs(text, keep_blank_values=True))
+
+
 DIALECTS: Mapping[str, Callable[[str], Dialect]] = {
-    "native": lambda text: Emotide(Request(query=parse_qs(text, keep_blank_values=True))),
+    "native": lambda text: Emotide(_request(text)),
     "toy": lambda text: ToyDialect(),
     "audiohook": lambda text: AudioHook(Request(), TelephonyConfig(disclosed=text == "d")),
+    "audiosocket": lambda text: AudioSocket(CallDefaults()),
+    "asterisk": lambda text: Asterisk(_request(text), CallDefaults()),
+    "twilio": lambda text: Twilio(_request(text), CallDefaults()),
+    "l16": lambda text: L16(_request(text), CallDefaults()),
 }
 """Every dialect, made from the text of a URL's query. A new one is added here."""
 
@@ -128,7 +141,7 @@ def dialects(data: bytes) -> None:
 
 
 def _received(dialect: Dialect, text: bytes) -> Callable[[], Iterator[Command]]:
-    binary = text.startswith(b"\0") or isinstance(dialect, ToyDialect)
+    binary = text.startswith(b"\0") or isinstance(dialect, ToyDialect | AudioSocket)
     message = text.removeprefix(b"\0") if binary else text.decode("utf-8", "replace")
     return lambda: iter(dialect.receive(message))
 

@@ -145,14 +145,29 @@ def test_other_messages_need_nothing(message: str) -> None:
     [
         (bytes(160), "before MEDIA_START"),
         ("x" * 70_000, "at most 65536 characters"),
-        ('{"event":"DTMF_END"}', "has none of 0-9"),
-        ("DTMF_END digit:55x", "has none of 0-9"),
+        ("DTMF_END digit:5", "keys came before the call started"),
     ],
-    ids=["media before start", "oversized text", "no digit", "wrong digit"],
+    ids=["media before start", "oversized text", "key before start"],
 )
-def test_a_mistake_does_not_end_the_call(message: str | bytes, text: str) -> None:
+def test_a_mistake_before_the_start_does_not_end_the_call(message: str | bytes, text: str) -> None:
     with pytest.raises(ProtocolError, match=text) as refused:
         commands(dialect(), message)
+    assert not refused.value.fatal
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ('{"event":"DTMF_END"}', "has none of 0-9"),
+        ("DTMF_END digit:55x", "has none of 0-9"),
+        (PLAIN, "has started already"),
+    ],
+)
+def test_a_mistake_does_not_end_the_call(message: str, text: str) -> None:
+    found = dialect()
+    started(found)
+    with pytest.raises(ProtocolError, match=text) as refused:
+        commands(found, message)
     assert not refused.value.fatal
 
 
@@ -163,10 +178,15 @@ def test_the_time_without_frames_is_silence() -> None:
     clock.now += 0.02
     assert commands(found, bytes(160)) == [Audio(bytes(160))]
     clock.now += 5.02
-    assert commands(found, bytes(160)) == [Silence(40_000), Audio(bytes(160))]
-    clock.now += 2.0
-    (silence,) = found.tick()
-    assert isinstance(silence, Silence)
+    assert commands(found, bytes(160)) == []
+    assert not list(found.tick())
+    clock.now += 0.1
+    assert list(found.tick()) == [Silence(40_000), Audio(bytes(160))]
+    ticks = []
+    for _ in range(20):
+        clock.now += 0.1
+        ticks += list(found.tick())
+    assert {type(c) for c in ticks} == {Silence}
     assert commands(found, b"") == []
 
 

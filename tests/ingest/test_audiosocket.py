@@ -69,7 +69,9 @@ def test_the_time_without_frames_is_silence() -> None:
     found = dialect(clock)
     commands(found, IDENTITY + FRAME)
     clock.now += 10.02
-    assert commands(found, FRAME) == [Silence(80_000), Audio(bytes(320))]
+    assert commands(found, FRAME) == []
+    clock.now += 0.02
+    assert commands(found, FRAME) == [Silence(80_000), Audio(bytes(320)), Audio(bytes(320))]
 
 
 def test_silence_is_counted_while_it_lasts() -> None:
@@ -81,19 +83,35 @@ def test_silence_is_counted_while_it_lasts() -> None:
     for _ in range(100):
         clock.now += 0.1
         silence += sum(c.samples for c in found.tick() if isinstance(c, Silence))
-    assert 9.4 * 8_000 <= silence <= 9.9 * 8_000
+    assert 8.9 * 8_000 <= silence <= 9.9 * 8_000
     clock.now += 0.02
     silence += sum(c.samples for c in commands(found, FRAME) if isinstance(c, Silence))
     assert silence <= 80_000
 
 
 def test_jitter_and_a_burst_add_no_silence() -> None:
+    """On a loaded machine frames come late and then at once; that was taken for silence."""
     clock = Clock()
     found = dialect(clock)
     commands(found, IDENTITY + FRAME)
-    for wait_s, frames in ((0.02, 1), (0.15, 1), (0.0, 7), (0.02, 1), (0.3, 15)):
+    heard = 1
+    for wait_s, frames in ((0.02, 1), (0.15, 1), (0.0, 7), (0.02, 1), (0.8, 40), (2.5, 125)):
         clock.now += wait_s
-        assert not [c for c in commands(found, FRAME * frames) if isinstance(c, Silence)]
+        got = [c for _ in range(frames) for c in commands(found, FRAME)]
+        assert not [c for c in got if isinstance(c, Silence)]
+        heard += sum(len(c.data) for c in got if isinstance(c, Audio)) // 320
+    assert heard == 176
+
+
+def test_a_stall_of_this_process_is_no_silence() -> None:
+    """The first tick after a stall came before the audio that waited in the socket."""
+    clock = Clock()
+    found = dialect(clock)
+    commands(found, IDENTITY + FRAME)
+    assert not list(found.tick())
+    clock.now += 2.0
+    assert not list(found.tick())
+    assert not [c for c in commands(found, FRAME * 100) if isinstance(c, Silence)]
 
 
 def test_a_call_that_is_silent_at_first_starts_without_its_rate() -> None:
@@ -105,8 +123,11 @@ def test_a_call_that_is_silent_at_first_starts_without_its_rate() -> None:
     start, _ = found.tick()
     assert isinstance(start, Start)
     assert start.config.format.sample_rate == 16_000
-    clock.now += 1.0
-    assert [type(c) for c in found.tick()] == [Silence]
+    ticks = []
+    for _ in range(15):
+        clock.now += 0.1
+        ticks += list(found.tick())
+    assert {type(c) for c in ticks} == {Silence}
     resampled = [c for c in commands(found, FRAME * 50) if isinstance(c, Audio)]
     assert sum(len(c.data) for c in resampled) == pytest.approx(32_000, rel=0.1)
 
@@ -119,12 +140,22 @@ def test_keys_and_both_hang_ups() -> None:
     assert (key.note.dtmf, end) == ("#", End())
 
 
+def test_a_key_before_the_first_audio_is_kept() -> None:
+    """A caller who chose from a menu before anything was played had the call ended."""
+    found = dialect()
+    assert commands(found, IDENTITY + packet(0x03, b"1") * 50) == []
+    start, note, *keys = commands(found, FRAME)
+    assert isinstance(start, Start)
+    assert isinstance(note, Annotate)
+    assert [k.note.dtmf for k in keys if isinstance(k, Annotate)] == ["1"] * 32
+
+
 @pytest.mark.parametrize(
     ("wire", "text", "fatal"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", "unknown kind 0x47; not AudioSocket", True),
         (packet(0x01, b"short"), "an id of 5 bytes instead of 16", False),
-        (packet(0x03, b"\xff"), "has none of 0-9", False),
+        (FRAME + packet(0x03, b"\xff"), "has none of 0-9", False),
         (packet(0x03, b""), "has none of 0-9", False),
         (FRAME + packet(0x12, bytes(640)), "changed from 8000 to 16000 Hz", False),
     ],

@@ -1,13 +1,15 @@
 """Real peers against the server: foreign programs that developers did not write.
 
   make peers                                  every row
+  .venv/bin/python -m tests.peers telephony   one kind of rows; see `main`
   PEERS_FOLDER=/var/tmp/peers make peers      peers are installed there (default: outputs/peers)
 
-Rows: the WebSocket conformance groups of the Autobahn test suite on each endpoint. The suite wants
-a server that echoes, and ours does not; a plain server of the `websockets` library that swallows
-every message, too, shows which cases need an echo. Each case that it passes, ours must pass.
-A real Home Assistant: a room appears, changes, becomes unavailable, and returns. A real Prometheus
-that scrapes a server answers every expression of the boards and rules.
+Rows: calls by telephony systems (a real Asterisk, a simulator of Twilio), with what a subscriber
+saw; the WebSocket conformance groups of the Autobahn test suite on each endpoint. The suite wants a
+server that echoes, and ours does not; a plain server of the `websockets` library that swallows
+every message, too, shows which cases need an echo. Each case that it passes, ours must pass. A real
+Home Assistant: a room appears, changes, becomes unavailable, and returns. A real Prometheus that
+scrapes a server answers every expression of the boards and rules.
 A row whose peer cannot run here says so, and why.
 """
 
@@ -25,7 +27,7 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 
 from bench.tables import table
-from tests.peers import autobahn, home_assistant, prometheus
+from tests.peers import autobahn, home_assistant, prometheus, telephony
 from tests.peers.autobahn import Case
 from tests.peers.debian import NotRun
 from tests.support.running import ROOT, running_server
@@ -126,14 +128,25 @@ def _closed_alike(found: Case, plain: Case) -> bool:
 
 
 def main() -> int:
-    """Print the table; return 1 if a case broke the protocol."""
-    rows, broken = conformance()
-    print(table(["peer", "endpoint", "group", "cases", "passed", "not asked", "failed"], rows))
-    rooms, problems = home_assistant.rows(FOLDER)
-    print(table(["peer", "check", "result", "after"], rooms))
-    measured, more = prometheus.rows()
-    print(table(["peer", "check", "result", "answered"], measured))
-    broken += problems + more
+    """Print the tables of all rows, or of those named; return 1 if one went wrong."""
+    wanted = sys.argv[1:] or ["telephony", "conformance", "home_assistant", "prometheus"]
+    broken: list[str] = []
+    if "telephony" in wanted:
+        calls, wrong = telephony.rows(FOLDER)
+        broken += wrong
+        print(table(telephony.HEADS, calls))
+    if "conformance" in wanted:
+        rows, wrong = conformance()
+        broken += wrong
+        print(table(["peer", "endpoint", "group", "cases", "passed", "not asked", "failed"], rows))
+    if "home_assistant" in wanted:
+        rooms, wrong = home_assistant.rows(FOLDER)
+        broken += wrong
+        print(table(["peer", "check", "result", "after"], rooms))
+    if "prometheus" in wanted:
+        measured, wrong = prometheus.rows()
+        broken += wrong
+        print(table(["peer", "check", "result", "answered"], measured))
     for line in broken:
         print(line)
     return bool(broken)

@@ -1,0 +1,172 @@
+"""Rows of telephony systems: each calls a real server, and a subscriber sees what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import subprocess
+import tempfile
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from tests.peers import asterisk, streamdouble
+from tests.peers.debian import NotRun
+from tests.support.clients import Client, subscriber
+from tests.support.running import Event, Server, running_server
+from tests.support.utterances import RATE, Pcm, speech
+
+HEADS = ["peer", "version", "call", "streams", "audio s", "true s", "scores", "keys", "result"]
+SETTLE_S = 15.0
+
+APART_S = 1.0
+"""Difference of a call's audio from the time that it lasted. Asterisk sends none in silence, so the
+audio alone would be shorter by two seconds."""
+
+CALLS = {
+    "as": "AudioSocket(), 8 kHz",
+    "as16": "Dial(AudioSocket/…/c(slin16)), 16 kHz",
+    "ws": "Dial(WebSocket/…/c(ulaw)f(json)v(…))",
+    "ws16": "Dial(WebSocket/…/c(slin16)f(plain-text)v(…))",
+}
+LOSSES = {
+    "both tracks": (),
+    "5 % lost, 60 ms jitter": ("--packet-loss", "0.05", "--jitter", "60", "--chaos-seed", "1"),
+}
+
+
+def rows(folder: Path) -> tuple[list[list[object]], list[str]]:
+    """Return the rows of all telephony systems, and the calls that went wrong."""
+    found: list[list[object]] = []
+    for make, name in ((_asterisk, "Asterisk"), (_streamdouble, "streamdouble")):
+        try:
+            found += make(folder)
+        except (NotRun, subprocess.TimeoutExpired) as why:
+            found.append([name, "", "all", "", "", "", "", "", f"not run: {why}"])
+    wrong = [
+        f"{row[0]}, {row[2]}: {row[8]}"
+        for row in found
+        if row[8] != "ok" and not str(row[8]).startswith("not run")
+    ]
+    return found, wrong
+
+
+def _asterisk(folder: Path) -> list[list[object]]:
+    root = asterisk.install(folder)
+    voice = _telephone(speech(pause_s=0.3))
+    seconds = len(voice) / 8_000
+    port = _free_port()
+    found: list[list[object]] = []
+    with running_server("--set", f"telephony.audiosocket_port={port}") as server:
+        url = f"{server.ws}/v1/asterisk"
+        address = f"127.0.0.1:{port}"
+        with asterisk.running(root, _wav(voice), address, url) as peer:
+            for extension, name in CALLS.items():
+                events = _watched(server, partial(peer.call, extension))
+                row = _row(events, 2 * seconds, keys=1, steady=False)
+                found.append(["Asterisk", peer.version, name, *row])
+            if "WebSocket" in (log := peer.log()) and "exceeds maximum" in log:
+                found[-1][-1] = "Asterisk reports messages of ours"
+    return found
+
+
+def _streamdouble(folder: Path) -> list[list[object]]:
+    program = streamdouble.install(folder)
+    voice, quiet = _telephone(speech()), np.zeros(8_000, np.int16)
+    seconds = len(voice) / 8_000
+    found: list[list[object]] = []
+    with tempfile.TemporaryDirectory() as place, running_server() as server:
+        caller, agent = Path(place, "caller.wav"), Path(place, "agent.wav")
+        caller.write_bytes(_wav(voice))
+        agent.write_bytes(_wav(quiet))
+        for name, options in LOSSES.items():
+            url = f"{server.ws}/v1/twilio"
+
+            call = partial(streamdouble.call, program, url, caller, agent, *options)
+            row = _row(_watched(server, call), seconds, keys=0, steady=True)
+            found.append(["streamdouble", streamdouble.version(program), name, *row])
+    return found
+
+
+def _row(events: list[Event], least_s: float, keys: int, steady: bool) -> list[object]:
+    """Return the columns from the number of streams to the result.
+
+    The true length of a call is `least_s` for a peer that sends audio all the time, otherwise the
+    time that the stream lasted, and more than `least_s`.
+    """
+    created = [e for e in events if e["type"] == "session.created"]
+    closed = [e for e in events if e["type"] == "session.closed"]
+    scores = sum(e["type"] == "emotion.score" for e in events)
+    pressed = [e["dtmf"] for e in events if "dtmf" in e]
+    audio_s = round(closed[0]["totals"]["audio_ms"] / 1000, 2) if closed else 0.0
+    true_s = least_s
+    if closed and created and not steady:
+        true_s = _seconds(closed[0]) - _seconds(created[0])
+    result = "ok"
+    if len(closed) != 1:
+        result = f"{len(closed)} streams ended"
+    elif audio_s < least_s - 0.1 or abs(audio_s - true_s) > APART_S:
+        result = "wrong length"
+    elif not scores:
+        result = "no scores"
+    elif len(pressed) != keys:
+        result = f"keys: {pressed}"
+    return [len(closed), audio_s, round(true_s, 2), scores, len(pressed), result]
+
+
+def _seconds(event: Event) -> float:
+    return datetime.fromisoformat(event["ts"]).timestamp()
+
+
+def _watched(server: Server, call: Callable[[], None]) -> list[Event]:
+    """Make a call; return the events that a subscriber got until it ended."""
+
+    async def watch() -> list[Event]:
+        async with subscriber(server) as watching:
+            await asyncio.to_thread(call)
+            await _ended(watching)
+            return watching.events
+
+    return asyncio.run(watch())
+
+
+async def _ended(watching: Client) -> None:
+    try:
+        await watching.until("session.closed", timeout=SETTLE_S)
+    except AssertionError as error:
+        raise NotRun(f"no stream ended: {error}") from None
+
+
+def _telephone(pcm: Pcm) -> Pcm:
+    samples = np.rint(soxr.resample(pcm.astype(np.float32), RATE, 8_000))
+    telephone: Pcm = np.clip(samples, -32_768, 32_767).astype(np.int16)
+    return telephone
+
+
+def _wav(pcm: Pcm) -> bytes:
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8_000)
+        file.writeframes(pcm.tobytes())
+    return data.getvalue()
+
+
+def _free_port() -> int:
+    with _bound() as port:
+        return port
+
+
+@contextmanager
+def _bound() -> Iterator[int]:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        yield int(found.getsockname()[1])
