@@ -58,6 +58,7 @@ class L16:
     name = "l16"
     resumes = False
     answers = False
+    parting_s = 0.0
 
     def __init__(self, request: Request, defaults: CallDefaults) -> None:
         self._options = options_of(request.query)

@@ -46,6 +46,7 @@ class Twilio:
     name = "twilio"
     resumes = False
     answers = False
+    parting_s = 0.0
 
     def __init__(self, request: Request, defaults: CallDefaults) -> None:
         self._query = request.query

@@ -28,8 +28,8 @@ from stream.audio.raw_format import FormatCheck, WrongFormat
 from stream.audio.views import View
 from stream.config import TelephonyConfig
 from stream.ingest.aliases import translate
-from stream.ingest.audiohook import AudioHook
 from stream.ingest.asterisk import Asterisk
+from stream.ingest.audiohook import AudioHook
 from stream.ingest.audiosocket import AudioSocket
 from stream.ingest.calls import CallDefaults
 from stream.ingest.dialect import Audio, Command, Dialect, End, Offer, Request, Resume, Start
