@@ -31,6 +31,24 @@ MAX_GROUPS: Final = 10_000
 
 
 @dataclass(slots=True)
+class _Mean:
+    """Weighted mean of shares, label by label: a session may choose the labels that it gets."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def add(self, shares: Mapping[str, float], weight: float = 1.0) -> None:
+        for label, share in shares.items():
+            self.sums[label] = self.sums.get(label, 0.0) + share * weight
+            self.weights[label] = self.weights.get(label, 0.0) + weight
+
+    def merge(self, other: _Mean) -> None:
+        for label, total in other.sums.items():
+            self.sums[label] = self.sums.get(label, 0.0) + total
+            self.weights[label] = self.weights.get(label, 0.0) + other.weights[label]
+
+
+@dataclass(slots=True)
 class _Bucket:
     """Events of a group in `BUCKET_S` seconds. Streams are numbers."""
 
@@ -38,9 +56,7 @@ class _Bucket:
     scored: set[int] = field(default_factory=set)
     alerted: set[int] = field(default_factory=set)
     speech_s: float = 0.0
-    weight_s: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
-    """Shares of each label, times their weight."""
+    scores: _Mean = field(default_factory=_Mean)
 
 
 @dataclass(slots=True)
@@ -158,10 +174,10 @@ class Groups:
         if len(fresh) < self._min_group:
             return {**counts, "withheld": True} if fresh else counts
         every = [shares for channels in fresh.values() for shares in channels]
-        sums: dict[str, float] = {}
+        mean = _Mean()
         for shares in every:
-            _add(sums, shares)
-        return {**counts, **_scores(sums, len(every))}
+            mean.add(shares)
+        return {**counts, **_scores(mean)}
 
     def _period(self, merged: _Bucket) -> GroupPeriod:
         if 0 < len(merged.seen) < self._min_group:
@@ -173,7 +189,7 @@ class Groups:
         }
         if len(merged.scored) < self._min_group:
             return {**counts, "withheld": True} if merged.scored else counts
-        return {**counts, **_scores(merged.sums, merged.weight_s)}
+        return {**counts, **_scores(merged.scores)}
 
     def _join(self, group: Group, stream: LiveStream, number: int, now: float) -> None:
         if group not in self._groups and len(self._groups) >= MAX_GROUPS:
@@ -211,10 +227,8 @@ def _count_segment(bucket: _Bucket, number: int, body: Mapping[str, Any]) -> Non
     speech_s = float(body["quality"]["speech_s"])
     bucket.speech_s += speech_s
     if body["scores"]:
-        weight_s = max(speech_s, 0.001)
         bucket.scored.add(number)
-        bucket.weight_s += weight_s
-        _add(bucket.sums, body["scores"], weight_s)
+        bucket.scores.add(body["scores"], max(speech_s, 0.001))
 
 
 def _merge(into: _Bucket, bucket: _Bucket | None) -> None:
@@ -223,13 +237,7 @@ def _merge(into: _Bucket, bucket: _Bucket | None) -> None:
         into.scored |= bucket.scored
         into.alerted |= bucket.alerted
         into.speech_s += bucket.speech_s
-        into.weight_s += bucket.weight_s
-        _add(into.sums, bucket.sums)
-
-
-def _add(sums: dict[str, float], shares: Mapping[str, float], weight: float = 1.0) -> None:
-    for label, share in shares.items():
-        sums[label] = sums.get(label, 0.0) + share * weight
+        into.scores.merge(bucket.scores)
 
 
 def _fresh(stream: LiveStream, now: float) -> list[Mapping[str, float]]:
@@ -241,8 +249,8 @@ def _fresh(stream: LiveStream, now: float) -> list[Mapping[str, float]]:
     ]
 
 
-def _scores(sums: Mapping[str, float], weight: float) -> Means:
-    means = {label: round(share / weight, 4) for label, share in sums.items()}
+def _scores(mean: _Mean) -> Means:
+    means = {label: round(total / mean.weights[label], 4) for label, total in mean.sums.items()}
     best, active = top(means), activation(means)
     return {
         **cast(Labels, means),

@@ -59,6 +59,19 @@ def test_the_share_of_streams_with_alerts() -> None:
     assert groups.summary(Q, 1)["m1"]["alerted"] == 0.25
 
 
+def test_a_label_is_averaged_over_those_who_send_it() -> None:
+    """A session that asks for two labels only would otherwise pull the mean of the others to 0."""
+    groups, streams = Groups(1), calls(2)
+    for stream, scores in zip(streams, (CALM, {"angry": 0.5, "neutral": 0.5}), strict=True):
+        groups.opened(stream, 0)
+        stream.last[0] = encoded(stream, score(scores), ts=0)
+        speak(groups, stream, 1, scores)
+    summary = groups.summary(Q, 2)
+    for part in (summary, summary["m1"]):
+        assert part["happy"] == 0.2
+        assert part["neutral"] == 0.6
+
+
 def test_a_small_group_is_withheld() -> None:
     """The only call of a queue has a face: its mean is that of one person."""
     groups, streams = Groups(3), calls(3)
