@@ -78,6 +78,14 @@ class MqttSink:
         if home.enabled:
             discovery = Discovery(home, topics, config.stats_interval_s)
             self._home = HomeAssistant(discovery, self._labels)
+            if privacy.min_group > 1:
+                log.warning(
+                    "small groups are unavailable in Home Assistant",
+                    extra={
+                        "min_group": privacy.min_group,
+                        "remedy": "set privacy.min_group = 1 for rooms with one microphone",
+                    },
+                )
         self._publisher = Publisher(
             config,
             topics,

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from jinja2 import Environment
 
-from stream.config import HomeAssistantConfig
+from stream.config import HomeAssistantConfig, PrivacyConfig
 from stream.labels import LABELS
 from stream.sinks import mqtt, mqtt_publisher
 from stream.sinks.home_assistant import MAX_DEVICES, Discovery, HomeAssistant
@@ -223,6 +223,14 @@ async def test_without_the_right_to_read_devices_are_still_announced(tmp_path: P
             await until(lambda: sink._publisher.retains(CONFIG) and sink.waiting == 0)
             assert counts.connected == [True]
             assert counts.refused == 0
+
+
+@pytest.mark.parametrize("min_group", [1, 3])
+def test_rooms_that_will_be_withheld_are_named_in_the_log(
+    min_group: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(1, PrivacyConfig(min_group=min_group), home_assistant=HOME)
+    assert ("unavailable in Home Assistant" in caplog.text) == (min_group > 1)
 
 
 def test_it_is_off_by_default() -> None:
