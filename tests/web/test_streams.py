@@ -35,3 +35,34 @@ def test_streams_of_one_id_in_two_tenants_are_shown_apart() -> None:
         ["acme", "call-1"],
         ["", "call-1"],
     ]
+
+
+def test_alerts_of_a_stream_are_open_until_their_end() -> None:
+    """An acknowledged alert no longer moves its stream to the top, and a new one does again."""
+    module = json.dumps((WEB / "monitor/alerts.js").as_uri())
+    found = run(f"""
+      {FAKES}
+      const {{ Alerts }} = await import({module});
+      const alerts = new Alerts();
+      const step = (id, state, severity = "critical") => alerts.apply({{ id, state, severity }});
+      const seen = [];
+      const note = () => seen.push([alerts.rank, alerts.open.length, alerts.past.length]);
+      step("a", "new"); note();
+      step("b", "new", "warning"); note();
+      alerts.acknowledge("a"); note();
+      step("a", "update"); note();
+      step("a", "end"); note();
+      alerts.replace([{{ id: "c", severity: "info" }}]); note();
+      for (let n = 0; n < 80; n += 1) step(`x${{n}}`, "end");
+      note();
+      print(seen);
+    """)
+    assert found == [
+        [3, 1, 0],
+        [3, 2, 0],
+        [2, 2, 0],
+        [2, 2, 0],
+        [2, 1, 1],
+        [1, 1, 1],
+        [1, 1, 50],
+    ]

@@ -5,6 +5,8 @@ import { ChannelPanel } from "../parts/channel-panel.js";
 import { element, setText } from "../parts/dom.js";
 import { duration } from "../parts/format.js";
 import { roleName } from "../parts/labels.js";
+import { AlertList } from "./alert-list.js";
+import { conversationRows } from "./conversation.js";
 import { markControl } from "../parts/mark.js";
 import { partsOf } from "./streams.js";
 
@@ -19,16 +21,19 @@ export class Detail {
     this.title = element("h2", { tabIndex: -1 });
     this.about = element("p", { className: "about" });
     this.notFound = element("p", { className: "card", hidden: true });
+    this.alerts = new AlertList();
     this.channels = element("div", { className: "channel-panels" });
+    this.conversation = element("table", { className: "conversation" });
     this.summaryTitle = element("h3");
     this.summary = element("div", { className: "summaries" });
     this.notes = element("ul", { className: "notes" });
-    this.summaryCard = element("section", { className: "card" }, this.summaryTitle, this.summary, this.notes);
+    this.summaryCard = element("section", { className: "card" }, this.summaryTitle, this.summary, this.conversation, this.notes);
     this.node = element(
       "article",
       { className: "detail" },
       element("div", { className: "head" }, this.back, this.title, this.about),
       this.notFound,
+      this.alerts.node,
       this.channels,
       this.summaryCard,
     );
@@ -53,7 +58,11 @@ export class Detail {
     this.notFound.hidden = stream !== null || !complete;
     this.channels.hidden = this.summaryCard.hidden = stream === null;
     setText(this.notFound, t("detail.not_found", { id: this.id }));
-    if (stream === null) return;
+    if (stream === null) {
+      this.alerts.node.hidden = true;
+      return;
+    }
+    this.alerts.show(stream);
     if (stream.session !== this.#session) this.#build(stream);
     this.node.dataset.state = stream.state;
     setText(this.state, textFor(`state.${stream.state}`, stream.state));
@@ -113,6 +122,19 @@ export class Detail {
       markControl({ stream_id: id, channel, ...source }, duration(start));
   }
 
+  #showConversation(conversation) {
+    this.conversation.hidden = conversation === null;
+    const rows = conversation === null ? [] : conversationRows(conversation);
+    const text = JSON.stringify(rows);
+    if (text === this.conversation.dataset.of) return;
+    this.conversation.dataset.of = text;
+    this.conversation.replaceChildren(
+      ...rows.map(([name, ...cells]) =>
+        element("tr", {}, element("th", { scope: "row" }, name), ...cells.map((cell) => element("td", {}, cell))),
+      ),
+    );
+  }
+
   #showSummary(stream) {
     setText(this.summaryTitle, t(stream.summary === null ? "detail.summary" : "detail.summary.ended"));
     let scored = false;
@@ -124,6 +146,7 @@ export class Detail {
       this.#summaries.get(number).show(shares);
     }
     this.summary.hidden = !scored;
+    this.#showConversation(stream.conversation);
     const notes = scored ? [] : [t("detail.summary.none")];
     for (const [key, value] of Object.entries(stream.attrs)) {
       notes.push(`${key}: ${typeof value === "string" ? value : JSON.stringify(value)}`);

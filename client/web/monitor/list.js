@@ -80,7 +80,7 @@ export class List {
     if (pointerMoves || (!added && now - this.#orderedAt < REORDER_MS)) return;
     this.#orderedAt = now;
     const ordered = streams.toSorted(
-      (a, b) => b.attention.rank - a.attention.rank || a.started - b.started || (a.id < b.id ? -1 : 1),
+      (a, b) => b.alerts.rank - a.alerts.rank || b.attention.rank - a.attention.rank || a.started - b.started || (a.id < b.id ? -1 : 1),
     );
     this.#reorder(ordered.map((stream) => this.#rows.get(stream.id).node));
   }

@@ -11,6 +11,7 @@ const STALE_MS = 10_000;
 export class Row {
   /** True if the row is on the screen or near it; set by the list. */
   visible = false;
+  #alertsRevision = -1;
   #lines = new Map();
 
   constructor(stream) {
@@ -18,15 +19,17 @@ export class Row {
     const href = `#monitor/${encodeURIComponent(stream.id)}`;
     this.link = element("a", { className: "id", href }, stream.id);
     this.attention = element("span", { className: "attention" });
+    this.alerts = element("span", { className: "row-alerts" });
+    this.talk = element("span", { className: "talk number" });
     this.state = element("span", { className: "state" });
     this.duration = element("span", { className: "duration number" });
-    const about = element("p", { className: "about" }, this.state, this.duration);
+    const about = element("p", { className: "about" }, this.state, this.duration, this.talk);
     for (const tag of stream.tags) about.append(element("span", { className: "tag" }, tag));
     stream.roles.forEach((role, number) => {
       if (stream.channels.has(number)) return;
       about.append(element("span", {}, t("monitor.not_analysed", { role: roleName(role) })));
     });
-    const head = element("div", { className: "stream-head" }, element("p", {}, this.link, " ", this.attention), about);
+    const head = element("div", { className: "stream-head" }, element("p", {}, this.link, " ", this.alerts, " ", this.attention), about);
     this.node = element("li", { className: "stream" }, head);
     for (const [number, channel] of stream.channels) {
       const line = new Line(channel);
@@ -40,12 +43,32 @@ export class Row {
     this.node.dataset.state = stream.state;
     this.node.dataset.attention = attention;
     setText(this.attention, attention === "calm" ? "" : t(`monitor.attention.${attention}`));
+    this.#showAlerts(stream.alerts);
+    setText(this.talk, talkShares(stream.conversation));
     setText(this.state, textFor(`state.${stream.state}`, stream.state));
     if (this.visible) setText(this.duration, duration((stream.ended ?? now) - stream.started));
     for (const [number, channel] of stream.channels) {
       this.#lines.get(number)?.show(channel, now, this.visible);
     }
   }
+
+  #showAlerts(alerts) {
+    if (this.#alertsRevision === alerts.revision) return;
+    this.#alertsRevision = alerts.revision;
+    const badges = alerts.open.map(({ id, rule, severity }) => {
+      const badge = element("span", { className: "alert-badge" }, rule);
+      badge.dataset.severity = alerts.isAcknowledged(id) ? "" : severity;
+      return badge;
+    });
+    this.alerts.replaceChildren(...badges);
+  }
+}
+
+/** Return the talk shares of the last minute, such as "Customer 40% · Agent 60%". */
+function talkShares(conversation) {
+  const sides = conversation?.minute.sides ?? [];
+  const known = sides.filter((side) => side.talk_share !== null);
+  return known.map((side) => `${roleName(side.role)} ${percent(side.talk_share)}`).join(" · ");
 }
 
 /** One channel of a stream in the list. */

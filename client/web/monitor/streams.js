@@ -1,5 +1,6 @@
 import { Channel } from "../parts/channel.js";
 import { labelName, topLabel } from "../parts/labels.js";
+import { Alerts } from "./alerts.js";
 import { Attention } from "./attention.js";
 
 const ENDED_MS = 10_000;
@@ -49,6 +50,11 @@ export class Streams {
         stream.ended = now;
         for (const channel of stream.channels.values()) channel.speaking = false;
         return undefined;
+      case "alert":
+        return stream.alerts.apply(event);
+      case "conversation":
+        stream.conversation = event;
+        return undefined;
       case "session.annotated":
         Object.assign(stream.attrs, event.attrs);
         return undefined;
@@ -89,6 +95,8 @@ export class Streams {
       stream.state = snapshot.state;
       stream.started = Date.parse(snapshot.started) + this.#clockOffset;
       stream.tags = snapshot.tags;
+      stream.conversation = snapshot.conversation ?? null;
+      stream.alerts.replace(snapshot.alerts ?? []);
       this.#byId.set(name, stream);
       for (const [number, channel] of stream.channels) {
         channel.speaking = snapshot.speaking.includes(number);
@@ -118,7 +126,7 @@ export function partsOf(name) {
   return [name.slice(0, Math.max(0, slash)), name.slice(slash + 1)];
 }
 
-/** Return whether every word of `query` is in a stream's id, tags, roles or current emotions. */
+/** Return whether every word of `query` is in an id, tags, roles, current emotions or open alerts. */
 export function matches(stream, query) {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   if (!words.length) return true;
@@ -126,7 +134,8 @@ export function matches(stream, query) {
     const top = shares && topLabel(shares);
     return top ? [top, labelName(top)] : [];
   });
-  const text = [stream.id, ...stream.tags, ...stream.roles, ...emotions].join("\n").toLowerCase();
+  const alerts = stream.alerts.open.map(({ rule }) => rule);
+  const text = [stream.id, ...stream.tags, ...stream.roles, ...emotions, ...alerts].join("\n").toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
@@ -147,6 +156,8 @@ function createStream(id, session, roles, analysed, known = null) {
     attrs: known?.attrs ?? {},
     summary: null,
     totals: null,
+    conversation: null,
+    alerts: known?.alerts ?? new Alerts(),
     attention: known?.attention ?? new Attention(),
     channels: new Map(channels),
   };

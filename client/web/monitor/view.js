@@ -7,7 +7,7 @@ import { FrameLoader } from "./frame-loader.js";
 import { List } from "./list.js";
 import { Streams, partsOf } from "./streams.js";
 
-const EVENTS = ["session.*", "speech.*", "emotion.*", "stream.*"];
+const EVENTS = ["session.*", "speech.*", "emotion.*", "stream.*", "conversation", "alert"];
 /** Servers that `client.replay` uses without an argument. */
 const DEFAULT_HOSTS = ["localhost:8765", "127.0.0.1:8765"];
 const REMOVE_MS = 2_000;

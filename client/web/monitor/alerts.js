@@ -1,0 +1,53 @@
+const MAX_PAST = 50;
+
+/** Alerts of one stream: the newest step of each that is open, and those that ended. No DOM. */
+export class Alerts {
+  #open = new Map();
+  #acknowledged = new Set();
+  /** Alerts that ended, the newest first. */
+  past = [];
+  /** Grows with every change. */
+  revision = 0;
+
+  /** Apply a step of an alert. */
+  apply(step) {
+    this.revision += 1;
+    if (step.state !== "end") {
+      this.#open.set(step.id, step);
+      return;
+    }
+    this.#open.delete(step.id);
+    this.#acknowledged.delete(step.id);
+    this.past = [step, ...this.past.filter(({ id }) => id !== step.id)].slice(0, MAX_PAST);
+  }
+
+  /** Take over the open alerts of a snapshot; one that is no longer open has ended meanwhile. */
+  replace(steps) {
+    this.revision += 1;
+    this.#open = new Map(steps.map((step) => [step.id, step]));
+    for (const id of this.#acknowledged) if (!this.#open.has(id)) this.#acknowledged.delete(id);
+  }
+
+  /** Mark an open alert as seen on this page: it no longer moves its stream to the top. */
+  acknowledge(id) {
+    if (!this.#open.has(id)) return;
+    this.#acknowledged.add(id);
+    this.revision += 1;
+  }
+
+  isAcknowledged(id) {
+    return this.#acknowledged.has(id);
+  }
+
+  /** Open alerts, the oldest first. */
+  get open() {
+    return [...this.#open.values()];
+  }
+
+  /** Sort key: 0 without an alert that is open and not acknowledged, 3 with a critical one. */
+  get rank() {
+    const ranks = { info: 1, warning: 2, critical: 3 };
+    const pending = this.open.filter(({ id }) => !this.#acknowledged.has(id));
+    return Math.max(0, ...pending.map(({ severity }) => ranks[severity] ?? 1));
+  }
+}
