@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -46,6 +47,10 @@ class TcpConnection(asyncio.Protocol):
         self._writing_paused = False
         self._ended = False
         self._closing: asyncio.TimerHandle | None = None
+        self._not_before = 0.0
+        """Time before which the quota of the key allows no more bytes (monotonic seconds)."""
+        self.meter: Callable[[int], float] = lambda size: 0.0
+        """Counts received bytes; returns the seconds for which no more may be read."""
         self.peer = ""
 
     # -- Transport ---------------------------------------------------------------------------
@@ -81,7 +86,9 @@ class TcpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
-        self._intake = Intake(self._queue, self._queue.usage(), self._transport, self._parse)
+        self._intake = Intake(
+            self._queue, self._queue.usage(), self._transport, self._parse, self._penalty_s
+        )
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
         self._connections.add(self)
@@ -112,8 +119,15 @@ class TcpConnection(asyncio.Protocol):
             self._guard(self._handler.resumed)
 
     def _parse(self, data: bytes) -> None:
+        wait_s = self.meter(len(data))
+        if wait_s > 0:
+            self._not_before = time.monotonic() + wait_s
         if self._handler is not None:
             self._guard(self._handler.received, data)
+
+    def _penalty_s(self) -> float:
+        """Return the seconds until this connection may be read again; 0 if it may now."""
+        return max(0.0, self._not_before - time.monotonic()) if self._not_before else 0.0
 
     def _start(self) -> None:
         self._handler = self._serve(self)

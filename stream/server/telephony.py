@@ -183,6 +183,7 @@ class AudioSocketPort:
             why = "limits.max_sessions"
         else:
             connection.keep_alive()
+            connection.meter = partial(self._services.quotas.bytes_received, self._principal)
             dialect = AudioSocket(call_defaults(self._config))
             producer = Producer(
                 connection, dialect, self._services, self._sessions, self._principal

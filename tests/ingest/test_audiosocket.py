@@ -240,6 +240,30 @@ async def test_machines_that_are_not_allowed_are_refused() -> None:
         assert server.json("/v1/streams")["streams"] == []
 
 
+async def test_the_quota_of_bytes_delays_a_call() -> None:
+    """Calls over AudioSocket used the server without a bound where all other paths have one."""
+    port = free_port()
+    config = f"""
+[auth.keys.pbx]
+sha256 = "{"0" * 64}"
+scopes = ["stream"]
+quota.bytes_per_s = 16_000
+[auth.keys.watch]
+sha256 = "{"1" * 64}"
+scopes = ["subscribe", "metrics"]
+[telephony]
+audiosocket_port = {port}
+audiosocket_key = "pbx"
+"""
+    with running_server(config=config):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        wire = IDENTITY + FRAME * 25_000  # 8 MB: 500 s of the quota
+        writer.write(wire)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(writer.drain(), 1.0)
+        writer.transport.abort()
+
+
 def test_a_port_needs_a_key_where_keys_are_configured() -> None:
     """Otherwise every machine that reaches the port would send calls for nobody's quota."""
     keys = {"pbx": {"sha256": "0" * 64, "scopes": ["stream"]}}

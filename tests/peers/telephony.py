@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
+import ssl
 import subprocess
 import tempfile
 import wave
@@ -17,14 +18,16 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from tests.peers import asterisk, streamdouble
+from tests.peers import asterisk, debian, streamdouble
 from tests.peers.debian import NotRun
-from tests.support.clients import Client, subscriber
+from tests.support.clients import Client, connect
 from tests.support.running import Event, Server, running_server
 from tests.support.utterances import RATE, Pcm, speech
 
 HEADS = ["peer", "version", "call", "streams", "audio s", "true s", "scores", "keys", "result"]
 SETTLE_S = 15.0
+NAME = "emotide.test"
+"""Name in the certificate: Asterisk does not match IP addresses."""
 
 APART_S = 1.0
 """Difference of a call's audio from the time that it lasted. Asterisk sends none in silence, so the
@@ -45,7 +48,11 @@ LOSSES = {
 def rows(folder: Path) -> tuple[list[list[object]], list[str]]:
     """Return the rows of all telephony systems, and the calls that went wrong."""
     found: list[list[object]] = []
-    for make, name in ((_asterisk, "Asterisk"), (_streamdouble, "streamdouble")):
+    for make, name in (
+        (_asterisk, "Asterisk"),
+        (_asterisk_over_tls, "Asterisk over TLS"),
+        (_streamdouble, "streamdouble"),
+    ):
         try:
             found += make(folder)
         except (NotRun, subprocess.TimeoutExpired) as why:
@@ -75,6 +82,31 @@ def _asterisk(folder: Path) -> list[list[object]]:
             if "WebSocket" in (log := peer.log()) and "exceeds maximum" in log:
                 found[-1][-1] = "Asterisk reports messages of ours"
     return found
+
+
+def _asterisk_over_tls(folder: Path) -> list[list[object]]:
+    root = asterisk.install(folder)
+    voice = _telephone(speech(pause_s=0.3))
+    with tempfile.TemporaryDirectory() as place:
+        certificate, key = Path(place, "cert.pem"), Path(place, "key.pem")
+        names = ("-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}")
+        new = ("-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names)
+        files = ("-keyout", str(key), "-out", str(certificate))
+        debian.command("openssl", "req", *new, *files)
+        (root / "etc/ssl/emotide.pem").write_bytes(certificate.read_bytes())
+        (root / "etc/hosts").write_text(f"127.0.0.1 localhost {NAME}\n")
+        config = f"""
+[server]
+tls_cert = "{certificate}"
+tls_key = "{key}"
+origins = ["https://{NAME}"]
+"""
+        with running_server(config=config) as server:
+            url = f"wss://{NAME}:{server.port}/v1/asterisk"
+            with asterisk.running(root, _wav(voice), "127.0.0.1:9", url, url) as peer:
+                events = _watched(server, partial(peer.call, "wss"))
+                row = _row(events, 2 * len(voice) / 8_000, keys=1, steady=False)
+                return [["Asterisk", peer.version, "Dial(WebSocket/…) over TLS", *row]]
 
 
 def _streamdouble(folder: Path) -> list[list[object]]:
@@ -129,7 +161,12 @@ def _watched(server: Server, call: Callable[[], None]) -> list[Event]:
     """Make a call; return the events that a subscriber got until it ended."""
 
     async def watch() -> list[Event]:
-        async with subscriber(server) as watching:
+        trust = ssl.create_default_context()
+        trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+        over_tls = trust if server.ws.startswith("wss:") else None
+        async with connect(server, "/v1/subscribe", ssl=over_tls) as watching:
+            await watching.send("subscribe", id="s1")
+            await watching.until("subscribed")
             await asyncio.to_thread(call)
             await _ended(watching)
             return watching.events
