@@ -19,13 +19,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.progress import track
 
-from bench.tables import table
 from stream.analysis.baseline import Baseline, BaselineSettings, adapted
 from stream.analysis.timeline import softmax
 from stream.backends.base import Embedder
 from stream.backends.registry import load
 from stream.types import SAMPLE_RATE, ModelInfo
 from training.adapt import segments_of
+from training.behaviour import markdown_table
 from training.data import decode
 from training.measure import FOUR
 
@@ -148,9 +148,9 @@ def main() -> None:
             row: dict[str, object] = {
                 "corpus": name,
                 "max_weight": weight or "off",
-                "all labels": recall(mixed["all"]),
-                "first 3": recall(mixed["first 3"]),
-                "later": recall(mixed["later"]),
+                "all labels": round(recall(mixed["all"]), 1),
+                "first 3": round(recall(mixed["first 3"]), 1),
+                "later": round(recall(mixed["later"]), 1),
             }
             for title, order in (
                 ("sorted", by_emotion),
@@ -158,9 +158,10 @@ def main() -> None:
                 ("angry first", beginning("angry")),
                 *((f"only {emotion}", only(emotion)) for emotion in ("neutral", "sad", "angry")),
             ):
-                row[title] = recall(simulate(speakers, backend.info, settings, order)["later"])
+                found = simulate(speakers, backend.info, settings, order)
+                row[title] = round(recall(found["later"]), 1)
             rows.append(row)
-    print(table(list(rows[0]), [list(row.values()) for row in rows]))
+    print(markdown_table(list(rows[0]), [list(row.values()) for row in rows]))
     backend.close()
 
 

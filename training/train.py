@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from stream.analysis.baseline import ASIDE
 from stream.labels import LABELS
 from training.calibrate import (
     LeftOut,
@@ -336,6 +337,18 @@ def main() -> None:
         f"{name}, all of it left out": report(f"{name}, source left out", z / temperature, truth)
         for name, (z, truth) in sources.items()
     }
+    mean_logits = {
+        name: [round(float(x), 3) for x in np.nanmean(rows, axis=0)]
+        for name, rows in (
+            ("acted", balanced_means(data, acted.logits["clean"])),
+            *((("calm", np.concatenate(list(calm.logits.values()))),) if data.calm else ()),
+        )
+    }
+    average = (
+        {"reference": reference(data.labels, mean_logits["acted"], mean_logits["calm"])}
+        if data.calm
+        else {}
+    )
     facts = {
         "id": options.id,
         "labels": data.labels,
@@ -343,13 +356,8 @@ def main() -> None:
         "counts": counts,
         "temperature": round(temperature, 3),
         "shifts": {label: round(shift, 3) for label, shift in shifts.items() if shift},
-        "mean_logits": {
-            name: [round(float(x), 3) for x in np.nanmean(rows, axis=0)]
-            for name, rows in (
-                ("acted", balanced_means(data, acted.logits["clean"])),
-                *((("calm", np.concatenate(list(calm.logits.values()))),) if data.calm else ()),
-            )
-        },
+        "mean_logits": mean_logits,
+        **average,
         "licence": options.licence,
         "training_data": options.data,
         "clips": {name: sum(c.corpus == name for c in clips) for name in {c.corpus for c in clips}},
@@ -357,6 +365,17 @@ def main() -> None:
         "figures": figures,
     }
     (options.out / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+CALM_PART = 0.25
+"""Share of calm speech in the average voice of `reference`; the rest is acted, all labels alike."""
+
+
+def reference(labels: Sequence[str], acted: Sequence[float], calm: Sequence[float]) -> list[float]:
+    """Return the logits of an average voice, for the baseline: mean 0 over the emotions."""
+    emotions = np.array([label not in ASIDE for label in labels])
+    mixed = (1 - CALM_PART) * np.asarray(acted) + CALM_PART * np.asarray(calm)
+    return [round(float(x), 3) for x in np.where(emotions, mixed - mixed[emotions].mean(), 0.0)]
 
 
 def balanced_means(data: TrainingSet, logits: Floats) -> Floats:

@@ -48,7 +48,7 @@ def test_a_voice_that_always_sounds_sad_is_sad_no_more() -> None:
 
 
 def test_a_voice_that_is_always_calm_stays_calm() -> None:
-    """Everybody is calm most of the time; a call without any emotion must not get one."""
+    """Most people are calm most of the time; a call without any emotion must not get one."""
     calm = np.array([0, 0, 2, 0, -2], np.float32)
     baseline = learned(*[(calm, 3.0)] * 50)
     moved = scores(adapted(calm, baseline.shift, EMOTIONS))
