@@ -111,8 +111,15 @@ class StreamAlerts:
         return alerts
 
     def advanced(self, at: int, silence: int | None) -> list[Alert]:
-        """Process the passing of time; `silence` is the mutual silence now, None if unknown."""
+        """Process the passing of time; `silence` is the mutual silence now.
+
+        It is None if no conversation is measured (any more): then its alerts end.
+        """
         alerts: list[Alert] = []
+        if silence is None:
+            of_talk = [key for key in self._entries if key[0].rule.conversation is not None]
+            ended = [self._ended(key, at, "no_speech") for key in of_talk]
+            alerts += [alert for alert in ended if alert is not None]
         if silence is not None:
             for owned in self._rules:
                 if owned.rule.conversation == "dead_air":

@@ -205,6 +205,15 @@ def test_dead_air_raises_while_it_lasts_and_ends_with_the_first_word() -> None:
     assert end.change.peak == 20.0
 
 
+def test_an_alert_of_the_conversation_ends_when_it_is_measured_no_more() -> None:
+    """Both channels turned out to carry one voice; the dead air would have lasted for ever."""
+    watched = monitor(rule(conversation="dead_air", above=10))
+    watched.advanced(10 * S, 10 * S)
+    [end] = watched.advanced(11 * S, None)
+    assert (end.change.state, end.change.reason) == ("end", "no_speech")
+    assert watched.advanced(12 * S, None) == []
+
+
 def test_a_trend_is_the_rise_of_a_line_through_the_utterances() -> None:
     line = Trend()
     rises = [line.add(20.0 * n, 0.1 + 0.1 * n, 3.0) for n in range(6)]
