@@ -12,7 +12,7 @@ from stream.ingest.producer import Producer
 from stream.protocol.parsing import Query
 from stream.quotas import Quotas
 from stream.recordings.background import BackgroundJobs
-from stream.server import audiohook, telephony
+from stream.server import audiohook, speech_clients, telephony
 from stream.server.router import Accepted, Busy, Route, Router
 from stream.server.subscriber import Subscriber
 from stream.server.uploads import UploadHandler
@@ -31,7 +31,13 @@ RETRY_S = 5
 def paths(config: Config) -> frozenset[str]:
     """Return the paths of all endpoints that are enabled."""
     files = {FILES} if config.files.enabled else set()
-    return telephony.paths(config) | audiohook.paths(config) | {PRODUCE, SUBSCRIBE} | files
+    return (
+        telephony.paths(config)
+        | audiohook.paths(config)
+        | speech_clients.paths(config)
+        | {PRODUCE, SUBSCRIBE}
+        | files
+    )
 
 
 def recordings_busy(
@@ -104,4 +110,5 @@ def routes(
         **found,
         **telephony.routes(services, sessions),
         **audiohook.routes(services, sessions, router.authenticator),
+        **speech_clients.routes(services, sessions),
     }

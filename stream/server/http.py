@@ -80,7 +80,8 @@ class Http:
         """Return all routes besides the page. Their endpoints run on the event loop."""
         files = self._files.routes() if self._files is not None else []
         feedback = self._feedback.routes() if self._feedback is not None else []
-        taken = {route.path for route in files}
+        # The page is at "/", where clients of Vosk and FunASR connect.
+        taken = {"/", *(route.path for route in files)}
         routes = [
             Route("/healthz", _healthy),
             Route("/metrics", self._get_metrics),

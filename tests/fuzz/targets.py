@@ -36,6 +36,7 @@ from stream.ingest.dialect import Audio, Command, Dialect, End, Offer, Request, 
 from stream.ingest.emotide import Emotide
 from stream.ingest.l16 import L16
 from stream.ingest.twilio import Twilio
+from stream.ingest.speech_clients import SpeechClient
 from stream.protocol.errors import ProtocolError
 from stream.protocol.file_requests import parse_file_query, parse_options, parse_wait
 from stream.protocol.messages import SessionConfig
@@ -104,6 +105,7 @@ def _request(text: str) -> Request:
 DIALECTS: Mapping[str, Callable[[str], Dialect]] = {
     "native": lambda text: Emotide(_request(text)),
     "toy": lambda text: ToyDialect(),
+    "speech_client": lambda text: SpeechClient(_request(text), TelephonyConfig()),
     "audiohook": lambda text: AudioHook(Request(), TelephonyConfig(disclosed=text == "d")),
     "audiosocket": lambda text: AudioSocket(CallDefaults()),
     "asterisk": lambda text: Asterisk(_request(text), CallDefaults()),

@@ -25,6 +25,7 @@ from stream.ingest.dialect import (
 )
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import encode
+from tests.support.captured import Captured, replay
 
 SESSION = "30b0e395-84d3-4570-ac13-9a62d8f514c0"
 ORG = "d7934305-0972-4844-938e-9060eef73d05"
@@ -425,3 +426,29 @@ def test_a_session_without_headers_is_named_by_its_open() -> None:
     _, start = client.send("open", OPEN)
     assert isinstance(start, Start)
     assert start.config.stream_id == SESSION
+
+
+@pytest.mark.parametrize(("name", "channels"), [("audiohook-stereo", 2), ("audiohook-mono", 1)])
+def test_a_call_of_the_real_client_is_understood(name: str, channels: int) -> None:
+    """Captured from Genesys' reference client: pings without and with rtt, 200 ms frames, 1005."""
+    call = Captured.load(name)
+    found = replay(lambda clock: AudioHook(Request(), TelephonyConfig()), call)
+    (start,) = found.of(Start)
+    assert isinstance(start, Start)
+    assert start.config.format.channels == channels
+    assert start.config.tags == (("queue:billing",) if channels == 2 else ())
+    assert found.samples(channels) == 12_800
+    replies = [
+        orjson.loads(reply.message) for _, reply in found.commands if isinstance(reply, Reply)
+    ]
+    assert [reply["type"] for reply in replies] == ["opened", "pong", "pong", "closed"]
+    assert [reply["seq"] for reply in replies] == [1, 2, 3, 4]
+    assert found.commands[-1][1] == End()
+    assert call.end == "close 1005"
+
+
+def test_a_probe_of_the_real_client_is_understood() -> None:
+    call = Captured.load("audiohook-probe")
+    found = replay(lambda clock: AudioHook(Request(), TelephonyConfig()), call)
+    kinds = [type(command) for _, command in found.commands]
+    assert kinds == [Reply, Probe, Reply, End]

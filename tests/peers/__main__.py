@@ -11,6 +11,11 @@ every message, too, shows which cases need an echo. Each case that it passes, ou
 Home Assistant: a room appears, changes, becomes unavailable, and returns. A real Prometheus that
 scrapes a server answers every expression of the boards and rules.
 A row whose peer cannot run here says so, and why.
+
+Clients of telephony and of speech servers run if their files are given:
+  AUDIOHOOK_CLIENT=DIR   the folder `client` of Genesys' reference implementation, built
+  VOSK_CLIENT=FILE       test.py of vosk-server; those beside it run as well
+  FUNASR_CLIENT=FILE     funasr_wss_client.py of FunASR
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 
 from bench.tables import table
-from tests.peers import autobahn, home_assistant, prometheus, telephony
+from tests.peers import autobahn, clients, home_assistant, prometheus, telephony
 from tests.peers.autobahn import Case
 from tests.peers.debian import NotRun
 from tests.support.running import ROOT, running_server
@@ -129,12 +134,16 @@ def _closed_alike(found: Case, plain: Case) -> bool:
 
 def main() -> int:
     """Print the tables of all rows, or of those named; return 1 if one went wrong."""
-    wanted = sys.argv[1:] or ["telephony", "conformance", "home_assistant", "prometheus"]
+    wanted = sys.argv[1:] or ["telephony", "clients", "conformance", "home_assistant", "prometheus"]
     broken: list[str] = []
     if "telephony" in wanted:
         calls, wrong = telephony.rows(FOLDER)
         broken += wrong
         print(table(telephony.HEADS, calls))
+    if "clients" in wanted:
+        runs, wrong = clients.rows()
+        broken += wrong
+        print(table(clients.HEADS, runs))
     if "conformance" in wanted:
         rows, wrong = conformance()
         broken += wrong
