@@ -154,6 +154,8 @@ class Producer(Owner):
                 self._sessions.forget(session)
         elif not self._sessions.is_attached(session, self):
             return
+        elif self._ending and not self._dialect.resumes:
+            return  # `_end` goes on without the connection
         elif code in CLEAN_CLOSES:
             self._sessions.detach(session, self, left=True)
         elif not self._dialect.resumes:

@@ -76,6 +76,21 @@ async def test_a_call_is_scored_for_subscribers_and_not_for_genesys(server: Serv
     assert {event["role"] for event in listener.of("emotion.score")} == {"customer"}
 
 
+async def test_a_call_that_was_closed_is_complete_although_audio_waits(server: Server) -> None:
+    """The client closes the connection at once; the rest of its audio waits for real time.
+
+    It was reported as client_closed, as if the client had left without `close`.
+    """
+    async with subscriber(server) as listener:
+        async with genesys(server) as call:
+            await call.open()
+            await call.audio(stereo() + stereo()[:80_000])
+            await call.close()
+        closed = await listener.until("session.closed")
+    assert closed["reason"] == "completed"
+    assert closed["totals"]["audio_ms"] == (len(stereo()) + 80_000) // 16
+
+
 async def test_a_probe_is_no_stream(server: Server) -> None:
     before = server.metric("emotide_probes_total", adapter="audiohook")
     sessions = server.metric("emotide_sessions_total", adapter="audiohook")
