@@ -35,8 +35,8 @@ from stream.ingest.calls import CallDefaults
 from stream.ingest.dialect import Audio, Command, Dialect, End, Offer, Request, Resume, Start
 from stream.ingest.emotide import Emotide
 from stream.ingest.l16 import L16
-from stream.ingest.twilio import Twilio
 from stream.ingest.speech_clients import SpeechClient
+from stream.ingest.twilio import Twilio
 from stream.protocol.errors import ProtocolError
 from stream.protocol.file_requests import parse_file_query, parse_options, parse_wait
 from stream.protocol.messages import SessionConfig

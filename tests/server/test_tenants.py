@@ -473,12 +473,8 @@ def test_every_endpoint_is_in_the_matrix(server: Server) -> None:
     tested = {"/v1/files", "/v1/files/", "/v1/results/", "/v1/streams", "/v1/streams/"}
     tested |= {"/v1/feedback", "/v1/feedback/"}  # test_feedback.py: nothing crosses tenants
     assert set(SCOPES) - tested == {"/metrics"}, "metrics: only for keys that watch all tenants"
-    producers = {
-        "/",
-        "/v1/stream",
-        "/v1/asterisk",
-        "/v1/audiohook",
-    }  # streams of the key's own tenant
+    calls = {"/", *(f"/v1/{name}" for name in ("asterisk", "audiohook", "l16", "twilio"))}
+    producers = {"/v1/stream"} | calls  # streams of the key's own tenant
     assert set(server.router.routes) == {"/v1/subscribe", "/v1/files"} | producers
 
 
