@@ -194,6 +194,8 @@ async def test_bytes_beyond_the_quota_of_a_key_arrive_later(broker: Broker, fold
     limited = configuration(broker, folder).replace(
         'tenant = "acme"', 'tenant = "acme"\nquota = {bytes_per_s = 20_000}'
     )
+    # Two servers of one name on one broker would be reported, and rightly.
+    limited = '[server]\nnode = "limited"\n' + limited
     with running_server(config=limited) as server:
         async with producing(server, "acme") as client:
             await client.until("session.created")
