@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 
@@ -92,15 +92,15 @@ class Server:
         )
         hub, metrics = self.sessions.hub, services.metrics.text
         app = Http(gate, {}, hub, metrics, self.store, 4, files, feedback=requests).app()
-        self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://localhost"
+        self._client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app), base_url="http://localhost"
         )
 
-    async def ask(self, key: str, method: str, path: str, **options: Any) -> httpx.Response:
+    async def ask(self, key: str, method: str, path: str, **options: Any) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {SECRETS[key][0]}"}
         return await self._client.request(method, path, headers=headers, **options)
 
-    async def mark(self, key: str, **fields: Any) -> httpx.Response:
+    async def mark(self, key: str, **fields: Any) -> httpx2.Response:
         body = {"channel": 0, "utterance": 0, "label": "sad", **fields}
         return await self.ask(key, "POST", "/v1/feedback", json=body)
 

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
+import httpx2
 import orjson
 import pytest
 from websockets.datastructures import Headers
@@ -137,8 +137,8 @@ class Server:
             services.quotas,
         )
         app = Http(gate, {}, self.sessions.hub, services.metrics.text, self.store, 4, files).app()
-        self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://localhost"
+        self._client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app), base_url="http://localhost"
         )
 
     def connect(self, path: str, key: str = "", *protocols: str) -> Peer:
@@ -472,6 +472,7 @@ def test_every_endpoint_is_in_the_matrix(server: Server) -> None:
 
     tested = {"/v1/files", "/v1/files/", "/v1/results/", "/v1/streams", "/v1/streams/"}
     tested |= {"/v1/feedback", "/v1/feedback/"}  # test_feedback.py: nothing crosses tenants
+    tested |= {"/v1/groups"}  # delivery/test_groups.py: a tenant sees its own groups
     assert set(SCOPES) - tested == {"/metrics"}, "metrics: only for keys that watch all tenants"
     calls = {"/", *(f"/v1/{name}" for name in ("asterisk", "audiohook", "l16", "twilio"))}
     producers = {"/v1/stream"} | calls  # streams of the key's own tenant
