@@ -104,6 +104,22 @@ class FairQueue:
             self._count_light(self._serve(usage, step, now) - now)
         self._schedule(now)
 
+    def run_at_once(self, usage: Usage, work: Callable[[bytes], None], data: bytes) -> bool:
+        """Call `work` with `data` and return True, or return False if the connection has to wait.
+
+        It does the same as `run` for the common case, a live stream's message, in half the time.
+        """
+        begin = self._clock()
+        if self._light or self._light_s > LIGHT_S or not usage.is_light(begin):
+            return False
+        try:
+            work(data)
+        finally:
+            used_s = self._clock() - begin
+            usage.spend(used_s)
+            self._count_light(used_s)
+        return True
+
     def end_slice(self) -> None:
         """End the slice with this step, which started work in a task; see `charge`."""
         self._is_slice_over = True

@@ -47,9 +47,34 @@ class Intake:
 
     def feed(self, data: bytes) -> None:
         """Parse bytes that were received, now or later."""
+        if self._is_idle and len(data) <= PIECE and self._wait_s() <= 0 and self._at_once(data):
+            return
         self._held = self._held[self._at :] + data if self._at < len(self._held) else data
         self._at = 0
         self._continue()
+
+    @property
+    def _is_idle(self) -> bool:
+        """True if nothing is held or waited for."""
+        return (
+            not (self._held or self._is_queued or self.paused or self._closed or self._behind())
+            and self._timer is None
+        )
+
+    def _at_once(self, data: bytes) -> bool:
+        """Parse a piece if the connection need not wait for others; return whether it was."""
+        # As in `_step`: a message may pause and resume this connection.
+        self._is_queued = True
+        try:
+            parsed = self._queue.run_at_once(self._usage, self._parse, data)
+        except Exception:
+            self._fail()
+            return True
+        finally:
+            self._is_queued = False
+        if parsed and (self.paused or self._behind()):
+            self._continue()
+        return parsed
 
     def pause(self) -> None:
         """Stop; a few messages of the piece that is being parsed may still arrive."""
@@ -106,13 +131,17 @@ class Intake:
             try:
                 self._parse(piece)
             except Exception:
-                log.exception("connection failed")
-                self._transport.abort()
-                self.close()
+                self._fail()
             self._is_queued = self._may_step()
         else:
             self._is_queued = False
         return self._is_queued
+
+    def _fail(self) -> None:
+        """End the connection after a fault of ours."""
+        log.exception("connection failed")
+        self._transport.abort()
+        self.close()
 
     def _waited(self) -> None:
         self._timer = None

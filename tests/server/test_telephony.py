@@ -89,6 +89,8 @@ async def test_a_key_opens_the_endpoint_and_names_the_tenant(
         ("/v1/asterisk", {"Authorization": "Basic eDplbWtfd3Jvbmctc2VjcmV0"}),
         (f"/v1/asterisk/{WATCHER}", {}),
     ],
+    # Keys are random, and all workers of a run must collect the same names.
+    ids=["none", "in path", "in query", "header", "password", "no scope"],
 )
 async def test_a_call_without_a_key_is_refused(
     keyed: Server, path: str, headers: dict[str, str]
