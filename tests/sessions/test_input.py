@@ -215,7 +215,7 @@ async def test_audio_ahead_of_real_time_waits_and_stops_the_reader(
     assert not connection.reading
     session._scorer.release()
     await until(lambda: connection.reading)
-    assert session._input.waiting_bytes == 0
+    await until(lambda: session._input.waiting_bytes == 0)
     assert session._pipeline.position == 48_000
 
 
