@@ -90,12 +90,12 @@ def test_speech_is_scored_on_the_page_and_published_on_its_topic(
     """From the device through worklet, socket and embedded model to the screen and the broker."""
 
     async def listen(port: int) -> list[aiomqtt.Message]:
-        """Return all scores until the stream's topic is emptied, which is its end."""
+        """Return all scores until the topic says that the stream has ended."""
         received = []
         async with aiomqtt.Client("127.0.0.1", port) as client:
             await client.subscribe("emotide/stream/+/+/score")
             async for message in client.messages:
-                if not message.payload:
+                if orjson.loads(bytes(message.payload)).get("state") == "ended":
                     break
                 received.append(message)
         return received
