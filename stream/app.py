@@ -51,7 +51,7 @@ from stream.server.subscriber import Subscriber
 from stream.server.telephony import AudioSocketPort
 from stream.services import Services
 from stream.sessions.registry import SessionRegistry, draining_error
-from stream.sinks.mqtt import MqttSink, mqtt_observer
+from stream.sinks.mqtt.sink import MqttSink, mqtt_observer
 from stream.sinks.webhook import WebhookSink
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics

@@ -1,1 +1,1 @@
-"""Destinations of events besides WebSockets: MQTT."""
+"""Destinations of events besides WebSockets: MQTT and webhooks."""

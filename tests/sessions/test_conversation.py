@@ -9,7 +9,7 @@ import orjson
 
 from stream.config import Config
 from stream.protocol.messages import SessionConfig
-from stream.sinks.mqtt_topics import SIDE, StreamNames, Topics
+from stream.sinks.mqtt.topics import SIDE, StreamNames, Topics
 from tests.support.contract import document, validate, validator
 from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until

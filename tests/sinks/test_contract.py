@@ -13,7 +13,7 @@ from jsonschema.exceptions import ValidationError
 from stream.delivery.live_stream import LiveStream
 from stream.labels import LABELS
 from stream.protocol.events import AnalysisEvents, encode
-from stream.sinks.mqtt_topics import Message, StreamNames, Topics, Utterances
+from stream.sinks.mqtt.topics import Message, StreamNames, Topics, Utterances
 from stream.types import (
     Event,
     ModelInfo,

@@ -14,8 +14,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from stream.config import MqttConfig, PrivacyConfig
 from stream.delivery.live_stream import LiveStream
-from stream.sinks.mqtt import MqttSink
-from stream.sinks.mqtt_publisher import MqttObserver
+from stream.sinks.mqtt.publisher import MqttObserver
+from stream.sinks.mqtt.sink import MqttSink
 from tests.support.mqtt_samples import CALM, INFO, STATS, alert, encoded, score, segment, start
 
 READABLE = PrivacyConfig(hash_ids=False, min_group=1)

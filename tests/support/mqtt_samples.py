@@ -10,7 +10,7 @@ from stream.delivery.groups import Groups
 from stream.delivery.live_stream import LiveStream
 from stream.protocol.events import AnalysisEvents, EncodedEvent, encode
 from stream.protocol.wire.mqtt import Info, Stats
-from stream.sinks.mqtt_topics import Message, Topics
+from stream.sinks.mqtt.topics import Message, Topics
 from stream.tenants import DEFAULT
 from stream.types import (
     Event,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.sinks.mqtt_limits import (
+from stream.sinks.mqtt.limits import (
     CONNECT_REMEDIES,
     DISCONNECT_REMEDIES,
     SEE_LOG,

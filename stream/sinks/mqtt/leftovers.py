@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from stream.sinks.mqtt_topics import VERSION, Message, Topics
+from stream.sinks.mqtt.topics import VERSION, Message, Topics
 from stream.tenants import DEFAULT
 
 MAX_LEFTOVERS: Final = 10_000

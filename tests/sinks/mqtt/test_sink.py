@@ -18,8 +18,9 @@ from pydantic import SecretStr
 
 from stream.config import PrivacyConfig
 from stream.delivery.live_stream import LiveStream
-from stream.sinks import mqtt, mqtt_client, mqtt_outages, mqtt_topics
-from stream.sinks.mqtt import MqttSink
+from stream.sinks.mqtt import client, outages, topics
+from stream.sinks.mqtt import sink as sink_module
+from stream.sinks.mqtt.sink import MqttSink
 from tests.support.broker import Broker, Proxy, free_port
 from tests.support.mqtt import (
     STATUS,
@@ -40,7 +41,7 @@ from tests.support.mqtt_samples import (
     start,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ async def test_every_topic_with_its_delivery(broker: Broker) -> None:
 
 
 async def test_a_retained_score_expires(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mqtt_topics, "SCORE_EXPIRY_S", 1)
+    monkeypatch.setattr(topics, "SCORE_EXPIRY_S", 1)
 
     sink, stream = make(broker.port), live()
     topic = "emotide/stream/call-1/customer/score"
@@ -103,7 +104,7 @@ async def test_a_retained_score_expires(broker: Broker, monkeypatch: pytest.Monk
 SINK_PROCESS = """
 import asyncio, sys
 from stream.config import MqttConfig, PrivacyConfig
-from stream.sinks.mqtt import MqttSink
+from stream.sinks.mqtt.sink import MqttSink
 
 config = MqttConfig(host="127.0.0.1", port=int(sys.argv[1]))
 asyncio.run(MqttSink(config, PrivacyConfig(), "n1", dict, dict).run())
@@ -426,7 +427,7 @@ async def test_messages_in_flight_are_sent_again(broker: Broker) -> None:
 async def test_a_wrong_password_is_logged_once_as_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_outages, "RETRY_MAX_S", 0.1)
+    monkeypatch.setattr(outages, "RETRY_MAX_S", 0.1)
     caplog.set_level(logging.DEBUG)
 
     with Broker(tmp_path, user=("emotide", "right")) as broker:
@@ -454,8 +455,8 @@ async def test_a_wrong_password_is_logged_once_as_a_warning(
 async def test_a_broker_without_mqtt_5(
     broker: Broker, refusal: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_topics, "SCORE_EXPIRY_S", 1)
-    monkeypatch.setattr(mqtt, "UPKEEP_S", 0.1)
+    monkeypatch.setattr(topics, "SCORE_EXPIRY_S", 1)
+    monkeypatch.setattr(sink_module, "UPKEEP_S", 0.1)
 
     stream = live(tags=("sales",))
     async with (
@@ -522,7 +523,7 @@ async def test_a_broker_that_never_answers_delays_no_call() -> None:
 
 
 async def test_an_unanswered_handshake_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mqtt_client, "CONNECT_S", 0.2)
+    monkeypatch.setattr(client, "CONNECT_S", 0.2)
 
     async with Proxy(None) as silent, running(make(silent.port)):
         await until(lambda: silent.connections >= 3)
@@ -554,7 +555,7 @@ async def test_a_stalled_broker_gets_the_newest_messages_when_it_continues(broke
 async def test_a_stalled_broker_is_disconnected_and_connected_again(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_client, "ANSWER_S", 0.3)
+    monkeypatch.setattr(client, "ANSWER_S", 0.3)
 
     counts = Counts()
     sink, stream = make(broker.port, counts=counts), live()

@@ -15,18 +15,18 @@ from typing import Any
 
 from stream.config import MqttConfig
 from stream.delivery.queues import ConflatingQueue
-from stream.sinks.mqtt_connection import MqttConnection, connect
-from stream.sinks.mqtt_diagnosis import Diagnosis
-from stream.sinks.mqtt_errors import (
+from stream.sinks.mqtt.connection import MqttConnection, connect
+from stream.sinks.mqtt.diagnosis import Diagnosis
+from stream.sinks.mqtt.errors import (
     BrokerDisconnected,
     BrokerRefused,
     BrokerUnavailable,
     SubscriptionRefused,
 )
-from stream.sinks.mqtt_leftovers import Leftover, Leftovers
-from stream.sinks.mqtt_limits import MessageRefused
-from stream.sinks.mqtt_retained import ExpiringMessage, Retained
-from stream.sinks.mqtt_topics import Message, Topics, deletion
+from stream.sinks.mqtt.leftovers import Leftover, Leftovers
+from stream.sinks.mqtt.limits import MessageRefused
+from stream.sinks.mqtt.retained import ExpiringMessage, Retained
+from stream.sinks.mqtt.topics import Message, Topics, deletion
 
 SCAN_QUIET_S, SCAN_S = 1.0, 10.0
 """Seconds without a message after which the search for leftovers ends, and its longest duration."""

@@ -15,10 +15,10 @@ from stream.delivery.queues import Throttle
 from stream.labels import LABELS
 from stream.protocol.events import SCORE, SEGMENT, EncodedEvent
 from stream.protocol.wire.mqtt import Info, Stats
-from stream.sinks.home_assistant import Discovery, HomeAssistant
-from stream.sinks.mqtt_leftovers import Leftover
-from stream.sinks.mqtt_publisher import DiscoveryTopics, MqttObserver, Publisher, end_expiry_s
-from stream.sinks.mqtt_topics import Message, StreamNames, Topics, Utterances, level
+from stream.sinks.mqtt.home_assistant import Discovery, HomeAssistant
+from stream.sinks.mqtt.leftovers import Leftover
+from stream.sinks.mqtt.publisher import DiscoveryTopics, MqttObserver, Publisher, end_expiry_s
+from stream.sinks.mqtt.topics import Message, StreamNames, Topics, Utterances, level
 from stream.telemetry.metrics import Metrics
 from stream.tenants import StreamKey
 

@@ -18,7 +18,7 @@ from stream.config import HomeAssistantConfig
 from stream.delivery.globs import Globs
 from stream.delivery.groups import Group
 from stream.labels import LABELS
-from stream.sinks.mqtt_topics import Message, Topics
+from stream.sinks.mqtt.topics import Message, Topics
 from stream.tenants import DEFAULT
 
 NONE: Final = "none"

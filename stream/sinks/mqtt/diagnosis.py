@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from stream.sinks.mqtt_errors import BrokerDisconnected, BrokerUnavailable
-from stream.sinks.mqtt_limits import MessageRefused, packet_bytes
-from stream.sinks.mqtt_outages import Outages
-from stream.sinks.mqtt_topics import Message, topic_class
+from stream.sinks.mqtt.errors import BrokerDisconnected, BrokerUnavailable
+from stream.sinks.mqtt.limits import MessageRefused, packet_bytes
+from stream.sinks.mqtt.outages import Outages
+from stream.sinks.mqtt.topics import Message, topic_class
 
 log = logging.getLogger(__name__)
 

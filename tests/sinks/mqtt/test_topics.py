@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from stream.config_file import load
 from stream.protocol.events import encode
-from stream.sinks.mqtt_retained import Retained
-from stream.sinks.mqtt_topics import (
+from stream.sinks.mqtt.retained import Retained
+from stream.sinks.mqtt.topics import (
     Message,
     StreamNames,
     Topics,
@@ -374,7 +374,7 @@ def test_ends_of_streams_that_the_broker_never_saw_are_forgotten() -> None:
 
 
 def test_the_iot_configuration_loads() -> None:
-    config = load(Path(__file__).parents[2] / "configs" / "iot.toml", environ={})
+    config = load(Path(__file__).parents[3] / "configs" / "iot.toml", environ={})
     assert config.mqtt.host
     assert not config.privacy.hash_ids
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from stream.sinks import mqtt_client, mqtt_outages, mqtt_publisher
-from stream.sinks.mqtt import MqttSink
+from stream.sinks.mqtt import client, outages, publisher
+from stream.sinks.mqtt.sink import MqttSink
 from tests.support.mqtt import STATUS, Counts, make, publish_utterance, running, until
 from tests.support.mqtt_samples import encoded, live, segment
 from tests.support.scripted_broker import ScriptedBroker
@@ -23,9 +23,9 @@ INFO_TOPIC = "emotide/node/n1/info"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mqtt_outages, "RETRY_S", 0.02)
-    monkeypatch.setattr(mqtt_outages, "RETRY_MAX_S", 0.1)
-    monkeypatch.setattr(mqtt_publisher, "SCAN_QUIET_S", 0.2)
+    monkeypatch.setattr(outages, "RETRY_S", 0.02)
+    monkeypatch.setattr(outages, "RETRY_MAX_S", 0.1)
+    monkeypatch.setattr(publisher, "SCAN_QUIET_S", 0.2)
 
 
 @asynccontextmanager
@@ -258,9 +258,9 @@ async def test_a_message_that_breaks_connections_is_found_and_dropped(
 async def test_a_broker_that_never_answers_is_left_with_growing_delays(
     level: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(mqtt_client, "ANSWER_S", 0.1)
-    monkeypatch.setattr(mqtt_outages, "RETRY_MAX_S", 30.0)
-    monkeypatch.setattr(mqtt_outages, "STABLE_S", 0.05)
+    monkeypatch.setattr(client, "ANSWER_S", 0.1)
+    monkeypatch.setattr(outages, "RETRY_MAX_S", 30.0)
+    monkeypatch.setattr(outages, "STABLE_S", 0.05)
     counts = Counts()
     async with scripted(level) as broker:
         broker.puback = lambda _: None

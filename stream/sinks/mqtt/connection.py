@@ -9,17 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stream.config import MqttConfig
-from stream.sinks import mqtt_client
-from stream.sinks.mqtt_client import Client
-from stream.sinks.mqtt_errors import BrokerRefused, ConnectUnanswered, SubscriptionRefused
-from stream.sinks.mqtt_limits import (
+from stream.sinks.mqtt.client import IN_FLIGHT, Client, open_client
+from stream.sinks.mqtt.errors import BrokerRefused, ConnectUnanswered, SubscriptionRefused
+from stream.sinks.mqtt.limits import (
     FAILURE,
     QOS_NOT_SUPPORTED,
     RETAIN_NOT_SUPPORTED,
     UNSUPPORTED_VERSION,
     MessageRefused,
 )
-from stream.sinks.mqtt_topics import Message
+from stream.sinks.mqtt.topics import Message
 
 
 class MqttConnection:
@@ -47,7 +46,7 @@ class MqttConnection:
     @property
     def in_flight(self) -> int:
         """Number of publications that may wait for an answer at once."""
-        return min(mqtt_client.IN_FLIGHT, self.limits.in_flight)
+        return min(IN_FLIGHT, self.limits.in_flight)
 
     async def publish(self, message: Message) -> None:
         """Publish within the broker's limits; with QoS 1 wait for the answer.
@@ -149,7 +148,7 @@ async def connect(config: MqttConfig, identifier: str, will: Message | None) -> 
     v5 = True
     while True:
         try:
-            return MqttConnection(await mqtt_client.open_client(config, identifier, will, v5))
+            return MqttConnection(await open_client(config, identifier, will, v5))
         except ConnectUnanswered:
             # Some brokers of MQTT 3.1.1 close the connection without the answer that it demands.
             if not v5:

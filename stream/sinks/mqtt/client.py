@@ -18,14 +18,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from stream.config import MqttConfig
-from stream.sinks.mqtt_errors import (
+from stream.sinks.mqtt.errors import (
     BrokerDisconnected,
     BrokerRefused,
     BrokerUnavailable,
     ConnectUnanswered,
 )
-from stream.sinks.mqtt_limits import FAILURE, TEMPORARY, BrokerLimits
-from stream.sinks.mqtt_topics import Message
+from stream.sinks.mqtt.limits import FAILURE, TEMPORARY, BrokerLimits
+from stream.sinks.mqtt.topics import Message
 
 CONNECT_S = 5.0
 """Timeout of the TCP connection, and again of the broker's CONNACK, in seconds."""
