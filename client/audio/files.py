@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from client.audio.errors import NotAudio
-from stream.audio.decode import UNREADABLE, Source
+from stream.audio.files.decode import UNREADABLE, Source
 from stream.audio.samples import Pcm
 
 

@@ -1,1 +1,1 @@
-"""Conversion of audio in any supported encoding or file format to PCM at 16 kHz."""
+"""Conversion of audio to PCM at 16 kHz: the encodings of streams here, recordings in `files`."""

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stream.audio.containers import kind_of
+from stream.audio.files.containers import kind_of
 from stream.types import Encoding
 
 MIN_HEAD = 12

@@ -14,15 +14,15 @@ import numpy as np
 
 from stream.admission import Admission, admit_recording
 from stream.analysis.pipeline import StreamPipeline
-from stream.audio.decode import Undecodable
-from stream.audio.decode_process import (
+from stream.audio.files.decode import Undecodable
+from stream.audio.files.decode_process import (
     Decoder,
     DecoderMessage,
     Finished,
     ProbeProgress,
     ProbeResult,
 )
-from stream.audio.decode_worker import Job
+from stream.audio.files.decode_worker import Job
 from stream.feedback.recording import write_utterances
 from stream.inference.scoring import StreamScorer
 from stream.protocol.errors import ProtocolError

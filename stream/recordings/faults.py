@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stream.admission import Admission
-from stream.audio.decode_process import ProbeResult
-from stream.audio.survey import SILENT_DBFS, sides
+from stream.audio.files.decode_process import ProbeResult
+from stream.audio.files.survey import SILENT_DBFS, sides
 from stream.protocol.wire.result import ResultHint
 from stream.recordings.result import ChannelResult
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from stream.admission import Admission
-from stream.audio.decode_process import ProbeResult
-from stream.audio.findings import Findings
-from stream.audio.survey import sides
+from stream.audio.files.decode_process import ProbeResult
+from stream.audio.files.findings import Findings
+from stream.audio.files.survey import sides
 from stream.protocol.messages import FileOptions
 from stream.protocol.wire.codes import LogCode
 from stream.protocol.wire.parts import DetailFields, Values

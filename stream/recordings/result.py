@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from stream.analysis.quality import LOW_CONFIDENCE
-from stream.audio.decode import AudioInfo
+from stream.audio.files.decode import AudioInfo
 from stream.labels import activation, top
 from stream.protocol.events import baseline_body, quality_body
 from stream.protocol.messages import FileOptions

@@ -22,10 +22,10 @@ from client.remote.errors import Refused
 from client.remote.reader import read_event
 from client.remote.send_buffer import Skipped
 from client.terminal.text import line
-from stream.audio import chunks, completeness, containers, tags
 from stream.audio.codecs import PcmDecoder
+from stream.audio.files import chunks, completeness, containers, tags
+from stream.audio.files.views import View
 from stream.audio.raw_format import FormatCheck, WrongFormat
-from stream.audio.views import View
 from stream.config import TelephonyConfig
 from stream.ingest.aliases import translate
 from stream.ingest.asterisk import Asterisk

@@ -17,7 +17,7 @@ import orjson
 import pytest
 from jsonschema import Draft7Validator
 
-from stream.audio.decode import AudioInfo
+from stream.audio.files.decode import AudioInfo
 from stream.protocol.messages import FileOptions
 from stream.protocol.wire.result import ResultHint
 from stream.recordings.result import (

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from stream.audio.confinement.report import command, environment
-from stream.audio.decode_worker import Job
+from stream.audio.files.decode_worker import Job
 
 PRELUDE = """
 from stream.audio.confinement import separate
 separated = separate()
 import ctypes, encodings.idna, errno, fcntl, json, mmap, os, resource, signal, socket, sys
 import threading, time
-from stream.audio import decode_worker
+from stream.audio.files import decode_worker
 
 libc = ctypes.CDLL(None, use_errno=True)
 ctypes.pythonapi  # resolved while libraries can be opened

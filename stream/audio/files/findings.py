@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from stream.audio.frame_clock import Timing
+from stream.audio.files.frame_clock import Timing
 
 
 @dataclass(frozen=True, slots=True)

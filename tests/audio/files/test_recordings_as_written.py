@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.audio.decode import Undecodable
+from stream.audio.files.decode import Undecodable
 from tests.support.audio_files import record
 from tests.support.decoding import Decoded, worked
 from tests.support.odd_files import id3, second, timed, tracks, wav
@@ -151,7 +151,7 @@ def test_a_recording_without_a_length_has_progress_by_its_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bar stayed at 0 % until the end, because a header without a length has no share."""
-    monkeypatch.setattr("stream.audio.decode_worker.PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr("stream.audio.files.decode_worker.PROGRESS_EVERY_S", 0.0)
     path = record(tmp_path / "a.webm", np.tile(SOUND, 60), options={"live": "1"})
     shares = worked(path.read_bytes()).shares
     assert len(shares) > 100

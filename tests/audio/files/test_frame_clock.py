@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.audio.frame_clock import MAX_HOLE_S, TOLERANCE_S, FrameClock, Timing
+from stream.audio.files.frame_clock import MAX_HOLE_S, TOLERANCE_S, FrameClock, Timing
 
 FRAME = 0.02
 

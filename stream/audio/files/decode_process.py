@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from stream.audio.confinement.report import command, environment
-from stream.audio.decode import AudioInfo, Undecodable
-from stream.audio.decode_worker import (
+from stream.audio.files.decode import AudioInfo, Undecodable
+from stream.audio.files.decode_worker import (
     AUDIO,
     DONE,
     FAILED,
@@ -26,7 +26,7 @@ from stream.audio.decode_worker import (
     PROGRESS,
     Job,
 )
-from stream.audio.findings import Findings
+from stream.audio.files.findings import Findings
 from stream.types import Samples
 
 
@@ -77,7 +77,7 @@ class Decoder:
     async def start(self) -> None:
         with self._path.open("rb") as file:
             self._process = await asyncio.create_subprocess_exec(
-                *command("stream.audio.decode_main", json.dumps(asdict(self._job))),
+                *command("stream.audio.files.decode_main", json.dumps(asdict(self._job))),
                 stdin=file,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,

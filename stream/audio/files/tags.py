@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.audio.views import Reader
+from stream.audio.files.views import Reader
 
 ID3_HEADER = 10
 """Bytes of the header of an ID3v2 tag, and of its footer."""

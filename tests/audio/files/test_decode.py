@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from client.audio.files import blocks, probe
-from stream.audio.decode import Source, Undecodable, analysed_channels
-from stream.audio.decode_process import Decoder, DecoderMessage, Finished, ProbeResult
-from stream.audio.decode_worker import Job
 from stream.audio.denoise import Denoiser
+from stream.audio.files.decode import Source, Undecodable, analysed_channels
+from stream.audio.files.decode_process import Decoder, DecoderMessage, Finished, ProbeResult
+from stream.audio.files.decode_worker import Job
 from stream.audio.resample import Resampler
 from stream.types import SAMPLE_RATE
 from tests.support.audio_files import FORMATS, bad_files, cut, record
@@ -197,7 +197,7 @@ def test_the_decoder_cannot_write_files_and_its_memory_and_cpu_time_are_bounded(
 import resource, sys
 file = open(sys.argv[1], "wb", buffering=0)
 from stream.audio.confinement import confine
-from stream.audio.decode_worker import MAX_MEMORY
+from stream.audio.files.decode_worker import MAX_MEMORY
 confine(MAX_MEMORY, 7, 0)
 assert resource.getrlimit(resource.RLIMIT_AS)[0] == MAX_MEMORY
 assert resource.getrlimit(resource.RLIMIT_CPU)[0] == 7

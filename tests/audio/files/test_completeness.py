@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from stream.audio.completeness import CHECKS, ends_early, joined_mp4
+from stream.audio.files.completeness import CHECKS, ends_early, joined_mp4
 from tests.support.audio_files import FORMATS, record
 from tests.support.decoding import worked
 from tests.support.odd_files import id3, second, timed

@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from stream.audio.tags import after_tags
-from stream.audio.views import Reader
+from stream.audio.files.tags import after_tags
+from stream.audio.files.views import Reader
 
 MP3_SLACK = 512
 """Bytes by which the length in a Xing header may be wrong: tags and padding."""

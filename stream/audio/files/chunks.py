@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stream.audio.views import Extent, Reader
+from stream.audio.files.views import Extent, Reader
 
 MAX_CHUNKS = 10_000
 """Chunks, and joined files, that are read at most."""

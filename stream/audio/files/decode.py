@@ -12,15 +12,15 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
-from stream.audio.chunks import Layout, layout
-from stream.audio.completeness import ends_early, joined_mp4
-from stream.audio.containers import HEAD, flac_samples, is_header_only, is_protected, kind_of
-from stream.audio.frame_clock import MAX_HOLE_S, FrameClock, Timing
+from stream.audio.files.chunks import Layout, layout
+from stream.audio.files.completeness import ends_early, joined_mp4
+from stream.audio.files.containers import HEAD, flac_samples, is_header_only, is_protected, kind_of
+from stream.audio.files.frame_clock import MAX_HOLE_S, FrameClock, Timing
+from stream.audio.files.survey import Levels, Survey
+from stream.audio.files.tags import after_tags, start_of_sound
+from stream.audio.files.tracks import default_track, marks
+from stream.audio.files.views import View
 from stream.audio.samples import Block, Pcm, RateConverter, mixed, to_float, to_pcm
-from stream.audio.survey import Levels, Survey
-from stream.audio.tags import after_tags, start_of_sound
-from stream.audio.tracks import default_track, marks
-from stream.audio.views import View
 from stream.terms import MAX_CHANNELS, AudioFault, FaultReason
 
 IMAGE_FORMATS = ("tty", "gif", "apng", "ico", "image2", "svg")

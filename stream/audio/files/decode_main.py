@@ -13,7 +13,7 @@ def main() -> int:
     separated = separate()
     # Imports leave no garbage; looking for it takes as long as all of the confinement.
     gc.disable()
-    from stream.audio import decode_worker
+    from stream.audio.files import decode_worker
 
     gc.enable()
     return decode_worker.main(separated)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.audio.chunks import Layout, layout
-from stream.audio.decode import Source
+from stream.audio.files.chunks import Layout, layout
+from stream.audio.files.decode import Source
 from tests.support.audio_files import record
 from tests.support.odd_files import Pcm, second, wav
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stream.audio.files.survey import Levels, Survey, sides
 from stream.audio.samples import to_float
-from stream.audio.survey import Levels, Survey, sides
 from tests.support.decoding import worked
 from tests.support.odd_files import second, wav
 from tests.support.signals import noise

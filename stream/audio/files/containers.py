@@ -1,13 +1,13 @@
 """Checks on a container's bytes without decoding: format, copy protection, stated length.
 
-Reads the file but changes nothing. FFmpeg, which `stream.audio.decode` uses, reports none of this.
+Reads the file but changes nothing. FFmpeg, which `decode` uses, reports none of this.
 """
 
 from __future__ import annotations
 
 import struct
 
-from stream.audio.views import Reader
+from stream.audio.files.views import Reader
 
 HEAD = 65_536
 """Bytes inspected at the beginning of a file."""

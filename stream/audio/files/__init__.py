@@ -1,0 +1,1 @@
+"""Recordings read: their containers, whether they are whole, and their audio as PCM."""
