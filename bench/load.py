@@ -30,7 +30,7 @@ class Producer:
     recording: Sequence[bytes]
     offset: int
     sent: list[float] = field(default_factory=list)
-    """When each chunk was written, in monotonic seconds."""
+    """Time at which each chunk was written, in monotonic seconds."""
     gaps: int = 0
     warnings: int = 0
     totals: Mapping[str, Any] = field(default_factory=dict)

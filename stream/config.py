@@ -312,7 +312,7 @@ class KeyConfig(Section):
     """Hash of the key that `emotide keys NAME` printed."""
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("stream", "subscribe", "files")
     tenant: Annotated[str, AfterValidator(_tenant)] = DEFAULT
-    """Whose streams and recordings this key sends and sees; no other tenant's."""
+    """Tenant to which the key belongs: it sends and sees the streams and recordings of no other."""
     tenants: tuple[Annotated[str, AfterValidator(_watched)], ...] = ()
     """Tenants whose live streams it may watch besides its own; ["*"]: those of all."""
     quota: QuotaConfig = QuotaConfig()
@@ -371,9 +371,9 @@ class TelephonyConfig(Section):
     """Dialects to serve on /v1/asterisk, /v1/audiohook, /v1/twilio and /v1/l16, and those of speech
     clients on /; [] for none."""
     role: Role = "customer"
-    """Whose voice a call of one channel carries, unless the call itself states its role."""
+    """Role of the voice in a call of one channel, unless the call itself states it."""
     disclosed: bool = False
-    """Whether every caller is informed of the analysis before the call is connected."""
+    """State that every caller is informed of the analysis before the call is connected."""
     audiosocket_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """TCP port for Asterisk's AudioSocket, which has no authentication; 0: none."""
     audiosocket_host: str = "127.0.0.1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,28 @@ def called(node: Node) -> str:
 
 def decorators(node: Node) -> str:
     return " ".join(ast.unparse(item) for item in getattr(node, "decorator_list", ()))
+
+
+def attribute_texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of every string that describes the assignment before it."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        body = getattr(node, "body", None)
+        for before, after in pairwise(body if isinstance(body, list) else ()):
+            if isinstance(before, ast.Assign | ast.AnnAssign) and isinstance(after, ast.Expr):
+                value = getattr(after.value, "value", None)
+                if isinstance(value, str):
+                    yield after.lineno, value
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_texts_of_attributes_name_the_thing(path: Path) -> None:
+    """Fifty of them began with "Whether" or "Where"; only functions and classes were checked."""
+    wrong = [
+        f"line {line}: {text.splitlines()[0]}"
+        for line, text in attribute_texts(path)
+        if first_word(text) in BANNED
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -35,4 +35,4 @@ class Recipe:
     neutral_share: float = 0.78
     """Share of calm speech, left out of training, that is called neutral: sets its bias."""
     unknown_bias: float = 0.6
-    """What is added to the logit of `unknown`; chosen on the curve of the model card."""
+    """Bias added to the logit of `unknown`; chosen on the curve of the model card."""

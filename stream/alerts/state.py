@@ -51,7 +51,7 @@ class RuleState:
         self._above, self._clear_below = above, clear_below
         self._hold, self._cooldown, self._stale = hold, cooldown, stale
         self._pending: int | None = None
-        """Where the condition began to hold, while no alert is open."""
+        """Position at which the condition began to hold; None while an alert is open."""
         self._opened: Change | None = None
         """The newest step of the open alert."""
         self._judged = 0

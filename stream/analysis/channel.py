@@ -106,7 +106,7 @@ class ChannelPipeline:
         self.utterances = 0
         self._ended_samples = self._dropped_samples = 0
         self.one_voice = False
-        """Whether another channel carries the same voice."""
+        """True if another channel carries the same voice."""
         self.lost = 0
         self.talk: TalkDetector | None = None
         """Detector that gets the decisions on all frames, if the conversation is measured."""

@@ -100,7 +100,7 @@ class Meter:
         self.holder = holder
         self._turn_start: int | None = None
         self._began: dict[int, int] = {}
-        """Where the talk of each talking channel began."""
+        """Position at which the talk of each talking channel began, by channel."""
 
     def add(self, run: Run) -> None:
         """Process the next run, or the next part of one."""

@@ -35,7 +35,7 @@ class TalkDetector:
         self.position = 0
         self.changes: deque[tuple[int, Activity]] = deque()
         self._start = 0
-        """Where the span that is forming, or open, begins."""
+        """Position at which the span that is forming, or open, begins."""
         self._voiced = self._silent = 0
         """Frames of that span that are voiced; frames since its last voiced one."""
         self._open = False

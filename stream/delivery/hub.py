@@ -113,7 +113,8 @@ class Hub:
             try:
                 next(steps)
             except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
+                matched: list[LiveStream] = done.value
+                return matched
 
     def subscribing(self, subscription: Subscription) -> Generator[None, None, list[LiveStream]]:
         """Do what `subscribe` does, in short steps; others may run between them."""

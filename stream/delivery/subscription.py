@@ -46,7 +46,7 @@ class Subscription:
         self._streams = Globs(request.filter.streams)
         self._events = Globs(request.filter.events)
         self._types: dict[str, bool] = {}
-        """Whether the filter passes a type of events, for those seen so far; there are few."""
+        """Result of the filter for each type of event seen so far; there are few types."""
         self._tags = frozenset(request.filter.tags)
         self._tenants = frozenset(request.filter.tenants)
 

@@ -67,6 +67,7 @@ class _Pipe(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
+    # zipfile writes these three; typeshed asks for any buffer, whose type exists from Python 3.12.
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
         self.waiting += data
         return len(data)

@@ -140,14 +140,14 @@ class Dialect(Protocol):
     name: str
     """Name in metrics and snapshots (`adapter`)."""
     resumes: bool
-    """Whether a producer may return to its session after the connection broke."""
+    """True if a producer may return to its session after the connection broke."""
     parting_s: float
     """Seconds in which the peer may close the connection itself, once the end was announced to it.
 
     Messages that come meanwhile still get their replies. 0: this server closes at once.
     """
     answers: bool
-    """Whether the producer gets to know its mistakes; those of others are logged."""
+    """True if mistakes are reported to the producer; otherwise they are logged."""
 
     def connected(self) -> Iterable[Command]:
         """Return the commands that the request itself implies. Raises `ProtocolError`."""

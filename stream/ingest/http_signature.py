@@ -101,7 +101,7 @@ class Verifier:
 
     def __init__(self) -> None:
         self._nonces: dict[bytes, float] = {}
-        """When a nonce may be forgotten, by its hash, the oldest first."""
+        """Time at which each nonce may be forgotten, by its hash, the oldest first."""
 
     def verify(
         self, signature: Signature, lookup: Lookup, key_id: str, secret: bytes, now: float

@@ -37,7 +37,7 @@ class FeedbackRequest(BaseModel):
     utterance: Annotated[int, Field(ge=0, le=MAX_UTTERANCE)]
     label: str
     speaker: Annotated[str, Field(pattern=SPEAKER)] | None = None
-    """Who speaks, so that no voice is on both sides of a check; by default the stream."""
+    """Name of the speaker, so that no voice is on both sides of a check; by default the stream."""
 
     @field_validator("label")
     @classmethod

@@ -121,7 +121,7 @@ class SessionConfig(_Strict):
     consent: Consent = Consent()
     publish: Publish = Publish()
     results: bool = True
-    """Whether `speech.*`, `emotion.*`, `conversation` and `alert` are sent on this connection."""
+    """Send `speech.*`, `emotion.*`, `conversation` and `alert` on this connection."""
 
     @property
     def format(self) -> AudioFormat:

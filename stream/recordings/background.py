@@ -151,7 +151,7 @@ class BackgroundJobs:
         """In the order of their end, which is that of their expiry."""
         self._kept_bytes = 0
         self.closed: ProtocolError | None = None
-        """Why nothing is accepted any longer; set when the process drains."""
+        """Error for new recordings, set when the process drains."""
 
     def holders(self) -> list[Principal]:
         """Return who sends each of the recordings that are received, wait or are analysed."""

@@ -149,7 +149,7 @@ class _FormReader:
         self._services = services
         self._options = query.options
         self._given = bool(query.given())
-        """Whether the client has sent options; otherwise they may follow the file."""
+        """True if the client has sent options; otherwise they may follow the file."""
         self._text: bytes | None = None
         """Content of the part `options` while it is received."""
 

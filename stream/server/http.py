@@ -64,10 +64,9 @@ class Http:
 
     def app(self) -> ASGIApp:
         """Return the ASGI application with all layers around it."""
-        inner = Starlette(
-            routes=self.routes(),
-            exception_handlers={HTTPException: _http_error, Refusal: _refused},  # type: ignore[dict-item]
-        )
+        inner = Starlette(routes=self.routes())
+        inner.add_exception_handler(HTTPException, _http_error)
+        inner.add_exception_handler(Refusal, _refused)
         # Not a mount: that would match every path, and hide what other routes allow.
         inner.router.default = PAGE
         inner.router.redirect_slashes = False
@@ -164,11 +163,14 @@ async def _get_websocket(request: Request) -> Response:
     raise upgrade_required(request.url.path)
 
 
-async def _refused(request: Request, error: Refusal) -> Response:
+# Starlette passes a handler errors of the type it was added for, and types them all Exception.
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
     return refused(error)
 
 
-async def _http_error(request: Request, error: HTTPException) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import h11
 from uvicorn.config import Config as UvicornConfig
@@ -67,6 +67,7 @@ class HttpProtocol(H11Protocol):
         self._usage = self._queue.usage()
         self._excess = excess
 
+    # uvicorn's own signature; asyncio's takes a BaseTransport.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if excess := self._excess():
@@ -119,7 +120,8 @@ class HttpProtocol(H11Protocol):
         rest = self.conn.trailing_data[0] + self._held
         self._held = b""
         if rest:
-            self.transport.get_protocol().data_received(rest)  # type: ignore[attr-defined]
+            upgraded = cast(asyncio.Protocol, self.transport.get_protocol())
+            upgraded.data_received(rest)
 
     def on_response_complete(self) -> None:
         self._stop_waiting()

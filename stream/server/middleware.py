@@ -124,7 +124,7 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.request = Request(scope)
         self.started = False
-        """Whether the response has begun."""
+        """True if the response has begun."""
         self._scope = scope
         self._receive = receive
         self._send = send

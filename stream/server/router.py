@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.http11 import Request, Response
@@ -31,7 +31,7 @@ TICK_S = 0.4
 """Interval of the time limits and progress messages of connections, in seconds."""
 
 Busy = tuple[str, int]
-"""Why a path accepts no connection now, and the seconds after which to try again."""
+"""Reason that a path accepts no connection now, and the seconds after which to try again."""
 
 
 class Connected(Handler, Protocol):
@@ -93,7 +93,7 @@ class Router:
         self.connections: set[WebSocketConnection] = set()
         self._kept: dict[WebSocketConnection, Connected] = {}
         self._principals: dict[WebSocketConnection, Principal] = {}
-        """Who opened the connections that are kept."""
+        """Principals of the connections that are kept."""
 
     @property
     def authenticator(self) -> Authenticator:
@@ -161,7 +161,8 @@ class Router:
         connection.meter = partial(self._quotas.bytes_received, principal)
         handler = route.handler(accepted)
         if route.kept:
-            self._kept[connection] = handler  # type: ignore[assignment]
+            # A route that is kept makes a `Connected`; see `Route.kept`.
+            self._kept[connection] = cast(Connected, handler)
             self._principals[connection] = principal
         return handler
 

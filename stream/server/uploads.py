@@ -60,7 +60,7 @@ class UploadHandler:
         self._mistakes = Mistakes()
         self._last_received = self._last_progress = time.monotonic()
         self._since = time.monotonic()
-        """When the current upload began, or else the last recording ended."""
+        """Time at which the current upload began, or else the last recording ended."""
         self._closing = False
         self._task = asyncio.create_task(self._run(), name="uploads")
 

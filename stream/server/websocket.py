@@ -89,7 +89,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._intake: Intake
         self._writing_paused = False
         self.shares_sending = False
-        """Whether sending counts as use of the event loop, and waits like reading does."""
+        """True if sending counts as use of the event loop, and waits like reading does."""
         self._waits_to_send = False
         self._send_until = 0.0
         self._closed = False

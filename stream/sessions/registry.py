@@ -82,7 +82,7 @@ class _Entry:
     acknowledged: float
     busy: float
     left: bool = False
-    """Whether the producer closed the stream; it is ended once its audio is analysed."""
+    """True if the producer closed the stream; it is ended once its audio is analysed."""
     evicted: bool = False
 
 

@@ -26,7 +26,7 @@ class Client:
     def __init__(self, socket: ClientConnection, direction: Direction) -> None:
         self.socket = socket
         self.checks = True
-        """Whether events are validated against the contract; False where time matters."""
+        """True if events are validated against the contract; False where time matters."""
         self._direction = direction
         self.events: list[Event] = []
         self.times: list[float] = []

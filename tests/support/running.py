@@ -31,7 +31,7 @@ class Server:
         self.lines: list[Event] = []
         self.non_json: list[str] = []
         self.errors_expected = False
-        """Whether the log may contain errors; set by tests that provoke them."""
+        """True if the log may contain errors; set by tests that provoke them."""
         self.url = ""
         self.host, self.port = "127.0.0.1", 0
         self._changed = threading.Condition()

@@ -33,7 +33,7 @@ class Link:
         self.piece = 0
         """Largest number of bytes that are written at a time; 0 for no limit."""
         self.stalled = False
-        """Whether bytes are kept instead of forwarded, as on a path that lost its packets."""
+        """True if bytes are kept instead of forwarded, as on a path that lost its packets."""
         self.forwarded = 0
         """Bytes that were written so far."""
 
@@ -111,7 +111,7 @@ class TcpProxy:
         self.accepted = 0
         """Connections so far."""
         self.refusing = False
-        """Whether new connections are reset at once."""
+        """True if new connections are reset at once."""
         self._target = (host, port)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -75,7 +75,7 @@ class Undecodable(Exception):
 
 
 UNREADABLE = (Undecodable, av.FFmpegError, OSError, ValueError)
-"""Everything that reading a foreign file may raise."""
+"""All errors that reading a foreign file may raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Source:
         self.damaged = False
         """Set by `blocks` when a part of the file is missing or cannot be decoded."""
         self.cut_off = self._ends_early()
-        """Whether the container ends before its end."""
+        """True if the file ends before its container does."""
 
     def __enter__(self) -> Source:
         return self

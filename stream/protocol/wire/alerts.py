@@ -50,7 +50,7 @@ class AlertBody(TypedDict):
     of: Text
     """Label, index or value of the conversation that the rule compares."""
     trend: NotRequired[bool]
-    """Whether the value is the rise over the call."""
+    """True if the value is the rise over the call."""
     horizon: NotRequired[Horizon]
     value: float
     peak: float

@@ -44,7 +44,7 @@ class Privacy(TypedDict):
     require_disclosure: bool
     disclosure: str
     audio_kept: bool
-    """Whether audio of live streams may be kept: that of utterances that listeners mark."""
+    """True if the audio of utterances that listeners mark is kept; other live audio never is."""
     recordings_kept_s: Annotated[float, Limits(ge=0)]
     """Seconds for which results of recordings are kept, with their audio.
 
@@ -57,7 +57,7 @@ class Feedback(TypedDict):
 
     enabled: bool
     audio: bool
-    """Whether the audio of a marked utterance is stored."""
+    """True if the audio of a marked utterance is stored."""
     labels: list[Label]
     """Labels that a listener can choose from."""
 
@@ -73,7 +73,7 @@ class Info(TypedDict):
     recordings_model: NotRequired[Model | None]
     """Model that analyses recordings."""
     login: bool
-    """Whether a key is required: see `POST /v1/token`."""
+    """True if a key is required: see `POST /v1/token`."""
     limits: Mapping[str, float]
     """Section `limits` of the configuration."""
     privacy: Privacy

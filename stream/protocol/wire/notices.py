@@ -32,9 +32,9 @@ class ErrorBody(TypedDict):
     param: NotRequired[str]
     """The field or key that is wrong."""
     retryable: bool
-    """Whether the same request may succeed later."""
+    """True if the same request may succeed later."""
     fatal: bool
-    """Whether the connection ends."""
+    """True if the connection ends."""
     retry_after_s: NotRequired[Annotated[float, Limits(ge=0)]]
     values: NotRequired[Values]
 

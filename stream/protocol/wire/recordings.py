@@ -36,7 +36,7 @@ class FilesReadyBody(TypedDict):
     limits: RecordingLimits
     model: Model
     denoise: bool
-    """Whether noise suppression is available."""
+    """True if noise suppression is available."""
     formats: Annotated[list[str], Stated(min_length=1)]
     """Common formats; other formats that FFmpeg decodes are accepted as well."""
 

@@ -70,7 +70,7 @@ class ResultOptions(TypedDict):
     embedding: bool
     denoise: bool
     baseline: NotRequired[bool]
-    """Whether scores were moved by the baseline of each voice."""
+    """True if scores were moved by the baseline of each voice."""
     language: str
     roles: Roles
     track: NotRequired[Annotated[int, Limits(ge=0)]]

@@ -45,7 +45,7 @@ class AnalysisSettings(AnalysisDefaults):
     frames: bool
     embeddings: bool
     baseline: NotRequired[bool]
-    """Whether scores are moved by the baseline of each voice."""
+    """True if scores are moved by the baseline of each voice."""
     horizons_s: list[Annotated[int, Limits(ge=1, le=600)]]
 
 

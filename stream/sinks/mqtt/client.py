@@ -85,7 +85,7 @@ class Client(aiomqtt.Client):
         properties = _properties(message, PacketTypes.PUBLISH)
         if properties is None:
             return None, 1
-        return properties, len(properties.pack())  # type: ignore[no-untyped-call]
+        return properties, len(properties.pack())  # type: ignore[no-untyped-call]  # as paho is
 
     async def send(self, message: Message, properties: Properties | None) -> tuple[int, str]:
         """Publish; return code and name of the answer to QoS 1, (0, "") for QoS 0."""
@@ -237,7 +237,7 @@ async def open_client(
     except asyncio.CancelledError:
         # The TCP connection is made in a thread that cannot be interrupted and would leave an
         # open socket behind. `_misc_task` appears with the socket, and no event reports that.
-        while not entering.done() and client._misc_task is None:  # noqa: ASYNC110
+        while not entering.done() and client._misc_task is None:  # noqa: ASYNC110 - as said above
             await asyncio.sleep(0.02)
         entering.cancel()
         await asyncio.wait({entering})
@@ -273,7 +273,7 @@ def _will(will: Message, v5: bool) -> aiomqtt.Will:
 
 
 def _connect_properties() -> Properties:
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # as paho is
     properties.MaximumPacketSize = MAX_RECEIVED
     return properties
 
