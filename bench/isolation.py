@@ -39,7 +39,7 @@ from bench.process import Server
 from bench.report import arguments, as_json, machine, percentile, print_text
 from bench.speech import Wire, frames, recordings
 from bench.tables import table
-from stream.server.auth import make_key
+from stream.server.access.auth import make_key
 
 SETTLE_S = 2.0
 PING_EVERY_S = 0.1

@@ -39,14 +39,14 @@ from stream.inference.scheduler import Scheduler
 from stream.labels import LABELS
 from stream.protocol.events import AnalysisEvents, EventEncoder, model_body
 from stream.quotas import Quotas
-from stream.server.auth import Authenticator
-from stream.server.endpoints import CONTROL_BYTES, SUBSCRIBE
-from stream.server.gate import Gate
-from stream.server.http import Http
-from stream.server.lifecycle import Lifecycle
+from stream.server.access.auth import Authenticator
+from stream.server.access.gate import Gate
+from stream.server.endpoints.router import Route, Router
+from stream.server.endpoints.routes import CONTROL_BYTES, SUBSCRIBE
+from stream.server.endpoints.subscriber import Subscriber
+from stream.server.http.application import Http
 from stream.server.listener import Listener
-from stream.server.router import Route, Router
-from stream.server.subscriber import Subscriber
+from stream.server.process.lifecycle import Lifecycle
 from stream.services import Services
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics

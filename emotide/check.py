@@ -14,7 +14,7 @@ from stream.audio.confinement import report as confinement
 from stream.backends import registry
 from stream.config import Config, KeyConfig
 from stream.errors import ConfigError, ModelRefused
-from stream.server.tls import tls_context
+from stream.server.access.tls import tls_context
 
 CONNECT_S = 3.0
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from stream.config import AuthConfig, KeyConfig
-from stream.server.auth import SCOPES, make_key
+from stream.server.access.auth import SCOPES, make_key
 from stream.tenants import DEFAULT
 
 EXAMPLES = """\

@@ -31,24 +31,24 @@ from stream.recordings.disk import DiskExecutor
 from stream.recordings.job_queue import JobQueue
 from stream.recordings.services import RecordingServices
 from stream.recordings.store import ResultStore
-from stream.server import endpoints
-from stream.server.auth import Authenticator, Key
-from stream.server.descriptors import connection_limit, raise_limit
-from stream.server.feedback_requests import FeedbackRequests
-from stream.server.file_requests import FileRequests
-from stream.server.gate import Gate
-from stream.server.group_metrics import GroupCollector
-from stream.server.health import Health
-from stream.server.http import Http
-from stream.server.info import info
-from stream.server.lifecycle import Lifecycle
+from stream.server.access.auth import Authenticator, Key
+from stream.server.access.gate import Gate
+from stream.server.access.origins import is_local
+from stream.server.endpoints.router import Router
+from stream.server.endpoints.routes import paths, recordings_busy, routes
+from stream.server.endpoints.subscriber import Subscriber
+from stream.server.endpoints.telephony import AudioSocketPort
+from stream.server.http.application import Http
+from stream.server.http.feedback_requests import FeedbackRequests
+from stream.server.http.file_requests import FileRequests
+from stream.server.http.group_metrics import GroupCollector
+from stream.server.http.info import info
 from stream.server.listener import Listener
-from stream.server.memory import FreedMemory
-from stream.server.origins import is_local
-from stream.server.preload import preload
-from stream.server.router import Router
-from stream.server.subscriber import Subscriber
-from stream.server.telephony import AudioSocketPort
+from stream.server.process.descriptors import connection_limit, raise_limit
+from stream.server.process.health import Health
+from stream.server.process.lifecycle import Lifecycle
+from stream.server.process.memory import FreedMemory
+from stream.server.process.preload import preload
 from stream.services import Services
 from stream.sessions.registry import SessionRegistry, draining_error
 from stream.sinks.mqtt.sink import MqttSink, mqtt_observer
@@ -135,7 +135,7 @@ class App:
             config.server,
             self._authenticator,
             self._metrics,
-            endpoints.paths(config),
+            paths(config),
             self._quotas,
         )
         self._router = Router(gate, self._lifecycle, self._quotas)
@@ -178,7 +178,7 @@ class App:
             self._lifecycle,
             self._metrics,
             lambda: self._jobs,
-            lambda principal: endpoints.recordings_busy(
+            lambda principal: recordings_busy(
                 self._config.files, self._router, self._jobs, self._quotas, principal
             ),
             self._quotas,
@@ -355,9 +355,7 @@ class App:
             shared, self._store, self._disk, JobQueue(config.files.max_jobs)
         )
         self._jobs = BackgroundJobs(recordings)
-        self._router.routes.update(
-            endpoints.routes(services, self._sessions, self._jobs, self._router)
-        )
+        self._router.routes.update(routes(services, self._sessions, self._jobs, self._router))
         await self._audiosocket.open()
         self._lifecycle.serve()
         scheme = "https" if config.server.tls_cert else "http"

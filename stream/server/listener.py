@@ -13,13 +13,13 @@ from uvicorn.server import ServerState
 
 from stream.config import ServerConfig
 from stream.errors import ConfigError
-from stream.server.descriptors import Refusals
-from stream.server.fair_queue import FairQueue
-from stream.server.http_protocol import HttpProtocol
-from stream.server.metered import MeteredLayer
-from stream.server.router import Router
-from stream.server.tls import tls_context
-from stream.server.websocket import WebSocketConnection
+from stream.server.access.tls import tls_context
+from stream.server.connections.fair_queue import FairQueue
+from stream.server.connections.http_protocol import HttpProtocol
+from stream.server.connections.metered import MeteredLayer
+from stream.server.connections.websocket import WebSocketConnection
+from stream.server.endpoints.router import Router
+from stream.server.process.descriptors import Refusals
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ MAX_HEAD = 16_384
 """Bytes of a request line with its headers."""
 
 ANSWER_S = 0.5
-"""Seconds in which requests are answered once the process exits; see `http` for their limits."""
+"""Seconds in which requests are answered once the process exits; `http.application` limits them."""
 
 BACKLOG = 512
 """Connections that wait to be accepted."""

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from stream.backends.base import Embedder
 from stream.backends.registry import load
-from stream.server.auth import make_key
+from stream.server.access.auth import make_key
 from tests.browser.browsing import Background, Tab, findings
 from tests.browser.recordings_view import config, done, give, shown, visit
 from tests.support.audio_files import record

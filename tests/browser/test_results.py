@@ -17,7 +17,7 @@ import pytest
 from jsonschema import Draft7Validator
 from playwright.sync_api import Browser, Page, expect
 
-from stream.server.auth import make_key
+from stream.server.access.auth import make_key
 from tests.browser.browsing import PHONE, Tab, findings, too_wide
 from tests.browser.recordings_view import (
     PATIENCE,

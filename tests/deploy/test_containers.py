@@ -9,7 +9,7 @@ import yaml
 
 from client import mic
 from stream.config_file import load
-from stream.server.endpoints import paths
+from stream.server.endpoints.routes import paths
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from stream.delivery.group_sink import GroupSink
-from stream.server.group_metrics import GroupCollector
+from stream.server.http.group_metrics import GroupCollector
 from stream.telemetry.metrics import Metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

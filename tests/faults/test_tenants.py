@@ -14,7 +14,7 @@ import orjson
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from stream.server.auth import make_key
+from stream.server.access.auth import make_key
 from tests.support.broker import Broker
 from tests.support.clients import Client, connect
 from tests.support.posting import send

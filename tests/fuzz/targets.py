@@ -49,10 +49,10 @@ from stream.protocol.parsing import (
     parse_subscriber,
 )
 from stream.protocol.wire.codes import EventCode
-from stream.server.fair_queue import FairQueue
-from stream.server.multipart import Form, FormError, FormEvent, is_form
-from stream.server.static_files import valid_range
-from stream.server.websocket import WebSocketConnection
+from stream.server.connections.fair_queue import FairQueue
+from stream.server.connections.websocket import WebSocketConnection
+from stream.server.http.multipart import Form, FormError, FormEvent, is_form
+from stream.server.http.static_files import valid_range
 from stream.types import AudioFormat
 from tests.support.toy_dialect import ToyDialect
 

@@ -15,7 +15,7 @@ from stream.ingest.dialect import Audio, End, Flush, Reply, Start
 from stream.ingest.producer import Producer
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import SessionConfig
-from stream.server.tcp import TcpConnection
+from stream.server.connections.tcp import TcpConnection
 from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until
 from tests.support.sessions import Sessions

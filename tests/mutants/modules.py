@@ -44,8 +44,8 @@ TESTS: Mapping[str, Sequence[str]] = {
         "tests/inference/test_scheduler_failures.py",
         "tests/inference/test_scheduler_start.py",
     ),
-    "stream/server/auth.py": ("tests/server/test_auth.py",),
-    "stream/server/gate.py": ("tests/server/test_router.py",),
+    "stream/server/access/auth.py": ("tests/server/access/test_auth.py",),
+    "stream/server/access/gate.py": ("tests/server/endpoints/test_router.py",),
     "stream/tenants.py": ("tests/test_quotas.py",),
     "stream/admission.py": ("tests/test_admission.py",),
 }

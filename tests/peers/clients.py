@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from stream.server.auth import make_key
+from stream.server.access.auth import make_key
 from tests.support.running import Server, running_server
 from tests.support.utterances import speech
 

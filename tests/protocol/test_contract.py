@@ -490,7 +490,7 @@ def test_the_manual_lists_every_metric() -> None:
         (family.name + "_total" * (family.type == "counter"), family.type)
         for family in Metrics("1").registry.collect()
     }
-    # Those of groups exist while there are groups; tests/server/test_group_metrics.py has them.
+    # Those of groups exist while there are groups: tests/server/http/test_group_metrics.py.
     groups = {metric for metric in listed if metric[0].startswith("emotide_group_")}
     assert listed - groups == exposed
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stream.server.auth import make_key
+from stream.server.access.auth import make_key
 from tests.support.clients import connect, stream
 from tests.support.receiver import Receiver
 from tests.support.running import running_server

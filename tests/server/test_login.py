@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import InvalidStatus
 
-from stream.server.auth import TICKET, make_key
+from stream.server.access.auth import TICKET, make_key
 from tests.support.running import Server, running_server
 
 FULL, FULL_DIGEST = make_key()

@@ -27,15 +27,15 @@ from stream.recordings.job_queue import JobQueue
 from stream.recordings.services import RecordingServices
 from stream.recordings.store import ResultStore
 from stream.recordings.upload import Upload
-from stream.server import endpoints
-from stream.server.auth import TICKET, Authenticator, Key, make_key
-from stream.server.fair_queue import FairQueue
-from stream.server.file_requests import FileRequests
-from stream.server.gate import Gate
-from stream.server.http import Http
-from stream.server.lifecycle import Lifecycle
-from stream.server.router import Router
-from stream.server.websocket import WebSocketConnection
+from stream.server.access.auth import TICKET, Authenticator, Key, make_key
+from stream.server.access.gate import Gate
+from stream.server.connections.fair_queue import FairQueue
+from stream.server.connections.websocket import WebSocketConnection
+from stream.server.endpoints.router import Router
+from stream.server.endpoints.routes import paths, recordings_busy, routes
+from stream.server.http.application import Http
+from stream.server.http.file_requests import FileRequests
+from stream.server.process.lifecycle import Lifecycle
 from stream.tenants import DEFAULT, Principal
 from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until
@@ -115,23 +115,22 @@ class Server:
             for name, key in config.auth.keys.items()
         )
         self.authenticator = Authenticator(made, quotas=services.quotas)
-        paths = endpoints.paths(config)
-        gate = Gate(config.server, self.authenticator, services.metrics, paths, services.quotas)
+        gate = Gate(
+            config.server, self.authenticator, services.metrics, paths(config), services.quotas
+        )
         self.router = Router(gate, self.lifecycle, services.quotas)
         self.store = ResultStore(folder, 3600)
         self.disk = DiskExecutor()
         recordings = RecordingServices(services, self.store, self.disk, JobQueue(2))
         self.jobs = BackgroundJobs(recordings)
-        self.router.routes |= endpoints.routes(
-            services, self.sessions.registry, self.jobs, self.router
-        )
+        self.router.routes |= routes(services, self.sessions.registry, self.jobs, self.router)
         self.lifecycle.serve()
         files = FileRequests(
             config,
             self.lifecycle,
             services.metrics,
             lambda: self.jobs,
-            lambda principal: endpoints.recordings_busy(
+            lambda principal: recordings_busy(
                 config.files, self.router, self.jobs, services.quotas, principal
             ),
             services.quotas,
@@ -468,7 +467,7 @@ async def test_a_recording_is_audited_with_its_tenant(server: Server) -> None:
 
 def test_every_endpoint_is_in_the_matrix(server: Server) -> None:
     """A new path that needs a key has to state here what another tenant gets from it."""
-    from stream.server.gate import SCOPES
+    from stream.server.access.gate import SCOPES
 
     tested = {"/v1/files", "/v1/files/", "/v1/results/", "/v1/streams", "/v1/streams/"}
     tested |= {"/v1/feedback", "/v1/feedback/"}  # test_feedback.py: nothing crosses tenants

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.server.static_files import WEB
+from stream.server.http.static_files import WEB
 from tests.test_english import BANNED, NO_VERB
 
 MODULES = sorted(p.relative_to(WEB) for p in WEB.rglob("*.js") if "vendor" not in p.parts)

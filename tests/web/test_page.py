@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 
 from stream.config import ServerConfig
 from stream.delivery.hub import Hub
-from stream.server.auth import Authenticator
-from stream.server.gate import Gate
-from stream.server.http import Http
-from stream.server.static_files import WEB
+from stream.server.access.auth import Authenticator
+from stream.server.access.gate import Gate
+from stream.server.http.application import Http
+from stream.server.http.static_files import WEB
 from stream.telemetry.metrics import Metrics
 
 FILES = sorted(path for path in WEB.rglob("*") if path.is_file())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stream.server.static_files import WEB
+from stream.server.http.static_files import WEB
 from tests.web.fakes import FAKES, run
 
 MODULE = (WEB / "parts" / "reconnecting-socket.js").as_uri()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.server.static_files import WEB
+from stream.server.http.static_files import WEB
 
 MODULE = (WEB / "microphone" / "resampler.js").as_uri()
 RATES = [8_000, 22_050, 44_100, 48_000, 88_200, 96_000, 192_000]

@@ -6,7 +6,7 @@ import json
 import subprocess
 from typing import Any
 
-from stream.server.static_files import WEB
+from stream.server.http.static_files import WEB
 
 MODULE = (WEB / "microphone" / "send-buffer.js").as_uri()
 HELPERS = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from stream.server.static_files import WEB
+from stream.server.http.static_files import WEB
 from tests.web.fakes import FAKES, run
 
 

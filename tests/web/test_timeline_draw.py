@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from stream.server.static_files import WEB
+from stream.server.http.static_files import WEB
 
 MODULE = (WEB / "recordings" / "result" / "timeline-draw.js").as_uri()
 SCRIPT = """

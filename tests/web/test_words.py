@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stream.server.static_files import WEB
+from stream.server.http.static_files import WEB
 from tests.support.contract import document
 
 Words = dict[str, Any]

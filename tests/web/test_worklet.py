@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stream.server.static_files import WEB
+from stream.server.http.static_files import WEB
 
 WORKLET = (WEB / "microphone" / "worklet.js").as_uri()
 TO = 16_000

@@ -1,0 +1,1 @@
+"""Access: keys, tickets, credentials of telephony systems, hosts, origins, TLS."""

@@ -1,0 +1,1 @@
+"""Sockets: bytes to messages and back, bounded and in fair order."""

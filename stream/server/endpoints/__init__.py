@@ -1,0 +1,1 @@
+"""Endpoints: routes of the WebSocket paths and the TCP port, and the handlers behind them."""

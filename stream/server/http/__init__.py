@@ -1,0 +1,1 @@
+"""The HTTP application: page, files, recordings, labels, metrics."""

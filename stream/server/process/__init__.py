@@ -1,0 +1,1 @@
+"""The process: its phase, health, memory and file descriptors."""
