@@ -1,4 +1,4 @@
-"""The system's Chromium on the real page, a relay, and an event loop in a thread."""
+"""The system's Chromium on the real page, and an event loop in a thread."""
 
 from __future__ import annotations
 
@@ -101,48 +101,6 @@ def too_long(page: Page) -> int:
           return document.documentElement.scrollHeight - scrollY - bottom;
         }""")
     )
-
-
-class Relay:
-    """TCP relay to a server on this computer; runs on a `Background`."""
-
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
-        self.open = True
-        """While this is False, new connections are aborted."""
-
-    async def start(self) -> int:
-        """Start to listen, and return the port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return int(self._server.sockets[0].getsockname()[1])
-
-    async def cut(self) -> None:
-        """Abort all connections."""
-        for writer in list(self._writers):
-            writer.transport.abort()
-
-    async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        await self.cut()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self.open:
-            writer.transport.abort()
-            return
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        self._writers |= {writer, server_writer}
-        await asyncio.gather(self._copy(reader, server_writer), self._copy(server_reader, writer))
-        self._writers -= {writer, server_writer}
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65_536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
 
 
 class Background:

@@ -14,9 +14,10 @@ import pytest
 import soxr
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect
 
-from tests.browser.browsing import PHONE, Background, Relay, Tab, findings, launch, too_wide
+from tests.browser.browsing import PHONE, Background, Tab, findings, launch, too_wide
 from tests.support.broker import Broker, free_port
 from tests.support.running import Server, running_server
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.utterances import RATE, clip
 
 OpenTab = Callable[..., Tab]
@@ -138,21 +139,25 @@ def test_speech_is_scored_on_the_page_and_published_on_its_topic(
 def test_a_lost_connection_is_resumed_without_loss_of_audio(
     open_tab: OpenTab, speaking: Browser, server: Server, loop: Background
 ) -> None:
-    relay = Relay(server.port)
-    port = loop.run(relay.start())
+    proxy = TcpProxy(server.port)
+    loop.run(proxy.start())
     tab = open_tab(browser=speaking)
     tab.expected += ["WebSocket connection", "Failed to load resource"]
-    page = visit(tab, f"http://127.0.0.1:{port}/")
+    page = visit(tab, f"http://127.0.0.1:{proxy.port}/")
     resumed = server.metric("emotide_resumes_total")
     start(page)
     expect(page.locator(".utterances tbody tr").first).to_be_visible(timeout=30_000)
-    relay.open = False
-    loop.run(relay.cut())
+
+    async def lose() -> None:
+        proxy.refusing = True
+        proxy.reset()
+
+    loop.run(lose())
     status = page.locator(".mic-status")
     expect(status).to_contain_text("The connection is lost")
     page.wait_for_timeout(3_000)
     expect(status).to_contain_text(re.compile(r"keeps [2-9] s of your speech"))
-    relay.open = True
+    proxy.refusing = False
     expect(status).to_contain_text("No audio was lost")
     assert server.metric("emotide_resumes_total") == resumed + 1
     rows = page.locator(".utterances tbody tr")
@@ -167,7 +172,7 @@ def test_a_lost_connection_is_resumed_without_loss_of_audio(
     period = len(clip("03a01Wa.flac")) / RATE + 2
     gaps = np.diff(starts)
     assert gaps.max() <= period + 1.1, starts
-    loop.run(relay.stop())
+    loop.run(proxy.stop())
 
 
 def minutes(text: str) -> int:

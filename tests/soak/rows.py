@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.soak.load import Through, producer, retained, speakers
-from tests.support.broker import Broker, Proxy
+from tests.support.broker import Broker, MqttProxy
 from tests.support.clients import Client, connect, stream
 from tests.support.posting import send
 from tests.support.running import Server
@@ -169,11 +169,11 @@ async def mqtt_311(made: Brokers, server: Server, seconds: float) -> tuple[str, 
     async with speakers(server, 10, end + 45) as clients:
         while time.monotonic() < end - 5:
             await asyncio.sleep(2)
-            proxy.blocked = True
+            proxy.up.stalled = True
             await asyncio.sleep(1)
-            proxy.blocked = False
+            proxy.up.stalled = False
             if breaks % 2:
-                proxy.cut()
+                proxy.reset()
             breaks += 1
         wrong = await newest_after(broker.port, len(clients))
     if not proxy.refused:
@@ -263,14 +263,14 @@ class Brokers:
 
     broker: Broker
     proxy: TcpProxy
-    old: Proxy
+    old: MqttProxy
 
 
 @contextlib.asynccontextmanager
 async def brokers() -> AsyncIterator[Brokers]:
     """Start a broker and its proxies for the duration of the block."""
     with tempfile.TemporaryDirectory() as name, Broker(Path(name)) as broker:
-        async with TcpProxy(broker.port) as proxy, Proxy(broker.port, NO_MQTT_5) as old:
+        async with TcpProxy(broker.port) as proxy, MqttProxy(broker.port, NO_MQTT_5) as old:
             yield Brokers(broker, proxy, old)
 
 

@@ -1,4 +1,4 @@
-"""A real MQTT broker for tests, and a proxy that breaks its connections."""
+"""A real MQTT broker for tests, one that never answers, and one without MQTT 5."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.tcp_server import TcpServer
 
 READY_S = 5.0
 
@@ -119,71 +122,23 @@ class Broker:
         self._process.send_signal(signal.SIGCONT)
 
 
-class Proxy:
-    """TCP proxy in front of a broker.
+class MqttProxy(TcpProxy):
+    """Proxy in front of a broker, to make it one without MQTT 5.
 
-    While `refusing`, connections are closed at once. `refusal` is the answer to a CONNECT with
-    protocol level 5; then the connection is closed. While `blocked`, no data passes to the broker.
-    Without a `target`, connections are accepted and never answered.
+    `refusal` is the answer to a CONNECT with protocol level 5; then the connection is closed. None
+    lets it pass.
     """
 
-    def __init__(self, target: int | None, refusal: bytes | None = None) -> None:
-        self.port = 0
+    def __init__(self, port: int, refusal: bytes | None) -> None:
+        super().__init__(port)
         self.refused = 0
-        self.connections = 0
-        self.blocked = False
-        self.refusing = False
-        self._target = target
         self._refusal = refusal
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+    async def forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes = b""
     ) -> None:
-        assert self._server is not None
-        self._server.close()
-        self.cut()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def cut(self) -> None:
-        """Break all connections."""
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._writers.add(writer)
-        self.connections += 1
-        try:
-            await self._forward(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-            self._writers.discard(writer)
-            self._tasks.discard(task)
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.refusing:
-            return
-        if self._target is None:
-            while await reader.read(4096):
-                pass
-            return
         # Fixed header, one or two bytes of length, "MQTT" with its length, then the level.
-        head = await reader.readexactly(2)
+        head += await reader.readexactly(2)
         if head[1] & 0x80:
             head += await reader.readexactly(1)
         body = await reader.readexactly(7)
@@ -192,27 +147,12 @@ class Proxy:
             writer.write(self._refusal)
             await writer.drain()
             return
-        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._target)
-        self._writers.add(upstream)
-        upstream.write(head + body)
-        back = asyncio.create_task(self._pipe(upstream_reader, writer, hold=False))
-        try:
-            await self._pipe(reader, upstream, hold=True)
-        finally:
-            upstream.close()
-            self._writers.discard(upstream)
-            await asyncio.gather(back, return_exceptions=True)
+        await super().forward(reader, writer, head + body)
 
-    async def _pipe(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hold: bool
-    ) -> None:
-        try:
-            while data := await reader.read(65_536):
-                while hold and self.blocked:
-                    if writer.is_closing():
-                        return
-                    await asyncio.sleep(0.01)
-                writer.write(data)
-                await writer.drain()
-        finally:
-            writer.close()  # also after a reset, which the other side is to notice
+
+class SilentBroker(TcpServer):
+    """Broker that accepts connections and never answers."""
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            pass

@@ -8,8 +8,8 @@ import asyncio
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+
+from tests.support.tcp_server import TcpServer
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
 UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = 10, 11, 12, 13, 14
@@ -54,8 +54,8 @@ class Connected:
     most_unanswered: int = 0
 
 
-class ScriptedBroker:
-    """Broker on 127.0.0.1 that retains and forwards nothing.
+class ScriptedBroker(TcpServer):
+    """Broker that retains and forwards nothing.
 
     `refusals`: reason codes of the next CONNACKs, one per connection; None closes the connection
     without an answer. `properties` are those of the CONNACK. `puback` returns the code of a
@@ -66,7 +66,7 @@ class ScriptedBroker:
     """
 
     def __init__(self) -> None:
-        self.port = 0
+        super().__init__()
         self.connections: list[Connected] = []
         self.refusals: list[int | None] = []
         self.properties: dict[str, int] = {}
@@ -78,30 +78,11 @@ class ScriptedBroker:
         self.levels: tuple[int, ...] = (4, 5)
         self.delay_s = 0.0
         """Time before each PUBACK."""
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[str, Connected] = {}
 
     @property
     def published(self) -> list[Published]:
         return [message for one in self.connections for message in one.published]
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def end(self, connection: Connected, code: int | None) -> None:
         """End a connection, with a DISCONNECT if `code` is given."""
@@ -109,19 +90,7 @@ class ScriptedBroker:
             connection.writer.write(packet(DISCONNECT, bytes([code, 0])))
         connection.writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            await self._converse(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-            self._tasks.discard(task)
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         kind, _, body = await read_packet(reader)
         assert kind == CONNECT
         one = connected(body, writer)

@@ -12,8 +12,8 @@ import socket
 import struct
 import time
 from collections import deque
-from types import TracebackType
-from typing import Self
+
+from tests.support.tcp_server import TcpServer
 
 READ = 65_536
 TICK_S = 0.005
@@ -99,41 +99,19 @@ class _Pipe:
                 await asyncio.sleep(0)
 
 
-class TcpProxy:
-    """Proxy on a free port of 127.0.0.1 in front of `host`:`port`; a context manager.
+class TcpProxy(TcpServer):
+    """Proxy in front of `host`:`port`.
 
     `up` is the direction from the clients to the target, `down` the other one.
     """
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self.port = 0
+        super().__init__()
         self.up, self.down = Link(), Link()
-        self.accepted = 0
-        """Connections so far."""
         self.refusing = False
         """True if new connections are reset at once."""
         self._target = (host, port)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._clients: set[asyncio.StreamWriter] = set()
         self._targets: set[asyncio.StreamWriter] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
     def open(self) -> int:
@@ -161,27 +139,19 @@ class TcpProxy:
         """End the direction to the target (FIN); the target may still send."""
         _half_close(self._targets)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.accepted += 1
-        try:
-            if self.refusing:
-                _reset(writer)
-                return
-            self._clients.add(writer)
-            # A cancelled task of a server would be logged as an error by asyncio of Python 3.11.
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await self._forward(reader, writer)
-        finally:
-            self._clients.discard(writer)
-            writer.close()
-            self._tasks.discard(task)
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            _reset(writer)
+            return
+        await self.forward(reader, writer)
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes = b""
+    ) -> None:
+        """Forward a connection to the target, after what was read of it already."""
         from_target, to_target = await asyncio.open_connection(*self._target)
         self._targets.add(to_target)
+        to_target.write(head)
         pipes = [
             asyncio.create_task(_Pipe(self.up, reader, to_target).run()),
             asyncio.create_task(_Pipe(self.down, from_target, writer).run()),

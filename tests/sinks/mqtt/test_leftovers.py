@@ -12,7 +12,7 @@ import pytest
 from stream.sinks.mqtt import publisher
 from stream.sinks.mqtt.leftovers import Leftovers
 from stream.sinks.mqtt.topics import StreamNames, Topics
-from tests.support.broker import Broker, Proxy
+from tests.support.broker import Broker, MqttProxy
 from tests.support.mqtt import Counts, Reader, make, publish_utterance, reading, running, until
 from tests.support.mqtt_samples import live
 
@@ -50,7 +50,7 @@ async def test_streams_of_a_killed_process_are_ended_and_deleted(
     active, also after the server had come back.
     """
     with Broker(tmp_path) as broker:
-        async with Proxy(broker.port, refusal) as proxy:
+        async with MqttProxy(broker.port, refusal) as proxy:
             await leave_behind(broker.port, broker, "n1", "dead", "again")
             await leave_behind(broker.port, broker, "n2", "neighbour")
             await leave_behind(broker.port, broker, "n1", "ours", tenant="acme")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stream.sinks.mqtt import outages, publisher
-from tests.support.broker import Broker, Proxy
+from tests.support.broker import Broker, MqttProxy
 from tests.support.mqtt import STATUS, Counts, make, publish_utterance, reading, running, until
 from tests.support.mqtt_samples import encoded, live, segment
 
@@ -90,7 +90,7 @@ async def test_a_maximum_packet_size_costs_what_is_larger_and_nothing_else(
     """Fault B10. Over MQTT 3.1.1 the broker states no size: it closes the connection."""
     with Broker(tmp_path, options=["max_packet_size 420"]) as broker:
         counts, stream = Counts(), live()
-        async with Proxy(broker.port, refusal) as proxy:
+        async with MqttProxy(broker.port, refusal) as proxy:
             sink = make(proxy.port, counts=counts)
             described = sink._info()
             described["notice"] = "n" * 1000
@@ -130,7 +130,7 @@ async def test_two_servers_with_one_name_both_deliver(
 ) -> None:
     """They evicted each other every second, for ever; the log said "connection closed"."""
     with Broker(tmp_path) as broker:
-        async with Proxy(broker.port, refusal) as proxy, reading(broker.port) as reader:
+        async with MqttProxy(broker.port, refusal) as proxy, reading(broker.port) as reader:
             counts = Counts(), Counts()
             first, second = (make(proxy.port, counts=one) for one in counts)
             async with running(first):

@@ -21,7 +21,7 @@ from stream.delivery.live_stream import LiveStream
 from stream.sinks.mqtt import client, outages, topics
 from stream.sinks.mqtt import sink as sink_module
 from stream.sinks.mqtt.sink import MqttSink
-from tests.support.broker import Broker, Proxy, free_port
+from tests.support.broker import Broker, MqttProxy, SilentBroker, free_port
 from tests.support.mqtt import (
     STATUS,
     Counts,
@@ -40,6 +40,7 @@ from tests.support.mqtt_samples import (
     segment,
     start,
 )
+from tests.support.tcp_proxy import TcpProxy
 
 ROOT = Path(__file__).parents[3]
 
@@ -171,7 +172,7 @@ async def test_a_clean_stop_delivers_and_leaves_no_stream_behind(broker: Broker)
 
 async def test_a_clean_stop_empties_a_broker_without_expiry(broker: Broker) -> None:
     """Over MQTT 3.1.1 nothing expires: the last JSON of each topic is deleted after it is sent."""
-    async with Proxy(broker.port, b"\x20\x03\x00\x84\x00") as proxy:
+    async with MqttProxy(broker.port, b"\x20\x03\x00\x84\x00") as proxy:
         sink = make(proxy.port)
         async with reading(broker.port) as reader, running(sink) as task:
             publish_utterance(sink, live(tags=("sales",)))
@@ -232,7 +233,7 @@ async def test_a_stream_that_ends_during_an_outage_is_ended_on_the_broker(tmp_pa
     topic = "emotide/stream/call-1/state"
     with Broker(tmp_path, persistent=True, options=["autosave_interval 0"]) as broker:
         sink, stream = make(broker.port, clear_state_after_s=1), live()
-        async with Proxy(broker.port) as proxy:
+        async with TcpProxy(broker.port) as proxy:
             sink = make(proxy.port, clear_state_after_s=1)
             async with running(sink):
                 publish_utterance(sink, stream)
@@ -240,7 +241,7 @@ async def test_a_stream_that_ends_during_an_outage_is_ended_on_the_broker(tmp_pa
                     await reader.first(topic)
                     await until(lambda: sink.waiting == 0)
                     proxy.refusing = True
-                    proxy.cut()
+                    proxy.reset()
                     await reader.last_is(STATUS, b"offline")
                     sink.closed(stream)
                     await asyncio.sleep(1.0)
@@ -403,21 +404,21 @@ async def test_messages_in_flight_are_sent_again(broker: Broker) -> None:
     topic = "emotide/stream/call-1/customer/segment"
     async with (
         reading(broker.port) as reader,
-        Proxy(broker.port) as proxy,
+        TcpProxy(broker.port) as proxy,
         running(sink := make(proxy.port, counts=counts)),
     ):
         stream = live()
         sink.opened(stream)
         await reader.first("emotide/node/n1/stats")
         await until(lambda: sink.waiting == 0)
-        proxy.blocked = True
+        proxy.up.stalled = True
         for number in range(30):
             sink.event(stream, encoded(stream, segment(utterance=number)))
         await asyncio.sleep(0.2)
         assert topic not in reader.received
-        proxy.cut()
+        proxy.reset()
         await until(lambda: counts.connected == [True, False])
-        proxy.blocked = False
+        proxy.up.stalled = False
         await until(lambda: len(reader.payloads(topic)) == 30)
         utterances = [body["utterance"] for body in reader.bodies(topic)]
         assert utterances == list(range(30)), "in order"
@@ -461,7 +462,7 @@ async def test_a_broker_without_mqtt_5(
     stream = live(tags=("sales",))
     async with (
         reading(broker.port) as reader,
-        Proxy(broker.port, refusal) as proxy,
+        MqttProxy(broker.port, refusal) as proxy,
         running(sink := make(proxy.port, clear_state_after_s=1)),
     ):
         publish_utterance(sink, stream)
@@ -471,7 +472,7 @@ async def test_a_broker_without_mqtt_5(
             assert not hasattr(message.properties, "MessageExpiryInterval")
             assert not hasattr(message.properties, "UserProperty")
         assert proxy.refused == 1
-        proxy.cut()
+        proxy.reset()
         await reader.last_is(STATUS, b"offline")
         await reader.last_is(STATUS, b"online")
         scores = "emotide/stream/call-1/customer/score"
@@ -506,8 +507,8 @@ def longest(sink: MqttSink, stream: LiveStream, events: int) -> float:
 
 async def test_a_broker_that_never_answers_delays_no_call() -> None:
     counts = Counts()
-    async with Proxy(None) as silent, running(make(silent.port, counts=counts, outbox=100)):
-        await until(lambda: silent.connections == 1)
+    async with SilentBroker() as silent, running(make(silent.port, counts=counts, outbox=100)):
+        await until(lambda: silent.accepted == 1)
         sink = make(silent.port, counts=counts, outbox=100)
         stream = live()
         async with running(sink):
@@ -525,8 +526,8 @@ async def test_a_broker_that_never_answers_delays_no_call() -> None:
 async def test_an_unanswered_handshake_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "CONNECT_S", 0.2)
 
-    async with Proxy(None) as silent, running(make(silent.port)):
-        await until(lambda: silent.connections >= 3)
+    async with SilentBroker() as silent, running(make(silent.port)):
+        await until(lambda: silent.accepted >= 3)
 
 
 async def test_a_stalled_broker_gets_the_newest_messages_when_it_continues(broker: Broker) -> None:
