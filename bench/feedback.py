@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -24,21 +25,20 @@ SPEECH = Path(__file__).parents[1] / "client" / "web" / "samples" / "emotions.fl
 RUNS = 7
 CHUNK_S = 0.1
 WAYS = {
-    "scores": {},
-    "feedback": {"embeddings": True},
-    "feedback.audio": {"embeddings": True, "audio": True},
+    "scores": AnalysisSettings(),
+    "feedback": AnalysisSettings(embeddings=True),
+    "feedback.audio": AnalysisSettings(embeddings=True, audio=True),
 }
 
 
-def run(backend: Embedder, data: bytes, options: dict[str, bool]) -> float:
+def run(backend: Embedder, data: bytes, way: AnalysisSettings) -> float:
     """Return the CPU seconds of the analysis of `data`, f32le at 16 kHz."""
     info = backend.info
     windows = WindowSettings(info.preferred_lengths, min(SAMPLE_RATE, info.preferred_lengths[-1]))
-    settings = AnalysisSettings(windows=windows, **options)  # type: ignore[arg-type]
-    pipeline = StreamPipeline(AudioFormat("f32le"), [0], info, settings)
+    pipeline = StreamPipeline(AudioFormat("f32le"), [0], info, replace(way, windows=windows))
 
     def infer(window: Window) -> FrameScores:
-        if not options:
+        if not way.embeddings:
             return FrameScores(window, backend.infer(window.audio[None])[0])
         logits, features = backend.embed(window.audio[None])
         return FrameScores(window, logits[0], features[0])
@@ -58,13 +58,13 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in WAYS}
     run(backend, data, WAYS["feedback"])
     for _ in range(RUNS):
-        for name, options in WAYS.items():
-            times[name].append(run(backend, data, options))
+        for name, way in WAYS.items():
+            times[name].append(run(backend, data, way))
     base = statistics.median(times["scores"])
     table = Table("", "CPU, ms per s of audio", "ratio", "memory of a channel, MB")
-    for name, options in WAYS.items():
+    for name, way in WAYS.items():
         tracemalloc.start()
-        run(backend, data, options)
+        run(backend, data, way)
         peak = tracemalloc.get_traced_memory()[1] / 1e6
         tracemalloc.stop()
         median = statistics.median(times[name])

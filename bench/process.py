@@ -34,8 +34,7 @@ class Server:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         allow_many_sockets()
-        # The file lives as long as the server and not as long as a block: SIM115 does not apply.
-        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115
+        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115  # `close` ends it
         python = sys.executable if CHECKOUT == ROOT else str(CHECKOUT / ".venv/bin/python")
         command = [python, "server.py", "--model", model, "--port", "0"]
         for key, value in {"log.format": "json", **(settings or {})}.items():

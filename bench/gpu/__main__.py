@@ -154,9 +154,9 @@ def _kill(child: subprocess.Popen[str]) -> None:
 def _missing(device: str) -> str:
     """Return the missing requirement with its remedy; "" if all are met."""
     try:
-        import numpy  # noqa: F401  # only to check that it is installed
+        import numpy  # noqa: F401  # only whether it is installed
         import torch
-        import yaml  # noqa: F401  # likewise
+        import yaml  # noqa: F401  # only whether it is installed
     except ImportError as error:
         return f"bench.gpu requires numpy, torch and pyyaml: pip install {error.name}"
     if device != "cpu" and not torch.cuda.is_available():

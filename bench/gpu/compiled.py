@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from bench.gpu.part import Context
 from bench.gpu.throughput import load, measure
 from stream.backends.emotion2vec.backend import LENGTHS
+from stream.backends.emotion2vec.cuda import CudaRunner
+from stream.backends.emotion2vec.eager import EagerRunner
 
 TABLE = "Attention kernels and torch.compile"
 
@@ -25,7 +25,8 @@ def run(context: Context) -> None:
             SDPBackend.MATH,
         ):
             loaded = load(context)
-            loaded.runner.attention = [kernel]  # type: ignore[attr-defined]
+            assert isinstance(loaded.runner, CudaRunner)
+            loaded.runner.attention = [kernel]
             try:
                 figures = measure(context, loaded, batch, LENGTHS[-1])
                 context.emit(TABLE, what=f"attention: {kernel.name}", **figures)
@@ -36,7 +37,9 @@ def run(context: Context) -> None:
     loaded = load(context)
     runner = loaded.runner
     begin = time.monotonic()
-    runner.scorer = torch.compile(runner.scorer, dynamic=False)  # type: ignore[attr-defined]
+    assert isinstance(runner, CudaRunner | EagerRunner)
+    assert runner.scorer is not None
+    runner.scorer.compile(dynamic=False)
     try:
         measure(context, loaded, batch, LENGTHS[-1])
     except Exception as error:  # no compiler, or code that this torch cannot compile

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the name all of torch uses
 
+from stream.backends.emotion2vec.backend import Emotion2vec
+from stream.backends.emotion2vec.eager import EagerRunner
 from stream.backends.emotion2vec.model import Block, Network
 
 
@@ -25,6 +27,13 @@ class FunasrWay:
     def __init__(self, network: Network, device: str) -> None:
         self._network = network.to(device)
         self._device = device
+
+    @classmethod
+    def of(cls, model: Emotion2vec, device: str) -> FunasrWay:
+        """Return the way of a model that was loaded with `runtime="torch"` on the CPU."""
+        assert isinstance(model.runner, EagerRunner)
+        assert model.runner.scorer is not None
+        return cls(model.runner.scorer.network, device)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return scores float32[batch, labels] of windows float32[batch, samples]."""

@@ -87,7 +87,7 @@ async def _first(context: Context, scheduler: Scheduler, audio: Sequence[Samples
     slot = scheduler.slot(stream)
     for position in range(10):
         slot.offer(_window(audio[0], position))
-        await _until(lambda: len(stream.waited) + stream.lost > position)  # noqa: B023
+        await _until(partial(_has_answers, stream, position + 1))
     first, tenth = stream.waited[0] * 1e3, stream.waited[9] * 1e3
     context.emit(FIRST, what="first window, ms", value=round(first, 2))
     context.emit(FIRST, what="tenth window, ms", value=round(tenth, 2))
@@ -139,9 +139,11 @@ async def _round(
 async def _until(condition: Callable[[], bool], timeout_s: float = 30.0) -> bool:
     """Poll the condition every half millisecond; return False after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
-    while not (met := condition()) and time.monotonic() < deadline:  # noqa: ASYNC110
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
         await asyncio.sleep(0.0005)
-    return met
+    return True
 
 
 async def _finish(streams: Sequence[Stream], slots: Sequence[Slot]) -> None:
@@ -151,6 +153,10 @@ async def _finish(streams: Sequence[Stream], slots: Sequence[Slot]) -> None:
         left_s = max(0.0, deadline - time.monotonic())
         if not await _until(partial(_is_idle, stream, slot), left_s):
             slot.withdraw()
+
+
+def _has_answers(stream: Stream, windows: int) -> bool:
+    return len(stream.waited) + stream.lost >= windows
 
 
 def _is_idle(stream: Stream, slot: Slot) -> bool:

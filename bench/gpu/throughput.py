@@ -19,6 +19,7 @@ from stream.backends.base import Backend
 from stream.backends.emotion2vec import Emotion2vec
 from stream.backends.emotion2vec.backend import LENGTHS
 from stream.backends.emotion2vec.config import read_shape
+from stream.backends.emotion2vec.cuda import CudaRunner
 from stream.backends.emotion2vec.signals import buzzes
 from stream.inference.runner import BackendRunner
 from stream.types import SAMPLE_RATE
@@ -37,7 +38,8 @@ def run(context: Context) -> None:
     engines = {"ours": load(context)}
     if not context.on_cpu:
         engines["ours without graphs"] = direct = load(context)
-        direct.runner.graphs = False  # type: ignore[attr-defined]
+        assert isinstance(direct.runner, CudaRunner)
+        direct.runner.graphs = False
     funasr = _funasr(context)
     batches = engines["ours"].info.batch_sizes if context.on_cpu else BATCHES
     for samples in sorted(LENGTHS, reverse=True):
@@ -65,9 +67,9 @@ def run(context: Context) -> None:
                         "of peak": None if share is None else round(share, 3),
                     },
                 )
-    if not context.on_cpu:
-        captured = engines["ours"].runner.graphs  # type: ignore[attr-defined]
-        context.emit(table, engine="ours ran as " + ("graphs" if captured else "DIRECT CALLS"))
+    ours = engines["ours"].runner
+    if isinstance(ours, CudaRunner):
+        context.emit(table, engine="ours ran as " + ("graphs" if ours.graphs else "DIRECT CALLS"))
     for backend in engines.values():
         backend.close()
 
@@ -105,7 +107,7 @@ def measure(context: Context, backend: Backend, batch: int, samples: int) -> dic
 
 def _funasr(context: Context) -> FunasrWay:
     loaded = emotion2vec.load(str(context.directory()), "cpu", runtime="torch")
-    return FunasrWay(loaded.runner.scorer.network, context.device)  # type: ignore[attr-defined]
+    return FunasrWay.of(loaded, context.device)
 
 
 def _timed(context: Context, call: Callable[[], object], windows: int) -> dict[str, float]:

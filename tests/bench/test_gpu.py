@@ -119,7 +119,7 @@ def test_funasr_s_way_gives_funasr_s_scores(directory: Path) -> None:
     """Ratios to the reference are valid only if it computes the same as FunASR."""
     funasr = oracle.auto_model(directory)
     loaded = emotion2vec.load(str(directory), "cpu", runtime="torch")
-    way = FunasrWay(loaded.runner.scorer.network, "cpu")  # type: ignore[attr-defined]
+    way = FunasrWay.of(loaded, "cpu")
     windows = buzzes(3, 32_000)
     expected = np.array([funasr.generate(row)[0]["scores"] for row in windows])
     np.testing.assert_allclose(way.run(windows), expected, atol=1e-5)
@@ -132,7 +132,7 @@ def test_flops_equal_those_that_torch_counts(tmp_path: Path, name: str) -> None:
 
     directory = random_models.build(tmp_path / name, name)
     loaded = emotion2vec.load(str(directory), "cpu", runtime="torch")
-    way = FunasrWay(loaded.runner.scorer.network, "cpu")  # type: ignore[attr-defined]
+    way = FunasrWay.of(loaded, "cpu")
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         way.run(buzzes(1, 48_000))
     counted = counter.get_total_flops()

@@ -136,7 +136,7 @@ async def test_a_batch_takes_turns_between_tenants() -> None:
         harness.backend.release()
         await asyncio.sleep(0)
         for slot in (busy, *calm, *flood):
-            while slot.waiting or slot in scheduler._busy:  # noqa: ASYNC110
+            while slot.waiting or slot in scheduler._busy:  # noqa: ASYNC110  # slots have no event
                 await asyncio.sleep(0.002)
         marks = [round(mark, 1) for batch in harness.backend.marks for mark in batch]
         assert marks[:4].count(0.2) == 2

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from training.model import Emotion, Head
 from training.recipe import Recipe
-from training.settle import Examples, balanced, milder, set_projection, settle
+from training.settle import Examples, balanced, joined, milder, set_projection, settle
 from training.whisper import Encoder, Shape
 
 LABELS = ("angry", "neutral", "sad", "unknown")
@@ -24,14 +23,7 @@ def windows(label: str, count: int, corpus: str = "acted", at: tuple[float, ...]
     return Examples(features.astype(np.float32), *names)
 
 
-def together(*parts: Examples) -> Examples:
-    def column(name: str) -> NDArray[np.generic]:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    return Examples(*(column(name) for name in ("features", "labels", "corpora", "speakers")))  # type: ignore[arg-type]
-
-
-ACTED = together(windows("angry", 300), windows("neutral", 30), windows("sad", 30))
+ACTED = joined([windows("angry", 300), windows("neutral", 30), windows("sad", 30)])
 NOTHING = windows("neutral", 0)
 SOUNDS = windows("unknown", 50).features
 
@@ -49,7 +41,7 @@ def test_rare_labels_weigh_as_much_as_frequent_labels() -> None:
 
 
 def test_corpora_weigh_the_same_and_so_do_the_labels_of_each() -> None:
-    several = together(ACTED, windows("angry", 5, "other"), windows("sad", 1000, "other"))
+    several = joined([ACTED, windows("angry", 5, "other"), windows("sad", 1000, "other")])
     weights = balanced(several)
     assert weights.sum() == pytest.approx(1)
     for corpus in ("acted", "other"):
@@ -74,7 +66,7 @@ def test_a_milder_emotion_lies_between_the_acted_one_and_its_speakers_neutral() 
 def test_bursts_without_words_do_not_count_as_speech() -> None:
     """Screams learnt as speech made emotions of infant cries and of music."""
     screams = windows("angry", 100, "bursts", at=(5.0, 5.0))
-    acted = together(ACTED, screams)
+    acted = joined([ACTED, screams])
     recipe = Recipe(unknown=1.0)
     as_speech = settle(acted, NOTHING, SOUNDS, LABELS, recipe)
     apart = settle(acted, NOTHING, SOUNDS, LABELS, recipe, frozenset({"bursts"}))
