@@ -17,7 +17,7 @@ TESTS: Mapping[str, Sequence[str]] = {
     "stream/analysis/vad.py": ("tests/analysis/test_vad.py",),
     "stream/analysis/windows.py": ("tests/analysis/test_windows.py",),
     "stream/audio/codecs.py": ("tests/audio/test_codecs.py",),
-    "stream/audio/files/containers.py": ("tests/audio/test_containers.py",),
+    "stream/audio/files/containers.py": ("tests/audio/files/test_containers.py",),
     "stream/audio/resample.py": ("tests/audio/test_resample.py",),
     "stream/protocol/parsing.py": (
         "tests/protocol/test_parsing.py",
