@@ -102,6 +102,11 @@ def test_every_code_of_the_contract_has_a_text(words: dict[str, Words]) -> None:
     assert wanted <= words["en"].keys(), wanted - words["en"].keys()
 
 
+def test_the_page_serves_the_questions_of_the_docs() -> None:
+    """The page's copy was edited by mistake and still described the model before; it is a link."""
+    assert (WEB / "questions.md").resolve() == WEB.parents[1] / "docs" / "questions.md"
+
+
 def test_the_questions_quote_the_texts_of_the_page() -> None:
     """docs/questions.md quotes texts of the page in bold; they must be identical."""
     text = (WEB / "questions.md").read_text(encoding="utf-8")
