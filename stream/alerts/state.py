@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
+from stream.protocol.wire.alerts import AlertEnd, AlertState
 from stream.types import SAMPLE_RATE
-
-AlertState = Literal["new", "update", "end"]
-"""`new`: the condition has held long enough; `update`: it still holds; `end`: it is over."""
-
-EndReason = Literal["cleared", "no_speech", "stream_ended", "objected", "rule_removed"]
 
 UPDATE = 10 * SAMPLE_RATE
 """Samples between two updates of an open alert."""
@@ -35,7 +30,7 @@ class Change:
     peak: float
     since: int
     at: int
-    reason: EndReason | None = None
+    reason: AlertEnd | None = None
 
 
 class RuleState:
@@ -87,9 +82,7 @@ class RuleState:
         if at - opened.at < UPDATE:
             if peak > opened.peak:
                 # The time of the last step stays, or updates would never be due.
-                self._opened = Change(
-                    opened.state, opened.number, opened.value, peak, opened.since, opened.at
-                )
+                self._opened = replace(opened, peak=peak)
             return None
         self._opened = Change("update", opened.number, value, peak, opened.since, at)
         return self._opened
@@ -100,13 +93,13 @@ class RuleState:
             return None
         return self.end(at, "no_speech")
 
-    def end(self, at: int, reason: EndReason) -> Change | None:
+    def end(self, at: int, reason: AlertEnd) -> Change | None:
         """End the open alert, if there is one."""
         self._pending = None
         opened = self._opened
         return None if opened is None else self._end(opened, at, opened.value, reason)
 
-    def _end(self, opened: Change, at: int, value: float, reason: EndReason) -> Change:
+    def _end(self, opened: Change, at: int, value: float, reason: AlertEnd) -> Change:
         self._opened = None
         self._cool_until = at + self._cooldown
         return Change("end", opened.number, value, opened.peak, opened.since, at, reason)

@@ -19,6 +19,9 @@ from stream.terms import MAX_RULES, Severity
 AlertId = Annotated[str, Limits(pattern=r"^alr_[0-9a-f]{16}-[0-9]+\.[0-9]+$")]
 """Id of an alert, the same in all its steps."""
 
+# Described at its field: to the schemas it is the same type as `ChangeKind` of MQTT.
+AlertState = Literal["new", "update", "end"]
+
 AlertEnd = Literal["cleared", "no_speech", "stream_ended", "objected", "rule_removed"]
 """Reason for the end of an alert.
 
@@ -36,12 +39,11 @@ class AlertEvidence(TypedDict):
     hints: Hints
 
 
-class AlertBody(TypedDict):
-    """One step of an alert: an indicator, not a verdict."""
+class AlertStep(TypedDict):
+    """One step of an alert: its rule, its values, its time."""
 
-    type: Literal["alert"]
     id: AlertId
-    state: Literal["new", "update", "end"]
+    state: AlertState
     """`new`: the condition has held long enough; `update`: it still holds; `end`: it is over."""
     rule: RuleName
     severity: Severity
@@ -61,6 +63,12 @@ class AlertBody(TypedDict):
     """Position at which the condition began to hold."""
     audio_ms: Milliseconds
     reason: NotRequired[AlertEnd]
+
+
+class AlertBody(AlertStep):
+    """One step of an alert: an indicator, not a verdict."""
+
+    type: Literal["alert"]
     channel: NotRequired[ChannelNumber]
     role: NotRequired[Role]
     evidence: NotRequired[AlertEvidence]

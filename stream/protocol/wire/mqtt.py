@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-from stream.fields import Horizon, Limits, Role, RuleName, Share
+from stream.fields import Limits, Role, Share
 from stream.labels import Label
-from stream.protocol.wire.alerts import AlertEnd, AlertId
+from stream.protocol.wire.alerts import AlertStep
 from stream.protocol.wire.groups import GroupPeriods, Labels, WithActivation, WithTop
 from stream.protocol.wire.parts import Model, Quality
 from stream.protocol.wire.values import (
@@ -17,12 +17,11 @@ from stream.protocol.wire.values import (
     Node,
     Tag,
     TenantName,
-    Text,
     Time,
     Utterance,
     Version,
 )
-from stream.terms import EmployeeBasis, End, Severity, StreamState
+from stream.terms import EmployeeBasis, End, StreamState
 
 UnixMs = Annotated[int, Limits(ge=0)]
 """Unix time in milliseconds."""
@@ -180,28 +179,13 @@ class UtteranceRecord(TypedDict):
     covered: NotRequired[Share]
 
 
-class MqttAlert(Labels):
+class MqttAlert(Labels, AlertStep):
     """A step of an alert, with the scores and the utterance that it rests on."""
 
     v: Version
     t: UnixMs
     stream: TopicLevel
     role: NotRequired[TopicLevel]
-    id: AlertId
-    state: Literal["new", "update", "end"]
-    rule: RuleName
-    severity: Severity
-    text: Text
-    of: Text
-    trend: NotRequired[bool]
-    horizon: NotRequired[Horizon]
-    value: float
-    peak: float
-    above: float
-    clear_below: float
-    since_ms: Milliseconds
-    audio_ms: Milliseconds
-    reason: NotRequired[AlertEnd]
     utterance: NotRequired[Utterance]
     speech_s: NotRequired[Annotated[float, Limits(ge=0)]]
     hints: NotRequired[Hints]
