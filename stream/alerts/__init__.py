@@ -1,1 +1,1 @@
-"""Alerts: rules on scores and on the conversation, their states, and their outlets."""
+"""Alerts: rules on scores and on the conversation, and their states."""

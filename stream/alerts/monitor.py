@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stream.alert_rules import AlertRule
-from stream.alerts.state import Change, EndReason, RuleState
+from stream.alerts.state import STALE, Change, RuleState
 from stream.alerts.values import Trend, conversation_values, is_judged, value_of
 from stream.analysis.conversation import ConversationReport
+from stream.protocol.wire.alerts import AlertEnd
 from stream.terms import Hint
 from stream.types import SAMPLE_RATE, Score, Segment
 
@@ -45,6 +46,10 @@ class Alert:
     evidence: Evidence | None
 
 
+_Key = tuple[OwnedRule, int | None]
+"""Rule and channel, None for the stream."""
+
+
 @dataclass(slots=True)
 class _Entry:
     """State of one rule on one channel."""
@@ -61,17 +66,17 @@ class StreamAlerts:
     def __init__(self, roles: Sequence[str], rules: Sequence[OwnedRule] = ()) -> None:
         self._roles = roles
         self._rules: tuple[OwnedRule, ...] = tuple(rules)
-        self._entries: dict[tuple[OwnedRule, int | None], _Entry] = {}
+        self._entries: dict[_Key, _Entry] = {}
         self._made = 0
 
     def replace_rules(self, rules: Sequence[OwnedRule], at: int) -> list[Alert]:
         """Use other rules from now on; end the alerts of those that are gone."""
         self._rules = tuple(rules)
         gone = [key for key in self._entries if key[0] not in self._rules]
-        ended = [self._ended(key, at, "rule_removed") for key in gone]
+        alerts = self._end(gone, at, "rule_removed")
         for key in gone:
             del self._entries[key]
-        return [alert for alert in ended if alert is not None]
+        return alerts
 
     def scored(self, event: Score | Segment) -> list[Alert]:
         """Process the scores of a window or of an utterance."""
@@ -118,12 +123,11 @@ class StreamAlerts:
         alerts: list[Alert] = []
         if silence is None:
             of_talk = [key for key in self._entries if key[0].rule.conversation is not None]
-            ended = [self._ended(key, at, "no_speech") for key in of_talk]
-            alerts += [alert for alert in ended if alert is not None]
-        if silence is not None:
+            alerts += self._end(of_talk, at, "no_speech")
+        else:
             for owned in self._rules:
                 if owned.rule.conversation == "dead_air":
-                    key: tuple[OwnedRule, int | None] = (owned, None)
+                    key: _Key = (owned, None)
                     alerts += self._observe(key, self._entry(key), at, silence / SAMPLE_RATE)
         for key, entry in self._entries.items():
             change = entry.state.tick(at)
@@ -131,15 +135,14 @@ class StreamAlerts:
                 alerts.append(self._alert(key, entry, change))
         return alerts
 
-    def finish(self, at: int, reason: EndReason = "stream_ended") -> list[Alert]:
+    def finish(self, at: int, reason: AlertEnd = "stream_ended") -> list[Alert]:
         """End all open alerts."""
-        ended = [self._ended(key, at, reason) for key in self._entries]
-        return [alert for alert in ended if alert is not None]
+        return self._end(self._entries, at, reason)
 
     def _concerns(self, rule: AlertRule, channel: int) -> bool:
         return not rule.roles or self._roles[channel] in rule.roles
 
-    def _entry(self, key: tuple[OwnedRule, int | None]) -> _Entry:
+    def _entry(self, key: _Key) -> _Entry:
         entry = self._entries.get(key)
         if entry is None:
             rule = key[0].rule
@@ -149,27 +152,28 @@ class StreamAlerts:
                 rule.clears_below,
                 round(rule.for_s * SAMPLE_RATE),
                 round(rule.cooldown_s * SAMPLE_RATE),
-                **({} if rule.conversation is None and not rule.trend else {"stale": 0}),
+                STALE if rule.conversation is None and not rule.trend else 0,
             )
             entry = self._entries[key] = _Entry(str(self._made), state)
         return entry
 
-    def _observe(
-        self, key: tuple[OwnedRule, int | None], entry: _Entry, at: int, value: float
-    ) -> Iterator[Alert]:
+    def _observe(self, key: _Key, entry: _Entry, at: int, value: float) -> Iterator[Alert]:
         change = entry.state.observe(at, value)
         if change is not None:
             yield self._alert(key, entry, change)
 
-    def _ended(self, key: tuple[OwnedRule, int | None], at: int, reason: EndReason) -> Alert | None:
-        entry = self._entries[key]
-        change = entry.state.end(at, reason)
-        if change is None:
-            return None
-        if reason == "objected":
-            entry.evidence = None
-        return self._alert(key, entry, change)
+    def _end(self, keys: Iterable[_Key], at: int, reason: AlertEnd) -> list[Alert]:
+        """End the open alerts of some entries."""
+        alerts = []
+        for key in keys:
+            entry = self._entries[key]
+            change = entry.state.end(at, reason)
+            if change is not None:
+                if reason == "objected":
+                    entry.evidence = None
+                alerts.append(self._alert(key, entry, change))
+        return alerts
 
-    def _alert(self, key: tuple[OwnedRule, int | None], entry: _Entry, change: Change) -> Alert:
+    def _alert(self, key: _Key, entry: _Entry, change: Change) -> Alert:
         owned, channel = key
         return Alert(f"{entry.prefix}.{change.number}", owned, channel, change, entry.evidence)

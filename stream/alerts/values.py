@@ -21,9 +21,12 @@ LEAST_UTTERANCES, LEAST_SPAN_S = 5, 60.0
 
 def is_judged(event: Score | Segment) -> bool:
     """Return whether an event says enough about a voice: no music, no short or unknown speech."""
-    best = top(event.scores)
-    known = best is not None and best["label"] not in ("unknown", "other")
-    return known and UNJUDGED.isdisjoint(event.hints)
+    return _is_known(event.scores) and UNJUDGED.isdisjoint(event.hints)
+
+
+def _is_known(scores: Mapping[str, float]) -> bool:
+    best = top(scores)
+    return best is not None and best["label"] not in ("unknown", "other")
 
 
 def value_of(rule: AlertRule, event: Score | Segment) -> float | None:
@@ -34,8 +37,7 @@ def value_of(rule: AlertRule, event: Score | Segment) -> float | None:
         scores = event.scores
     else:
         scores = event.rolling.get(rule.horizon, {})
-    best = top(scores)
-    if best is None or best["label"] in ("unknown", "other"):
+    if not _is_known(scores):
         return None
     if rule.label is not None:
         return scores.get(rule.label)
