@@ -57,6 +57,11 @@ def timestamp(seconds: float) -> str:
     return text.replace("+00:00", "Z")
 
 
+def unix_time(text: str) -> float:
+    """Return the Unix time of an RFC 3339 time in seconds."""
+    return datetime.fromisoformat(text).timestamp()
+
+
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
     """Format of a producer's audio: `sample_rate` in Hz, channels interleaved sample by sample."""

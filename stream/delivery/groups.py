@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final, cast
 
 from stream.delivery.live_stream import LiveStream
@@ -13,6 +12,7 @@ from stream.labels import activation, top
 from stream.protocol.events import SCORE, SEGMENT, EncodedEvent
 from stream.protocol.wire.groups import GroupPeriod, GroupScores, GroupSummary, Labels, Means
 from stream.tenants import Principal
+from stream.types import unix_time
 
 Group = tuple[str, str]
 """Tenant and tag of the streams of one group."""
@@ -245,7 +245,7 @@ def _fresh(stream: LiveStream, now: float) -> list[Mapping[str, float]]:
     return [
         score.body["rolling"].get("10s") or score.body["scores"]
         for score in stream.last.values()
-        if score.type == SCORE and now - _seconds(score.body["ts"]) <= FRESH_S
+        if score.type == SCORE and now - unix_time(score.body["ts"]) <= FRESH_S
     ]
 
 
@@ -257,7 +257,3 @@ def _scores(mean: _Mean) -> Means:
         **({} if best is None else {"top": best["label"], "top_score": best["score"]}),
         **({} if active is None else {"activation": active}),
     }
-
-
-def _seconds(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()

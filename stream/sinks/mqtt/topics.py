@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final, Literal, cast
 from urllib.parse import quote
@@ -18,7 +17,7 @@ from stream.protocol.wire.groups import GroupSummary, Labels, WithActivation, Wi
 from stream.protocol.wire.mqtt import ChangeKind, UtteranceRecord
 from stream.protocol.wire.parts import Quality
 from stream.tenants import DEFAULT
-from stream.types import timestamp
+from stream.types import timestamp, unix_time
 
 Fields = Mapping[str, Any]
 Change = tuple[ChangeKind, UtteranceRecord | None, UtteranceRecord]
@@ -300,7 +299,7 @@ class Topics:
     def _stream_fields(self, stream: LiveStream, body: Fields) -> wire.OfChannel:
         return {
             "v": VERSION,
-            "t": _ms(_seconds(body["ts"])),
+            "t": _ms(unix_time(body["ts"])),
             "stream": self.names.of(stream),
             "role": _role(stream, body),
         }
@@ -399,10 +398,6 @@ def _quality(body: Fields) -> Quality:
 def _top(scores: Mapping[str, float]) -> WithTop:
     best = top(scores)
     return {} if best is None else {"top": best["label"], "top_score": best["score"]}
-
-
-def _seconds(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 def _ms(seconds: float) -> int:
