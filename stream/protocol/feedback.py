@@ -100,6 +100,4 @@ def _validated(model: type[Parsed], fields: Any) -> Parsed:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        refusal = protocol_error(error)
-        refusal.message = refusal.message.removeprefix(": ")
-        raise refusal from None
+        raise protocol_error(error) from None

@@ -186,8 +186,9 @@ def protocol_error(error: ValidationError) -> ProtocolError:
             f"{param}: {quoted} is not one of {', '.join(get_args(Encoding))}",
             param=param,
         )
-    reason = "is not a known key" if kind == "extra_forbidden" else first["msg"]
-    text = f"{param}: {reason}" + ("" if kind == "extra_forbidden" else f" (got {quoted})")
+    reason = "is not a known key" if kind == "extra_forbidden" else f"{first['msg']} (got {quoted})"
+    # A problem of the whole message has no path.
+    text = f"{param}: {reason}" if path else reason
     configures = error.title in ("SessionConfig", "FileQuery", "_WaitQuery") or path[:1] in (
         ["session"],
         ["filter"],
