@@ -68,9 +68,8 @@ class LiveStream:
     Its id is unique within its tenant. `roles` has one entry per channel, `analysed` lists the
     channels that are scored. `started` is Unix time in seconds. `last` holds the newest
     `emotion.score` of each analysed channel, `conversation` the newest event of that type, `alerts`
-    the newest step of each open alert by its id, `replay`
-    its last events for producers and subscribers that return. `frames` returns the frames of the
-    newest utterance of each channel.
+    the newest step of each open alert by its id, `replay` the last events, for producers and
+    subscribers that return. `frames` returns the frames of the newest utterance of each channel.
     """
 
     stream_id: str

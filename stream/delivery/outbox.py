@@ -25,9 +25,9 @@ CLOSE_TIMEOUT_S = 5.0
 class Outbox:
     """Messages to one connection: sent at once while the peer reads, else queued within bounds.
 
-    At most `max_messages` messages and `MAX_BYTES` bytes wait; then the oldest is dropped. What was
-    dropped is reported by `lagged` (the number of messages → a message, or None: the
-    numbers of the events show it) before the next message.
+    At most `max_messages` messages and `MAX_BYTES` bytes wait; then the oldest is dropped. Before
+    the next message, `lagged` gets the number of dropped messages. It returns the message that
+    reports them, or None if the peer sees the loss from the numbers of the events.
     """
 
     def __init__(

@@ -6,7 +6,9 @@ MAX_MISTAKES = 50
 """Mistakes after which a connection is closed, less those that were forgiven."""
 
 FORGIVEN_PER_S = 5.0
-"""Mistakes forgiven every second: more than anybody presses keys, far fewer than a fault sends."""
+"""Mistakes forgiven every second: more than the keys that a person presses, and far fewer than the
+messages of a faulty program.
+"""
 
 
 class Mistakes:
