@@ -1,10 +1,8 @@
-"""Cost of the features that feedback needs: CPU and memory of one channel, with and without them.
-
-python -m bench.feedback
-"""
+"""Cost of the features for feedback: CPU and memory of one channel, with and without them."""
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 import tracemalloc
@@ -51,6 +49,7 @@ def run(backend: Embedder, data: bytes, way: AnalysisSettings) -> float:
 
 def main() -> None:
     """Print a row per way: CPU per second of audio, its ratio to scores alone, memory."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     backend = load("embedded", "cpu", True)
     assert isinstance(backend, Embedder)
     samples = decode(SPEECH)

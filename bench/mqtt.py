@@ -115,10 +115,12 @@ async def measure(port: int, streams: int, seconds: float, home: bool) -> list[o
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description="CPU of the MQTT sink with a real broker.")
-    parser.add_argument("--port", type=int, default=1883)
-    parser.add_argument("--streams", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--home-assistant", action="store_true")
+    parser.add_argument("--port", type=int, default=1883, help="of the broker (1883)")
+    parser.add_argument("--streams", type=int, default=500, help="streams at a time (500)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration (60)")
+    parser.add_argument(
+        "--home-assistant", action="store_true", help="publish devices of Home Assistant too"
+    )
     options = parser.parse_args()
     home = options.home_assistant
     row = asyncio.run(measure(options.port, options.streams, options.seconds, home))

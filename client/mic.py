@@ -22,7 +22,7 @@ from client.audio.files import level_dbfs
 from client.audio.playback import run_call
 from client.remote.backoff import Backoff
 from client.remote.call import Call, stream
-from client.remote.endpoint import DEFAULT_URL, Endpoint
+from client.remote.endpoint import Endpoint
 from client.remote.errors import Refused, Unreachable
 from client.remote.events import Event
 from client.terminal.dashboard import Dashboard, bar
@@ -31,6 +31,7 @@ from client.terminal.options import (
     OK,
     CommandError,
     add_connection,
+    add_url,
     run,
     server_of,
     stop_on_signals,
@@ -291,7 +292,7 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("url", nargs="?", default=DEFAULT_URL, metavar="URL")
+    add_url(parser)
     parser.add_argument("--list-devices", action="store_true", help="list microphones and exit")
     parser.add_argument("--device", type=_device, metavar="D", help="number, or part of the name")
     parser.add_argument("--rate", type=int, default=16_000, metavar="HZ", help="default: 16000")
@@ -304,7 +305,11 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
         help="run as a room microphone: tag room:NAME, never give up",
     )
     parser.add_argument(
-        "--tag", action="append", default=[], metavar="TAG", help="tag of the stream; repeatable"
+        "--tag",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="tag of the stream; may be repeated",
     )
     parser.add_argument("--role", default="speaker", help="default: speaker")
     add_connection(parser)

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Sequence
 import orjson
 from rich.console import Console, RenderableType
 
-from client.remote.endpoint import DEFAULT_URL, Endpoint
+from client.remote.endpoint import Endpoint
 from client.remote.events import Event
 from client.remote.subscription import subscribe
 from client.terminal.dashboard import COLOURS, Dashboard
 from client.terminal.live import redrawing
-from client.terminal.options import OK, add_connection, run, server_of, stop_on_signals
+from client.terminal.options import OK, add_connection, add_url, run, server_of, stop_on_signals
 from client.terminal.text import line
 
 PROG = "emotide watch"
@@ -41,11 +41,22 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("url", nargs="?", default=DEFAULT_URL, metavar="URL")
-    parser.add_argument("--streams", action="append", metavar="GLOB", help="default: *")
-    parser.add_argument("--tag", action="append", default=[], help="only streams with this tag")
+    add_url(parser)
     parser.add_argument(
-        "--rate-hz", type=float, default=2.0, metavar="N", help="scores per second and channel (2)"
+        "--streams",
+        action="append",
+        metavar="GLOB",
+        help="only these streams; may be repeated (default: *)",
+    )
+    parser.add_argument(
+        "--tag", action="append", default=[], help="only streams with this tag; may be repeated"
+    )
+    parser.add_argument(
+        "--rate-hz",
+        type=float,
+        default=2.0,
+        metavar="N",
+        help="scores per second and channel (default: 2)",
     )
     parser.add_argument("--label", choices=sorted(COLOURS), help="label of the sparklines")
     parser.add_argument("--horizon", default="10s", help="rolling scores to show (default: 10s)")

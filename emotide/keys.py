@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "emotide keys") -> 
     """Print a new key once, and the table of the configuration that admits it."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Make a key. It is shown this once; the configuration holds only its hash.",
+        description="Make a key. It is printed once; the configuration holds only its hash.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,8 +34,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "emotide keys") -> 
         nargs="+",
         choices=SCOPES,
         default=["stream", "subscribe", "files"],
-        help="stream: send audio; subscribe: receive events; files: analyse recordings; metrics: "
-        "read /metrics; alerts: set rules of alerts while subscribed (default: the first three)",
+        help="stream: send audio; subscribe: receive events; files: analyse recordings; feedback: "
+        "mark utterances; metrics: read /metrics; alerts: set rules of alerts while subscribed "
+        "(default: stream subscribe files)",
     )
     parser.add_argument(
         "--tenant",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from client.audio.errors import NotAudio
-from client.remote.endpoint import STREAM, Endpoint
+from client.remote.endpoint import DEFAULT_URL, STREAM, Endpoint
 from client.remote.errors import Refused, Unreachable
 from stream.printable import printable
 
@@ -30,6 +30,17 @@ class CommandError(Exception):
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)
         self.status = status
+
+
+def add_url(parser: argparse.ArgumentParser) -> None:
+    """Add the address of the server as the optional last argument."""
+    parser.add_argument(
+        "url",
+        nargs="?",
+        default=DEFAULT_URL,
+        metavar="URL",
+        help=f"address of the server (default: {DEFAULT_URL})",
+    )
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
