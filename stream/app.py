@@ -31,7 +31,7 @@ from stream.recordings.disk import DiskExecutor
 from stream.recordings.job_queue import JobQueue
 from stream.recordings.services import RecordingServices
 from stream.recordings.store import ResultStore
-from stream.server.access.auth import Authenticator, Key
+from stream.server.access.auth import Authenticator, keys_of
 from stream.server.access.gate import Gate
 from stream.server.access.origins import is_local
 from stream.server.endpoints.router import Router
@@ -85,11 +85,7 @@ class App:
         self._metrics = Metrics(__version__)
         self._audit = AuditLog(config.privacy.audit_log)
         self._quotas = Quotas(config, self._metrics.quota_refused)
-        keys = (
-            Key(name, key.sha256, frozenset(key.scopes), key.tenant, frozenset(key.tenants))
-            for name, key in config.auth.keys.items()
-        )
-        self._authenticator = Authenticator(keys, quotas=self._quotas)
+        self._authenticator = Authenticator(keys_of(config.auth), quotas=self._quotas)
         self._scheduler = self._scheduler_of(engine)
         self._recordings_scheduler = self._scheduler
         self._metrics.waiting.set_function(lambda: self._scheduler.waiting)

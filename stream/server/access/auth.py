@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from stream.config import Scope
+from stream.config import AuthConfig, Scope
 from stream.protocol.errors import ProtocolError
 from stream.quotas import MAX_TICKETS, Quotas
 from stream.tenants import ANYONE, DEFAULT, Principal
@@ -145,6 +145,14 @@ class Authenticator:
                 f'forbidden: the key "{key.name}" lacks the scope "{scope}"; use another key'
             )
         return key.principal
+
+
+def keys_of(config: AuthConfig) -> list[Key]:
+    """Return the keys of the configuration."""
+    return [
+        Key(name, key.sha256, frozenset(key.scopes), key.tenant, frozenset(key.tenants))
+        for name, key in config.keys.items()
+    ]
 
 
 def make_key() -> tuple[str, str]:

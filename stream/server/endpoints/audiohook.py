@@ -17,11 +17,11 @@ from stream.delivery.transport import Handler
 from stream.ingest.audiohook import AudioHook
 from stream.ingest.dialect import Request
 from stream.ingest.http_signature import SignatureError, Verifier, parse
-from stream.ingest.producer import Producer
 from stream.protocol.parsing import Query
 from stream.server.access.auth import Authenticator
 from stream.server.access.credentials import authorization
 from stream.server.access.gate import Busy, Refusal
+from stream.server.endpoints.producers import produce, sessions_busy
 from stream.server.endpoints.router import Accepted, Route
 from stream.services import Services
 from stream.sessions.registry import SessionRegistry
@@ -31,8 +31,6 @@ from stream.tenants import Principal
 log = logging.getLogger(__name__)
 
 PATH = "/v1/audiohook"
-
-RETRY_S = 5
 
 
 def paths(config: Config) -> frozenset[str]:
@@ -46,25 +44,18 @@ def routes(
     """Return the route of the endpoint if it is enabled."""
     config = services.config
 
-    def produce(accepted: Accepted) -> Handler:
+    def serve(accepted: Accepted) -> Handler:
         connection = accepted.connection
         connection.keep_alive()
         request = Request(accepted.path, {}, accepted.headers, connection.peer)
         dialect = AudioHook(request, config.telephony)
-        producer = Producer(connection, dialect, services, sessions, accepted.principal)
-        producer.connected()
-        return producer
+        return produce(connection, dialect, services, sessions, accepted.principal)
 
-    def room(query: Query, principal: Principal) -> Busy | None:
-        if sessions.full:
-            return "overloaded: limits.max_sessions", RETRY_S
-        sessions.check_quota(principal, None)
-        return None
+    def busy(query: Query, principal: Principal) -> Busy | None:
+        return sessions_busy(sessions, principal)
 
     keys = AudioHookKeys(config.telephony, authenticator, services.metrics)
-    route = Route(
-        "stream", room, produce, config.limits.max_message_bytes, kept=False, identify=keys
-    )
+    route = Route("stream", busy, serve, config.limits.max_message_bytes, kept=False, identify=keys)
     return dict.fromkeys(paths(config), route)
 
 
@@ -133,11 +124,11 @@ def _single(headers: Headers, name: str) -> str | None:
 def _authority(url: str) -> str:
     """Return host and port of a URL in lower case, without the default port of HTTP."""
     try:
-        netloc = urlsplit(url).netloc.lower()
+        parts = urlsplit(url)
     except ValueError:
         return ""
-    scheme = urlsplit(url).scheme
-    ports = {"ws": (":80",), "wss": (":443",)}.get(scheme, (":80", ":443"))
+    netloc = parts.netloc.lower()
+    ports = {"ws": (":80",), "wss": (":443",)}.get(parts.scheme, (":80", ":443"))
     for port in ports:
         netloc = netloc.removesuffix(port)
     return netloc

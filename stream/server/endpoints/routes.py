@@ -8,12 +8,12 @@ from stream.config import Config, FilesConfig
 from stream.delivery.transport import Handler
 from stream.ingest.dialect import Request
 from stream.ingest.emotide import Emotide
-from stream.ingest.producer import Producer
 from stream.protocol.parsing import Query
 from stream.quotas import Quotas
 from stream.recordings.background import BackgroundJobs
 from stream.server.access.gate import Busy
 from stream.server.endpoints import audiohook, speech_clients, telephony
+from stream.server.endpoints.producers import RETRY_S, produce, sessions_busy
 from stream.server.endpoints.router import Accepted, Route, Router
 from stream.server.endpoints.subscriber import Subscriber
 from stream.server.endpoints.uploads import UploadHandler
@@ -25,8 +25,6 @@ PRODUCE, SUBSCRIBE, FILES = "/v1/stream", "/v1/subscribe", "/v1/files"
 
 CONTROL_BYTES = 65_536
 """Largest message of a subscriber, which sends filters only."""
-
-RETRY_S = 5
 
 
 def paths(config: Config) -> frozenset[str]:
@@ -65,24 +63,17 @@ def routes(
     """Return the routes of all endpoints that are enabled."""
     limits, files = services.config.limits, services.config.files
 
-    def produce(request: Accepted) -> Handler:
+    def serve_producer(request: Accepted) -> Handler:
         dialect = Emotide(
             Request(request.path, request.query, request.headers, request.connection.peer)
         )
-        producer = Producer(request.connection, dialect, services, sessions, request.principal)
-        producer.connected()
-        return producer
+        return produce(request.connection, dialect, services, sessions, request.principal)
 
-    def room_for_producer(query: Query, principal: Principal) -> Busy | None:
+    def producers_busy(query: Query, principal: Principal) -> Busy | None:
         # A producer that returns has a session already.
-        if "resume" in query:
-            return None
-        if sessions.full:
-            return "overloaded: limits.max_sessions", RETRY_S
-        sessions.check_quota(principal, next(iter(query.get("stream_id", ())), None))
-        return None
+        return None if "resume" in query else sessions_busy(sessions, principal, query)
 
-    def room_for_subscriber(query: Query, principal: Principal) -> Busy | None:
+    def subscribers_busy(query: Query, principal: Principal) -> Busy | None:
         holders = router.holders(Subscriber)
         if len(holders) >= limits.max_subscribers:
             return "overloaded: limits.max_subscribers", RETRY_S
@@ -90,10 +81,12 @@ def routes(
         return None
 
     found = {
-        PRODUCE: Route("stream", room_for_producer, produce, limits.max_message_bytes, kept=False),
+        PRODUCE: Route(
+            "stream", producers_busy, serve_producer, limits.max_message_bytes, kept=False
+        ),
         SUBSCRIBE: Route(
             "subscribe",
-            room_for_subscriber,
+            subscribers_busy,
             lambda request: Subscriber(request.connection, services, request.principal),
             CONTROL_BYTES,
         ),

@@ -9,19 +9,17 @@ from websockets.http11 import Request as HttpRequest
 from stream.config import Config
 from stream.delivery.transport import Handler
 from stream.ingest.dialect import Request
-from stream.ingest.producer import Producer
 from stream.ingest.speech_clients import SpeechClient
 from stream.protocol.parsing import Query
 from stream.server.access.credentials import authorization
 from stream.server.access.gate import Busy
+from stream.server.endpoints.producers import produce, sessions_busy
 from stream.server.endpoints.router import Accepted, Route
 from stream.services import Services
 from stream.sessions.registry import SessionRegistry
 from stream.tenants import Principal
 
 PATH = "/"
-
-RETRY_S = 5
 
 
 def paths(config: Config) -> frozenset[str]:
@@ -33,19 +31,14 @@ def routes(services: Services, sessions: SessionRegistry) -> Mapping[str, Route]
     """Return the route of the endpoint if it is enabled."""
     config = services.config
 
-    def produce(accepted: Accepted) -> Handler:
+    def serve(accepted: Accepted) -> Handler:
         connection = accepted.connection
         request = Request(accepted.path, accepted.query, accepted.headers, connection.peer)
         dialect = SpeechClient(request, config.telephony)
-        producer = Producer(connection, dialect, services, sessions, accepted.principal)
-        producer.connected()
-        return producer
+        return produce(connection, dialect, services, sessions, accepted.principal)
 
-    def room(query: Query, principal: Principal) -> Busy | None:
-        if sessions.full:
-            return "overloaded: limits.max_sessions", RETRY_S
-        sessions.check_quota(principal, next(iter(query.get("stream_id", ())), None))
-        return None
+    def busy(query: Query, principal: Principal) -> Busy | None:
+        return sessions_busy(sessions, principal, query)
 
     def identify(request: HttpRequest, query: Query, rest: str) -> Sequence[str]:
         return authorization(request.headers, query, rest)
@@ -53,6 +46,6 @@ def routes(services: Services, sessions: SessionRegistry) -> Mapping[str, Route]
     limit = config.limits.max_message_bytes
     # FunASR's clients offer the subprotocol "binary".
     route = Route(
-        "stream", room, produce, limit, kept=False, subprotocols=("binary",), identify=identify
+        "stream", busy, serve, limit, kept=False, subprotocols=("binary",), identify=identify
     )
     return dict.fromkeys(paths(config), route)

@@ -19,22 +19,21 @@ from stream.ingest.audiosocket import AudioSocket
 from stream.ingest.calls import CallDefaults
 from stream.ingest.dialect import Dialect, Request
 from stream.ingest.l16 import L16
-from stream.ingest.producer import Producer
 from stream.ingest.twilio import Twilio
 from stream.protocol.parsing import Query
 from stream.protocol.wire.codes import ErrorCode
+from stream.server.access.auth import keys_of
 from stream.server.access.credentials import TwilioSignatures, authorization
 from stream.server.access.gate import Busy, Refusal
 from stream.server.connections.fair_queue import FairQueue
 from stream.server.connections.tcp import TcpConnection
+from stream.server.endpoints.producers import produce, sessions_busy
 from stream.server.endpoints.router import Accepted, Identify, Route
 from stream.services import Services
 from stream.sessions.registry import SessionRegistry
 from stream.tenants import ANYONE, Principal
 
 log = logging.getLogger(__name__)
-
-RETRY_S = 5
 
 MakeDialect = Callable[[Request, CallDefaults], Dialect]
 
@@ -59,7 +58,7 @@ def routes(services: Services, sessions: SessionRegistry) -> Mapping[str, Route]
     """Return the routes of the dialects that are enabled."""
     config = services.config
 
-    def produce(make: MakeDialect, request: Accepted) -> Handler:
+    def serve(make: MakeDialect, request: Accepted) -> Handler:
         query = {name: values for name, values in request.query.items() if name != "key"}
         connection = request.connection
         connection.keep_alive()
@@ -67,21 +66,16 @@ def routes(services: Services, sessions: SessionRegistry) -> Mapping[str, Route]
             Request(request.path, query, request.headers, connection.peer),
             call_defaults(config.telephony),
         )
-        producer = Producer(connection, dialect, services, sessions, request.principal)
-        producer.connected()
-        return producer
+        return produce(connection, dialect, services, sessions, request.principal)
 
-    def room(query: Query, principal: Principal) -> Busy | None:
-        if sessions.full:
-            return "overloaded: limits.max_sessions", RETRY_S
-        sessions.check_quota(principal, None)
-        return None
+    def busy(query: Query, principal: Principal) -> Busy | None:
+        return sessions_busy(sessions, principal)
 
     return {
         _path(name): Route(
             "stream",
-            room,
-            partial(produce, make),
+            busy,
+            partial(serve, make),
             config.limits.max_message_bytes,
             kept=False,
             subprotocols=subprotocols,
@@ -127,10 +121,7 @@ def call_defaults(config: TelephonyConfig) -> CallDefaults:
 
 def principals(config: Config) -> Mapping[str, Principal]:
     """Return the principals of all keys, by name."""
-    return {
-        name: Principal(name, key.tenant, frozenset(key.tenants))
-        for name, key in config.auth.keys.items()
-    }
+    return {key.name: key.principal for key in keys_of(config.auth)}
 
 
 class AudioSocketPort:
@@ -185,11 +176,7 @@ class AudioSocketPort:
             connection.keep_alive()
             connection.meter = partial(self._services.quotas.bytes_received, self._principal)
             dialect = AudioSocket(call_defaults(self._config))
-            producer = Producer(
-                connection, dialect, self._services, self._sessions, self._principal
-            )
-            producer.connected()
-            return producer
+            return produce(connection, dialect, self._services, self._sessions, self._principal)
         log.warning("audiosocket refused", extra={"peer": connection.peer, "why": why})
         connection.abort()
         return None

@@ -23,7 +23,8 @@ from stream.server.access.gate import RESULTS, Gate, Refusal, over_quota, upgrad
 from stream.server.http.feedback_requests import FeedbackRequests
 from stream.server.http.file_requests import FileRequests
 from stream.server.http.middleware import AccessLayer, CommonLayer, CorsLayer, refused
-from stream.server.http.static_files import CONTRACTS, PAGE, Downloads, Endpoint, contract
+from stream.server.http.requests import Endpoint, principal_of
+from stream.server.http.static_files import CONTRACTS, PAGE, Downloads, contract
 from stream.server.responses import Json
 from stream.tenants import Principal
 
@@ -105,22 +106,22 @@ class Http:
     def _find(self, request: Request) -> LiveStream:
         tenant = request.query_params.get("tenant", "")
         stream_id: str = request.path_params["stream_id"]
-        stream = self._hub.find(request.state.principal, stream_id, tenant)
+        stream = self._hub.find(principal_of(request), stream_id, tenant)
         if stream is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "no live stream has this id")
         return stream
 
     async def _get_stream(self, request: Request) -> Response:
-        several = request.state.principal.watches_others
+        several = principal_of(request).watches_others
         return Json(self._find(request).snapshot(several))
 
     async def _get_streams(self, request: Request) -> Response:
-        principal: Principal = request.state.principal
+        principal = principal_of(request)
         streams = self._hub.visible(principal)
         return Json({"streams": [s.snapshot(principal.watches_others) for s in streams]})
 
     async def _get_groups(self, request: Request) -> Response:
-        return Json(self._groups(request.state.principal))
+        return Json(self._groups(principal_of(request)))
 
     async def _get_frames(self, request: Request) -> Response:
         return Json({"channels": self._find(request).frames()})

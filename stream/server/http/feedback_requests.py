@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
-from urllib.parse import parse_qs
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -28,13 +27,12 @@ from stream.protocol.feedback import (
     parse_feedback,
     parse_query,
 )
-from stream.protocol.parsing import Query
 from stream.recordings import messages
 from stream.recordings.disk import DISK_FULL, DiskExecutor
 from stream.recordings.store import ResultStore
 from stream.result_files import AUDIO
 from stream.server.access.gate import FEEDBACK, Refusal
-from stream.server.http.static_files import Endpoint
+from stream.server.http.requests import Endpoint, principal_of, query_of
 from stream.server.responses import Json
 from stream.telemetry.audit import AuditLog
 from stream.tenants import Principal
@@ -82,7 +80,7 @@ class FeedbackRequests:
         ]
 
     async def _mark(self, request: Request) -> Response:
-        store, principal = self._enabled(), _principal(request)
+        store, principal = self._enabled(), principal_of(request)
         wanted = parse_feedback(await _body(request))
         source, found = await self._find(wanted, principal)
         try:
@@ -114,8 +112,8 @@ class FeedbackRequests:
         return Json(mark.body(), HTTPStatus.OK if replaced else HTTPStatus.CREATED)
 
     async def _export(self, request: Request) -> Response:
-        store, tenant = self._enabled(), _principal(request).tenant
-        as_zip = parse_query(ExportQuery, _query(request)).format == "zip"
+        store, tenant = self._enabled(), principal_of(request).tenant
+        as_zip = parse_query(ExportQuery, query_of(request)).format == "zip"
         if as_zip and self._exports >= EXPORTS:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many exports at a time", 5)
         self._record(request, "feedback.export", features=as_zip)
@@ -140,7 +138,7 @@ class FeedbackRequests:
             self._exports -= 1
 
     async def _delete(self, request: Request) -> Response:
-        store, tenant = self._enabled(), _principal(request).tenant
+        store, tenant = self._enabled(), principal_of(request).tenant
         mark_id = request.path_params["feedback_id"]
         if not await self._disk.run(store.delete, tenant, mark_id):
             raise Refusal(HTTPStatus.NOT_FOUND, "unknown or deleted feedback")
@@ -148,8 +146,8 @@ class FeedbackRequests:
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def _delete_many(self, request: Request) -> Response:
-        store, tenant = self._enabled(), _principal(request).tenant
-        query = parse_query(DeletionQuery, _query(request))
+        store, tenant = self._enabled(), principal_of(request).tenant
+        query = parse_query(DeletionQuery, query_of(request))
         if query.all:
             deleted = await self._disk.run(store.delete_all, tenant)
             self._record(request, "feedback.delete", of="tenant", deleted=deleted)
@@ -220,7 +218,7 @@ class FeedbackRequests:
         return found
 
     def _record(self, request: Request, event: str, **details: object) -> None:
-        principal = _principal(request)
+        principal = principal_of(request)
         self._audit.record(event, tenant=principal.tenant, key=principal.key or None, **details)
 
 
@@ -243,15 +241,6 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, fault) from None
 
     return guarded
-
-
-def _principal(request: Request) -> Principal:
-    principal: Principal = request.state.principal
-    return principal
-
-
-def _query(request: Request) -> Query:
-    return parse_qs(request.url.query, keep_blank_values=True)
 
 
 async def _body(request: Request) -> bytes:

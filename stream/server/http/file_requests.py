@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,15 +13,13 @@ from starlette.routing import Route
 
 from stream.config import Config
 from stream.protocol.errors import ProtocolError
-from stream.protocol.file_requests import (
-    parse_file_query,
-    parse_wait,
-)
+from stream.protocol.file_requests import parse_file_query, parse_wait
 from stream.quotas import Quotas
 from stream.recordings import messages
 from stream.recordings.background import BackgroundJob, BackgroundJobs
 from stream.server.access.gate import FILES, Busy, Refusal, upgrade_required
 from stream.server.http.file_bodies import Disconnected, RequestBody, receive
+from stream.server.http.requests import Endpoint, principal_of, query_of
 from stream.server.process.lifecycle import Lifecycle, Phase
 from stream.server.responses import Json
 from stream.telemetry.metrics import Metrics
@@ -42,8 +39,6 @@ STATUS = {
     "disk_full": HTTPStatus.INSUFFICIENT_STORAGE,
 }
 """HTTP status by error code; 422 for all others, which are faults of the file or its options."""
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class FileRequests:
@@ -93,9 +88,9 @@ class FileRequests:
     async def _files(self, request: Request) -> Response:
         if request.method != "POST":
             raise upgrade_required(FILES, "; to send a recording in one request, use POST")
-        principal: Principal = request.state.principal
+        principal = principal_of(request)
         jobs = self._available(principal)
-        query = parse_file_query(_query(request))
+        query = parse_file_query(query_of(request))
         files = self._config.files
         body = RequestBody(
             request,
@@ -140,13 +135,13 @@ class FileRequests:
 
     async def _file(self, request: Request) -> Response:
         jobs = self._jobs()
-        job = jobs.find(request.path_params["file_id"], request.state.principal) if jobs else None
+        job = jobs.find(request.path_params["file_id"], principal_of(request)) if jobs else None
         if jobs is None or job is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "unknown or expired recording")
         if request.method == "DELETE":
             await (jobs.remove(job) if job.ended.is_set() else jobs.cancel(job))
             return Response(status_code=HTTPStatus.NO_CONTENT)
-        await _wait(job, parse_wait(_query(request)), request)
+        await _wait(job, parse_wait(query_of(request)), request)
         if jobs.closed is not None:
             raise jobs.closed
         return Json(job.body())
@@ -170,10 +165,6 @@ async def _wait(job: BackgroundJob, seconds: float, request: Request) -> None:
 async def _disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _query(request: Request) -> dict[str, list[str]]:
-    return parse_qs(request.url.query, keep_blank_values=True)
 
 
 def _response(body: Body, error: ProtocolError, headers: dict[str, str] | None = None) -> Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from stream.recordings.store import ResultStore
 from stream.server.access.gate import Refusal
+from stream.server.http.requests import Endpoint, principal_of
 
 SITE = Path(__file__).resolve().parents[3]
 WEB = SITE / "client" / "web"
@@ -46,8 +46,6 @@ TYPES = {
 """Media types by suffix; the system's own table differs between machines."""
 
 SCHEMA_TYPE = "application/schema+json"
-
-Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class SentFile(FileResponse):
@@ -111,7 +109,7 @@ class Downloads:
         name = request.path_params["name"]
         found = self._store.find(request.path_params["result_id"], name)
         unknown = Refusal(HTTPStatus.NOT_FOUND, "unknown or expired result")
-        if found is None or not request.state.principal.owns(found[0].owner):
+        if found is None or not principal_of(request).owns(found[0].owner):
             raise unknown
         stored, path = found
         try:
