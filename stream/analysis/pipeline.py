@@ -122,7 +122,7 @@ class StreamPipeline:
             else None
         )
         for line in self.channels.values():
-            line.one_voice = one_voice
+            line.scores.one_voice = one_voice
         self.sides = SideMeter(audio.sample_rate, audio.channels, analysed)
         self.received = 0
         """Samples per channel received so far, at the producer's rate."""
@@ -192,7 +192,7 @@ class StreamPipeline:
             self._end_conversation()
             kept = comparison.better if len(self._lines) == 2 else self._lines[0][0]
             for channel, _, pipeline in self._lines:
-                pipeline.one_voice = True
+                pipeline.scores.one_voice = True
                 if channel != kept:
                     yield from pipeline.flush()
             self._lines = [line for line in self._lines if line[0] == kept]

@@ -182,8 +182,8 @@ class RecordingAnalysis:
                     number,
                     grant.roles[number],
                     channel.speech,
-                    channel.summary(),
-                    channel.reconsidered if grant.settings.baseline is not None else None,
+                    channel.scores.summary(),
+                    channel.scores.reconsidered if grant.settings.baseline is not None else None,
                 )
                 for number, channel in pipeline.channels.items()
             ]
@@ -202,7 +202,9 @@ class RecordingAnalysis:
                     "speed": duration / total_s,
                 },
             )
-            embedding = _mean([channel.embedding() for channel in pipeline.channels.values()])
+            embedding = _mean(
+                [channel.scores.embedding() for channel in pipeline.channels.values()]
+            )
             with_embeddings = self._options.embedding
             names = await self._disk.run(
                 output.finish,

@@ -158,7 +158,7 @@ def session_closed(
     """
     summary: list[session.ChannelSummary] = []
     for number, channel in pipeline.channels.items():
-        scores = {} if reason == "objected" else channel.summary()
+        scores = {} if reason == "objected" else channel.scores.summary()
         summary.append(
             {
                 "channel": number,

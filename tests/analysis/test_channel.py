@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,171 +10,33 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stream.analysis.channel import ChannelPipeline
-from stream.analysis.timeline import RollingSettings, softmax, speech_mask
 from stream.analysis.vad import DETECTORS, VadSettings
 from stream.analysis.windows import WindowSettings
 from stream.types import (
     FRAME,
-    SAMPLE_RATE,
-    Event,
-    FrameScores,
     Gap,
-    GapReason,
-    Logits,
-    Score,
     Segment,
     SpeechEnd,
     SpeechStart,
-    Window,
+)
+from tests.support.one_channel import (
+    CALM,
+    SHORT,
+    STANDARD,
+    S,
+    Slot,
+    channel,
+    check_accounting,
+    speak,
 )
 from tests.support.signals import (
-    LoudDetector,
-    ToneBackend,
     filtered,
-    frame_count,
-    frames_of,
     loudness,
-    model,
     noise,
     silence,
 )
 
-E = TypeVar("E", bound=Event)
-
-S = SAMPLE_RATE
-SHORT = WindowSettings((S // 2, S, 3 * S // 2), hop=S // 4)
-"""Small windows, so that Hypothesis finds overload within seconds of audio."""
-VAD = VadSettings("loud", hangover=10, pre_roll=5, max_utterance=200, only_speech=False)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def loud_detector() -> Iterator[None]:
-    DETECTORS["loud"] = LoudDetector
-    yield
-    del DETECTORS["loud"]
-
-
-def channel(
-    vad: VadSettings = VAD,
-    windows: WindowSettings = SHORT,
-    frames: bool = False,
-    embeddings: bool = False,
-) -> ChannelPipeline:
-    info = model(lengths=windows.lengths)
-    return ChannelPipeline(0, S, info, vad, windows, RollingSettings((2, 5)), frames, embeddings)
-
-
-@dataclass
-class Slot:
-    """Slot of one channel in a scheduler without threads: at most one window waits and one is in
-    flight; a newer window replaces the waiting one. Records the outcome of every window."""
-
-    pipeline: ChannelPipeline
-    waiting: Window | None = None
-    in_flight: Window | None = None
-    events: list[Event] = field(default_factory=list)
-    cut: list[Window] = field(default_factory=list)
-    taken: list[Window] = field(default_factory=list)
-    scored: list[tuple[Window, Logits]] = field(default_factory=list)
-    holes: list[int] = field(default_factory=lambda: [0])
-    real_from: dict[int, int] = field(default_factory=dict)
-    scored_before: list[tuple[Gap, list[Window]]] = field(default_factory=list)
-    backend: ToneBackend = field(default_factory=ToneBackend)
-
-    def run(self, items: Iterator[Window | Event], prompt: bool = False) -> None:
-        for item in items:
-            if isinstance(item, Window):
-                self._offer(item)
-                if prompt:
-                    self.settle()
-                    self.take()
-                    self.settle()
-            else:
-                self.record([item])
-
-    def _offer(self, window: Window) -> None:
-        self.cut.append(window)
-        self.real_from[id(window)] = self.holes[-1]
-        old, self.waiting = self.waiting, window
-        if old is not None:
-            self.record(self.pipeline.superseded(old, window))
-
-    def take(self) -> None:
-        if self.waiting is not None and self.in_flight is None:
-            self.in_flight, self.waiting = self.waiting, None
-            self.taken.append(self.in_flight)
-            self.pipeline.taken(self.in_flight)
-
-    def settle(self, fault: GapReason | None = None) -> None:
-        window, self.in_flight = self.in_flight, None
-        if window is None:
-            return
-        if fault is not None:
-            self.record(self.pipeline.failed(window, fault))
-            return
-        logits = self.backend.score(window)
-        self.scored.append((window, logits.logits))
-        self.record(self.pipeline.scored(logits))
-
-    def finish(self) -> None:
-        self.run(self.pipeline.flush())
-        while self.waiting or self.in_flight:
-            self.take()
-            self.settle()
-
-    def record(self, events: Sequence[Event]) -> None:
-        self.events += events
-        for event in events:
-            if isinstance(event, Gap):
-                self.scored_before.append((event, [w for w, _ in self.scored]))
-
-    def of(self, kind: type[E]) -> list[E]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    def covered(self, windows: Sequence[Window], count: int) -> NDArray[np.bool_]:
-        """Return the frames that these windows cover with real audio; mirrored audio does not."""
-        spans = [(max(w.start, self.real_from[id(w)]), w.end) for w in windows]
-        return frames_of(spans, count)
-
-
-def check_accounting(slot: Slot) -> None:
-    """Check that every frame of speech is either scored or reported lost, and not twice."""
-    count = slot.pipeline.position // FRAME + 1
-    utterances = [(e.start, e.at) for e in slot.of(SpeechEnd)]
-    speech = frames_of(utterances, count)
-    assert speech.sum() * FRAME == sum(b - a for a, b in utterances), "utterances overlap"
-
-    reported = np.zeros(count, int)
-    for gap in slot.of(Gap):
-        lost = frames_of([(gap.start, gap.end)], count) & speech
-        assert lost.sum() * FRAME == gap.speech, "a gap miscounts its speech"
-        assert lost[gap.start // FRAME]
-        assert lost[gap.end // FRAME - 1]
-        reported += lost
-    assert reported.max() <= 1, "speech was reported lost twice"
-    lost = reported.astype(bool)
-    assert lost.sum() * FRAME == slot.pipeline.lost
-
-    covered = slot.covered([w for w, _ in slot.scored], count)
-    missing = np.flatnonzero(speech & ~covered & ~lost)
-    assert not missing.size, f"frames {missing.tolist()} were neither scored nor reported lost"
-
-    taken = slot.covered(slot.taken, count)
-    for gap, before in slot.scored_before:
-        span = frames_of([(gap.start, gap.end)], count) & speech
-        excluded = taken if gap.reason == "overload" else slot.covered(before, count)
-        both = np.flatnonzero(span & excluded)
-        assert not both.size, f"a gap ({gap.reason}) has covered frames {both.tolist()}"
-
-    ended = slot.of(SpeechEnd)
-    segments = slot.of(Segment)
-    assert [s.utterance for s in segments] == list(range(len(ended)))
-    assert [(s.start, s.end, s.trigger) for s in segments] == [
-        (e.start, e.at, e.trigger) for e in ended
-    ]
-    assert [e.utterance for e in slot.of(SpeechStart)] == list(range(len(ended)))
-    assert len(slot.of(Score)) == len(slot.scored)
+pytestmark = pytest.mark.usefixtures("loud_detector")
 
 
 def check_windows(slot: Slot, settings_: WindowSettings, fed: NDArray[np.int16]) -> None:
@@ -308,27 +167,6 @@ def test_all_speech_is_accounted_for_across_holes_in_the_audio(
 # -- single cases ------------------------------------------------------------------------------
 
 
-def speak(slot: Slot, text: str) -> None:
-    """Run a script: `x` is 100 ms of speech, `.` 100 ms of silence; `t` takes the waiting window,
-    `s` scores the one in flight, `f` fails it, `!` flushes."""
-    for c in text.replace(" ", ""):
-        match c:
-            case "x" | ".":
-                slot.run(slot.pipeline.feed(loudness([c == "x"] * 5)))
-            case "t":
-                slot.take()
-            case "s":
-                slot.settle()
-            case "f":
-                slot.settle("inference_failed")
-            case "!":
-                slot.run(slot.pipeline.flush())
-
-
-STANDARD = WindowSettings()
-CALM = VadSettings("loud", only_speech=False)
-
-
 @pytest.mark.parametrize("second", [1, 2, 4, 9])
 def test_a_single_superseded_window_is_covered_and_makes_no_gap(second: int) -> None:
     """The window that replaces a waiting one reaches back beyond it, so no speech is lost, and the
@@ -370,7 +208,7 @@ def test_an_utterance_whose_windows_all_fail_still_gets_its_segment_without_scor
     (segment,) = slot.of(Segment)
     assert (segment.scores, segment.rolling, segment.covered) == ({}, {}, 0.0)
     assert segment.hints == ()
-    assert slot.pipeline.summary() == {}
+    assert slot.pipeline.scores.summary() == {}
     check_accounting(slot)
 
 
@@ -440,124 +278,6 @@ def test_a_flush_gives_a_result_at_once_and_speech_continues() -> None:
     check_accounting(slot)
     speak(slot, "!!")
     assert len(slot.of(SpeechEnd)) == 2
-
-
-def test_mirrored_audio_before_the_stream_is_never_counted() -> None:
-    slot = Slot(channel(CALM, STANDARD))
-    speak(slot, "xxxxx ! t")
-    (window,) = slot.taken
-    assert window.start == -S // 2
-    count = frame_count(S)
-    logits = np.full((count, 9), -50.0, np.float32)
-    logits[:25, 0] = 50.0  # logits of the mirrored audio
-    logits[25:, 1] = 50.0
-    (score, segment) = slot.pipeline.scored(FrameScores(window, logits))
-    assert isinstance(score, Score)
-    assert isinstance(segment, Segment)
-    for scores in (score.scores, *score.rolling.values(), segment.scores, slot.pipeline.summary()):
-        assert scores["disgusted"] == 1.0
-
-
-def test_the_score_of_a_single_window_is_that_of_its_utterance() -> None:
-    """Scores are exact: the mean of frame logits, then softmax, wherever they are computed."""
-    slot = Slot(channel(CALM, STANDARD))
-    speak(slot, "...... xxxxxx .......")
-    (window,) = slot.cut
-    slot.take()
-    slot.settle()
-    ((_, logits),) = slot.scored
-    (start, end) = window.speech[0]
-    middle = window.start + np.arange(len(logits)) * FRAME + FRAME // 2
-    inside = (middle >= start) & (middle < end)
-    expected = softmax(logits[inside].mean(axis=0))
-    (score,), (segment,) = slot.of(Score), slot.of(Segment)
-    assert list(score.scores.values()) == pytest.approx(expected, abs=1e-4)
-    assert score.scores == segment.scores
-    assert score.scores == score.rolling["2s"] == score.rolling["call"] == segment.rolling["call"]
-    assert slot.pipeline.summary() == segment.scores
-
-
-def test_the_score_of_an_utterance_is_the_mean_over_all_windows_that_cover_it() -> None:
-    slot = Slot(channel(CALM, STANDARD))
-    for c in ".." + "x" * 52 + ".......":
-        speak(slot, c + "ts")
-    cells: dict[int, list[np.ndarray]] = {}
-    for window, logits in slot.scored:
-        for n, row in enumerate(logits):
-            cells.setdefault(window.start // FRAME + n, []).append(row)
-    (segment,) = slot.of(Segment)
-    own = range(segment.start // FRAME, segment.end // FRAME)
-    means = [np.mean(cells[c], axis=0) for c in own if c in cells]
-    assert len(slot.scored) >= 5
-    assert len(means) >= len(own) - 1
-    expected = softmax(np.mean(means, axis=0).astype(np.float32))
-    assert list(segment.scores.values()) == pytest.approx(expected, abs=2e-4)
-
-
-def test_frames_of_consecutive_scores_are_contiguous() -> None:
-    """With `frames` a client draws one curve, which a missing frame interrupts. A window of n frame
-    hops has n − 1 frames, so the last 20 ms of each window were once in no score at all."""
-    slot = Slot(channel(CALM, STANDARD, frames=True))
-    for c in "x" * 60:
-        speak(slot, c + "ts")
-    frames = [score.frames for score in slot.of(Score) if score.frames is not None]
-    assert len(frames) == len(slot.of(Score)) >= 5
-    for before, after in pairwise(frames):
-        assert after.start == before.start + len(before.posteriors) * before.hop
-        assert after.posteriors.sum(axis=1) == pytest.approx(1, abs=1e-4)
-
-
-def test_frames_cover_only_speech() -> None:
-    """A window reaches back into the pause before a short utterance, or beyond it. Its frames there
-    were once written to frames.csv and drawn as speech, up to 0.8 s before the speech began."""
-    slot = Slot(channel(CALM, STANDARD, frames=True, embeddings=True))
-    for c in "......" + "xxxxxx.........." + "xxx......." * 2 + "x" * 34 + "..........":
-        speak(slot, c + "ts")
-    utterances = slot.of(Segment)
-    assert len(utterances) == 4
-    positions = []
-    for frames in (score.frames for score in slot.of(Score)):
-        assert frames is not None
-        assert frames.features is not None
-        assert len(frames.posteriors) == len(frames.features)
-        positions += [frames.start + n * frames.hop for n in range(len(frames.posteriors))]
-    # The last 20 ms of a window have no frame; within an utterance the next window has it.
-    ends = [(each.start, each.end - FRAME) for each in utterances]
-    assert positions == [at for start, end in ends for at in range(start, end, FRAME)]
-
-
-def test_an_embedding_is_the_mean_over_the_speech_frames_of_the_utterance() -> None:
-    """It is the mean over the scored cells, each averaged over the windows that cover it. Users of
-    emotion2vec get the same for a whole recording, but with the pauses."""
-    slot = Slot(channel(CALM, STANDARD, frames=True, embeddings=True))
-    speak(slot, "xxxxxxxxxxxts" * 4 + "." * 10 + "xxxxxxxts")
-    slot.finish()
-    segments, scores = slot.of(Segment), slot.of(Score)
-    assert segments
-    for segment in segments:
-        cells: dict[int, list[NDArray[np.float32]]] = {}
-        for window, _ in slot.scored:
-            features = ToneBackend().score(window).features
-            assert features is not None
-            mask = speech_mask(window, len(features), FRAME)
-            starts = window.start + np.flatnonzero(mask) * FRAME
-            for at, row in zip(starts, features[mask], strict=True):
-                cells.setdefault(int(at), []).append(row)
-        inside = [
-            np.mean(rows, 0) for at, rows in cells.items() if segment.start <= at < segment.end
-        ]
-        assert segment.embedding == pytest.approx(np.mean(inside, axis=0), abs=1e-4)
-    for score in scores:
-        assert score.frames is not None
-        assert score.frames.features is not None
-        assert score.frames.features.shape == (len(score.frames.posteriors), 3)
-
-
-def test_embeddings_are_computed_only_on_request() -> None:
-    slot = Slot(channel(CALM, STANDARD, frames=True))
-    speak(slot, "xxxxxxxts")
-    slot.finish()
-    assert [segment.embedding for segment in slot.of(Segment)] == [None]
 
 
 def test_faint_noise_is_never_speech_even_if_the_detector_accepts_it() -> None:

@@ -11,8 +11,15 @@ TESTS: Mapping[str, Sequence[str]] = {
     "stream/analysis/channel.py": ("tests/analysis/test_channel.py",),
     "stream/analysis/hysteresis.py": ("tests/analysis/test_hysteresis.py",),
     "stream/analysis/nonspeech.py": ("tests/analysis/test_nonspeech.py",),
-    "stream/analysis/pipeline.py": ("tests/analysis/test_pipeline.py",),
+    "stream/analysis/pipeline.py": (
+        "tests/analysis/test_pipeline.py",
+        "tests/analysis/test_one_voice.py",
+    ),
     "stream/analysis/quality.py": ("tests/analysis/test_quality.py",),
+    "stream/analysis/scores.py": (
+        "tests/analysis/test_scores.py",
+        "tests/analysis/test_baseline.py",
+    ),
     "stream/analysis/timeline.py": ("tests/analysis/test_timeline.py",),
     "stream/analysis/vad.py": ("tests/analysis/test_vad.py",),
     "stream/analysis/windows.py": ("tests/analysis/test_windows.py",),

@@ -112,23 +112,15 @@ def test_the_summary_of_a_silent_stream_has_no_scores(reason: ClosedReason) -> N
     assert (summary["scores"], summary["top"], summary["speech_ms"]) == ({}, None, 0)
 
 
-class FakeChannel:
-    """Channel with scored speech."""
-
-    speech = 32_000
-    utterances = 3
-    lost = 0
-
-    def summary(self) -> dict[str, float]:
-        return {"angry": 0.6, "happy": 0.1, "neutral": 0.2, "sad": 0.1}
-
-
 @pytest.mark.parametrize("reason", ["completed", "objected"])
 def test_after_an_objection_the_summary_has_no_scores(
     reason: ClosedReason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = pipeline_of(SessionConfig())
-    monkeypatch.setattr(pipeline, "channels", {0: FakeChannel()})
+    channel = pipeline.channels[0]
+    scores = {"angry": 0.6, "happy": 0.1, "neutral": 0.2, "sad": 0.1}
+    monkeypatch.setattr(channel.scores, "summary", lambda: scores)
+    channel._ended_samples, channel.utterances = 32_000, 3
     bodies = AnalysisEvents(("speaker",), MODEL, frozenset({"angry", "sad"}))
     body = session_closed(reason, pipeline, Totals(), ("speaker",), bodies)
     [summary] = body["summary"]
