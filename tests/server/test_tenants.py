@@ -6,194 +6,27 @@ whose connection had just broken, and any key with `subscribe` heard every call 
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import httpx2
-import orjson
 import pytest
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
 
-from stream.config import Config
 from stream.protocol.messages import FileOptions
-from stream.recordings.background import BackgroundJob, BackgroundJobs
-from stream.recordings.disk import DiskExecutor
-from stream.recordings.job_queue import JobQueue
-from stream.recordings.services import RecordingServices
-from stream.recordings.store import ResultStore
-from stream.recordings.upload import Upload
-from stream.server.access.auth import TICKET, Authenticator, Key, make_key
-from stream.server.access.gate import Gate
-from stream.server.connections.fair_queue import FairQueue
-from stream.server.connections.websocket import WebSocketConnection
-from stream.server.endpoints.router import Router
-from stream.server.endpoints.routes import paths, recordings_busy, routes
-from stream.server.http.application import Http
-from stream.server.http.file_requests import FileRequests
-from stream.server.process.lifecycle import Lifecycle
+from stream.server.access.auth import TICKET
 from stream.tenants import DEFAULT, Principal
-from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until
 from tests.support.sessions import Sessions
-from tests.support.transport import FakeTransport
+from tests.support.tenants import CALL, WATCHED, TenantServer, serving
 from tests.support.utterances import talk
 
-NAMES = ("plain", "acme", "acme2", "globex", "both", "ops")
-SECRETS = {name: make_key() for name in NAMES}
-TENANT = {"acme": "acme", "acme2": "acme", "globex": "globex", "both": "globex"}
-WATCHED = {"both": ["acme"], "ops": ["*"]}
-CALL = "call-1"
 MISSING = "call-9"
 """As long as `CALL`, so that answers that quote an id have one length."""
 
 
-class Peer(FakeTransport):
-    """The client's end of a WebSocket on a server in this process."""
-
-    def __init__(self, server: Server, path: str, key: str, *protocols: str) -> None:
-        super().__init__()
-        self.max_bytes = 0
-        self.silent_s = 0.0
-        self.queue = FairQueue()
-        self.usage = self.queue.usage()
-        self.meter: Callable[[int], float] = lambda size: 0.0
-        headers = [("Host", "localhost"), ("Sec-WebSocket-Protocol", ", ".join(protocols))]
-        if key:
-            headers.append(("Authorization", f"Bearer {SECRETS[key][0]}"))
-        connection = cast(WebSocketConnection, self)
-        made = server.router.upgrade(connection, Request(path, Headers(headers)))
-        self.refusal = made if isinstance(made, Response) else None
-        if not isinstance(made, Response):
-            server.router.connections.add(connection)
-            self.handler = made()
-
-    def tick(self) -> None: ...
-
-    def charge(self, messages: int) -> None: ...
-
-    def say(self, event_type: str, **fields: Any) -> None:
-        self.handler.received(orjson.dumps({"type": event_type, **fields}).decode())
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [orjson.loads(message) for message in self.sent]
-
-    async def event(self, event_type: str) -> dict[str, Any]:
-        await until(lambda: event_type in [event["type"] for event in self.events])
-        return next(event for event in self.events if event["type"] == event_type)
-
-
-class Server:
-    """All endpoints of a server with keys of three tenants, without sockets."""
-
-    def __init__(self, folder: Path, keys: bool = True, **limits: Any) -> None:
-        tables = {
-            name: {
-                "sha256": SECRETS[name][1],
-                "tenant": TENANT.get(name, DEFAULT),
-                "tenants": WATCHED.get(name, []),
-            }
-            for name in NAMES
-        }
-        config = Config.model_validate(
-            {
-                "files": {"folder": folder, "max_clients": 4},
-                "auth": {"keys": tables if keys else {}},
-                "limits": limits,
-            }
-        )
-        self.sessions = Sessions(config=config)
-        services = self.sessions.services
-        self.lifecycle = Lifecycle()
-        made = (
-            Key(name, key.sha256, frozenset(key.scopes), key.tenant, frozenset(key.tenants))
-            for name, key in config.auth.keys.items()
-        )
-        self.authenticator = Authenticator(made, quotas=services.quotas)
-        gate = Gate(
-            config.server, self.authenticator, services.metrics, paths(config), services.quotas
-        )
-        self.router = Router(gate, self.lifecycle, services.quotas)
-        self.store = ResultStore(folder, 3600)
-        self.disk = DiskExecutor()
-        recordings = RecordingServices(services, self.store, self.disk, JobQueue(2))
-        self.jobs = BackgroundJobs(recordings)
-        self.router.routes |= routes(services, self.sessions.registry, self.jobs, self.router)
-        self.lifecycle.serve()
-        files = FileRequests(
-            config,
-            self.lifecycle,
-            services.metrics,
-            lambda: self.jobs,
-            lambda principal: recordings_busy(
-                config.files, self.router, self.jobs, services.quotas, principal
-            ),
-            services.quotas,
-        )
-        app = Http(gate, {}, self.sessions.hub, services.metrics.text, self.store, 4, files).app()
-        self._client = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(app), base_url="http://localhost"
-        )
-
-    def connect(self, path: str, key: str = "", *protocols: str) -> Peer:
-        return Peer(self, path, key, *protocols)
-
-    async def call(self, key: str, stream_id: str = CALL, options: str = "") -> Peer:
-        """Start a stream and send some speech."""
-        peer = self.connect(
-            f"/v1/stream?sample_rate=16000&stream_id={stream_id}&tag=q:1{options}", key
-        )
-        await peer.event("session.created")
-        peer.handler.received(talk(1.5))
-        await peer.event("emotion.score")
-        return peer
-
-    async def ask(self, key: str, method: str, path: str) -> tuple[int, Any]:
-        """Return status and body of an HTTP request."""
-        headers = {"Authorization": f"Bearer {SECRETS[key][0]}"} if key else {}
-        response = await self._client.request(method, path, headers=headers)
-        is_json = response.content and "json" in response.headers["content-type"]
-        return response.status_code, response.json() if is_json else response.text
-
-    async def recording(self, key: str) -> tuple[BackgroundJob, str]:
-        """Keep a recording of a key, with its result; return it and the address of the result."""
-        principal = Principal(key, TENANT.get(key, DEFAULT)) if key else Principal()
-        files = self.sessions.config.files
-        upload = await Upload.open("a.wav", None, files.max_mb, self.disk, self.store)
-        await upload.close()
-        (upload.pending.folder / "result.json").write_text("{}")
-        stored = self.store.publish(upload.pending, ["result.json"], "a", principal.owner)
-        job = BackgroundJob(upload, principal)
-        job.status, job.expires = "done", stored.expires
-        job.ended.set()
-        self.jobs._ended[job.id] = job
-        return job, f"/v1/results/{stored.id}/result.json"
-
-    async def close(self) -> None:
-        await self._client.aclose()
-        self.disk.close()
-
-
-@contextlib.asynccontextmanager
-async def serving(folder: Path, keys: bool = True, **limits: Any) -> AsyncIterator[Server]:
-    server = Server(folder / "outputs", keys, **limits)
-    await server.sessions.scheduler.start(LENGTHS)
-    try:
-        async with server.sessions.running():
-            yield server
-    finally:
-        await server.sessions.registry.drain(2.0)
-        await server.sessions.scheduler.stop(2.0)
-        await server.close()
-
-
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
+async def server(tmp_path: Path) -> AsyncIterator[TenantServer]:
     async with serving(tmp_path) as running:
         yield running
 
@@ -206,7 +39,7 @@ def same(one: Any, other: Any) -> None:
 
 # -- HTTP --------------------------------------------------------------------------------------
 
-Row = Callable[[Server, str, str], Awaitable[Any]]
+Row = Callable[[TenantServer, str, str], Awaitable[Any]]
 """Asks for the stream with an id by a key; returns the answer."""
 
 
@@ -225,7 +58,7 @@ STREAMS: dict[str, Row] = {
 @pytest.mark.parametrize("row", STREAMS)
 @pytest.mark.parametrize("key", ["globex", "plain"])
 async def test_a_stream_of_another_tenant_does_not_exist(
-    server: Server, row: str, key: str
+    server: TenantServer, row: str, key: str
 ) -> None:
     """The answer is that for an id that no stream has, so it does not reveal that there is one."""
     await server.call("acme")
@@ -247,7 +80,7 @@ async def test_a_stream_of_another_tenant_does_not_exist(
     ],
 )
 async def test_the_list_has_the_streams_of_the_tenants_that_a_key_sees(
-    server: Server, key: str, seen: list[tuple[str, str]]
+    server: TenantServer, key: str, seen: list[tuple[str, str]]
 ) -> None:
     await server.call("acme", "a")
     await server.call("globex", "g")
@@ -262,7 +95,7 @@ async def test_the_list_has_the_streams_of_the_tenants_that_a_key_sees(
 
 
 async def test_a_key_that_watches_several_tenants_selects_between_streams_of_one_id(
-    server: Server,
+    server: TenantServer,
 ) -> None:
     await server.call("acme")
     await server.call("globex")
@@ -276,7 +109,9 @@ async def test_a_key_that_watches_several_tenants_selects_between_streams_of_one
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_a_recording_of_another_tenant_does_not_exist(server: Server, method: str) -> None:
+async def test_a_recording_of_another_tenant_does_not_exist(
+    server: TenantServer, method: str
+) -> None:
     job, _ = await server.recording("acme")
     for key in ("globex", "plain", "ops", "both", "acme2"):
         other = await server.ask(key, method, f"/v1/files/{job.id}")
@@ -286,7 +121,7 @@ async def test_a_recording_of_another_tenant_does_not_exist(server: Server, meth
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_a_result_of_another_tenant_does_not_exist(server: Server, method: str) -> None:
+async def test_a_result_of_another_tenant_does_not_exist(server: TenantServer, method: str) -> None:
     _, address = await server.recording("acme")
     missing = "/v1/results/" + "x" * 32 + "/result.json"
     for key in ("globex", "plain", "ops", "both", "acme2"):
@@ -297,7 +132,7 @@ async def test_a_result_of_another_tenant_does_not_exist(server: Server, method:
 
 
 async def test_a_result_from_a_time_without_keys_belongs_to_the_default_tenant(
-    server: Server,
+    server: TenantServer,
 ) -> None:
     """Without keys everything is of the tenant `default`; later tenants must not inherit it."""
     job, address = await server.recording("")
@@ -307,7 +142,7 @@ async def test_a_result_from_a_time_without_keys_belongs_to_the_default_tenant(
 
 
 async def test_a_result_stays_with_the_tenant_when_a_key_of_the_same_name_moves(
-    server: Server,
+    server: TenantServer,
 ) -> None:
     """The store knew an owner by the key's name alone, and names may be used again."""
     _, address = await server.recording("acme")
@@ -322,7 +157,7 @@ async def test_a_result_stays_with_the_tenant_when_a_key_of_the_same_name_moves(
 
 
 @pytest.mark.parametrize("takeover", ["", "&takeover=true"])
-async def test_an_id_may_live_in_two_tenants_at_once(server: Server, takeover: str) -> None:
+async def test_an_id_may_live_in_two_tenants_at_once(server: TenantServer, takeover: str) -> None:
     """`takeover=true` ended the call of another customer who used the same id."""
     first = await server.call("acme")
     second = await server.call("globex", options=takeover)
@@ -333,7 +168,7 @@ async def test_an_id_may_live_in_two_tenants_at_once(server: Server, takeover: s
     await until(lambda: [e["type"] for e in first.events].count("emotion.score") >= 2)
 
 
-async def test_within_a_tenant_an_id_is_unique_whatever_the_key(server: Server) -> None:
+async def test_within_a_tenant_an_id_is_unique_whatever_the_key(server: TenantServer) -> None:
     first = await server.call("acme")
     path = f"/v1/stream?sample_rate=16000&stream_id={CALL}"
     refused = server.connect(path, "acme2")
@@ -343,7 +178,7 @@ async def test_within_a_tenant_an_id_is_unique_whatever_the_key(server: Server) 
 
 
 async def test_a_broken_connection_does_not_give_the_stream_to_another_tenant(
-    server: Server,
+    server: TenantServer,
 ) -> None:
     """A detached stream is taken by anybody who asks for its id; only its own tenant may ask."""
     first = await server.call("acme")
@@ -354,7 +189,7 @@ async def test_a_broken_connection_does_not_give_the_stream_to_another_tenant(
     await again.event("session.resumed")
 
 
-async def test_a_resume_token_of_another_tenant_is_unknown(server: Server) -> None:
+async def test_a_resume_token_of_another_tenant_is_unknown(server: TenantServer) -> None:
     first = await server.call("acme")
     token = (await first.event("session.created"))["resume_token"]
     answers = []
@@ -372,13 +207,6 @@ async def test_a_resume_token_of_another_tenant_is_unknown(server: Server) -> No
 # -- subscribers -------------------------------------------------------------------------------
 
 
-async def listening(server: Server, key: str, **fields: Any) -> Peer:
-    peer = server.connect("/v1/subscribe", key)
-    peer.say("subscribe", **fields)
-    await peer.event("subscribed")
-    return peer
-
-
 @pytest.mark.parametrize(
     "fields",
     [
@@ -390,12 +218,12 @@ async def listening(server: Server, key: str, **fields: Any) -> Peer:
 )
 @pytest.mark.parametrize("key", ["globex", "plain"])
 async def test_a_subscription_hears_no_other_tenant(
-    server: Server, key: str, fields: dict[str, Any]
+    server: TenantServer, key: str, fields: dict[str, Any]
 ) -> None:
     """Neither what happens, nor what happened, nor that there is anything to hear."""
     producer = await server.call("acme")
-    stranger = await listening(server, key, **fields)
-    friend = await listening(server, "acme2", **fields)
+    stranger = await server.listening(key, **fields)
+    friend = await server.listening("acme2", **fields)
     producer.handler.received(talk(1.5))
     producer.say("session.close")
     await friend.event("session.closed")
@@ -404,10 +232,10 @@ async def test_a_subscription_hears_no_other_tenant(
     assert stranger.events[1]["streams"] == []
 
 
-async def test_who_watches_others_hears_them_with_their_tenant(server: Server) -> None:
+async def test_who_watches_others_hears_them_with_their_tenant(server: TenantServer) -> None:
     await server.call("acme")
     await server.call("plain")
-    listener = await listening(server, "both", since={f"acme/{CALL}": -1})
+    listener = await server.listening("both", since={f"acme/{CALL}": -1})
     late = await server.call("globex")
     late.say("session.close")
     await listener.event("session.closed")
@@ -419,15 +247,15 @@ async def test_who_watches_others_hears_them_with_their_tenant(server: Server) -
     assert replayed[0]["type"] == "session.created"
 
 
-async def test_a_filter_selects_tenants(server: Server) -> None:
+async def test_a_filter_selects_tenants(server: TenantServer) -> None:
     await server.call("acme")
     await server.call("globex")
-    listener = await listening(server, "ops", filter={"tenants": ["globex"]})
+    listener = await server.listening("ops", filter={"tenants": ["globex"]})
     [snapshot] = [event for event in listener.events if event["type"] == "snapshot"]
     assert [stream["tenant"] for stream in snapshot["streams"]] == ["globex"]
 
 
-async def test_a_ticket_carries_the_tenant_of_its_key(server: Server) -> None:
+async def test_a_ticket_carries_the_tenant_of_its_key(server: TenantServer) -> None:
     await server.call("acme")
     for key, matched in (("globex", 0), ("acme", 1)):
         [known] = [k for k in server.authenticator._keys.values() if k.name == key]
@@ -437,9 +265,9 @@ async def test_a_ticket_carries_the_tenant_of_its_key(server: Server) -> None:
         assert (await peer.event("subscribed"))["matched"] == matched
 
 
-async def test_the_audit_log_names_tenant_and_key(server: Server) -> None:
+async def test_the_audit_log_names_tenant_and_key(server: TenantServer) -> None:
     producer = await server.call("acme")
-    await listening(server, "globex")
+    await server.listening("globex")
     producer.say("session.close")
     await producer.event("session.closed")
     records = dict(server.sessions.audit.records)
@@ -452,20 +280,20 @@ async def test_without_keys_every_request_is_of_the_default_tenant(tmp_path: Pat
     async with serving(tmp_path, keys=False) as server:
         await server.call("")
         assert [*server.sessions.hub.streams] == [(DEFAULT, CALL)]
-        listener = await listening(server, "")
+        listener = await server.listening("")
         assert listener.events[0]["matched"] == 1
         _status, body = await server.ask("", "GET", "/v1/streams")
         assert "tenant" not in body["streams"][0]
 
 
-async def test_a_recording_is_audited_with_its_tenant(server: Server) -> None:
+async def test_a_recording_is_audited_with_its_tenant(server: TenantServer) -> None:
     job, _ = await server.recording("acme")
     server.jobs.services.audit(job.upload, FileOptions(), job.principal)
     event, details = server.sessions.audit.records[-1]
     assert (event, details["tenant"], details["key"]) == ("file.start", "acme", "acme")
 
 
-def test_every_endpoint_is_in_the_matrix(server: Server) -> None:
+def test_every_endpoint_is_in_the_matrix(server: TenantServer) -> None:
     """A new path that needs a key has to state here what another tenant gets from it."""
     from stream.server.access.gate import SCOPES
 
@@ -491,112 +319,7 @@ def test_timing_of_a_refusal_does_not_depend_on_the_number_of_foreign_streams() 
     assert hub.find(Principal("k", "globex"), CALL, "acme") is None
 
 
-# -- quotas ------------------------------------------------------------------------------------
-
-
-def refusal(peer: Peer) -> tuple[int, str, str]:
-    assert peer.refusal is not None, "the connection was accepted"
-    text = orjson.loads(peer.refusal.body)["error"]
-    return peer.refusal.status_code, text, peer.refusal.headers["Retry-After"]
-
-
-async def test_a_key_that_has_its_streams_is_refused_and_others_are_not(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_sessions=4) as server:
-        calls = [await server.call("acme", f"call-{n}") for n in range(2)]
-        status, text, retry = refusal(server.connect("/v1/stream?sample_rate=16000", "acme2"))
-        assert (status, retry) == (429, "5")
-        assert text.startswith("quota_exceeded: the tenant 'acme' may have 2 streams at a time")
-        status, text, _ = refusal(server.connect("/v1/stream?sample_rate=16000", "acme"))
-        assert "the key 'acme' may have 2 streams" in text
-        await server.call("globex")
-        calls[0].say("session.close")
-        await calls[0].event("session.closed")
-        await server.call("acme2", "call-0")
-
-
-async def test_a_session_that_is_configured_late_is_refused_with_an_error(tmp_path: Path) -> None:
-    """The URL is checked before the upgrade, but `session.update` comes after it."""
-    async with serving(tmp_path, max_sessions=4) as server:
-        late = server.connect("/v1/stream", "acme")
-        for n in range(2):
-            await server.call("acme", f"call-{n}")
-        late.say("session.update", session={"audio": {"sample_rate": 16000}})
-        error = await late.event("error")
-        assert (error["code"], error["retry_after_s"]) == ("quota_exceeded", 5.0)
-        await until(lambda: late.closes == [(4429, "quota_exceeded")])
-
-
-async def test_a_full_key_may_still_return_to_its_stream_and_take_over(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_sessions=4) as server:
-        first = await server.call("acme", "call-0")
-        await server.call("acme", "call-1")
-        token = (await first.event("session.created"))["resume_token"]
-        first.handler.disconnected(None)
-        again = server.connect(f"/v1/stream?resume={token}", "acme")
-        await again.event("session.resumed")
-        await server.call("acme", "call-1", "&takeover=true")
-        again.handler.disconnected(None)
-        await server.call("acme", "call-0")
-
-
-async def test_parked_streams_of_a_full_key_end_for_its_new_ones(tmp_path: Path) -> None:
-    """A key whose producers come back as new streams was refused for as long as the old ones wait.
-
-    They make room, and nobody else's do.
-    """
-    async with serving(tmp_path, max_sessions=4) as server:
-        theirs = await server.call("globex", "theirs")
-        theirs.handler.disconnected(None)
-        old = await server.call("acme", "old")
-        token = (await old.event("session.created"))["resume_token"]
-        old.handler.disconnected(None)
-        await server.call("acme", "new-1")
-        await server.call("acme", "new-2")
-        assert (await server.ask("acme", "GET", "/v1/streams/old"))[0] == HTTPStatus.NOT_FOUND
-        late = server.connect(f"/v1/stream?resume={token}", "acme")
-        await until(lambda: "unknown_stream" in [e.get("code") for e in late.events])
-        assert (await server.ask("globex", "GET", "/v1/streams/theirs"))[0] == HTTPStatus.OK
-        assert refusal(server.connect("/v1/stream?sample_rate=16000", "acme"))[0] == 429
-
-
-async def test_a_key_that_has_its_subscribers_is_refused(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_subscribers=4) as server:
-        for _ in range(2):
-            await listening(server, "acme")
-        status, text, _ = refusal(server.connect("/v1/subscribe", "acme"))
-        assert (status, "auth.keys.acme.quota.subscribers" in text) == (429, True)
-        await listening(server, "globex")
-
-
-async def test_a_key_that_has_its_recordings_is_refused_over_both_ways(server: Server) -> None:
-    for _ in range(2):
-        server.connect("/v1/files", "acme")
-    status, text, _ = refusal(server.connect("/v1/files", "acme"))
-    assert (status, "auth.keys.acme.quota.recordings" in text) == (429, True)
-    status, body = await server.ask("acme", "POST", "/v1/files")
-    assert (status, body["code"], body["retry_after_s"]) == (429, "quota_exceeded", 5.0)
-    server.connect("/v1/files", "globex").handler.disconnected(None)
-
-
-async def test_a_key_with_too_many_unused_tickets_is_refused(server: Server) -> None:
-    [key] = [key for key in server.authenticator._keys.values() if key.name == "acme"]
-    for _ in range(5_000):
-        server.authenticator.ticket(key)
-    status, body = await server.ask("acme", "POST", "/v1/token")
-    assert (status, "auth.keys.acme.quota.tickets" in body["error"]) == (429, True)
-    assert (await server.ask("globex", "POST", "/v1/token"))[0] == HTTPStatus.OK
-
-
-async def test_requests_of_a_key_beyond_its_rate_are_refused(server: Server) -> None:
-    for bucket in server.sessions.services.quotas._of("requests_per_s", Principal("acme", "acme")):
-        bucket.take(1000, time.monotonic())
-    status, body = await server.ask("acme", "GET", "/v1/streams")
-    assert (status, "requests per second" in body["error"]) == (429, True)
-    assert (await server.ask("globex", "GET", "/v1/streams"))[0] == HTTPStatus.OK
-    assert (await server.ask("", "GET", "/healthz"))[0] == HTTPStatus.OK
-
-
-async def test_metrics_count_by_tenant(server: Server) -> None:
+async def test_metrics_count_by_tenant(server: TenantServer) -> None:
     await server.call("acme")
     text = server.sessions.metrics.text().decode()
     assert 'emotide_tenant_sessions_active{tenant="acme"} 1.0' in text

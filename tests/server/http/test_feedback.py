@@ -19,26 +19,16 @@ from stream.config import Config
 from stream.errors import ConfigError
 from stream.feedback.service import feedback_of
 from stream.protocol.messages import Analysis, SessionConfig
-from stream.recordings.background import BackgroundJobs
-from stream.recordings.disk import DiskExecutor
-from stream.recordings.job_queue import JobQueue
-from stream.recordings.services import RecordingServices
-from stream.recordings.store import ResultStore
-from stream.server.access.auth import Authenticator, Key, make_key
-from stream.server.access.gate import Gate
-from stream.server.endpoints.routes import paths
-from stream.server.http.application import Http
-from stream.server.http.feedback_requests import BODY_BYTES, FeedbackRequests
-from stream.server.http.file_requests import FileRequests
+from stream.server.access.auth import make_key
+from stream.server.http.feedback_requests import BODY_BYTES
 from stream.server.http.info import info
-from stream.server.process.lifecycle import Lifecycle
 from stream.sessions.session import Session
 from stream.tenants import Principal
 from tests.support.audio_files import record
-from tests.support.plugins import LENGTHS
+from tests.support.in_process import InProcess
 from tests.support.posting import check
 from tests.support.scheduling import until
-from tests.support.sessions import FakeConnection, Sessions
+from tests.support.sessions import FakeConnection
 from tests.support.utterances import speech
 
 KEYS = {
@@ -51,8 +41,8 @@ SECRETS = {name: make_key() for name in KEYS}
 CALL = "4930123456"
 
 
-class Server:
-    """The HTTP endpoints of a server with keys of two tenants, and its live streams."""
+class Server(InProcess):
+    """The server with its live streams."""
 
     def __init__(self, folder: Path, **feedback: Any) -> None:
         self.folder = folder
@@ -60,7 +50,7 @@ class Server:
             name: {"sha256": SECRETS[name][1], "tenant": tenant, "scopes": scopes}
             for name, (tenant, scopes) in KEYS.items()
         }
-        config = self.config = Config.model_validate(
+        config = Config.model_validate(
             {
                 "files": {"folder": folder / "outputs"},
                 "auth": {"keys": keys},
@@ -69,43 +59,14 @@ class Server:
                 "feedback": {"enabled": True, "folder": folder / "feedback", **feedback},
             }
         )
-        self.feedback = feedback_of(config.feedback)
-        recent = None if self.feedback is None else self.feedback.recent
-        self.sessions = Sessions(config=config, recent=recent)
-        services = self.sessions.services
-        made = (
-            Key(name, key.sha256, frozenset(key.scopes), key.tenant)
-            for name, key in config.auth.keys.items()
-        )
-        gate = Gate(config.server, Authenticator(made), services.metrics, paths(config))
-        lifecycle = Lifecycle()
-        lifecycle.serve()
-        self.store = ResultStore(config.files.folder, 3600)
-        self.disk = DiskExecutor()
-        jobs = BackgroundJobs(RecordingServices(services, self.store, self.disk, JobQueue(2)))
-        quotas = services.quotas
-        files = FileRequests(
-            config, lifecycle, services.metrics, lambda: jobs, lambda _: None, quotas
-        )
-        requests = FeedbackRequests(
-            config.feedback, self.feedback, self.store, self.sessions.audit, self.disk
-        )
-        hub, metrics = self.sessions.hub, services.metrics.text
-        app = Http(gate, {}, hub, metrics, self.store, 4, files, feedback=requests).app()
-        self._client = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(app), base_url="http://localhost"
-        )
-
-    async def ask(self, key: str, method: str, path: str, **options: Any) -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {SECRETS[key][0]}"}
-        return await self._client.request(method, path, headers=headers, **options)
+        super().__init__(config, {name: secret for name, (secret, _) in SECRETS.items()})
 
     async def mark(self, key: str, **fields: Any) -> httpx2.Response:
         body = {"channel": 0, "utterance": 0, "label": "sad", **fields}
-        return await self.ask(key, "POST", "/v1/feedback", json=body)
+        return await self.request(key, "POST", "/v1/feedback", json=body)
 
     async def manifest(self, key: str) -> list[dict[str, str]]:
-        response = await self.ask(key, "GET", "/v1/feedback")
+        response = await self.request(key, "GET", "/v1/feedback")
         assert response.headers["content-type"].startswith("text/csv")
         return list(csv.DictReader(io.StringIO(response.text)))
 
@@ -127,7 +88,7 @@ class Server:
         content = record(self.folder / "talk.wav").read_bytes()
         path = "/v1/files?wait=60&name=talk.wav"
         path += "".join(f"&{name}={value}" for name, value in options.items())
-        response = await self.ask(key, "POST", path, content=content)
+        response = await self.request(key, "POST", path, content=content)
         assert response.status_code == 200, response.text
         body: dict[str, Any] = response.json()
         return body
@@ -135,28 +96,18 @@ class Server:
     def audited(self, event: str) -> list[dict[str, Any]]:
         return [details for name, details in self.sessions.audit.records if name == event]
 
-    async def close(self) -> None:
-        await self._client.aclose()
-        self.disk.close()
-
 
 @contextlib.asynccontextmanager
 async def serving(folder: Path, **feedback: Any) -> AsyncIterator[Server]:
     server = Server(folder, **feedback)
-    await server.sessions.scheduler.start(LENGTHS)
-    try:
-        async with server.sessions.running():
-            yield server
-    finally:
-        await server.sessions.registry.drain(2.0)
-        await server.sessions.scheduler.stop(2.0)
-        await server.close()
+    async with server.running():
+        yield server
 
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    async with serving(tmp_path) as running:
-        yield running
+    async with serving(tmp_path) as started:
+        yield started
 
 
 async def test_an_utterance_of_a_live_stream_is_marked_and_exported(server: Server) -> None:
@@ -208,7 +159,7 @@ async def test_a_recording_is_marked_by_the_key_that_sent_it(server: Server) -> 
     assert "embedding.npy" not in names, "features are kept for marks, not for downloads"
     assert "embeddings_utterances.npy" not in names
     url = body["files"][0]["url"].rpartition("/")[0]
-    hidden = await server.ask("acme", "GET", f"{url}/.utterances.npz")
+    hidden = await server.request("acme", "GET", f"{url}/.utterances.npz")
     assert hidden.status_code == 404
     utterance = body["result"]["channels"][0]["utterances"][1]
     response = await server.mark("acme", recording_id=body["file_id"], utterance=1, speaker="Ann")
@@ -223,7 +174,7 @@ async def test_a_recording_is_marked_by_the_key_that_sent_it(server: Server) -> 
     unknown = await server.mark("acme", recording_id=body["file_id"], utterance=99)
     assert unknown.status_code == 404
     assert "unknown utterance" in unknown.json()["error"]
-    await server.ask("acme", "DELETE", f"/v1/files/{body['file_id']}")
+    await server.request("acme", "DELETE", f"/v1/files/{body['file_id']}")
     assert (await server.mark("acme", recording_id=body["file_id"])).status_code == 404
     assert len(await server.manifest("acme")) == 1, "a mark outlives its recording"
 
@@ -241,12 +192,12 @@ async def test_nothing_crosses_tenants(server: Server) -> None:
     mark = (await server.mark("acme", stream_id=CALL)).json()
     assert (await server.mark("globex", stream_id=CALL)).status_code == 404
     assert await server.manifest("globex") == []
-    archive = (await server.ask("globex", "GET", "/v1/feedback?format=zip")).content
+    archive = (await server.request("globex", "GET", "/v1/feedback?format=zip")).content
     assert zipfile.ZipFile(io.BytesIO(archive)).namelist() == ["manifest.csv"]
     one = f"/v1/feedback/{mark['id']}"
-    assert (await server.ask("globex", "DELETE", one)).status_code == 404
+    assert (await server.request("globex", "DELETE", one)).status_code == 404
     for query in ("all=true", f"stream_id={CALL}"):
-        response = await server.ask("globex", "DELETE", f"/v1/feedback?{query}")
+        response = await server.request("globex", "DELETE", f"/v1/feedback?{query}")
         assert response.json() == {"deleted": 0}
     assert len(await server.manifest("acme")) == 1
 
@@ -254,7 +205,7 @@ async def test_nothing_crosses_tenants(server: Server) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 async def test_a_key_needs_the_scope(server: Server, method: str) -> None:
     for path in ("/v1/feedback", "/v1/feedback/fb_0"):
-        response = await server.ask("acme-calls", method, path)
+        response = await server.request("acme-calls", method, path)
         assert response.status_code == 403
         assert 'lacks the scope "feedback"' in response.json()["error"]
 
@@ -266,15 +217,15 @@ async def test_marks_are_deleted_one_by_one_by_stream_and_all(server: Server) ->
     await server.mark("acme", stream_id=CALL, utterance=1)
     await server.mark("acme", stream_id="other")
     path = f"/v1/feedback/{first['id']}"
-    assert (await server.ask("acme-team", "DELETE", path)).status_code == 204
-    assert (await server.ask("acme-team", "DELETE", path)).status_code == 404
+    assert (await server.request("acme-team", "DELETE", path)).status_code == 204
+    assert (await server.request("acme-team", "DELETE", path)).status_code == 404
     params = {"stream_id": CALL}
-    by_stream = await server.ask("acme", "DELETE", "/v1/feedback", params=params)
+    by_stream = await server.request("acme", "DELETE", "/v1/feedback", params=params)
     assert by_stream.json() == {"deleted": 1}
-    refused = await server.ask("acme", "DELETE", "/v1/feedback")
+    refused = await server.request("acme", "DELETE", "/v1/feedback")
     assert refused.status_code == 400, "nothing is deleted by a forgotten parameter"
     assert "name one of" in refused.json()["error"]
-    everything = await server.ask("acme", "DELETE", "/v1/feedback?all=true")
+    everything = await server.request("acme", "DELETE", "/v1/feedback?all=true")
     assert everything.json() == {"deleted": 1}
     assert await server.manifest("acme") == []
     assert [details["deleted"] for details in server.audited("feedback.delete")] == [1, 1, 1]
@@ -290,7 +241,7 @@ async def test_audio_is_kept_only_if_the_operator_says_so_and_audited_each_time(
         recorded = (await server.mark("acme", recording_id=body["file_id"])).json()
         assert live["audio"]
         assert recorded["audio"]
-        content = (await server.ask("acme", "GET", "/v1/feedback?format=zip")).content
+        content = (await server.request("acme", "GET", "/v1/feedback?format=zip")).content
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for mark in (live, recorded):
                 with wave.open(io.BytesIO(archive.read(f"{mark['id']}.wav"))) as clip:
@@ -348,16 +299,16 @@ async def test_a_bad_request_is_refused_by_field(
     server: Server, fields: dict[str, Any], named: str
 ) -> None:
     body = {"stream_id": CALL, "channel": 0, "utterance": 0, "label": "sad", **fields}
-    response = await server.ask("acme", "POST", "/v1/feedback", json=body)
+    response = await server.request("acme", "POST", "/v1/feedback", json=body)
     assert response.status_code == 400
     assert named in response.json()["error"]
 
 
 async def test_a_body_that_is_no_json_or_too_large_is_refused(server: Server) -> None:
-    broken = await server.ask("acme", "POST", "/v1/feedback", content=b"{")
+    broken = await server.request("acme", "POST", "/v1/feedback", content=b"{")
     assert broken.status_code == 400
     assert "must be JSON" in broken.json()["error"]
-    large = await server.ask("acme", "POST", "/v1/feedback", content=b" " * (BODY_BYTES + 1))
+    large = await server.request("acme", "POST", "/v1/feedback", content=b" " * (BODY_BYTES + 1))
     assert large.status_code == 413
 
 
@@ -377,8 +328,8 @@ async def test_without_feedback_nothing_is_kept_and_the_answer_says_so(tmp_path:
         for response in (
             await server.mark("acme", stream_id=CALL),
             await server.mark("acme", recording_id=body["file_id"]),
-            await server.ask("acme", "GET", "/v1/feedback"),
-            await server.ask("acme", "DELETE", "/v1/feedback?all=true"),
+            await server.request("acme", "GET", "/v1/feedback"),
+            await server.request("acme", "DELETE", "/v1/feedback?all=true"),
         ):
             assert response.status_code == 404
             assert "feedback.enabled" in response.json()["error"]
