@@ -14,7 +14,6 @@ import numpy as np
 
 from stream.admission import Admission, admit_recording
 from stream.analysis.pipeline import StreamPipeline
-from stream.audio.files.decode import Undecodable
 from stream.audio.files.decode_process import (
     Decoder,
     DecoderMessage,
@@ -23,6 +22,7 @@ from stream.audio.files.decode_process import (
     ProbeResult,
 )
 from stream.audio.files.decode_worker import Job
+from stream.audio.files.undecodable import Undecodable
 from stream.feedback.recording import write_utterances
 from stream.inference.scoring import StreamScorer
 from stream.protocol.errors import ProtocolError

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.tables import table
-from stream.audio.files.decode import Undecodable
 from stream.audio.files.decode_process import Decoder, Finished
 from stream.audio.files.decode_worker import Job
+from stream.audio.files.undecodable import Undecodable
 from tests.support.audio_files import FORMATS, record
 from tests.support.utterances import speech
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.audio.files.decode import Undecodable
 from stream.audio.files.decode_worker import AUDIO, FAILED, HEADER, PROGRESS, Job, work
 from stream.audio.files.findings import Findings
+from stream.audio.files.undecodable import Undecodable
 
 
 @dataclass

@@ -12,19 +12,18 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
+from stream.audio.files import undecodable
 from stream.audio.files.chunks import Layout, layout
 from stream.audio.files.completeness import ends_early, joined_mp4
-from stream.audio.files.containers import HEAD, flac_samples, is_header_only, is_protected, kind_of
+from stream.audio.files.containers import HEAD, flac_samples, is_protected, kind_of
 from stream.audio.files.frame_clock import MAX_HOLE_S, FrameClock, Timing
 from stream.audio.files.survey import Levels, Survey
-from stream.audio.files.tags import after_tags, start_of_sound
+from stream.audio.files.tags import start_of_sound
 from stream.audio.files.tracks import default_track, marks
+from stream.audio.files.undecodable import Undecodable
 from stream.audio.files.views import View
 from stream.audio.samples import Block, Pcm, RateConverter, mixed, to_float, to_pcm
-from stream.terms import MAX_CHANNELS, AudioFault, FaultReason
-
-IMAGE_FORMATS = ("tty", "gif", "apng", "ico", "image2", "svg")
-"""Formats of images and text that FFmpeg reports as video."""
+from stream.terms import MAX_CHANNELS
 
 CONTAINER_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "webm", "asf": "wma"}
 """FFmpeg's format name → container name in results; other names are used as they are."""
@@ -52,26 +51,6 @@ LEVEL_FROM_S = 900.0
 
 SHORT_S = 0.1
 """Seconds by which a FLAC may be shorter than it states."""
-
-
-class Undecodable(Exception):
-    """Error for a file that yields no audio.
-
-    `code` is the error code for the client. `values` holds the details of the message: figures, and
-    a `reason` for codes with several causes.
-    """
-
-    def __init__(
-        self,
-        code: AudioFault,
-        message: str,
-        *,
-        reason: FaultReason | None = None,
-        **values: str | float,
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.values = values if reason is None else {"reason": reason, **values}
 
 
 UNREADABLE = (Undecodable, av.FFmpegError, OSError, ValueError)
@@ -111,16 +90,13 @@ class Source:
         self._far = False
         size = file.seek(0, 2)
         if not size:
-            raise Undecodable("empty_file", "the file is empty: choose the recording again")
+            raise undecodable.empty()
         self._view, self._layout = _view(file, size)
         self._head = _read(self._view, HEAD)
         if self._layout is not None and self._layout.is_empty:
-            raise no_sound_in(f"a {kind_of(self._head)} header")
+            raise undecodable.no_sound_in(f"a {kind_of(self._head)} header")
         if is_protected(self._view, self._head):
-            raise Undecodable(
-                "protected",
-                "the file is protected (DRM): export it without protection, or record it again",
-            )
+            raise undecodable.protected()
         self._container = self._open()
         self._audio = self._find_track()
         self.info = self._describe()
@@ -187,7 +163,10 @@ class Source:
             yield from (_fitted(rest, channels) for rest in converter.drain())
         self.timing = clock.timing
         if not decoded_s:
-            raise self._nothing_decoded()
+            if self.damaged or self.cut_off:
+                raise undecodable.nothing_decoded()
+            part = kind_of(self._head) or self.info.container
+            raise undecodable.no_sound_in(f"a {part} header")
         stated = flac_samples(self._head) if name == "flac" else 0
         self.damaged |= self.cut_off or decoded_s < stated / rate - SHORT_S
 
@@ -257,7 +236,7 @@ class Source:
         try:
             return av.open(self._view, options=options, metadata_errors="ignore")
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise self._not_opened(error) from None
+            raise undecodable.not_opened(self._view, self._head, error) from None
 
     def _rewind(self) -> None:
         self._container.close()
@@ -275,79 +254,27 @@ class Source:
             self._container = self._open()
             streams = self._container.streams.audio
         if not streams:
-            raise self._without_track()
-        if self._wanted > len(streams):
-            raise Undecodable(
-                "unknown_track",
-                f"track: the file has {len(streams)} audio tracks, not {self._wanted}",
-                tracks=len(streams),
+            raise undecodable.without_track(
+                self._container.format.name, bool(self._container.streams.video)
             )
+        if self._wanted > len(streams):
+            raise undecodable.unknown_track(self._wanted, len(streams))
         number = self._wanted or default_track([marks(stream) for stream in streams]) + 1
         self._track = number
         return streams[number - 1]
-
-    def _is_video(self) -> bool:
-        name = self._container.format.name
-        return name not in IMAGE_FORMATS and not name.endswith("_pipe")
-
-    def _without_track(self) -> Undecodable:
-        if self._container.streams.video and self._is_video():
-            return Undecodable(
-                "no_audio_stream", "the video has no audio track: choose a file with audio"
-            )
-        return Undecodable(
-            "not_audio", "the file is not a recording: choose a file with audio", reason="no_sound"
-        )
-
-    def _nothing_decoded(self) -> Undecodable:
-        if self.damaged or self.cut_off:
-            return Undecodable(
-                "broken_file",
-                "the file is damaged: no audio in it could be decoded; export it again",
-                reason="undecodable",
-            )
-        return no_sound_in(f"a {kind_of(self._head) or self.info.container} header")
-
-    def _not_opened(self, error: Exception) -> Undecodable:
-        if after_tags(self._view) == self._view.size:
-            return no_sound_in("a tag")
-        kind = kind_of(self._head)
-        if is_header_only(self._head, self._view.size):
-            return no_sound_in(f"a {kind} header")
-        if kind is not None:
-            return Undecodable(
-                "broken_file",
-                f"the file has a {kind} header, but is damaged or truncated: export it again",
-                reason="cut_off",
-                kind=kind,
-            )
-        return Undecodable(
-            "not_audio",
-            f"the contents of the file are not audio ({reason_of(error)}): choose a file with "
-            "audio",
-            reason="unknown",
-        )
 
     def _describe(self) -> AudioInfo:
         stream, name = self._audio, self._container.format.name
         context = stream.codec_context
         if context is None:
-            raise Undecodable(
-                "broken_file",
-                "the audio codec of the file is not supported: save it as WAV",
-                reason="no_decoder",
-            )
+            raise undecodable.without_decoder()
         duration = None
         if stream.duration is not None and stream.time_base is not None:
             duration = float(stream.duration * stream.time_base)
         elif self._container.duration is not None:
             duration = self._container.duration / av.time_base
         if not context.sample_rate or not context.channels:
-            raise Undecodable(
-                "broken_file",
-                "the header of the file states no sample rate: save it as WAV",
-                reason="no_rate",
-            )
+            raise undecodable.without_rate()
         return AudioInfo(
             container=CONTAINER_NAMES.get(name, name),
             codec=context.name.removesuffix("float"),
@@ -362,20 +289,6 @@ class Source:
 def analysed_channels(info: AudioInfo) -> int:
     """Return the number of channels to analyse; more than two are mixed into one."""
     return info.channels if info.channels <= MAX_CHANNELS else 1
-
-
-def no_sound_in(part: str) -> Undecodable:
-    """Return the error for a file that has `part`, and nothing after it."""
-    return Undecodable(
-        "empty_file",
-        f"the file has {part}, but there is no sound in it: record or export it again",
-        reason="header_only",
-    )
-
-
-def reason_of(error: Exception) -> str:
-    """Return FFmpeg's message without the error number."""
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _view(file: BinaryIO, size: int) -> tuple[View, Layout | None]:

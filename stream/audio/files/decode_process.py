@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stream.audio.confinement.report import command, environment
-from stream.audio.files.decode import AudioInfo, Undecodable
+from stream.audio.files.decode import AudioInfo
 from stream.audio.files.decode_worker import (
     AUDIO,
     DONE,
@@ -27,6 +27,7 @@ from stream.audio.files.decode_worker import (
     Job,
 )
 from stream.audio.files.findings import Findings
+from stream.audio.files.undecodable import Undecodable
 from stream.types import Samples
 
 

@@ -24,9 +24,10 @@ import numpy as np
 
 from stream.audio.confinement import confine
 from stream.audio.denoise import Denoiser
-from stream.audio.files.decode import Source, Undecodable, analysed_channels, reason_of
+from stream.audio.files.decode import Source, analysed_channels
 from stream.audio.files.findings import Findings
 from stream.audio.files.survey import Levels, Survey
+from stream.audio.files.undecodable import Undecodable, reason_of
 from stream.audio.resample import Resampler
 from stream.audio.samples import Block, Pcm, mixed, to_pcm
 from stream.types import SAMPLE_RATE

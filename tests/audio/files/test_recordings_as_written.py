@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.audio.files.decode import Undecodable
+from stream.audio.files.undecodable import Undecodable
 from tests.support.audio_files import record
 from tests.support.decoding import Decoded, worked
 from tests.support.odd_files import id3, second, timed, tracks, wav
