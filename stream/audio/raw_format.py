@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -307,8 +308,14 @@ def _bits(samples: Samples) -> int | None:
     return next((bits for scale, bits in RANGES if peak <= scale * 1.01), None)
 
 
+@cache
+def _window(samples: int) -> Samples:
+    """Return a Hann window; blocks have one length per format."""
+    return np.hanning(samples).astype(np.float32)
+
+
 def _bandwidth(samples: Samples, rate: int) -> float:
     """Return the frequency in Hz below which the samples have 99 % of their power."""
-    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
-    total = np.cumsum(power)
+    spectrum = np.fft.rfft(samples * _window(len(samples)))
+    total = np.cumsum(spectrum.real**2 + spectrum.imag**2)
     return float(np.searchsorted(total, 0.99 * total[-1]) * rate / len(samples))
