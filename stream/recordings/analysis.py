@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -154,8 +155,9 @@ class RecordingAnalysis:
                 self._tenant,
             )
             dim = self._model.dim if self._options.embedding and self._by_frame else 0
-            output = await self._disk.run(
-                ResultWriter, folder, probe.channels, self._model.labels, dim
+            output = await self._disk.acquire(
+                partial(ResultWriter, folder, probe.channels, self._model.labels, dim),
+                ResultWriter.close,
             )
             self._enter("analysis")
             length = probe.info.duration_s or 0.0
@@ -230,7 +232,7 @@ class RecordingAnalysis:
             await decoder.stop()
             if output is not None:
                 with suppress(OSError):
-                    await self._disk.run(output.close)
+                    await self._disk.release(output.close)
         return result, names
 
     @property

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Literal
 
 import orjson
@@ -212,7 +213,8 @@ class BackgroundJobs:
         """Remove the record of a recording and its result; cancel it first if it has not ended."""
         await self.cancel(job)
         self._forget(job)
-        await self.services.disk.run(self.services.store.discard, job.upload.pending)
+        discard = partial(self.services.store.discard, job.upload.pending)
+        await self.services.disk.release(discard)
 
     def sweep(self) -> None:
         """Drop expired records, and the oldest of too many."""

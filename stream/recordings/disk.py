@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from stream.protocol.errors import ProtocolError
@@ -26,6 +26,28 @@ class DiskExecutor:
         """Call `function` in the thread; return its result or raise its exception."""
         call = self._thread.submit(function, *args, **kwargs)
         return await asyncio.wrap_future(call)
+
+    async def release(self, function: Callable[[], None]) -> None:
+        """Call `function` in the thread, also if the caller is cancelled before its turn comes."""
+        await asyncio.shield(asyncio.wrap_future(self._thread.submit(function)))
+
+    async def acquire(self, make: Callable[[], T], release: Callable[[T], None]) -> T:
+        """Call `make` in the thread; return what it made, or raise its exception.
+
+        The thread cannot be interrupted. If the caller is cancelled meanwhile, nobody would own
+        what is made, so `release` is called with it.
+        """
+        call = self._thread.submit(make)
+
+        def unwanted(done: Future[T]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                release(done.result())
+
+        try:
+            return await asyncio.wrap_future(call)
+        except asyncio.CancelledError:
+            call.add_done_callback(unwanted)
+            raise
 
     def close(self) -> None:
         """Accept no more calls; those submitted are done before the process exits."""

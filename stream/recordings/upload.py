@@ -47,12 +47,21 @@ class Upload:
         """
         if size is not None:
             check_size(size, max_mb)
-        pending = await disk.run(store.begin)
-        try:
-            file = await disk.run((pending.folder / UPLOAD).open, "wb")
-        except OSError:
-            await disk.run(store.discard, pending)
-            raise
+
+        def create() -> tuple[PendingResult, BinaryIO]:
+            pending = store.begin()
+            try:
+                return pending, (pending.folder / UPLOAD).open("wb")
+            except OSError:
+                store.discard(pending)
+                raise
+
+        def discard(created: tuple[PendingResult, BinaryIO]) -> None:
+            pending, file = created
+            file.close()
+            store.discard(pending)
+
+        pending, file = await disk.acquire(create, discard)
         return cls(name, size, max_mb, disk, store, pending, file)
 
     @property
@@ -94,9 +103,13 @@ class Upload:
 
     async def drop(self) -> None:
         """Remove the file and its folder."""
-        with suppress(OSError):
-            await self.close()
-        await self._disk.run(self._store.discard, self.pending)
+
+        def remove() -> None:
+            with suppress(OSError):
+                self._file.close()
+            self._store.discard(self.pending)
+
+        await self._disk.release(remove)
 
     def tag(self, error: ProtocolError) -> ProtocolError:
         """Set the `file_id` of an error; return the error."""

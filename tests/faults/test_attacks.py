@@ -33,7 +33,7 @@ COMMON = (
     "pipelined_requests",
     "many_ranges",
     "sessions",
-    "uploads",
+    "uploads_cancelled",
 )
 """Attacks of `make test`: one of each kind. The command above runs all of them."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from stream.protocol.errors import ProtocolError
 from stream.recordings import upload as upload_module
 from stream.recordings.disk import DiskExecutor, disk_error
-from stream.recordings.store import ResultStore
+from stream.recordings.store import PendingResult, ResultStore
 from stream.recordings.upload import Upload
 
 
@@ -88,6 +90,51 @@ async def test_a_dropped_upload_leaves_nothing(disk: DiskExecutor, root: Path) -
     await upload.write(b"01")
     await upload.drop()
     assert content(root) == []
+
+
+async def test_an_upload_that_is_cancelled_while_it_begins_leaves_nothing(
+    disk: DiskExecutor, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that came and went at once left open files and their folders behind."""
+    store = ResultStore(root, 3600)
+    may_go_on, begun = threading.Event(), threading.Event()
+    made: list[PendingResult] = []
+    begin = store.begin
+
+    def slow() -> PendingResult:
+        begun.set()
+        may_go_on.wait(10)
+        made.append(begin())
+        return made[0]
+
+    monkeypatch.setattr(store, "begin", slow)
+    opening = asyncio.create_task(Upload.open("a.wav", 100, 1.0, disk, store))
+    await asyncio.to_thread(begun.wait, 10)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    assert opening.cancelled()
+    may_go_on.set()
+    await disk.run(lambda: None)
+    assert made[0].lock.closed
+    assert not made[0].folder.exists()
+
+
+async def test_a_cancelled_caller_does_not_keep_an_upload_from_being_removed(
+    disk: DiskExecutor, root: Path
+) -> None:
+    """While the server drained, the removal waited its turn and was cancelled with its caller."""
+    upload = await Upload.open("a.wav", 100, 1.0, disk, ResultStore(root, 3600))
+    may_go_on = threading.Event()
+    ahead = asyncio.create_task(disk.run(may_go_on.wait, 10))
+    dropping = asyncio.create_task(upload.drop())
+    await asyncio.sleep(0.01)
+    dropping.cancel()
+    await asyncio.gather(dropping, return_exceptions=True)
+    may_go_on.set()
+    await ahead
+    await disk.run(lambda: None)
+    assert upload.pending.lock.closed
+    assert not upload.pending.folder.exists()
 
 
 async def test_a_file_that_cannot_be_created_leaves_no_folder(
