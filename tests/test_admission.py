@@ -13,7 +13,7 @@ from stream.config import Config, VadConfig
 from stream.errors import ConfigError
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileOptions, SessionConfig
-from stream.types import ModelInfo, from_ms
+from stream.types import FRAME, ModelInfo, from_ms
 from tests.support.signals import model
 
 MODEL = model()
@@ -252,3 +252,16 @@ def test_a_narrow_window_shortens_the_hop_to_itself() -> None:
     assert settings.windows.hop == 32_000
     settings = admit(slow, session_config(analysis={"window_ms": 1000}), MODEL).settings
     assert settings.windows.hop == 16_000
+
+
+def test_settings_are_in_frames_and_samples() -> None:
+    analysis = analysis_settings(Config(), MODEL)
+    assert (analysis.vad.pre_roll, analysis.vad.hangover, analysis.vad.max_utterance) == (
+        15,
+        30,
+        1500,
+    )
+    assert analysis.windows.lengths == (16_000, 32_000, 48_000)
+    assert analysis.windows.hop == 16_000
+    assert all(length % FRAME == 0 for length in analysis.windows.lengths)
+    assert analysis.rolling.horizons == (10, 30)

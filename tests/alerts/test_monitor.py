@@ -16,7 +16,6 @@ from stream.alerts.book import MAX_SUBSCRIBERS_RULES, RuleBook, TooManyRules
 from stream.alerts.monitor import Alert, OwnedRule, StreamAlerts
 from stream.alerts.values import Trend
 from stream.analysis.conversation import ConversationReport, Measures, Side
-from stream.config import Config
 from stream.tenants import Principal
 from stream.terms import Hint
 from stream.types import SAMPLE_RATE as S
@@ -304,19 +303,6 @@ def test_an_objection_leaves_no_scores_in_the_end() -> None:
 def test_a_rule_that_makes_no_sense_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         rule(**fields)
-
-
-@pytest.mark.parametrize(
-    ("rules", "message"),
-    [
-        ([{"name": "a", "label": "angry", "above": 0.5}] * 2, "several rules"),
-        ([{"name": "a", "label": "angry", "above": 0.5, "horizon": "20s"}], "10s, 30s, call"),
-        ([{"name": str(n), "label": "angry", "above": 0.5} for n in range(33)], "32"),
-    ],
-)
-def test_the_configuration_refuses_rules_that_cannot_work(rules: Any, message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        Config.model_validate({"alerts": {"rules": rules}})
 
 
 def names(book: RuleBook, tenant: str = "default", tags: tuple[str, ...] = ()) -> list[str]:

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 
-from stream.config import Config
 from stream.ingest.audiosocket import AudioSocket
 from stream.ingest.calls import CallDefaults
 from stream.ingest.dialect import Annotate, Audio, Command, End, Silence, Start
@@ -262,12 +261,3 @@ audiosocket_key = "pbx"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(writer.drain(), 1.0)
         writer.transport.abort()
-
-
-def test_a_port_needs_a_key_where_keys_are_configured() -> None:
-    """Otherwise every machine that reaches the port would send calls for nobody's quota."""
-    keys = {"pbx": {"sha256": "0" * 64, "scopes": ["stream"]}}
-    with pytest.raises(ValueError, match=r"telephony\.audiosocket_key"):
-        Config.model_validate({"auth": {"keys": keys}, "telephony": {"audiosocket_port": 9092}})
-    telephony = {"audiosocket_port": 9092, "audiosocket_key": "pbx"}
-    Config.model_validate({"auth": {"keys": keys}, "telephony": telephony})

@@ -7,8 +7,6 @@ import hashlib
 import pytest
 
 from stream.config import Config
-from stream.config_file import load
-from stream.errors import ConfigError
 from stream.protocol.errors import ProtocolError
 from stream.quotas import MAX_TICKETS, Quotas
 from stream.server.access.auth import (
@@ -96,19 +94,6 @@ def test_the_number_of_unused_tickets_is_bounded() -> None:
     clock.now += TICKET_S + 1
     authenticator.ticket(KEY)
     assert len(authenticator._tickets) == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{desk = {sha256 = "secret"}}', "sha256"),
-        (f'{{desk = {{sha256 = "{DIGEST}", scopes = ["all"]}}}}', "scopes"),
-        (f'{{"a b" = {{sha256 = "{DIGEST}"}}}}', "auth.keys"),
-    ],
-)
-def test_an_invalid_entry_is_named(text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        load(None, {}, {"auth.keys": text})
 
 
 def test_one_key_cannot_take_the_tickets_of_the_others() -> None:

@@ -337,11 +337,6 @@ async def test_without_feedback_nothing_is_kept_and_the_answer_says_so(tmp_path:
         assert not (tmp_path / "feedback").exists()
 
 
-def test_audio_without_an_audit_log_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"feedback\.audio .* set privacy\.audit_log"):
-        Config.model_validate({"feedback": {"enabled": True, "audio": True}})
-
-
 def test_a_folder_that_cannot_be_written_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     config = Config.model_validate({"feedback": {"enabled": True, "folder": tmp_path / "file/x"}})

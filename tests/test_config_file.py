@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,8 +12,7 @@ from hypothesis import strategies as st
 from stream.admission import analysis_settings
 from stream.config import Config
 from stream.config_file import forget_secrets, load, to_toml
-from stream.errors import ConfigError
-from stream.types import FRAME
+from tests.support.configuration import refused
 from tests.support.signals import model
 
 MODEL = model()
@@ -25,12 +23,6 @@ def toml(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "emotide.toml"
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def refused(**layers: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load(**{"environ": {}, **layers})
-    return str(caught.value)
 
 
 def test_an_empty_configuration_is_the_defaults() -> None:
@@ -160,23 +152,6 @@ def test_errors_name_the_layer_of_the_value(tmp_path: Path) -> None:
     assert "cannot be read" in refused(path=binary)
 
 
-@pytest.mark.parametrize("role", ["agent", "employee"])
-def test_people_at_work_are_analysed_only_on_a_stated_basis(role: str) -> None:
-    """EU AI Act, Art. 5(1)(f)."""
-    overrides = {"privacy.analyse_roles": f'["customer", "{role}"]'}
-    message = refused(overrides=overrides)
-    assert f"analyse_roles names {role}" in message
-    assert "privacy.employee_basis" in message
-    for basis in ("medical_or_safety", "acted_recording"):
-        assert basis in message
-        assert load(environ={}, overrides={**overrides, "privacy.employee_basis": basis})
-
-
-def test_roles_of_employees_can_be_configured() -> None:
-    overrides = {"privacy.analyse_roles": '["nurse"]', "privacy.employee_roles": '["nurse"]'}
-    assert "nurse" in refused(overrides=overrides)
-
-
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_the_shipped_configurations_load(path: Path) -> None:
     config = load(path, environ={})
@@ -187,29 +162,6 @@ def test_the_shipped_configurations_load(path: Path) -> None:
 def test_default_toml_holds_the_defaults() -> None:
     (default,) = [path for path in CONFIGS if path.name == "default.toml"]
     assert load(default, environ={}) == Config()
-
-
-def test_settings_are_in_frames_and_samples() -> None:
-    analysis = analysis_settings(Config(), MODEL)
-    assert (analysis.vad.pre_roll, analysis.vad.hangover, analysis.vad.max_utterance) == (
-        15,
-        30,
-        1500,
-    )
-    assert analysis.windows.lengths == (16_000, 32_000, 48_000)
-    assert analysis.windows.hop == 16_000
-    assert all(length % FRAME == 0 for length in analysis.windows.lengths)
-    assert analysis.rolling.horizons == (10, 30)
-
-
-def test_a_node_without_a_name_gets_a_valid_one_from_the_host(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("socket.gethostname", lambda: "büro pc/1" + "x" * 99)
-    name = Config().server.name
-    assert len(name) == 64
-    assert not set(name) & set(" /#+")
-    assert load(environ={"EMOTIDE_SERVER__NODE": "box-1"}).server.name == "box-1"
 
 
 # -- shown again -------------------------------------------------------------------------------
@@ -290,45 +242,3 @@ def test_secrets_leave_the_environment_once_they_are_read() -> None:
     }
     forget_secrets(environ)
     assert set(environ) == {"emotide_mqtt__password", "EMOTIDE_MQTT__HOST", "PATH"}
-
-
-# -- tenants -----------------------------------------------------------------------------------
-
-SHA = "0" * 64
-
-
-def keys(**tables: str) -> str:
-    """Return `auth.keys` with one key per argument, and these fields besides its hash."""
-    rows = (f'{name} = {{sha256 = "{SHA}"{fields}}}' for name, fields in tables.items())
-    return f"{{{', '.join(rows)}}}"
-
-
-def test_a_key_is_of_the_default_tenant_unless_it_names_one() -> None:
-    auth = load(environ={}, overrides={"auth.keys": keys(a="", b=', tenant = "acme"')}).auth
-    assert [key.tenant for key in auth.keys.values()] == ["default", "acme"]
-    assert auth.tenants == ("acme", "default")
-    assert Config().auth.tenants == ("default",)
-
-
-@pytest.mark.parametrize("name", ["", "Acme", "a/b", "a+", "#", "a b", "x" * 33, "*", "-a", "ü"])
-def test_the_name_of_a_tenant_is_one_level_of_a_topic(name: str) -> None:
-    """A name with a slash or a wildcard would publish into another tenant's topics."""
-    said = refused(overrides={"auth.keys": keys(a=f', tenant = "{name}"')})
-    assert "auth.keys.a.tenant: a tenant's name has 1 to 32 lower-case letters" in said
-
-
-def test_a_tenant_to_watch_exists() -> None:
-    """With a misspelt name the wall board of a team stayed empty, without a word."""
-    told = refused(overrides={"auth.keys": keys(a=', tenant = "acme"', b=', tenants = ["acne"]')})
-    assert "keys.b.tenants: no key belongs to the tenant 'acne'; tenants are acme, default" in told
-    load(environ={}, overrides={"auth.keys": keys(a=', tenant = "acme"', b=', tenants = ["*"]')})
-
-
-def test_metrics_are_for_keys_that_watch_all_tenants() -> None:
-    """The metrics count the streams of every tenant."""
-    scoped = ', scopes = ["metrics"]'
-    load(environ={}, overrides={"auth.keys": keys(a=scoped)})
-    told = refused(overrides={"auth.keys": keys(a=scoped, b=', tenant = "acme"')})
-    assert 'keys.a.scopes: metrics are those of all tenants; add tenants = ["*"]' in told
-    watching = scoped + ', tenants = ["*"]'
-    load(environ={}, overrides={"auth.keys": keys(a=watching, b=', tenant = "acme"')})
