@@ -41,6 +41,9 @@ TESTS: Mapping[str, Sequence[str]] = {
     "stream/delivery/outbox.py": ("tests/delivery/test_outbox.py",),
     "stream/sessions/registry.py": (
         "tests/sessions/test_registry.py",
+        "tests/sessions/test_reattach.py",
+        "tests/sessions/test_ticks.py",
+        "tests/sessions/test_drain.py",
         "tests/sessions/test_ahead.py",
         "tests/test_quotas.py",
     ),
@@ -52,7 +55,10 @@ TESTS: Mapping[str, Sequence[str]] = {
         "tests/inference/test_scheduler_start.py",
     ),
     "stream/server/access/auth.py": ("tests/server/access/test_auth.py",),
-    "stream/server/access/gate.py": ("tests/server/endpoints/test_router.py",),
+    "stream/server/access/gate.py": (
+        "tests/server/access/test_gate.py",
+        "tests/server/endpoints/test_router.py",
+    ),
     "stream/tenants.py": ("tests/test_quotas.py",),
     "stream/admission.py": ("tests/test_admission.py",),
 }

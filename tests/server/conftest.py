@@ -1,4 +1,4 @@
-"""Server with a results folder, for test modules without one."""
+"""Servers for test modules without one of their own."""
 
 from __future__ import annotations
 
@@ -17,5 +17,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
+    """Run a server with a folder for results."""
     with running_server("--set", f"files.folder={folder}") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def unpaced() -> Iterator[Server]:
+    """Run a server that analyses audio as fast as it comes."""
+    with running_server("--set", "limits.ahead_s=1000") as server:
         yield server

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 import pytest_asyncio
 
@@ -23,9 +21,8 @@ SECOND = 2 * RATE
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server("--set", "limits.ahead_s=1000") as running:
-        yield running
+def server(unpaced: Server) -> Server:
+    return unpaced
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -288,85 +285,6 @@ async def test_audio_is_acknowledged_once_a_second(server: Server) -> None:
         await client.close_session()
 
 
-async def test_with_results_false_only_subscribers_get_results(server: Server) -> None:
-    async with (
-        connect(server, "/v1/subscribe") as listener,
-        stream(server, results="false", stream_id="mute") as client,
-    ):
-        await listener.send("subscribe", filter={"streams": ["mute"]})
-        await listener.until("subscribed")
-        await client.audio(encode(speech()))
-        closed = await client.close_session()
-        assert closed["totals"]["scores"] > 0
-        assert not [e for e in client.events if e["type"].startswith(("emotion.", "speech."))]
-        await listener.until("session.closed")
-        assert listener.of("emotion.score")
-        assert listener.of("emotion.segment")
-        seen = numbers(client.events)
-        assert seen == sorted(set(seen)), "omitted events only leave gaps in seq"
-
-
-async def test_frames_are_contiguous_and_never_repeated(server: Server) -> None:
-    """With `frames=true` every score has the posteriors of those frames that no score had before.
-
-    Audio in a burst had repeated frames: the second window was cut while the first still waited,
-    so its `fresh` covered the speech of the first one, which was then taken all the same.
-    """
-
-    async with stream(server, frames="true") as client:
-        await client.audio(encode(speech()))
-        await client.close_session()
-        seen: set[int] = set()
-        for score in client.of("emotion.score"):
-            frames = score["frames"]
-            assert frames["labels"] == ["angry", "happy", "neutral", "sad"]
-            assert frames["hop_ms"] == 20
-            own = range(frames["start_ms"], frames["start_ms"] + 20 * len(frames["posteriors"]), 20)
-            assert not seen & set(own), "a frame was repeated"
-            seen |= set(own)
-            for row in frames["posteriors"]:
-                assert sum(row) == pytest.approx(1, abs=0.01)
-        for begin, end in utterances(client.events):
-            assert set(range(begin, end, 20)) <= seen
-
-
-async def test_embeddings_are_sent_on_request(server: Server) -> None:
-    """Every segment has its embedding, every score those of its frames, by default neither."""
-
-    data = encode(speech())
-    async with stream(server, frames="true", embeddings="true") as client:
-        created = await client.until("session.created")
-        assert created["session"]["analysis"]["embeddings"] is True
-        assert created["session"]["analysis"]["model"]["embedding_dim"] == 2
-        await client.audio(data)
-        await client.close_session()
-        for score in client.of("emotion.score"):
-            frames = score["frames"]
-            assert frames["embeddings"]["shape"] == [len(frames["posteriors"]), 2]
-        for segment in client.of("emotion.segment"):
-            assert segment["embedding"]["shape"] == [2]
-            vector = np.frombuffer(base64.b64decode(segment["embedding"]["data"]), "<f2")
-            assert vector[1] == 1, "the second feature of the stand-in is always 1"
-            assert 0 < vector[0] < 20
-    async with stream(server) as client:
-        await client.audio(data)
-        await client.close_session()
-        assert client.of("emotion.segment")
-        assert not any("embedding" in event for event in client.events)
-
-
-async def test_only_the_requested_labels_are_sent(server: Server) -> None:
-    async with stream(server, labels="angry,sad") as client:
-        created = await client.until("session.created")
-        assert created["session"]["analysis"]["labels"] == ["angry", "sad"]
-        await client.audio(encode(speech()))
-        closed = await client.close_session()
-        for event in client.of("emotion.score", "emotion.segment"):
-            assert set(event["scores"]) == {"angry", "sad"}
-            assert all(set(shares) == {"angry", "sad"} for shares in event["rolling"].values())
-        assert set(closed["summary"][0]["scores"]) == {"angry", "sad"}
-
-
 async def test_a_live_stream_is_listed(server: Server) -> None:
     async with stream(server, stream_id="room:1.a-b_c", tag="floor:2") as client:
         await client.audio(talk(2.0))
@@ -416,50 +334,3 @@ async def with_control_messages(
         assert await client.closed() == 1000
         assert utterances(client.events) == utterances(reference)
         assert client.events[-1]["summary"] == reference[-1]["summary"]
-
-
-async def test_a_close_without_a_code_ends_the_stream(server: Server) -> None:
-    """`new WebSocket(…).close()` in a browser sends a close frame without a code.
-
-    It is a clean close like 1000: the client does not return, so the stream is not kept for 60 s.
-    """
-
-    async with stream(server, stream_id="browser") as client:
-        await client.audio(talk(1.0))
-        await client.until("speech.start")
-        client.socket.protocol.send_close()
-        for data in client.socket.protocol.data_to_send():
-            client.socket.transport.write(data)
-        await client.closed()
-    await wait_until_ended(server, "browser")
-
-
-async def test_a_close_with_1001_ends_the_stream(server: Server) -> None:
-    async with stream(server, stream_id="tab") as client:
-        await client.socket.close(1001)
-    await wait_until_ended(server, "tab")
-
-
-async def wait_until_ended(server: Server, stream_id: str, within_s: float = 2.0) -> None:
-    for _ in range(int(within_s * 20)):
-        if (await asyncio.to_thread(server.get, f"/v1/streams/{stream_id}"))[0] == 404:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"{stream_id} is still live")
-
-
-async def test_session_closed_is_the_last_event(server: Server) -> None:
-    """Audio after session.close is ignored, `session.closed` is the last event, the close prompt.
-
-    With more than `max_queue` messages unread, the server stopped reading, did not receive the
-    peer's close frame, and held the connection for five seconds.
-    """
-
-    async with stream(server) as client:
-        await client.audio(talk(2.0))
-        await client.send("session.close")
-        await client.audio(talk(2.0))
-        await client.until("session.closed")
-        assert await client.closed(2) == 1000
-        assert client.events[-1]["type"] == "session.closed"
-        assert client.events[-1]["totals"]["audio_ms"] == 2000

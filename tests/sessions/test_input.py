@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 
@@ -12,62 +11,11 @@ import pytest
 from stream.protocol.messages import SessionConfig
 from stream.sessions import ahead as ahead_module
 from stream.sessions import input as input_module
-from stream.sessions import pump as pump_module
-from stream.sessions.pump import Pump
 from stream.types import Event, Window
 from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until
 from tests.support.sessions import FakeConnection, Sessions
 from tests.support.utterances import talk
-
-
-class Recorded:
-    """Input that records when it was processed."""
-
-    def __init__(self, busy_s: float = 0.0, fails: bool = False) -> None:
-        self.processed: list[float] = []
-        self._busy_s = busy_s
-        self._fails = fails
-
-    def process(self) -> None:
-        self.processed.append(time.monotonic())
-        time.sleep(self._busy_s)
-        if self._fails:
-            raise RuntimeError("broken")
-
-
-async def test_the_pump_processes_all_inputs_within_its_period() -> None:
-    pump, inputs = Pump(), [Recorded() for _ in range(50)]
-    began = time.monotonic()
-    for gathering in inputs:
-        pump.add(gathering)
-    await until(lambda: all(gathering.processed for gathering in inputs))
-    waited = [gathering.processed[0] - began for gathering in inputs]
-    assert min(waited) >= pump_module.PERIOD_S * 0.9
-    assert all(len(gathering.processed) == 1 for gathering in inputs)
-
-
-async def test_the_pump_lets_other_work_in_between() -> None:
-    """With two hundred streams in one go, pongs and other streams' messages would wait for it."""
-    pump, inputs = Pump(), [Recorded(busy_s=0.003) for _ in range(60)]
-    for gathering in inputs:
-        pump.add(gathering)
-    longest, last = 0.0, time.monotonic()
-    while not all(gathering.processed for gathering in inputs):
-        await asyncio.sleep(0)
-        now = time.monotonic()
-        longest, last = max(longest, now - last), now
-    assert longest < 0.09, "half of the work"
-
-
-async def test_an_input_that_fails_does_not_stop_the_pump(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    pump, broken, good = Pump(), Recorded(fails=True), Recorded()
-    pump.add(broken)
-    pump.add(good)
-    await until(lambda: bool(good.processed))
-    assert [record.getMessage() for record in caplog.records] == ["audio not processed"]
 
 
 async def test_small_messages_are_processed_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,27 +165,6 @@ async def test_audio_ahead_of_real_time_waits_and_stops_the_reader(
     await until(lambda: connection.reading)
     await until(lambda: session._input.waiting_bytes == 0)
     assert session._pipeline.position == 48_000
-
-
-async def test_the_pump_takes_turns_between_tenants() -> None:
-    """Hundreds of streams of one tenant gathered first, and another's stream waited for all."""
-    order: list[str] = []
-
-    class Named:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def process(self) -> None:
-            order.append(self.name)
-
-    pump = Pump()
-    for n in range(5):
-        pump.lane("flood").add(Named(f"flood-{n}"))
-    for n in range(2):
-        pump.lane("calm").add(Named(f"calm-{n}"))
-    await until(lambda: len(order) == 7)
-    assert order == ["flood-0", "calm-0", "flood-1", "calm-1", "flood-2", "flood-3", "flood-4"]
-    assert pump._lanes == {}
 
 
 async def test_a_voice_on_the_other_channel_only_is_warned_of() -> None:

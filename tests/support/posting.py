@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import secrets
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http.client import HTTPResponse
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,7 +20,7 @@ from jsonschema.exceptions import best_match
 from referencing import Registry
 from referencing.jsonschema import DRAFT7, DRAFT202012
 
-from tests.support.running import ROOT, Server
+from tests.support.running import ROOT, Gate, Server, running_server
 
 DOCUMENT = ROOT / "docs" / "openapi.json"
 URI = "http://emotide.example/openapi.json"
@@ -113,3 +118,49 @@ def check(schema: str, body: Any) -> None:
     """Raise `AssertionError` unless `body` conforms to a schema of the document."""
     error = best_match(_validator(schema).iter_errors(body))
     assert error is None, f"{schema} {error.json_path}: {error.message} in {body}"
+
+
+@contextlib.contextmanager
+def gated(tmp_path: Path, *args: str) -> Iterator[tuple[Server, Gate]]:
+    """Start a server whose model waits while the gate is shut; it is shut at first."""
+    gate = Gate(tmp_path / "gate")
+    with running_server(
+        "--set",
+        f"files.folder={tmp_path / 'o'}",
+        *args,
+        model="tests.support.plugins:blocked",
+        env={"EMOTEST_BLOCK": str(gate.path)},
+    ) as server:
+        gate.shut()
+        try:
+            yield server, gate
+        finally:
+            gate.open()
+
+
+def wait_until_running(server: Server, url: str) -> None:
+    """Wait until the analysis of a recording has begun."""
+    wait_for(lambda: send(server, "GET", url).body["progress"]["stage"] == "analysis")
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+    """Block this thread, never an event loop's, until `condition()` is true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "not fulfilled in time"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def opened(server: Server, head: str, body: bytes = b"") -> Iterator[socket.socket]:
+    """Send a request by hand: its first line and headers without Host, and a part of its body."""
+    with socket.create_connection((server.host, server.port), 10) as sock:
+        sock.sendall(head.replace("\n", f"\r\nHost: {server.host}\r\n", 1).encode() + body)
+        yield sock
+
+
+def answer(sock: socket.socket) -> Answer:
+    """Read the response to a request by hand."""
+    response = HTTPResponse(sock, method="POST")
+    response.begin()
+    return read(response)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream.config import ServerConfig
-from stream.server.access.origins import known_host
+from stream.server.access.origins import is_local, known_host
 
 EVERYWHERE = ServerConfig(host="0.0.0.0", origins=("https://emotide.example.com",))
 LOCAL = ServerConfig(origins=("https://emotide.example.com",))
@@ -56,3 +56,11 @@ def test_the_configured_host_is_a_name_of_the_server() -> None:
 def test_keys_protect_a_public_server_under_any_name() -> None:
     assert known_host("any.example", EVERYWHERE, is_open=False)
     assert not known_host("any.example", LOCAL, is_open=False)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)],
+)
+def test_is_local(host: str, local: bool) -> None:
+    assert is_local(ServerConfig(host=host)) is local

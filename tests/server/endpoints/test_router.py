@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import orjson
@@ -17,14 +15,11 @@ from websockets.http11 import Request, Response
 from stream.config import Scope, ServerConfig
 from stream.delivery.hub import Hub
 from stream.delivery.transport import Handler, Message
-from stream.errors import ConfigError
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query
 from stream.quotas import Quotas
 from stream.server.access.auth import TICKET, Authenticator, Key, make_key
-from stream.server.access.gate import Busy, Gate, redacted, scope_of
-from stream.server.access.origins import is_local
-from stream.server.access.tls import tls_context
+from stream.server.access.gate import Busy, Gate
 from stream.server.connections.websocket import WebSocketConnection
 from stream.server.endpoints.router import Accepted, Route, Router
 from stream.server.http.application import Http
@@ -265,24 +260,6 @@ def test_an_upgrade_at_capacity_is_503_with_retry_after(routing: Routing) -> Non
 # -- keys and tickets --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("path", "scope"),
-    [
-        ("/v1/files", "files"),
-        ("/v1/results/id/result.json", "files"),
-        ("/v1/streams", "subscribe"),
-        ("/v1/streams/call-1/frames", "subscribe"),
-        ("/metrics", "metrics"),
-        ("/", None),
-        ("/healthz", None),
-        ("/v1/info", None),
-        ("/v1/streamsx", None),
-    ],
-)
-def test_scope_of_a_path(path: str, scope: str | None) -> None:
-    assert scope_of(path) == scope
-
-
 def test_without_configured_keys_a_request_is_anyones(routing: Routing) -> None:
     assert routing.accept("/v1/subscribe", BEARER).accepted.principal == ANYONE
 
@@ -341,37 +318,3 @@ def page(routing: Routing) -> TestClient:
     """Return a client of the HTTP application behind the same gate."""
     http = Http(routing.gate, {}, Hub(), bytes, None, 1)
     return TestClient(http.app(), base_url="http://localhost")
-
-
-# -- helpers -----------------------------------------------------------------------------------
-
-
-def test_ids_of_results_are_redacted() -> None:
-    assert redacted("/v1/results/id/result.json") == "/v1/results/"
-    assert redacted("/v1/files") == "/v1/files"
-
-
-def test_ids_of_streams_are_hashed_and_paths_shortened() -> None:
-    """A telephone number in /v1/streams/{id} went into the log, up to 7 kB a line."""
-    path = redacted("/v1/streams/+49301234567/frames")
-    assert re.fullmatch(r"/v1/streams/#[0-9a-f]{8}/frames", path)
-    assert redacted("/v1/streams/+49301234567/frames") == path, "records can be related"
-    assert redacted("/v1/streams/+49301234568/frames") != path
-    assert len(redacted("/v1/streams/" + "9" * 7000 + "/" + "9" * 7000)) < 50
-    assert len(redacted("/" + "9" * 7000)) <= 64
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)],
-)
-def test_is_local(host: str, local: bool) -> None:
-    assert is_local(ServerConfig(host=host)) is local
-
-
-def test_a_tls_context_needs_a_readable_certificate(tmp_path: Path) -> None:
-    assert tls_context(None, None) is None
-    with pytest.raises(ConfigError, match=r"server\.tls_key: needs server\.tls_cert"):
-        tls_context(None, tmp_path / "key.pem")
-    with pytest.raises(ConfigError, match=r"cannot load .*none\.pem"):
-        tls_context(tmp_path / "none.pem", None)
