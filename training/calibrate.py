@@ -1,16 +1,20 @@
-"""Calibration on what was left out of training: the bias of neutral, temperature."""
+"""Calibration on what was left out of training: biases, temperature, the average voice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stream.analysis.baseline import ASIDE
 from training.data import Array
 from training.measure import Floats, Ints, fit_temperature
 from training.model import Head
+
+CALM_PART = 0.25
+"""Share of calm speech in the average voice of `reference`; the rest is acted, all labels alike."""
 
 
 class LeftOut:
@@ -72,3 +76,15 @@ def joint_temperature(parts: Sequence[tuple[Floats, Ints]]) -> float:
     logits = np.concatenate([z[np.linspace(0, len(z) - 1, least).astype(int)] for z, _ in parts])
     truth = np.concatenate([y[np.linspace(0, len(y) - 1, least).astype(int)] for _, y in parts])
     return fit_temperature(logits, truth)
+
+
+def balanced_means(parts: Iterable[tuple[Floats, Ints]]) -> Floats:
+    """Return the mean logits of every label of every part, float[labels of parts, labels]."""
+    return np.stack([z[truth == i].mean(axis=0) for z, truth in parts for i in np.unique(truth)])
+
+
+def reference(labels: Sequence[str], acted: Sequence[float], calm: Sequence[float]) -> list[float]:
+    """Return the logits of an average voice, for the baseline: mean 0 over the emotions."""
+    emotions = np.array([label not in ASIDE for label in labels])
+    mixed = (1 - CALM_PART) * np.asarray(acted) + CALM_PART * np.asarray(calm)
+    return [round(float(x), 3) for x in np.where(emotions, mixed - mixed[emotions].mean(), 0.0)]

@@ -1,4 +1,4 @@
-"""The bias of neutral and the temperature from logits of what was left out of training."""
+"""Biases, temperature and the average voice from logits of what was left out of training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from training.calibrate import LeftOut, joint_temperature, neutral_shift
+from training.calibrate import (
+    LeftOut,
+    balanced_means,
+    joint_temperature,
+    neutral_shift,
+    reference,
+)
 from training.model import Head
 
 NEUTRAL = 1
@@ -69,3 +75,14 @@ def test_the_temperature_weighs_a_small_part_like_a_large_one() -> None:
     assert joint_temperature([fair]) == pytest.approx(1.0, rel=0.15)
     assert joint_temperature([sharp]) == pytest.approx(4.0, rel=0.25)
     assert 1.3 < joint_temperature([sharp, fair]) < 4.0
+
+
+def test_labels_weigh_the_same_in_the_mean_logits_of_a_corpus() -> None:
+    logits = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]])
+    means = balanced_means([(logits, np.array([0, 0, 1])), (2 * logits[2:], np.array([1]))])
+    assert means.tolist() == [[2, 0], [0, 5], [0, 10]]
+
+
+def test_the_average_voice_is_three_quarters_acted_with_mean_0_over_the_emotions() -> None:
+    labels = ("angry", "neutral", "unknown")
+    assert reference(labels, [4.0, 0.0, 9.0], [0.0, 4.0, 9.0]) == [1.0, -1.0, 0.0]

@@ -20,7 +20,7 @@ from training.features import FrameEncoder
 from training.measure import activation, activation_recall, confusion, fit_temperature, measure
 from training.sounds import KINDS, not_speech
 from training.splits import folds_of, group, is_measured
-from training.train import read_set
+from training.training_set import read_set
 from training.views import CONDITIONS, windows
 from training.whisper import Encoder, LogMel, Shape, load_encoder, save_encoder
 
