@@ -231,6 +231,8 @@ class App:
             if self._audiosocket is not None:
                 self._audiosocket.close()
             await self._listener.close()
+            if self._jobs is not None:
+                await self._jobs.services.settle()
             self._disk.close()
             self._feedback_disk.close()
             self._audit.close()

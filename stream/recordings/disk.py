@@ -28,8 +28,16 @@ class DiskExecutor:
         return await asyncio.wrap_future(call)
 
     async def release(self, function: Callable[[], None]) -> None:
-        """Call `function` in the thread, also if the caller is cancelled before its turn comes."""
-        await asyncio.shield(asyncio.wrap_future(self._thread.submit(function)))
+        """Call `function` in the thread, also if the caller is cancelled before its turn comes.
+
+        After `close` it is called at once: a connection that outlasts the drain still owns files.
+        """
+        try:
+            call = self._thread.submit(function)
+        except RuntimeError:  # The thread accepts no more calls.
+            function()
+            return
+        await asyncio.shield(asyncio.wrap_future(call))
 
     async def acquire(self, make: Callable[[], T], release: Callable[[T], None]) -> T:
         """Call `make` in the thread; return what it made, or raise its exception.

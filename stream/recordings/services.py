@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stream.admission import admit_recording
 from stream.protocol.errors import ProtocolError
@@ -17,6 +18,9 @@ from stream.tenants import Principal
 
 log = logging.getLogger(__name__)
 
+SETTLE_S = 2.0
+"""Seconds that closed connections have, when the process ends, to remove what they uploaded."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordingServices:
@@ -26,6 +30,18 @@ class RecordingServices:
     store: ResultStore
     disk: DiskExecutor
     queue: JobQueue
+    connections: set[asyncio.Task[None]] = field(default_factory=set)
+    """Tasks of connections that may own an upload."""
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Wait for a connection's task in `settle`."""
+        self.connections.add(task)
+        task.add_done_callback(self.connections.discard)
+
+    async def settle(self) -> None:
+        """Wait for the connections, which are closed by now, before the disk is closed."""
+        if self.connections:
+            await asyncio.wait(self.connections, timeout=SETTLE_S)
 
     def admit(self, options: FileOptions) -> None:
         """Raise `ProtocolError`, never fatal, for options that this server refuses.

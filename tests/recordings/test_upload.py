@@ -137,6 +137,17 @@ async def test_a_cancelled_caller_does_not_keep_an_upload_from_being_removed(
     assert not upload.pending.folder.exists()
 
 
+async def test_an_upload_that_outlasts_the_disk_thread_is_removed(
+    disk: DiskExecutor, root: Path
+) -> None:
+    """A connection whose end came after the drain left its file and its lock open at exit."""
+    upload = await start(disk, root, 10)
+    disk.close()
+    await upload.drop()
+    assert content(root) == []
+    assert upload.pending.lock.closed
+
+
 async def test_a_file_that_cannot_be_created_leaves_no_folder(
     disk: DiskExecutor, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ class UploadHandler:
         """Time at which the current upload began, or else the last recording ended."""
         self._closing = False
         self._task = asyncio.create_task(self._run(), name="uploads")
+        services.keep(self._task)
 
     # -- see `transport.Handler` and `router.Connected` ----------------------------------------
 
