@@ -22,8 +22,8 @@ from client.remote.event_queue import EventQueue
 from client.remote.events import Event
 from client.remote.reader import MALFORMED, malformed, read_event
 from client.remote.send_buffer import SendBuffer, Skipped
-from stream.protocol.wire.notices import ErrorBody
-from stream.protocol.wire.session import SessionClosed, SessionResumed
+from client.remote.session import Session
+from stream.protocol.wire.session import SessionClosed
 from stream.terms import Encoding
 
 OPEN_TIMEOUT_S = 10.0
@@ -32,10 +32,6 @@ KEEPALIVE_S = 10.0
 """Time without audio after which `keepalive` is sent."""
 CLOSE_TIMEOUT_S = 60.0
 """Longest time without progress from `session.close` to `session.closed`."""
-MESSAGE_S = 0.5
-"""Most audio in one message, in seconds."""
-UNKNOWN, EXPIRED = 4404, 4410
-"""Close codes after which a new session is opened: the old one is unknown, or was too long."""
 ENDED = 1000
 """Code of the `Refused` that `Call.send` raises after a session that ended normally."""
 
@@ -64,17 +60,9 @@ class Call:
         self._query = query
         self._lossy = lossy
         self._backoff = backoff or Backoff()
-        self._audio = audio
-        self._message_bytes = max(1, int(MESSAGE_S * audio.sample_rate)) * audio.bytes_per_frame
         self._buffer = SendBuffer(audio, backlog_s)
-        self._token: str | None = None
-        self._last_seq = -1
-        self._processed_ms = 0
-        self._fatal_error: ErrorBody | None = None
+        self._session = Session(audio, self._buffer, self._acknowledged)
         self._events = EventQueue()
-        self._restart_reason: str | None = None
-        self._closing = self._close_sent = False
-        self._closed: SessionClosed | None = None
         self._error: Exception | None = None
         self._wake_writer, self._space = asyncio.Event(), asyncio.Event()
         self._ready, self._started, self._done = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -113,8 +101,9 @@ class Call:
         rest = memoryview(chunk)
         while rest:
             self._check()
-            if self._closing or self._closed is not None:
-                reason = "closing" if self._closed is None else self._closed["reason"]
+            closed = self._session.closed
+            if self._session.ending or closed is not None:
+                reason = "closing" if closed is None else closed["reason"]
                 raise Refused(ENDED, reason, "the session has ended: it accepts no more audio")
             size = len(rest) if self._lossy else min(len(rest), self._buffer.free)
             if size:
@@ -131,12 +120,12 @@ class Call:
 
         Raises `Refused` or `Unreachable` if the session cannot be ended normally.
         """
-        self._closing = True
+        self._session.ending = True
         self._wake_writer.set()
         await self._done.wait()
         self._check()
-        assert self._closed is not None
-        return self._closed
+        assert self._session.closed is not None
+        return self._session.closed
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Yield all events in order, each once, up to `session.closed`. Raises as `close` does."""
@@ -159,16 +148,16 @@ class Call:
         retries = Retries(self._backoff)
         now = asyncio.get_running_loop().time
         try:
-            while self._closed is None:
+            while self._session.closed is None:
                 begun = now()
                 try:
                     await self._run_connection()
                 except Refused as refused:
-                    self._restart(refused)
+                    self._session.restart(refused)
                 except Broken as broken:
                     if isinstance(broken, NoServer) and not self._started.is_set():
                         raise Unreachable(broken.why) from None
-                    if self._ready.is_set():
+                    if self._session.ready:
                         retries.succeeded(now() - begun)
                     delay = retries.failed(broken, now())
                     self._events.put(
@@ -182,25 +171,11 @@ class Call:
             for event in (self._done, self._started, self._space):
                 event.set()
 
-    def _restart(self, refused: Refused) -> None:
-        """Prepare a new session if the old one expired or is unknown, else raise `refused`."""
-        if refused.code == EXPIRED and self._restart_reason is not None:
-            return  # `session.closed` has prepared it
-        if refused.code not in (UNKNOWN, EXPIRED) or self._token is None or self._close_sent:
-            raise refused
-        self._token, self._restart_reason = None, refused.message
-
     async def _run_connection(self) -> None:
         """Run one connection until the session is closed. Raises the reason for any other end."""
         ending: Exception
-        self._fatal_error = None
         self._ready.clear()
-        query = list(self._query)
-        if self._token is None:
-            self._last_seq = -1
-            self._buffer.restart()
-        else:
-            query = [("resume", self._token), ("last_seq", str(self._last_seq))]
+        query = self._session.connect(self._query)
         async with await self._server.connect(STREAM, query) as socket:
             try:
                 async with asyncio.TaskGroup() as group:
@@ -209,7 +184,7 @@ class Call:
             except* ConnectionClosed as ended:
                 closed = ended.exceptions[0]
                 assert isinstance(closed, ConnectionClosed)
-                ending = closed_error(closed, self._fatal_error)
+                ending = closed_error(closed, self._session.fatal_error)
             except* (Broken, Refused, Unreachable) as ended:
                 ending = ended.exceptions[0]
             else:
@@ -217,7 +192,7 @@ class Call:
         raise ending
 
     async def _read(self, socket: ClientConnection, writer: asyncio.Task[None]) -> None:
-        while self._closed is None:
+        while self._session.closed is None:
             self._receive(await socket.recv())
         writer.cancel()
 
@@ -225,9 +200,19 @@ class Call:
         """Handle a message of the server. Raises `Refused` for one that is not a valid event."""
         event = read_event(message)
         try:
-            self._handle(event)
+            handled = self._session.handle(event)
         except MALFORMED:
             raise malformed(event) from None
+        for one in handled:
+            self._events.put(one)
+        if self._session.ready:
+            self._ready.set()
+            self._started.set()
+
+    def _acknowledged(self) -> None:
+        """Let the caller append, and the writer send."""
+        self._space.set()
+        self._wake_writer.set()
 
     async def _write(self, socket: ClientConnection) -> None:
         try:
@@ -237,13 +222,13 @@ class Call:
             text = f"the server did not open the session within {OPEN_TIMEOUT_S:.0f} s"
             raise Broken(text) from None
         while True:
-            piece = self._buffer.next_message(self._message_bytes)
+            piece = self._buffer.next_message(self._session.message_bytes)
             if isinstance(piece, Skipped):
                 await _send_json(socket, {"type": "input.resume", "skipped_ms": piece.ms})
             elif piece:
                 await socket.send(piece)
-            elif self._closing and self._buffer.drained:
-                self._close_sent = True
+            elif self._session.ending and self._buffer.drained:
+                self._session.close_sent = True
                 await _send_json(socket, {"type": "session.close"})
                 await self._progress_ends()
                 raise Unreachable(
@@ -260,69 +245,10 @@ class Call:
     async def _progress_ends(self) -> None:
         """Wait until the server has analysed nothing for `CLOSE_TIMEOUT_S`."""
         while True:
-            before = self._processed_ms
+            before = self._session.processed_ms
             await asyncio.sleep(CLOSE_TIMEOUT_S)
-            if self._processed_ms == before:
+            if self._session.processed_ms == before:
                 return
-
-    def _handle(self, event: Event) -> None:
-        if event["type"] == "error" and event["fatal"]:
-            self._fatal_error = event
-        seq = event.get("seq")
-        if event["type"] == "session.resumed":
-            if self._ready.is_set():
-                return  # the response to an earlier resume, replayed
-            self._handle_resumed(event)
-            # Its `seq` counts only if it is the next one: otherwise missed events are still to be
-            # replayed, and their numbers are smaller.
-            self._last_seq += seq == self._last_seq + 1
-        elif isinstance(seq, int):
-            if seq <= self._last_seq:
-                return
-            self._last_seq = seq
-        match event["type"]:
-            case "session.created":
-                if self._restart_reason is not None:
-                    self._events.put({"type": "client.restarted", "why": self._restart_reason})
-                    self._restart_reason = None
-                self._token = event.get("resume_token")
-                limits = event.get("limits", {})
-                limit = (
-                    int(limits.get("max_frame_ms", 10_000)) * self._audio.bytes_per_second // 1000
-                )
-                limit = min(limit, int(limits.get("max_message_bytes", limit)))
-                self._message_bytes = min(self._message_bytes, max(1, limit))
-                self._ready.set()
-                self._started.set()
-            case "audio.ack":
-                self._processed_ms = event.get("processed_ms", 0)
-                self._handle_ack(event["received_samples"])
-            case "session.closed":
-                self._handle_closed(event)
-        self._events.put(event)
-
-    def _handle_ack(self, samples: int) -> None:
-        self._buffer.ack(samples)
-        self._space.set()
-        self._wake_writer.set()
-
-    def _handle_closed(self, event: SessionClosed) -> None:
-        """End the call; after a fatal error, prepare a new session unless all audio was sent."""
-        if self._fatal_error is not None:
-            self._handle_ack(event["totals"]["audio_ms"] * self._audio.sample_rate // 1000)
-            if not (self._closing and self._buffer.drained):
-                self._token, self._restart_reason = None, self._fatal_error["message"]
-                return
-        self._closed = event
-
-    def _handle_resumed(self, event: SessionResumed) -> None:
-        self._token = event.get("resume_token", self._token)
-        try:
-            self._buffer.rewind(event["received_samples"])
-        except ValueError as error:
-            raise Refused(4400, "invalid_message", str(error)) from None
-        self._space.set()
-        self._ready.set()
 
 
 async def _send_json(socket: ClientConnection, message: Mapping[str, object]) -> None:
