@@ -42,7 +42,7 @@ export function socketUrl(path) {
 /** Return `/v1/info`, from a cache unless `refresh`. Throw `HttpError`, or TypeError as `fetch`. */
 export function serverInfo({ refresh = false } = {}) {
   if (refresh || cachedInfo === null) {
-    cachedInfo = get("v1/info").then((response) => {
+    cachedInfo = request("v1/info").then((response) => {
       if (!response.ok) throw new HttpError("v1/info", response);
       return response.json();
     });
@@ -67,7 +67,7 @@ export function feedbackOffer() {
  * Request a path of the server with the key, if there is one; `options` are those of `fetch`. Ask
  * for a key once after a 401.
  */
-export async function get(path, options = {}) {
+export async function request(path, options = {}) {
   const { response, key } = await fetchWithKey(path, options);
   if (response.status !== 401) return response;
   await replaceKey(key);

@@ -39,15 +39,15 @@ setKeyPrompt((rejected) => new Promise((resolve) => prompts.push({ rejected, res
 
 def api(script: str) -> Any:
     module = json.dumps((WEB / "api.js").as_uri())
-    names = "get, openSocket, setKeyPrompt"
+    names = "request, openSocket, setKeyPrompt"
     return run(f"import {{ {names} }} from {module};\n{FAKES}{SERVER}{script}")
 
 
-@pytest.mark.parametrize("late", ['get("v1/streams")', 'openSocket("v1/subscribe")'])
+@pytest.mark.parametrize("late", ['request("v1/streams")', 'openSocket("v1/subscribe")'])
 def test_a_late_refusal_of_the_old_key_does_not_delete_the_new_one(late: str) -> None:
     """Two requests with the old key got 401; the second deleted the key entered after the first."""
     found = api(f"""
-      const first = get("v1/streams");
+      const first = request("v1/streams");
       const second = {late};
       await settle();
       while (waiting.some(({{ path }}) => path === "v1/info")) {{
@@ -72,7 +72,7 @@ def test_a_late_refusal_of_the_old_key_does_not_delete_the_new_one(late: str) ->
 
 def test_refusals_at_the_same_time_share_one_dialog() -> None:
     found = api("""
-      const all = [get("v1/streams"), get("v1/files/x"), get("v1/streams/y")];
+      const all = [request("v1/streams"), request("v1/files/x"), request("v1/streams/y")];
       await settle();
       for (const request of waiting.splice(0)) request.answer();
       await settle();
@@ -93,11 +93,11 @@ def test_refusals_at_the_same_time_share_one_dialog() -> None:
 
 def test_a_declined_dialog_fails_the_request() -> None:
     found = api("""
-      const request = get("v1/streams").catch((error) => error.constructor.name);
+      const answer = request("v1/streams").catch((error) => error.constructor.name);
       await settle();
       waiting.splice(0)[0].answer();
       await settle();
       prompts[0].resolve(null);
-      print({ failed: await request, key: stored["emotide.key"] ?? null });
+      print({ failed: await answer, key: stored["emotide.key"] ?? null });
     """)
     assert found == {"failed": "NotSignedIn", "key": None}

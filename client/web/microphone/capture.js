@@ -46,6 +46,7 @@ export class Capture {
   #stopped = false;
   #isInterrupted = false;
   #interrupted;
+  #retry = 0;
 
   /** Settings that the browser applied, without anything that identifies the device. */
   settings;
@@ -74,7 +75,6 @@ export class Capture {
     clearTimeout(this.#retry);
     this.#retry = setTimeout(this.#check, RETRY_MS);
   };
-  #retry = 0;
 
   /** Open a microphone; browsers allow that after a user gesture only. Throw `CaptureError`. */
   static async open({ device, echo, received, lost, interrupted }) {

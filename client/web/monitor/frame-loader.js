@@ -1,4 +1,4 @@
-import { get } from "../api.js";
+import { request } from "../api.js";
 import { partsOf } from "./streams.js";
 
 const PERIOD_MS = 1_000;
@@ -25,7 +25,7 @@ export class FrameLoader {
     try {
       const [tenant, id] = partsOf(stream.id);
       const query = tenant ? `?tenant=${tenant}` : "";
-      const response = await get(`v1/streams/${encodeURIComponent(id)}/frames${query}`);
+      const response = await request(`v1/streams/${encodeURIComponent(id)}/frames${query}`);
       const frames = response.ok ? (await response.json()).channels : [];
       for (const one of frames) stream.channels.get(one.channel)?.setFrames(one);
     } catch {

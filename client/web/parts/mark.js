@@ -1,4 +1,4 @@
-import { feedbackOffer, get } from "../api.js";
+import { feedbackOffer, request } from "../api.js";
 import { t } from "../language.js";
 import { element, setText } from "./dom.js";
 import { labelName, labelSymbol, sortLabels } from "./labels.js";
@@ -47,12 +47,12 @@ class Mark {
 
   async #send(label) {
     const response = label
-      ? await get(PATH, {
+      ? await request(PATH, {
           method: "POST",
           headers: { "Content-Type": "application/json" },
           body: JSON.stringify({ ...this.place, label }),
         })
-      : await get(`${PATH}/${this.id}`, { method: "DELETE" });
+      : await request(`${PATH}/${this.id}`, { method: "DELETE" });
     const deletedBefore = !label && response.status === 404;
     if (!response.ok && !deletedBefore) throw Object.assign(new Error(PATH), { status: response.status });
     if (label) this.id = (await response.json()).id;

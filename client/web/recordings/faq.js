@@ -1,4 +1,4 @@
-import { get } from "../api.js";
+import { request } from "../api.js";
 import { LANGUAGES, language, t } from "../language.js";
 import { element } from "../parts/dom.js";
 
@@ -10,7 +10,7 @@ export function faq() {
   node.addEventListener("toggle", async () => {
     if (!node.open || body.children.length) return;
     try {
-      const response = await get("questions.md");
+      const response = await request("questions.md");
       if (!response.ok) throw new Error(String(response.status));
       body.replaceChildren(...answers(await response.text(), LANGUAGES[language()].name));
     } catch {

@@ -1,4 +1,4 @@
-import { get, serverInfo } from "../api.js";
+import { request, serverInfo } from "../api.js";
 import { onLanguage, t } from "../language.js";
 import { element, setText } from "../parts/dom.js";
 import { percent } from "../parts/format.js";
@@ -159,9 +159,9 @@ class View {
     let reason = "away";
     let checks = {};
     try {
-      const health = await (await get("readyz")).json();
+      const health = await (await request("readyz")).json();
       checks = health.checks;
-      reason = !health.ready ? "loading" : (await get("v1/files")).status === 404 ? "disabled" : "full";
+      reason = !health.ready ? "loading" : (await request("v1/files")).status === 404 ? "disabled" : "full";
     } catch {
       // The server does not answer at all.
     }

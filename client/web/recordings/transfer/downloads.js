@@ -1,4 +1,4 @@
-import { get } from "../../api.js";
+import { request } from "../../api.js";
 import { t, tag, textFor } from "../../language.js";
 import { element } from "../../parts/dom.js";
 import { fileSize } from "../../parts/format.js";
@@ -26,7 +26,7 @@ export class ResultFiles {
     if (!this.#blobs.has(name)) {
       const { url } = this.list.find((file) => file.name === name);
       // Relative to the page, because a proxy may add a path prefix.
-      const blob = get(url.replace(/^\//, "")).then((response) => {
+      const blob = request(url.replace(/^\//, "")).then((response) => {
         if (!response.ok) throw new FileDeleted(`${name}: ${response.status}`);
         return response.blob();
       });

@@ -1,4 +1,4 @@
-import { get } from "../../api.js";
+import { request } from "../../api.js";
 import { t } from "../../language.js";
 import { element, svgElement } from "../../parts/dom.js";
 import { fileSize } from "../../parts/format.js";
@@ -91,7 +91,7 @@ export class Picker {
     if (button.ariaBusy === "true") return;
     button.ariaBusy = "true";
     try {
-      const response = await get(SAMPLE.url);
+      const response = await request(SAMPLE.url);
       if (!response.ok) throw new Error(String(response.status));
       const { name, type } = SAMPLE;
       this.#addFiles([new File([await response.blob()], name, { type })]);
