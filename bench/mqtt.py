@@ -23,7 +23,7 @@ from stream.delivery.live_stream import LiveStream
 from stream.protocol.events import AnalysisEvents, EncodedEvent, encode
 from stream.protocol.wire.mqtt import Info, Stats
 from stream.server.http.info import info
-from stream.sinks.mqtt.publisher import MqttObserver
+from stream.sinks.mqtt.observer import MqttObserver
 from stream.sinks.mqtt.sink import MqttSink
 from stream.types import Event, ModelInfo, Quality, Score, Segment, SpeechStart
 

@@ -51,7 +51,8 @@ from stream.server.process.memory import FreedMemory
 from stream.server.process.preload import preload
 from stream.services import Services
 from stream.sessions.registry import SessionRegistry, draining_error
-from stream.sinks.mqtt.sink import MqttSink, mqtt_observer
+from stream.sinks.mqtt.observer import mqtt_observer
+from stream.sinks.mqtt.sink import MqttSink
 from stream.sinks.webhook import WebhookSink
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics

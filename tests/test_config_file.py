@@ -159,6 +159,13 @@ def test_the_shipped_configurations_load(path: Path) -> None:
     assert windows.hop <= windows.longest
 
 
+def test_the_iot_configuration_loads() -> None:
+    (iot,) = [path for path in CONFIGS if path.name == "iot.toml"]
+    config = load(iot, environ={})
+    assert config.mqtt.host
+    assert not config.privacy.hash_ids
+
+
 def test_default_toml_holds_the_defaults() -> None:
     (default,) = [path for path in CONFIGS if path.name == "default.toml"]
     assert load(default, environ={}) == Config()

@@ -9,7 +9,9 @@ import orjson
 
 from stream.config import Config
 from stream.protocol.messages import SessionConfig
-from stream.sinks.mqtt.topics import SIDE, StreamNames, Topics
+from stream.sinks.mqtt.names import StreamNames
+from stream.sinks.mqtt.payloads import SIDE
+from stream.sinks.mqtt.topics import Topics
 from tests.support.contract import document, validate, validator
 from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until

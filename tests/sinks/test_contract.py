@@ -13,7 +13,10 @@ from jsonschema.exceptions import ValidationError
 from stream.delivery.live_stream import LiveStream
 from stream.labels import LABELS
 from stream.protocol.events import AnalysisEvents, encode
-from stream.sinks.mqtt.topics import Message, StreamNames, Topics, Utterances
+from stream.sinks.mqtt.message import Message
+from stream.sinks.mqtt.names import StreamNames
+from stream.sinks.mqtt.topics import Topics
+from stream.sinks.mqtt.utterances import Utterances
 from stream.types import (
     Event,
     ModelInfo,

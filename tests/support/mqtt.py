@@ -14,13 +14,26 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from stream.config import MqttConfig, PrivacyConfig
 from stream.delivery.live_stream import LiveStream
-from stream.sinks.mqtt.publisher import MqttObserver
+from stream.sinks.mqtt.observer import MqttObserver
 from stream.sinks.mqtt.sink import MqttSink
 from tests.support.mqtt_samples import CALM, INFO, STATS, alert, encoded, score, segment, start
 
 READABLE = PrivacyConfig(hash_ids=False, min_group=1)
 WAIT_S = 8.0
 STATUS = "emotide/node/n1/status"
+
+EXPECTED = {
+    STATUS: (1, True, None, "emotide.status.v1"),
+    "emotide/node/n1/info": (1, True, None, "emotide.info.v1"),
+    "emotide/node/n1/stats": (0, True, 120, "emotide.stats.v1"),
+    "emotide/stream/call-1/state": (1, True, 86_400, "emotide.state.v1"),
+    "emotide/stream/call-1/customer/score": (0, True, 30, "emotide.score.v1"),
+    "emotide/stream/call-1/customer/segment": (1, False, 3600, "emotide.segment.v1"),
+    "emotide/stream/call-1/customer/alert": (1, False, 3600, "emotide.alert.v1"),
+    "emotide/events": (1, False, 3600, "emotide.event.v1"),
+    "emotide/group/sales/summary": (0, True, 120, "emotide.summary.v1"),
+}
+"""Topics of `publish_utterance` with the tag `sales`: QoS, retention, expiry and schema."""
 
 
 async def until(condition: Callable[[], object], problem: str = "") -> None:

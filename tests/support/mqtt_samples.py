@@ -6,11 +6,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from stream.delivery.groups import Groups
 from stream.delivery.live_stream import LiveStream
 from stream.protocol.events import AnalysisEvents, EncodedEvent, encode
 from stream.protocol.wire.mqtt import Info, Stats
-from stream.sinks.mqtt.topics import Message, Topics
+from stream.sinks.mqtt.message import Message
+from stream.sinks.mqtt.names import StreamNames
+from stream.sinks.mqtt.topics import Topics
 from stream.tenants import DEFAULT
 from stream.types import (
     Event,
@@ -53,6 +57,8 @@ INFO: Info = {
     "notice": "",
 }
 STATS: Stats = {"sessions": 1, "parked": 0, "subscribers": 2, "windows_waiting": 0, "uptime_s": 60}
+READABLE = Topics("emotide", "n1", StreamNames(None))
+HASHED = Topics("emotide", "n1", StreamNames(b"secret"))
 QUALITY = Quality(rms_dbfs=-20.0, clipped=0.0, snr_db=None, band="wide", speech_s=2.5)
 CALM: Mapping[str, float] = {"angry": 0.1, "happy": 0.2, "neutral": 0.7}
 ANGRY: Mapping[str, float] = {"angry": 0.8, "happy": 0.05, "neutral": 0.15}
@@ -149,3 +155,10 @@ def summary(
     for stream in streams:
         groups.opened(stream, now)
     return topics.summary(groups.summary((tenant, tag), now), now, tenant)
+
+
+def fields(message: Message) -> dict[str, Any]:
+    """Return the payload of a publication."""
+    decoded = orjson.loads(message.payload)
+    assert isinstance(decoded, dict)
+    return decoded

@@ -25,7 +25,7 @@ from stream.sinks.mqtt.errors import (
     ConnectUnanswered,
 )
 from stream.sinks.mqtt.limits import FAILURE, TEMPORARY, BrokerLimits
-from stream.sinks.mqtt.topics import Message
+from stream.sinks.mqtt.message import Message
 
 CONNECT_S = 5.0
 """Timeout of the TCP connection, and again of the broker's CONNACK, in seconds."""

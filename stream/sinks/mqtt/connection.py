@@ -18,7 +18,7 @@ from stream.sinks.mqtt.limits import (
     UNSUPPORTED_VERSION,
     MessageRefused,
 )
-from stream.sinks.mqtt.topics import Message
+from stream.sinks.mqtt.message import Message
 
 
 class MqttConnection:

@@ -6,8 +6,9 @@ import logging
 
 from stream.sinks.mqtt.errors import BrokerDisconnected, BrokerUnavailable
 from stream.sinks.mqtt.limits import MessageRefused, packet_bytes
+from stream.sinks.mqtt.message import Message
+from stream.sinks.mqtt.names import topic_class
 from stream.sinks.mqtt.outages import Outages
-from stream.sinks.mqtt.topics import Message, topic_class
 
 log = logging.getLogger(__name__)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 
-from stream.sinks.mqtt.topics import VERSION, Message, Topics
+from stream.sinks.mqtt.message import Message
+from stream.sinks.mqtt.payloads import VERSION, json_message, unix_ms
+from stream.sinks.mqtt.topics import Topics
 from stream.tenants import DEFAULT
 
 MAX_LEFTOVERS: Final = 10_000
@@ -71,8 +73,8 @@ def _leftover(
         return None
     if topic != f"{topics.of_tenant(tenant)}/stream/{stream}/state":
         return None
-    ended = orjson.dumps({**body, "t": round(now * 1000), "state": "ended"})
-    state = Message(topic, ended, 1, True, expiry_s, f"emotide.state.v{VERSION}", final=True)
+    ended = {**body, "t": unix_ms(now), "state": "ended"}
+    state = replace(json_message(topic, ended, "state", 1, True, expiry_s), final=True)
     roles = _texts(body.get("roles"), _LEVEL)
     leaves = [(role, "score") for role in _texts(body.get("analysed"), _LEVEL)]
     if len(roles) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from stream.sinks.mqtt.topics import Message
+from stream.sinks.mqtt.message import Message
 
 FAILURE: Final = 0x80
 """Reason codes from this one on report a failure (MQTT 5.0, 2.4)."""

@@ -10,69 +10,21 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from stream.config import MqttConfig
 from stream.delivery.queues import ConflatingQueue
 from stream.sinks.mqtt.connection import MqttConnection, connect
 from stream.sinks.mqtt.diagnosis import Diagnosis
-from stream.sinks.mqtt.errors import (
-    BrokerDisconnected,
-    BrokerRefused,
-    BrokerUnavailable,
-    SubscriptionRefused,
-)
-from stream.sinks.mqtt.leftovers import Leftover, Leftovers
+from stream.sinks.mqtt.errors import BrokerDisconnected, BrokerRefused, BrokerUnavailable
 from stream.sinks.mqtt.limits import MessageRefused
+from stream.sinks.mqtt.message import Message, deletion
+from stream.sinks.mqtt.observer import MqttObserver
 from stream.sinks.mqtt.retained import ExpiringMessage, Retained
-from stream.sinks.mqtt.topics import Message, Topics, deletion
-
-SCAN_QUIET_S, SCAN_S = 1.0, 10.0
-"""Seconds without a message after which the search for leftovers ends, and its longest duration."""
-SCANS = 2
-"""Connections that may be lost during the search before it is given up."""
+from stream.sinks.mqtt.scan import Scan
+from stream.sinks.mqtt.topics import Topics
 
 log = logging.getLogger(__name__)
-
-
-def _ignore(_: Any) -> None:
-    pass
-
-
-def end_expiry_s(config: MqttConfig) -> int:
-    """Return the expiry of the last messages of a stream, in whole seconds from 1."""
-    return max(1, math.ceil(config.clear_state_after_s))
-
-
-@dataclass(frozen=True, slots=True)
-class MqttObserver:
-    """Callbacks for metrics.
-
-    `connected` gets True at every connect and False at every loss, the others get numbers of
-    messages: `dropped` were pushed out of the outbox or expired, `failed` got no answer and are
-    sent again, `refused` were refused by the broker and are dropped.
-    """
-
-    connected: Callable[[bool], None] = _ignore
-    sent: Callable[[int], None] = _ignore
-    dropped: Callable[[int], None] = _ignore
-    failed: Callable[[int], None] = _ignore
-    refused: Callable[[int], None] = _ignore
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveryTopics:
-    """Topics of Home Assistant, and what handles their messages.
-
-    `found` gets topic and payload of the retained configurations, once; `born` gets the payloads of
-    `birth_topic`.
-    """
-
-    patterns: Sequence[str]
-    found: Callable[[str, bytes], None]
-    birth_topic: str
-    born: Callable[[bytes], None]
 
 
 class Publisher:
@@ -80,9 +32,8 @@ class Publisher:
 
     A posted message waits in a queue of `mqtt.outbox` places and is sent until it is answered. Of
     the messages to retain, the newest per topic waits, and it is sent again after every connect.
-    `births` returns the first messages of a connection; the broker publishes `will` when the
-    connection breaks. `left_behind` gets the streams that a dead process of this node left on the
-    broker, once.
+    `births` returns the first messages of a connection, on which `scan` runs; when it breaks, the
+    broker publishes the status "offline".
     """
 
     def __init__(
@@ -91,20 +42,17 @@ class Publisher:
         topics: Topics,
         identifier: str,
         births: Callable[[], Sequence[Message]],
-        left_behind: Callable[[list[Leftover]], None],
+        scan: Scan,
         observer: MqttObserver,
-        discovery: DiscoveryTopics | None = None,
     ) -> None:
         self._config = config
         self._broker = f"{config.host}:{config.port}"
         self._topics = topics
         self._identifier = identifier
         self._births = births
-        self._left_behind = left_behind
+        self._scan = scan
         self._observer = observer
-        self._discovery = discovery
         self._diagnosis = Diagnosis(config.prefix)
-        self._scans = 0
         self.taken_over = False
         """True if another server with the name of this node publishes the topics of the node."""
         self._retained = Retained()
@@ -305,7 +253,7 @@ class Publisher:
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(connection.wait_lost(), name="mqtt-watch"),
-                group.create_task(self._scan(connection), name="mqtt-scan"),
+                group.create_task(self._scan.run(connection), name="mqtt-scan"),
             ]
             while True:
                 await slots.acquire()
@@ -323,56 +271,6 @@ class Publisher:
                 await slots.acquire()
             for task in background:
                 task.cancel()
-
-    async def _scan(self, connection: MqttConnection) -> None:
-        """Look for streams that a dead process of this node left on the broker, once."""
-        if self._discovery is not None:
-            await self._listen(connection, self._discovery)
-        if self._scans >= SCANS:
-            return
-        self._scans += 1
-        leftovers = Leftovers(self._topics, end_expiry_s(self._config))
-        try:
-            await connection.read_retained(
-                self._topics.states,
-                lambda topic, payload: leftovers.add(topic, payload, time.time()),
-                leftovers.discard,
-                SCAN_QUIET_S,
-                SCAN_S,
-            )
-        except SubscriptionRefused as error:
-            log.warning(
-                "MQTT topics of an earlier process not cleared",
-                extra={"reason": str(error), "consequence": "they expire after a day"},
-            )
-            found = []
-        else:
-            found = leftovers.take()
-        self._left_behind(found)
-        if self._discovery is not None:
-            await self._find_devices(connection, self._discovery)
-        self._scans = SCANS
-
-    async def _listen(self, connection: MqttConnection, discovery: DiscoveryTopics) -> None:
-        try:
-            await connection.listen(discovery.birth_topic, discovery.born)
-        except SubscriptionRefused as error:
-            log.warning(
-                "Home Assistant's start will not be noticed",
-                extra={"reason": str(error), "consequence": "it relies on retained messages"},
-            )
-
-    async def _find_devices(self, connection: MqttConnection, discovery: DiscoveryTopics) -> None:
-        """Look for devices that an earlier process of this node announced."""
-        try:
-            await connection.read_retained(
-                discovery.patterns, discovery.found, lambda topic: None, SCAN_QUIET_S, SCAN_S
-            )
-        except SubscriptionRefused as error:
-            log.warning(
-                "devices of earlier processes in Home Assistant not found",
-                extra={"reason": str(error), "consequence": "those of rooms that are gone stay"},
-            )
 
     def _message(self, item: str | ExpiringMessage) -> Message | None:
         now = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from stream.sinks.mqtt.topics import Message, deletion
+from stream.sinks.mqtt.message import Message, deletion
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +16,16 @@ from stream.delivery.queues import Throttle
 from stream.labels import LABELS
 from stream.protocol.events import SCORE, SEGMENT, EncodedEvent
 from stream.protocol.wire.mqtt import Info, Stats
-from stream.sinks.mqtt.home_assistant import Discovery, HomeAssistant
+from stream.sinks.mqtt.discovery import Discovery
+from stream.sinks.mqtt.home_assistant import HomeAssistant
 from stream.sinks.mqtt.leftovers import Leftover
-from stream.sinks.mqtt.publisher import DiscoveryTopics, MqttObserver, Publisher, end_expiry_s
-from stream.sinks.mqtt.topics import Message, StreamNames, Topics, Utterances, level
-from stream.telemetry.metrics import Metrics
+from stream.sinks.mqtt.message import Message
+from stream.sinks.mqtt.names import StreamNames, level
+from stream.sinks.mqtt.observer import MqttObserver
+from stream.sinks.mqtt.publisher import Publisher
+from stream.sinks.mqtt.scan import DiscoveryTopics, Scan
+from stream.sinks.mqtt.topics import Topics
+from stream.sinks.mqtt.utterances import Utterances
 from stream.tenants import StreamKey
 
 log = logging.getLogger(__name__)
@@ -38,17 +44,6 @@ def stream_names(privacy: PrivacyConfig) -> StreamNames:
     if not privacy.hash_ids:
         return StreamNames(None)
     return StreamNames(privacy.hash_key.get_secret_value().encode() or secrets.token_bytes(32))
-
-
-def mqtt_observer(metrics: Metrics) -> MqttObserver:
-    """Return an observer that reports to `metrics`."""
-    return MqttObserver(
-        connected=metrics.mqtt_connected,
-        sent=lambda count: metrics.sent("mqtt", count),
-        dropped=lambda count: metrics.dropped("mqtt", count),
-        failed=metrics.mqtt_failed,
-        refused=metrics.mqtt_refused,
-    )
 
 
 class MqttSink:
@@ -86,14 +81,20 @@ class MqttSink:
                         "remedy": "set privacy.min_group = 1 for rooms with one microphone",
                     },
                 )
+        self._end_expiry_s = max(1, math.ceil(config.clear_state_after_s))
+        self._scan = Scan(
+            topics,
+            self._end_expiry_s,
+            self._end_left_behind,
+            None if self._home is None else self._discovery_topics(self._home),
+        )
         self._publisher = Publisher(
             config,
             topics,
             identifier,
             self._births,
-            self._end_left_behind,
+            self._scan,
             observer or MqttObserver(),
-            None if self._home is None else self._discovery_topics(self._home),
         )
         self._throttle: Throttle[Message] = Throttle(1 / config.score_rate_hz)
         self._streams: dict[LiveStream, Utterances] = {}
@@ -226,8 +227,7 @@ class MqttSink:
         self._groups.closed(stream, time.time())
         if self._owns(stream):
             del self._owners[stream.key]
-            expiry_s = end_expiry_s(self._config)
-            for message in self._topics.ended(stream, time.time(), expiry_s):
+            for message in self._topics.ended(stream, time.time(), self._end_expiry_s):
                 self._throttle.forget(message.topic)
                 self._publisher.retain(message)
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from stream.sinks.mqtt import client, outages, publisher
+from stream.sinks.mqtt import client, outages, scan
 from stream.sinks.mqtt.sink import MqttSink
 from tests.support.mqtt import STATUS, Counts, make, publish_utterance, running, until
 from tests.support.mqtt_samples import encoded, live, segment
@@ -25,7 +25,7 @@ INFO_TOPIC = "emotide/node/n1/info"
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "RETRY_S", 0.02)
     monkeypatch.setattr(outages, "RETRY_MAX_S", 0.1)
-    monkeypatch.setattr(publisher, "SCAN_QUIET_S", 0.2)
+    monkeypatch.setattr(scan, "SCAN_QUIET_S", 0.2)
 
 
 @asynccontextmanager

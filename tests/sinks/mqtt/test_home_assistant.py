@@ -13,10 +13,13 @@ from jinja2 import Environment
 
 from stream.config import HomeAssistantConfig, PrivacyConfig
 from stream.labels import LABELS
-from stream.sinks.mqtt import publisher
+from stream.sinks.mqtt import scan
 from stream.sinks.mqtt import sink as sink_module
-from stream.sinks.mqtt.home_assistant import MAX_DEVICES, Discovery, HomeAssistant
-from stream.sinks.mqtt.topics import Message, StreamNames, Topics
+from stream.sinks.mqtt.discovery import Discovery
+from stream.sinks.mqtt.home_assistant import MAX_DEVICES, HomeAssistant
+from stream.sinks.mqtt.message import Message
+from stream.sinks.mqtt.names import StreamNames
+from stream.sinks.mqtt.topics import Topics
 from stream.tenants import DEFAULT
 from tests.support.broker import Broker
 from tests.support.mqtt import STATUS, Counts, make, publish_utterance, reading, running, until
@@ -29,7 +32,7 @@ CONFIG = "homeassistant/device/emotide_room_kitchen/config"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "SCAN_QUIET_S", 0.2)
+    monkeypatch.setattr(scan, "SCAN_QUIET_S", 0.2)
     monkeypatch.setattr(sink_module, "UPKEEP_S", 0.1)
 
 
@@ -220,7 +223,7 @@ async def test_without_the_right_to_read_devices_are_still_announced(tmp_path: P
         sink = make(broker.port, counts=counts, home_assistant=HOME)
         async with running(sink):
             publish_utterance(sink, live("mic-1", tags=("room:kitchen",)))
-            await until(lambda: sink._publisher._scans == publisher.SCANS)
+            await until(lambda: sink._scan.done)
             await until(lambda: sink._publisher.retains(CONFIG) and sink.waiting == 0)
             assert counts.connected == [True]
             assert counts.refused == 0

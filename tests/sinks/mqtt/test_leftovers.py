@@ -9,9 +9,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from stream.sinks.mqtt import publisher
+from stream.sinks.mqtt import scan
 from stream.sinks.mqtt.leftovers import Leftovers
-from stream.sinks.mqtt.topics import StreamNames, Topics
+from stream.sinks.mqtt.names import StreamNames
+from stream.sinks.mqtt.topics import Topics
 from tests.support.broker import Broker, MqttProxy
 from tests.support.mqtt import Counts, Reader, make, publish_utterance, reading, running, until
 from tests.support.mqtt_samples import live
@@ -22,7 +23,7 @@ AS_3_1_1 = b"\x20\x03\x00\x84\x00"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "SCAN_QUIET_S", 0.3)
+    monkeypatch.setattr(scan, "SCAN_QUIET_S", 0.3)
 
 
 def states(reader: Reader, stream: str) -> list[str]:
@@ -96,7 +97,7 @@ async def test_a_process_does_not_end_streams_of_a_live_one_with_the_same_name(
             async with running(second):
                 await until(lambda: len(states(reader, "call-1")) >= 2)
                 await until(lambda: second.waiting == first.waiting == 0)
-                await until(lambda: second._publisher._scans == publisher.SCANS)
+                await until(lambda: second._scan.done)
                 assert set(states(reader, "call-1")) == {"active"}
 
 
@@ -108,7 +109,7 @@ async def test_without_the_right_to_read_the_search_is_skipped(
         counts = Counts()
         sink = make(broker.port, counts=counts)
         async with running(sink):
-            await until(lambda: sink._publisher._scans == publisher.SCANS)
+            await until(lambda: sink._scan.done)
             await until(lambda: sink.waiting == 0)
         assert counts.connected == [True, False]
         assert counts.sent >= 2

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from stream.sinks.mqtt.limits import BrokerLimits, MessageRefused, packet_bytes
+from stream.sinks.mqtt.message import Message
+from stream.sinks.mqtt.names import topic_class
 from stream.sinks.mqtt.outages import RETRY_MAX_S, RETRY_S, STABLE_S, Outages
-from stream.sinks.mqtt.topics import Message, topic_class
 
 MESSAGE = Message("a/b", b"x" * 100, 1, True, None, "s", short=b"y" * 10)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.sinks.mqtt import outages, publisher
+from stream.sinks.mqtt import outages, scan
 from tests.support.broker import Broker, MqttProxy
 from tests.support.mqtt import STATUS, Counts, make, publish_utterance, reading, running, until
 from tests.support.mqtt_samples import encoded, live, segment
@@ -21,7 +21,7 @@ SEGMENT = "emotide/stream/call-1/customer/segment"
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "RETRY_S", 0.05)
     monkeypatch.setattr(outages, "RETRY_MAX_S", 0.2)
-    monkeypatch.setattr(publisher, "SCAN_QUIET_S", 0.2)
+    monkeypatch.setattr(scan, "SCAN_QUIET_S", 0.2)
 
 
 def problems(caplog: pytest.LogCaptureFixture, text: str) -> list[dict[str, str]]:

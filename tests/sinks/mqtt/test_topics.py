@@ -2,124 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
-import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stream.config_file import load
-from stream.protocol.events import encode
-from stream.sinks.mqtt.retained import Retained
-from stream.sinks.mqtt.topics import (
-    Message,
-    StreamNames,
-    Topics,
-    Utterances,
-    deletion,
-    level,
-    role_levels,
-)
+from stream.sinks.mqtt.message import Message
+from stream.sinks.mqtt.utterances import Utterances
 from tests.support.mqtt_samples import (
     ANGRY,
     CALM,
+    HASHED,
     INFO,
+    READABLE,
     STATS,
     alert,
     encoded,
-    end,
+    fields,
     live,
     score,
     segment,
     start,
     summary,
 )
-
-READABLE = Topics("emotide", "n1", StreamNames(None))
-HASHED = Topics("emotide", "n1", StreamNames(b"secret"))
-NASTY = ["a/b", "+", "#", "a+b#c", "$SYS", "", "~", "%2F", "Grüße 😀", "\x00", "a b", "\ud800"]
-
-
-def fields(message: Message) -> dict[str, Any]:
-    decoded = orjson.loads(message.payload)
-    assert isinstance(decoded, dict)
-    return decoded
-
-
-@pytest.mark.parametrize("text", NASTY)
-def test_a_level_holds_no_wildcard_and_no_separator(text: str) -> None:
-    assert re.fullmatch(r"[A-Za-z0-9_.%-]+", level(text))
-
-
-@given(st.text(), st.text())
-def test_levels_are_injective(one: str, other: str) -> None:
-    assert (level(one) == level(other)) == (one == other)
-
-
-def test_ordinary_names_stay_readable() -> None:
-    assert level("line_3.front-desk") == "line_3.front-desk"
-    assert level("+49:30/1") == "%2B49%3A30%2F1"
-
-
-@pytest.mark.parametrize("text", NASTY)
-@pytest.mark.parametrize("topics", [READABLE, HASHED])
-def test_no_name_adds_a_level_or_a_wildcard(topics: Topics, text: str) -> None:
-    stream = live(text, roles=(text,), tags=(text,))
-    body = encoded(live(), score()).body
-    for topic in (
-        topics.state_topic(stream),
-        topics.score(stream, body).topic,
-        summary(topics, text, [], 0).topic,
-        Topics("emotide", text, StreamNames(None)).status(True).topic,
-    ):
-        assert re.fullmatch(r"emotide(/[A-Za-z0-9_.%-]+){3,4}", topic)
-        assert topic.count("/") == (4 if topic.endswith("/score") else 3)
-
-
-def test_hashed_names_are_keyed_and_stable() -> None:
-    name = StreamNames(b"secret").of(live("+49 30 1234"))
-    assert re.fullmatch(r"[0-9a-f]{16}", name)
-    assert name == StreamNames(b"secret").of(live("+49 30 1234"))
-    assert name != StreamNames(b"other").of(live("+49 30 1234"))
-    assert name != StreamNames(b"secret").of(live("+49 30 1235"))
-    assert StreamNames(b"x" * 200).of(live("a")) != StreamNames(b"x" * 201).of(live("a"))
-
-
-def test_hashing_leaves_no_trace_of_the_id() -> None:
-    stream = live("+49301234567", tags=("sales",))
-    event = encoded(stream, score())
-    stream.last[0] = event
-    utterances = Utterances(stream, HASHED.names)
-    step = utterances.step(encoded(stream, start()).body)
-    assert step is not None
-    for message in (
-        HASHED.state(stream, 0),
-        HASHED.score(stream, event.body),
-        HASHED.segment(stream, encoded(stream, segment()).body),
-        HASHED.alert(stream, alert(stream).body),
-        HASHED.change(*step),
-        summary(HASHED, "sales", [stream], 0),
-    ):
-        assert b"49301234567" not in message.payload
-        assert "49301234567" not in message.topic
-    assert fields(HASHED.score(stream, event.body))["stream"] == HASHED.names.of(stream)
-
-
-def test_channels_of_one_role_have_distinct_topics() -> None:
-    assert role_levels(("speaker", "speaker", "agent")) == ("speaker", "speaker-1", "agent")
-    stream = live(roles=("speaker", "speaker"))
-    second = READABLE.score(stream, encoded(stream, score(channel=1)).body)
-    assert second.topic == "emotide/stream/call-1/speaker-1/score"
-    assert fields(second)["role"] == "speaker-1"
-    assert [message.topic for message in READABLE.ended(stream, 0, 60)] == [
-        "emotide/stream/call-1/state",
-        "emotide/stream/call-1/speaker/score",
-        "emotide/stream/call-1/speaker-1/score",
-    ]
 
 
 def test_a_stream_ends_in_json_on_every_retained_topic() -> None:
@@ -247,141 +149,6 @@ def test_a_summary_takes_the_window_where_there_is_no_horizon() -> None:
     assert "top" not in fields(summary(READABLE, "t", [], 1))
 
 
-def test_an_utterance_has_a_beginning_updates_and_an_end() -> None:
-    stream = live()
-    utterances = Utterances(stream, READABLE.names)
-
-    def step(event: Any) -> tuple[str, Any, Any] | None:
-        return utterances.step(encoded(stream, event).body)
-
-    new = step(start())
-    assert new is not None
-    assert (new[0], new[1], new[2]["start_ms"], new[2]["top"]) == ("new", None, 1000, None)
-    first = step(score(CALM))
-    assert first is not None
-    assert (first[0], first[1]["top"], first[2]["top"]) == ("update", None, "neutral")
-    assert step(score(CALM)) is None
-    second = step(score(ANGRY))
-    assert second is not None
-    assert (second[1]["top"], second[2]["top"]) == ("neutral", "angry")
-    assert step(end()) is None
-    assert step(start(utterance=1)) is not None
-    last = step(segment(ANGRY))
-    assert last is not None
-    assert (last[0], last[1]["top"], last[2]["end_ms"]) == ("end", "angry", 4000)
-    assert step(score(CALM)) is None, "its segment was published"
-    assert [(kind, after["utterance"]) for kind, _, after in utterances.close()] == [("end", 1)]
-    assert utterances.close() == []
-
-
-def test_a_segment_without_a_beginning_is_an_end() -> None:
-    stream = live()
-    change = Utterances(stream, READABLE.names).step(encoded(stream, segment()).body)
-    assert change is not None
-    assert (change[0], change[1], change[2]["start_ms"]) == ("end", None, 1000)
-
-
-def test_other_events_change_no_utterance() -> None:
-    stream = live()
-    gap = encode({"type": "stream.gap", "channel": 0}, 1, "s", "c", 0)
-    assert Utterances(stream, READABLE.names).step(gap.body) is None
-
-
-def test_a_retained_message_is_sent_once_and_again_after_a_reconnect() -> None:
-    retained, one = Retained(), READABLE.status(True)
-    retained.set(one, now=0)
-    assert retained.next(one.topic, 0) == one
-    assert retained.next(one.topic, 0) is None
-    assert retained.reconnected() == [one.topic]
-    assert retained.next(one.topic, 0) == one
-
-
-def test_a_deletion_is_repeated_until_it_is_confirmed() -> None:
-    retained, one = Retained(), READABLE.status(True)
-    retained.set(one, 0)
-    retained.next(one.topic, 0)
-    retained.clear(one.topic)
-    assert retained.next(one.topic, 0) == deletion(one.topic)
-    assert retained.reconnected() == [one.topic]
-    assert retained.next(one.topic, 0) == deletion(one.topic)
-    retained.deleted(one.topic)
-    assert retained.next(one.topic, 0) is None
-    assert retained.reconnected() == []
-
-
-def test_a_message_that_was_never_sent_is_not_deleted() -> None:
-    retained, one = Retained(), READABLE.status(True)
-    retained.set(one, 0)
-    retained.clear(one.topic)
-    assert retained.next(one.topic, 0) is None
-    assert retained.reconnected() == []
-
-
-def test_a_late_confirmation_does_not_forget_the_new_message() -> None:
-    retained, one = Retained(), READABLE.status(True)
-    retained.set(one, 0)
-    retained.next(one.topic, 0)
-    retained.clear(one.topic)
-    retained.next(one.topic, 0)
-    retained.set(one, 0)
-    assert retained.next(one.topic, 0) == one
-    retained.deleted(one.topic)
-    assert retained.reconnected() == [one.topic]
-
-
-@pytest.mark.parametrize("broker_expires", [True, False])
-def test_expiry_counts_from_publication(broker_expires: bool) -> None:
-    retained, stats = Retained(), READABLE.stats(STATS, 0)
-    retained.set(stats, now=0)
-    later = retained.next(stats.topic, now=20.5)
-    assert later is not None
-    assert later.expiry_s == 100
-    assert retained.expire(119, broker_expires) == []
-    assert retained.expire(120, broker_expires) == []
-    assert (stats.topic in retained) == (not broker_expires), "nothing is deleted without JSON"
-    assert retained.next(stats.topic, 120) is None
-
-
-@pytest.mark.parametrize(("broker_expires", "deleted_by_sink"), [(True, False), (False, True)])
-def test_the_end_of_a_stream_is_deleted_once(broker_expires: bool, deleted_by_sink: bool) -> None:
-    retained, end = Retained(), READABLE.ended(live(), 0, 60)[0]
-    retained.set(end, now=0)
-    assert retained.next(end.topic, 1) == replace(end, expiry_s=59)
-    assert retained.expire(60, broker_expires) == ([end.topic] if deleted_by_sink else [])
-    assert (retained.next(end.topic, 60) is not None) == deleted_by_sink
-
-
-def test_the_end_of_a_stream_is_sent_however_late() -> None:
-    """The broker was away for longer than the end's expiry and showed the stream as active."""
-    stream, retained = live(), Retained()
-    retained.set(READABLE.state(stream, 0), now=0)
-    retained.next(READABLE.state_topic(stream), 0)
-    end = READABLE.ended(stream, 0, 60)[0]
-    retained.set(end, now=100)
-    assert retained.expire(500, True, connected=False) == []
-    assert retained.reconnected() == [end.topic]
-    assert retained.next(end.topic, 500) == end
-    assert retained.expire(560, True) == []
-    assert end.topic not in retained
-
-
-def test_ends_of_streams_that_the_broker_never_saw_are_forgotten() -> None:
-    """During a long outage they would accumulate."""
-    retained, end = Retained(), READABLE.ended(live(), 0, 60)[0]
-    retained.set(end, now=0)
-    assert retained.expire(60, True, connected=False) == []
-    assert end.topic not in retained
-
-
-def test_the_iot_configuration_loads() -> None:
-    config = load(Path(__file__).parents[3] / "configs" / "iot.toml", environ={})
-    assert config.mqtt.host
-    assert not config.privacy.hash_ids
-
-
-# -- tenants -----------------------------------------------------------------------------------
-
-
 def test_topics_of_the_default_tenant_are_those_without_tenants() -> None:
     body = encoded(live(), score()).body
     assert READABLE.score(live(), body).topic == "emotide/stream/call-1/customer/score"
@@ -409,9 +176,3 @@ def test_topics_of_another_tenant_are_below_its_name() -> None:
     assert ends[1] == "emotide/t/acme/stream/call-1/customer/score"
     assert READABLE.state_topic(acme) == messages[0].topic
     assert fields(messages[0])["tenant"] == "acme"
-
-
-def test_the_hash_of_an_id_differs_between_tenants() -> None:
-    """A reader of the topics of two tenants cannot see that one person called both."""
-    names = {HASHED.names.of(live(tenant=tenant)) for tenant in ("default", "acme", "globex")}
-    assert len(names) == 3
