@@ -28,15 +28,31 @@ TESTS: Mapping[str, Sequence[str]] = {
     "stream/audio/resample.py": ("tests/audio/test_resample.py",),
     "stream/protocol/parsing.py": (
         "tests/protocol/test_parsing.py",
+        "tests/protocol/test_query.py",
+        "tests/protocol/test_any_input.py",
         "tests/ingest/test_emotide.py",
     ),
     "stream/protocol/events.py": ("tests/protocol/test_events.py",),
-    "stream/protocol/errors.py": ("tests/protocol/test_parsing.py",),
+    "stream/protocol/errors.py": (
+        "tests/protocol/test_parsing.py",
+        "tests/protocol/test_query.py",
+    ),
     "stream/ingest/emotide.py": ("tests/ingest/test_emotide.py",),
     "stream/ingest/aliases.py": ("tests/protocol/test_parsing.py",),
-    "stream/delivery/hub.py": ("tests/delivery/test_hub.py",),
-    "stream/delivery/live_stream.py": ("tests/delivery/test_hub.py",),
-    "stream/delivery/subscription.py": ("tests/delivery/test_hub.py",),
+    "stream/delivery/hub.py": (
+        "tests/delivery/test_hub.py",
+        "tests/delivery/test_hub_isolation.py",
+        "tests/delivery/test_subscription.py",
+    ),
+    "stream/delivery/live_stream.py": (
+        "tests/delivery/test_live_stream.py",
+        "tests/delivery/test_hub.py",
+    ),
+    "stream/delivery/subscription.py": (
+        "tests/delivery/test_subscription.py",
+        "tests/delivery/test_subscription_rate.py",
+        "tests/delivery/test_hub.py",
+    ),
     "stream/delivery/queues.py": ("tests/delivery/test_queues.py",),
     "stream/delivery/outbox.py": ("tests/delivery/test_outbox.py",),
     "stream/sessions/registry.py": (

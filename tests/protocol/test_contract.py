@@ -1,40 +1,23 @@
-"""docs/asyncapi.yaml is a valid document, and the server conforms to it."""
+"""docs/asyncapi.yaml is a valid document, and its examples are those of the parser."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
-from typing import Any, get_args
-from urllib.parse import urlencode
+from typing import Any
 
 import orjson
 import pytest
 from jsonschema import Draft7Validator
 
-from stream.analysis.quality import hints
-from stream.config import Config
-from stream.ingest.aliases import DEEPGRAM
-from stream.labels import LABELS
-from stream.protocol.errors import CLOSE_CODES, RETRYABLE, ProtocolError
+from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import (
     parse_files,
     parse_producer,
-    parse_query,
     parse_subscriber,
 )
-from stream.protocol.wire.codes import ClosingCode, EventCode, HttpCode, WarningCode
-from stream.protocol.wire.groups import Labels
-from stream.protocol.wire.recordings import Stage
-from stream.protocol.wire.result import ResultHint
-from stream.telemetry.metrics import Metrics
-from stream.terms import MAX_CHANNELS, MAX_RATE, MIN_RATE, Encoding, GapReason, Hint, Sound
-from stream.types import Quality
-from tests.support.clients import Client, connect, stream, subscriber
-from tests.support.contract import PATH, Direction, document, messages, resolve, validate, validator
-from tests.support.running import Server, running_server
-from tests.support.utterances import talk
+from stream.terms import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from tests.support.contract import Direction, document, messages, resolve, validate, validator
 
 PARSERS: Mapping[Direction, Callable[[str], Any]] = {
     "from_producer": parse_producer,
@@ -42,7 +25,6 @@ PARSERS: Mapping[Direction, Callable[[str], Any]] = {
     "from_uploader": parse_files,
 }
 MQTT = [name for name in document()["operations"] if name.startswith("mqtt_")]
-PROSE = (PATH, PATH.with_name("protocol.md"))
 
 
 def walk(node: Any) -> Iterator[dict[str, Any]]:
@@ -287,219 +269,3 @@ def test_a_resume_token_in_an_event_to_a_subscriber_fails() -> None:
     ]
     with pytest.raises(AssertionError, match="resume_token"):
         validate({**updated, "sub": "s1"}, "to_subscriber")
-
-
-# -- document and code -------------------------------------------------------------------------
-
-
-def schema(name: str) -> dict[str, Any]:
-    schema: dict[str, Any] = document()["components"]["schemas"][name]
-    return schema
-
-
-@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
-def test_the_documented_codes_are_those_of_the_server(path: Any) -> None:
-    text = path.read_text(encoding="utf-8")
-    rows = re.findall(r"^ *\| `(\w+)` \| (\d{4}|–) \| (yes|no) \|", text, re.MULTILINE)
-    closing = {code: int(close) for code, close, _ in rows if close != "–"}
-    assert closing == {code: CLOSE_CODES[code] for code in get_args(ClosingCode)}
-    assert {code for code, _, retry in rows if retry == "yes"} == RETRYABLE
-    over_http = get_args(HttpCode) if path.suffix == ".md" else ()
-    assert sorted(code for code, _, _ in rows) == sorted((*get_args(EventCode), *over_http))
-
-
-def test_a_close_code_belongs_to_an_error_or_to_a_documented_reason() -> None:
-    text = PATH.with_name("protocol.md").read_text(encoding="utf-8")
-    others = CLOSE_CODES.keys() - set(get_args(ClosingCode))
-    assert others == {"client_closed", "resumed elsewhere"}
-    assert "The close 4409 `resumed elsewhere`" in text
-    assert CLOSE_CODES["resumed elsewhere"] == 4409
-
-
-@pytest.mark.parametrize(
-    ("names", "page"),
-    [
-        (Encoding, "protocol.md"),
-        (GapReason, "protocol.md"),
-        (Hint, "protocol.md"),
-        (WarningCode, "protocol.md"),
-        (Stage, "protocol.md"),
-        (ResultHint, "results.md"),
-    ],
-    ids=str,
-)
-def test_the_pages_list_all_names(names: Any, page: str) -> None:
-    text = PATH.with_name(page).read_text(encoding="utf-8")
-    for name in get_args(names):
-        assert f"`{name}`" in text, name
-
-
-def test_the_reasons_of_windows_and_utterances_are_explained() -> None:
-    for name in ("Trigger", "End"):
-        for reason in schema(name)["enum"]:
-            assert f"`{reason}`" in schema(name)["description"], reason
-
-
-def test_the_documented_values_are_those_of_the_code() -> None:
-    assert tuple(schema("Label")["enum"]) == LABELS
-    assert tuple(schema("Scores")["properties"]) == LABELS
-    assert tuple(Labels.__annotations__) == LABELS, "labels are fields of MQTT payloads"
-    assert set(schema("Quality")["properties"]) == {field.name for field in fields(Quality)}
-    worst = Quality(rms_dbfs=-90.0, clipped=1.0, snr_db=0.0, band="narrow", speech_s=0.0)
-    listed = get_args(Hint)
-    given = [hints(replace(worst, sound=sound), 0.1, one_voice=True) for sound in get_args(Sound)]
-    assert {hint for each in given for hint in each} == set(listed)
-    assert all(list(each) == [hint for hint in listed if hint in each] for each in given)
-
-
-def test_the_documented_query_parameters_are_those_of_the_server() -> None:
-    """Each documented parameter is accepted, nothing else is, and protocol.md lists the same."""
-    query = document()["channels"]["stream"]["bindings"]["ws"]["query"]["properties"]
-    for name, parameter in query.items():
-        value = resolve(parameter)
-        shown = value.get("examples") or value.get("enum") or [value.get("default", "true")]
-        text = str(shown[0]).lower()
-        parse_query({"sample_rate": ["16000"], name: [text]})
-    with pytest.raises(ProtocolError, match="surplus"):
-        parse_query({"surplus": ["1"]})
-    source = (PATH.with_name("protocol.md")).read_text(encoding="utf-8")
-    table = source.partition("## Query parameters")[2].partition("\n## ")[0]
-    listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert sorted(listed) == sorted(set(query))
-
-
-def test_the_aliases_of_message_types_are_documented() -> None:
-    text = PATH.with_name("protocol.md").read_text(encoding="utf-8")
-    for alias, name in DEEPGRAM.items():
-        assert re.search(rf'"{alias}".*`{re.escape(name)}`', text), alias
-
-
-# -- the server itself -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as server:
-        yield server
-
-
-def checked(client: Client, direction: Direction) -> set[str]:
-    for event in client.events:
-        validate(event, direction)
-    return {event["type"] for event in client.events}
-
-
-async def test_a_live_session_conforms_to_the_contract(server: Server) -> None:
-    """All events that a producer and a subscriber can get in a session of a few seconds."""
-
-    async with subscriber(server) as listener, connect(server) as producer:
-        rule = {"name": "any", "index": "activation", "horizon": "window", "above": 0.0001}
-        await listener.send("alert.rules", rules=[rule])
-        await listener.until("alert.rules")
-        await producer.send("session.update", session={"analysis": {"frames": True}})
-        await producer.until("session.updated")
-        await producer.audio(talk(4.0), pace_s=0.03)
-        await producer.until("audio.ack")
-
-        await producer.send("session.annotate", attrs={"language": "de"}, dtmf="5", mark="m")
-        await producer.send("input.pause")
-        await producer.send("input.resume", skipped_ms=1500)
-        await producer.send("nonsense")
-        await producer.audio(talk(2.0), pace_s=0.03)
-        await producer.send("input.flush")
-        await producer.close_session()
-
-        await listener.until("session.closed")
-        await listener.send("list")
-        await listener.send("unsubscribe", id="s2")
-        await listener.send("unsubscribe", id="s1")
-        await listener.until("unsubscribed")
-        sent, published = checked(producer, "to_producer"), checked(listener, "to_subscriber")
-
-    documented = {name for name, _ in messages("to_producer")}
-    assert sent == documented - {"session.resumed", "stream.gap", "warning", "conversation"}
-    answers = {"subscribed", "snapshot", "subscriptions", "unsubscribed", "alert.rules"}
-    assert published == answers | (sent - {"audio.ack", "session.created"})
-
-
-async def test_a_resumed_session_conforms_to_the_contract(server: Server) -> None:
-    async with subscriber(server) as listener:
-        async with stream(server, stream_id="again") as first:
-            await first.audio(talk(2.0))
-            await first.until("emotion.score")
-        async with connect(
-            server, query={"resume": first.token, "last_seq": first.events[0]["seq"]}
-        ) as second:
-            await second.until("session.resumed")
-            await second.close_session()
-            assert "emotion.score" in checked(second, "to_producer")
-        await listener.until("session.resumed")
-        checked(listener, "to_subscriber")
-
-
-async def test_a_snapshot_conforms_to_the_contract(server: Server) -> None:
-    async with stream(server, tag="t") as producer:
-        await producer.audio(talk(2.0))
-        await producer.until("emotion.score")
-        async with subscriber(server, filter={"labels": ["angry"]}) as listener:
-            snapshot = await listener.until("snapshot")
-            assert snapshot["streams"][0]["last"]
-            checked(listener, "to_subscriber")
-        listed = await asyncio.to_thread(server.json, "/v1/streams")
-        for snapshot in listed["streams"]:
-            validator(schema("StreamSnapshot")).validate(snapshot)
-        await producer.close_session()
-
-
-@pytest.mark.parametrize(
-    ("query", "code"),
-    [
-        ({"sample_rate": 16000, "surplus": 1}, "config_invalid"),
-        ({"sample_rate": 16000, "encoding": "mp3"}, "unsupported_encoding"),
-        ({"sample_rate": 16000, "roles": "agent"}, "agent_channel_forbidden"),
-        ({"resume": "rt_unknown"}, "unknown_stream"),
-    ],
-)
-async def test_a_refusal_conforms_to_the_contract(
-    server: Server, query: Mapping[str, Any], code: EventCode
-) -> None:
-    async with connect(server, query=query) as client:
-        assert await client.closed() == CLOSE_CODES[code], urlencode(query)
-        assert checked(client, "to_producer") == {"error"}
-        assert client.events[-1]["code"] == code
-
-
-def test_info_is_as_documented(server: Server) -> None:
-    info = {"v": 1, **server.json("/v1/info")}
-    validator(schema("MqttInfo")).validate(info)
-
-
-def test_the_document_is_served(server: Server) -> None:
-    status, headers, body = server.get("/asyncapi.yaml")
-    assert (status, headers["content-type"]) == (200, "application/yaml")
-    assert body == PATH.read_bytes()
-
-
-# -- the operator's manual ---------------------------------------------------------------------
-
-
-def test_the_manual_lists_every_metric() -> None:
-    text = PATH.with_name("operations.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\| `(emotide_\w+)` \| (\w+) \|", text, re.MULTILINE))
-    exposed = {
-        (family.name + "_total" * (family.type == "counter"), family.type)
-        for family in Metrics("1").registry.collect()
-    }
-    # Those of groups exist while there are groups: tests/server/http/test_group_metrics.py.
-    groups = {metric for metric in listed if metric[0].startswith("emotide_group_")}
-    assert listed - groups == exposed
-
-
-def test_the_manual_lists_every_limit() -> None:
-    text = PATH.with_name("operations.md").read_text(encoding="utf-8")
-    listed = dict(re.findall(r"^\| `(\w+\.\w+)` \| (\d+) \|", text, re.MULTILINE))
-    config = Config().model_dump()
-    for key, default in listed.items():
-        section, _, name = key.partition(".")
-        assert config[section][name] == int(default), key
-    assert {f"limits.{name}" for name in config["limits"]} <= set(listed)

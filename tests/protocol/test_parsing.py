@@ -1,19 +1,14 @@
-"""Messages and queries that clients may send, and the errors for all others."""
+"""Messages that clients may send, and the errors for all others."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
-from stream.ingest.aliases import translate
-from stream.protocol import parsing
 from stream.protocol.errors import CLOSE_CODES, RETRYABLE, ProtocolError
 from stream.protocol.messages import (
     InputFlush,
@@ -24,46 +19,20 @@ from stream.protocol.messages import (
     ProducerMessage,
     SessionAnnotate,
     SessionClose,
-    SessionConfig,
     SessionUpdate,
     Subscribe,
     Unsubscribe,
 )
-from stream.protocol.parsing import parse_files, parse_query, parse_subscriber
+from stream.protocol.parsing import parse_files, parse_subscriber
 from stream.types import AudioFormat
-
-LONGEST = 300
-"""Maximum length of an error message, which is part of a log line and of a close reason."""
-
-
-def parse_producer(text: str) -> ProducerMessage:
-    """Parse a message as the dialect `emotide.v1` does, with the control words of other clients."""
-    return parsing.parse_producer(text, translate)
-
-
-def refused(parse: Any, text: Any) -> ProtocolError:
-    with pytest.raises(ProtocolError) as caught:
-        parse(text)
-    return caught.value
-
-
-def parsed_or_refused(parse: Any, text: Any) -> Any:
-    """Return the parsed message, or the error."""
-    try:
-        return parse(text)
-    except ProtocolError as error:
-        return error
-
-
-def update(session: Any) -> str:
-    return json.dumps({"type": "session.update", "session": session})
-
-
-def query(text: str) -> SessionConfig | None:
-    return parse_query(parse_qs(text, keep_blank_values=True))
-
-
-# -- valid messages ----------------------------------------------------------------------------
+from tests.support.parsing import (
+    LONGEST,
+    assert_well_formed,
+    parse_producer,
+    parsed_or_refused,
+    refused,
+    update,
+)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +128,6 @@ def test_messages_of_subscribers_are_parsed() -> None:
         type="unsubscribe", id="x"
     )
 
-
-# -- refused messages --------------------------------------------------------------------------
 
 BAD_MESSAGES = [
     # not JSON objects
@@ -287,22 +254,6 @@ def test_messages_of_subscribers_are_refused_with_code_field_and_reason(
     assert_well_formed(error)
 
 
-def assert_well_formed(error: ProtocolError) -> None:
-    assert len(error.message) <= LONGEST
-    assert "\n" not in error.message
-    assert "Traceback" not in error.message
-    assert "pydantic" not in error.message.lower()
-    if error.param is not None:
-        assert error.param in error.message or error.param == "type"
-    assert error.close_code in CLOSE_CODES.values()
-    body = error.body()
-    assert body["type"] == "error"
-    assert body["code"] == error.code
-    assert body["fatal"] is error.fatal
-    assert ("param" in body) == (error.param is not None)
-    json.dumps(body)
-
-
 def test_the_remedy_is_in_the_message() -> None:
     assert (
         "linear16, f32le, mulaw, alaw"
@@ -369,128 +320,6 @@ def test_accepted_attributes_can_be_encoded(depth: int) -> None:
         orjson.dumps({"type": "session.annotated", **result.model_dump(exclude={"type"})})
     else:
         assert depth > 10
-        assert len(result.message) <= LONGEST
-
-
-def test_no_error_repeats_a_secret_of_a_url() -> None:
-    error = refused(query, "api_key=s3cr3t&sample_rate=16000")
-    assert (error.code, error.param) == ("config_invalid", "api_key")
-    assert "s3cr3t" not in str(error.body())
-
-
-# -- the query string --------------------------------------------------------------------------
-
-
-def test_a_query_describes_a_session() -> None:
-    config = query(
-        "encoding=mulaw&sample_rate=8000&channels=2&roles=customer,agent&stream_id=call-7"
-        "&interval_ms=500&window_ms=2000&labels=angry,sad&tag=de&tag=vip&disclosed=true"
-        "&results=false&frames=true&resume=rt_x&last_seq=4&takeover=1"
-    )
-    assert config is not None
-    assert config.format == AudioFormat("mulaw", 8000, 2)
-    assert config.audio.roles == ("customer", "agent")
-    assert config.tags == ("de", "vip")
-    assert config.analysis.labels == ("angry", "sad")
-    assert (config.analysis.interval_ms, config.analysis.window_ms) == (500, 2000)
-    assert config.analysis.frames
-    assert config.consent.disclosed
-    assert not config.results
-    assert config.stream_id == "call-7"
-
-
-def test_a_query_without_a_sample_rate_is_not_a_session() -> None:
-    assert query("") is None
-    assert query("stream_id=call-7&tag=de") is None
-    assert query("resume=rt_abc&last_seq=3") is None
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "param"),
-    [
-        ("sample_rate=16000&smaple_rate=1", "config_invalid", "smaple_rate"),
-        ("sample_rate=fast", "config_invalid", "audio.sample_rate"),
-        ("sample_rate=", "config_invalid", "audio.sample_rate"),
-        ("sample_rate=384000", "config_invalid", "audio.sample_rate"),
-        ("sample_rate=16000&encoding=opus", "unsupported_encoding", "audio.encoding"),
-        ("sample_rate=16000&channels=0", "config_invalid", "audio.channels"),
-        ("sample_rate=16000&stream_id=a%2Bb", "config_invalid", "stream_id"),
-        ("sample_rate=16000&stream_id=a+b", "config_invalid", "stream_id"),
-        ("sample_rate=16000&stream_id=a%23", "config_invalid", "stream_id"),
-        ("sample_rate=16000&stream_id=a%0A", "config_invalid", "stream_id"),
-        ("sample_rate=16000&tag=ok&tag=a%0Ab", "config_invalid", "tags.1"),
-        ("sample_rate=16000&" + "&".join(["tag=t"] * 9), "config_invalid", "tags"),
-        ("stream_id=a%23", "config_invalid", "stream_id"),
-        ("sample_rate=16000&disclosed=maybe", "config_invalid", "consent.disclosed"),
-        ("sample_rate=16000&roles=customer,", "config_invalid", "audio.roles.1"),
-    ],
-)
-def test_a_query_is_refused_by_name(text: str, code: str, param: str) -> None:
-    error = refused(query, text)
-    assert (error.code, error.param, error.fatal) == (code, param, True)
-    assert_well_formed(error)
-
-
-# -- any input ---------------------------------------------------------------------------------
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
-FIELDS = ["session", "audio", "filter", "attrs", "skipped_ms", "id", "rate_hz", "config", "eof"]
-FIELDS += ["is_speaking", "audio_fs", "since", "mark", "dtmf", "objected"]
-TYPES = ["session.update", "input.resume", "session.annotate", "subscribe", "unsubscribe"]
-INNER = ["audio", "analysis", "stream_id", "tags", "attrs", "consent", "publish", "roles", "labels"]
-INNER += ["encoding", "sample_rate", "channels", "streams", "events", "min_score"]
-bodies = st.dictionaries(
-    st.sampled_from(INNER) | st.text(max_size=8),
-    anything | st.dictionaries(st.sampled_from(INNER), anything, max_size=3),
-    max_size=4,
-)
-messages = st.fixed_dictionaries(
-    {},
-    optional={
-        "type": st.sampled_from(TYPES) | anything,
-        **dict.fromkeys(FIELDS, bodies | anything),
-    },
-)
-
-
-@given(st.one_of(anything, messages))
-@example({"type": "session.update", "session": {"": 1}})
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-def test_any_json_is_parsed_or_refused_properly(value: object) -> None:
-    text = json.dumps(value)
-    for parse in (parse_producer, parse_subscriber):
-        result = parsed_or_refused(parse, text)
-        if isinstance(result, ProtocolError):
-            assert len(result.message) <= LONGEST
-            assert result.code in CLOSE_CODES or result.code == "unknown_message"
-            assert "Traceback" not in result.message
-
-
-@given(st.text(max_size=200))
-@settings(deadline=None, max_examples=100)
-def test_any_text_is_parsed_or_refused_properly(text: str) -> None:
-    for parse in (parse_producer, parse_subscriber):
-        assert len(refused(parse, text).message) <= LONGEST
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["encoding", "sample_rate", "roles", "tag", "labels", "disclosed"])
-        | st.text(max_size=30),
-        st.lists(st.text(max_size=30), min_size=1, max_size=3),
-        max_size=5,
-    )
-)
-@settings(deadline=None, max_examples=150)
-def test_any_query_is_parsed_or_refused_properly(values: dict[str, list[str]]) -> None:
-    result = parsed_or_refused(parse_query, values)
-    if isinstance(result, ProtocolError):
         assert len(result.message) <= LONGEST
 
 
