@@ -30,6 +30,7 @@ COMMANDS = {
     "mic": Command("client.mic", "stream this machine's microphone to a server"),
     "watch": Command("client.watch", "show live streams of a server in the terminal"),
     "analyze": Command("client.analyze", "analyse a folder of recordings into results on disk"),
+    "alerts": Command("client.alerts", "try rules of alerts on a recording"),
     "models": Command("emotide.models", "list, download, verify and export models"),
     "keys": Command("emotide.keys", "make a key for a client of the server"),
 }
@@ -41,6 +42,7 @@ examples:
   emotide replay recording.wav           play a recording to it as a live call
   emotide watch                          see every stream, in a second terminal
   emotide analyze recordings/ --out results
+  emotide alerts test rules.toml call.wav
   emotide COMMAND --help                 options and examples of a command
 """
 

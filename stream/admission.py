@@ -11,7 +11,7 @@ from stream.analysis.timeline import RollingSettings
 from stream.analysis.vad import DETECTORS, VadSettings
 from stream.analysis.windows import WindowSettings
 from stream.audio.denoise import available
-from stream.config import Config, VadConfig
+from stream.config import Config, VadConfig, horizon_problem
 from stream.errors import ConfigError
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import Analysis, Audio, Consent, FileOptions, SessionConfig
@@ -122,6 +122,15 @@ def admit_recording(
             param="options.denoise",
             fatal=False,
         )
+    for number, rule in enumerate(options.alert_rules):
+        problem = horizon_problem(rule, config.rolling.horizons_s)
+        if problem:
+            raise ProtocolError(
+                "config_invalid",
+                f"options.rules: rules.{number}.horizon: {problem}",
+                param="options.rules",
+                fatal=False,
+            )
     # Roles of two sides do not apply to a recording with both sides in one channel.
     roles = options.roles if len(options.roles) <= channels else ()
     request = SessionConfig(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+import tomllib
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from stream.fields import Horizon, Limits, Role, RuleName
 from stream.labels import LABELS, Label
-from stream.terms import ConversationValue, Index, Severity
+from stream.terms import MAX_RULES, ConversationValue, Index, Severity
 
 OF_STREAM = frozenset(("dead_air", "overlap"))
 """Values that belong to no channel."""
@@ -85,3 +86,56 @@ class AlertRule(BaseModel):
         if self.of_stream and self.roles:
             raise ValueError(f"{self.conversation} belongs to the stream; leave roles out")
         return self
+
+
+_RULES: TypeAdapter[tuple[AlertRule, ...]] = TypeAdapter(
+    Annotated[tuple[AlertRule, ...], Limits(max_length=MAX_RULES)]
+)
+
+
+def unique_names(rules: tuple[AlertRule, ...]) -> None:
+    """Raise `ValueError` if two rules have one name."""
+    names = [rule.name for rule in rules]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"rules: {name!r} names several rules; give each its own name")
+
+
+def parse_rules(text: str) -> tuple[AlertRule, ...]:
+    """Return the rules in a TOML text: its `[[alerts.rules]]`, or its `[[rules]]`.
+
+    Other tables are ignored, so a configuration of the server will do. Raises `ValueError`, which
+    names the field.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"not valid TOML: {error}") from None
+    except RecursionError:
+        raise ValueError("not valid TOML: nested too deeply") from None
+    alerts = tables.get("alerts", tables)
+    found = alerts.get("rules") if isinstance(alerts, dict) else None
+    if not found:
+        raise ValueError("no rules; begin each one with a line [[alerts.rules]]")
+    try:
+        rules = _RULES.validate_python(found)
+    except ValidationError as error:
+        raise ValueError(_first_problem(error)) from None
+    unique_names(rules)
+    return rules
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Return the first problem with its field, as `rules.0.above: must be ...`.
+
+    A misspelt key comes before the one that is missing for it.
+    """
+    problems = error.errors(include_url=False)
+    misspelt = (one for one in problems if one["type"] == "extra_forbidden")
+    problem: Any = next(misspelt, problems[0])
+    path = ".".join(["rules", *map(str, problem["loc"])])
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown key; known keys are {', '.join(AlertRule.model_fields)}"
+    shown = problem["input"]
+    got = "" if isinstance(shown, dict | list) else f" (got {str(shown)[:64]!r})"
+    return f"{path}: {problem['msg'].removeprefix('Value error, ')}{got}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -168,18 +169,39 @@ def _explain(error: ValidationError, layers: Iterable[_Layer]) -> Iterable[str]:
     """Yield one line per problem: source, key, message and value, or the nearest right name."""
     for problem in error.errors(include_url=False):
         path = [str(part) for part in problem["loc"]]
+        message = problem["msg"].removeprefix("Value error, ")
+        if not path:  # of several sections; the message begins with its key
+            path, label = re.split(r"[.: ]", message)[:2], ""
+        else:
+            label = f"{'.'.join(path)}: "
         sources = (layer.source(path) for layer in reversed(list(layers)))
         source = next(filter(None, sources), "configuration")
         if problem["type"] == "extra_forbidden":
-            known = _fields(path[0]) if len(path) > 1 else Config.model_fields
+            known = _known_at(Config, path[:-1])
             yield f"{source}: {'.'.join([*path[:-1], ''])}{_unknown(path[-1], known)}"
             continue
         field = _fields(path[0]).get(path[1]) if len(path) > 1 else None
         secret = field is not None and _is_secret(field)
         hidden = secret or path[-1] == "secret" or isinstance(problem["input"], dict)
         shown = "" if hidden else f" (got {problem['input']!r})"
-        message = problem["msg"].removeprefix("Value error, ")
-        yield f"{source}: {'.'.join(path)}: {message}{shown}"
+        yield f"{source}: {label}{message}{shown}"
+
+
+def _known_at(model: type[BaseModel], path: Iterable[str]) -> dict[str, FieldInfo]:
+    """Return the fields of the table at a path, which may lead through lists and tables."""
+    for key in path:
+        field = model.model_fields.get(key)
+        if field is not None:
+            model = next(_models_in(field.annotation), model)
+    return dict(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the model that a type is, or those that it contains."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

@@ -249,3 +249,9 @@ def test_secrets_leave_the_environment_once_they_are_read() -> None:
     }
     forget_secrets(environ)
     assert set(environ) == {"emotide_mqtt__password", "EMOTIDE_MQTT__HOST", "PATH"}
+
+
+def test_a_problem_of_several_sections_names_its_key_and_layer() -> None:
+    """Every such problem ended the command with an IndexError instead."""
+    told = refused(overrides={"feedback.enabled": "true", "feedback.audio": "true"})
+    assert told.startswith("--set feedback.audio: feedback.audio keeps recorded speech")

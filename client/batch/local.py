@@ -115,15 +115,18 @@ class _Observer:
         await asyncio.sleep(0)
 
 
-def local_config(model: str, device: str) -> Config:
-    """Return the server's defaults with up to 8 threads and larger limits on recordings."""
-    config = Config()
-    threads = min(8, os.cpu_count() or 1)
+def local_config(model: str, device: str | None, config: Config | None = None) -> Config:
+    """Return a configuration with up to 8 threads and larger limits on recordings.
+
+    `config` is that of a server, by default its defaults. A `device` of None is left as it is.
+    """
+    config = config or Config()
+    changed = {"name": model, "threads": min(8, os.cpu_count() or 1)}
+    if device is not None:
+        changed["device"] = device
     return config.model_copy(
         update={
-            "model": config.model.model_copy(
-                update={"name": model, "device": device, "threads": threads}
-            ),
+            "model": config.model.model_copy(update=changed),
             "files": config.files.model_copy(update={"max_mb": 100_000, "max_minutes": 1_440}),
         }
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stream.alert_rules import AlertRule
@@ -49,6 +49,9 @@ class Alert:
 _Key = tuple[OwnedRule, int | None]
 """Rule and channel, None for the stream."""
 
+OnValue = Callable[[OwnedRule, int | None, int, float], None]
+"""Receives each value that a rule compares: rule, channel, position in samples, value."""
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -63,8 +66,14 @@ class _Entry:
 class StreamAlerts:
     """State of all rules on all channels of one stream; `at` is a position in samples."""
 
-    def __init__(self, roles: Sequence[str], rules: Sequence[OwnedRule] = ()) -> None:
+    def __init__(
+        self,
+        roles: Sequence[str],
+        rules: Sequence[OwnedRule] = (),
+        on_value: OnValue | None = None,
+    ) -> None:
         self._roles = roles
+        self._on_value = on_value
         self._rules: tuple[OwnedRule, ...] = tuple(rules)
         self._entries: dict[_Key, _Entry] = {}
         self._made = 0
@@ -158,6 +167,8 @@ class StreamAlerts:
         return entry
 
     def _observe(self, key: _Key, entry: _Entry, at: int, value: float) -> Iterator[Alert]:
+        if self._on_value is not None:
+            self._on_value(*key, at, value)
         change = entry.state.observe(at, value)
         if change is not None:
             yield self._alert(key, entry, change)

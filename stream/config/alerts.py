@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, model_validator
 
-from stream.alert_rules import AlertRule
+from stream.alert_rules import AlertRule, unique_names
 from stream.config.section import Section, TenantName
 from stream.tenants import DEFAULT
 from stream.terms import MAX_RULES
@@ -65,10 +65,7 @@ class AlertsConfig(Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> AlertsConfig:
-        names = [rule.name for rule in self.rules]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"rules: {name!r} names several rules; give each its own name")
+        unique_names(self.rules)
         return self
 
 

@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, Field, ValidationError
 
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileOptions
+from stream.protocol.messages import FileOptions, ShortFileOptions
 from stream.protocol.parsing import Query, protocol_error
 
 MAX_WAIT_S = 600
@@ -20,7 +20,7 @@ MAX_NAME = 255
 Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_S)]
 
 
-class FileQuery(FileOptions):
+class FileQuery(ShortFileOptions):
     """Query of a request that sends a recording: its options, its name, the time to wait."""
 
     name: Annotated[str, Field(min_length=1, max_length=MAX_NAME)] | None = None
@@ -32,7 +32,7 @@ class FileQuery(FileOptions):
 
     def given(self) -> dict[str, Any]:
         """Return the options that the query has, without defaults."""
-        names = self.model_fields_set & FileOptions.model_fields.keys()
+        names = self.model_fields_set & ShortFileOptions.model_fields.keys()
         return {name: getattr(self, name) for name in names}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from stream.alert_rules import AlertRule
+from stream.alert_rules import AlertRule, parse_rules
 from stream.fields import Limits, Role, Share, Stated
 from stream.labels import Label
 from stream.protocol.wire.result import Granularity
@@ -249,8 +249,11 @@ Language = Annotated[str, Limits(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?
 """Language tag (RFC 5646), or an empty string."""
 
 
-class FileOptions(_Strict):
-    """Options of a recording's analysis."""
+RulesText = Annotated[str, Limits(max_length=16_384)]
+
+
+class ShortFileOptions(_Strict):
+    """Options of a recording's analysis that fit into a URL."""
 
     granularity: Granularity = "utterance"
     """`frame` adds the shares of every frame to result.json and to the `emotion.score` events."""
@@ -268,11 +271,33 @@ class FileOptions(_Strict):
     """The speakers were informed of the analysis."""
     track: Annotated[int, Limits(ge=0, le=MAX_TRACKS)] = 0
     """Audio track to analyse, counted from 1; 0 is the one that the file marks as its default."""
+    server_rules: bool = False
+    """Try the server's rules of alerts: the result has the alerts that they would have raised."""
 
     def given(self) -> dict[str, Any]:
-        """Return the options as JSON; a default track is left out, as before there was a choice."""
+        """Return the options as JSON; those that came later are left out unless they are set."""
         options = self.model_dump(mode="json")
-        return options if self.track else {k: v for k, v in options.items() if k != "track"}
+        later = {"track", "server_rules", "rules"}
+        return {name: value for name, value in options.items() if value or name not in later}
+
+
+class FileOptions(ShortFileOptions):
+    """Options of a recording's analysis."""
+
+    rules: RulesText = ""
+    """Rules of alerts to try, as TOML with `[[alerts.rules]]`, as in the server's configuration."""
+
+    @field_validator("rules")
+    @classmethod
+    def _rules_are_valid(cls, text: str) -> str:
+        if text.strip():
+            parse_rules(text)
+        return text
+
+    @property
+    def alert_rules(self) -> tuple[AlertRule, ...]:
+        """The rules in `rules`."""
+        return parse_rules(self.rules) if self.rules.strip() else ()
 
 
 class FileBegin(_Message):

@@ -186,7 +186,11 @@ def protocol_error(error: ValidationError) -> ProtocolError:
             f"{param}: {quoted} is not one of {', '.join(get_args(Encoding))}",
             param=param,
         )
-    reason = "is not a known key" if kind == "extra_forbidden" else f"{first['msg']} (got {quoted})"
+    message = first["msg"].removeprefix("Value error, ")
+    if kind == "value_error" and isinstance(first["input"], str) and "\n" in first["input"]:
+        reason = message  # names a field of the text by itself
+    else:
+        reason = "is not a known key" if kind == "extra_forbidden" else f"{message} (got {quoted})"
     # A problem of the whole message has no path.
     text = f"{param}: {reason}" if path else reason
     configures = error.title in ("SessionConfig", "FileQuery", "_WaitQuery") or path[:1] in (

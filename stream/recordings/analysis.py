@@ -38,6 +38,7 @@ from stream.recordings.disk import DiskExecutor
 from stream.recordings.faults import faults
 from stream.recordings.log import LogEntry, opening, truncated
 from stream.recordings.result import ChannelResult, FileInfo, ResultBuilder
+from stream.recordings.trial import RecordingTrial, rules_to_try
 from stream.recordings.writer import ResultWriter
 from stream.services import Services
 from stream.tenants import DEFAULT
@@ -120,6 +121,8 @@ class RecordingAnalysis:
         self._result = ResultBuilder(options, model)
         self._frames: list[Score] = []
         self._bodies: AnalysisEvents | None = None
+        self._rules = rules_to_try(services.config, options, tenant)
+        self._trial: RecordingTrial | None = None
 
     async def run(self, path: Path, name: str, folder: Path) -> tuple[Result, list[str]]:
         """Write the result into `folder`; return it without its frames, and the names of its files.
@@ -146,6 +149,8 @@ class RecordingAnalysis:
             for entry in opening(probe, grant, self._options):
                 self._observer.log(entry)
             pipeline = self._pipeline(probe, grant)
+            if self._rules:
+                self._trial = RecordingTrial(self._rules, grant, pipeline, self._model)
             scoring = StreamScorer(
                 pipeline,
                 self._scheduler,
@@ -171,7 +176,7 @@ class RecordingAnalysis:
                     self._progress.audio_ms = round(position * 1000)
                     self._progress.share = min(1.0, position / length) if length else 0.0
             await scoring.exhaust(pipeline.finish())
-            await scoring.settle(time.monotonic() + self._config.model.exit_after_hang_s)
+            await self._settle(scoring)
             scoring.fail_pending()
             await self._write_frames(output)
             if damaged:
@@ -197,6 +202,7 @@ class RecordingAnalysis:
                 created=created,
                 faults=faults(probe, grant, channels, damaged=damaged),
                 gain_db=probe.findings.gain_db,
+                trials=None if self._trial is None else self._trial.finish(),
                 timings={
                     "decode_s": decoded_s,
                     "analysis_s": total_s - decoded_s,
@@ -261,6 +267,7 @@ class RecordingAnalysis:
             grant.settings,
             probe.info.sample_rate,
             probe.identical_channels,
+            grant.observed if self._rules and not probe.identical_channels else (),
         )
 
     async def _feed(
@@ -268,9 +275,18 @@ class RecordingAnalysis:
     ) -> None:
         data = pcm.tobytes()
         await self._disk.run(output.write_audio, data)
-        await scoring.exhaust(pipeline.feed(data))
+        if self._trial is None:
+            await scoring.exhaust(pipeline.feed(data))
+        else:
+            for piece in self._trial.pieces(data):
+                await scoring.exhaust(pipeline.feed(piece))
+                await self._settle(scoring)
+                self._trial.advanced()
         await self._write_frames(output)
         await self._observer.throttle()
+
+    async def _settle(self, scoring: StreamScorer) -> None:
+        await scoring.settle(time.monotonic() + self._config.model.exit_after_hang_s)
 
     async def _write_frames(self, output: ResultWriter) -> None:
         while self._frames:
@@ -280,6 +296,8 @@ class RecordingAnalysis:
 
     def _on_event(self, event: Event, waited_s: float | None) -> None:
         self._result.add(event)
+        if self._trial is not None:
+            self._trial.handle(event)
         if isinstance(event, Score):
             self._frames.append(event)
             frames = event.frames if self._by_frame else None

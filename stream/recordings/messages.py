@@ -16,14 +16,15 @@ from stream.protocol.wire.result import Result
 from stream.recordings.analysis import Progress
 from stream.recordings.log import LogEntry
 from stream.recordings.store import StoredResult
+from stream.recordings.trial import rules_of
 from stream.types import Body, ModelInfo, timestamp
 
 FORMATS = ("WAV", "MP3", "M4A", "FLAC", "OGG", "Opus", "WebM", "AIFF", "WMA", "AMR", "MP4", "MOV")
 """Common formats, for display; every other format that FFmpeg decodes is accepted too."""
 
 
-def ready(config: Config, model: ModelInfo) -> wire.FilesReadyBody:
-    """Return the body of `files.ready`: limits, model, formats."""
+def ready(config: Config, model: ModelInfo, tenant: str) -> wire.FilesReadyBody:
+    """Return the body of `files.ready`: limits, model, formats, rules that a tenant can try."""
     files, limits = config.files, config.limits
     return {
         "type": "files.ready",
@@ -37,6 +38,7 @@ def ready(config: Config, model: ModelInfo) -> wire.FilesReadyBody:
         "model": model_body(model),
         "denoise": denoises(config),
         "formats": list(FORMATS),
+        "rules": [rule.name for rule in rules_of(config, tenant)],
     }
 
 

@@ -14,6 +14,7 @@ from stream.protocol.events import baseline_body, quality_body
 from stream.protocol.messages import FileOptions
 from stream.protocol.wire import result as wire
 from stream.protocol.wire.parts import WithBaseline
+from stream.protocol.wire.trials import RuleTrial
 from stream.terms import AudioHint
 from stream.types import (
     SAMPLE_RATE,
@@ -139,9 +140,10 @@ class ResultBuilder:
         faults: Collection[wire.ResultHint],
         gain_db: float,
         timings: wire.ResultTimings,
+        trials: list[RuleTrial] | None = None,
     ) -> wire.Result:
         """Return result.json without its `frames`. `created` is Unix time in seconds."""
-        return {
+        result: wire.Result = {
             "schema": SCHEMA,
             "file": {
                 "name": file.name,
@@ -185,6 +187,9 @@ class ResultBuilder:
             },
             "notice": NOTICE,
         }
+        if trials is not None:
+            result["alerts"] = trials
+        return result
 
     def _channel(self, channel: ChannelResult) -> wire.ResultChannel:
         return {

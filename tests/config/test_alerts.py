@@ -55,3 +55,25 @@ def test_a_secret_of_the_wrong_type_is_not_printed(tmp_path: Path) -> None:
     told = refused(path=path)
     assert "alerts.webhooks.d.secret" in told
     assert "whsec_abc" not in told
+
+
+RULE = '[[alerts.rules]]\nname = "a"\nlabel = "angry"\nabove = 0.5\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (RULE + 'horizon = "20s"', "alerts.rules.0.horizon: '20s' is not one of window, 10s"),
+        (
+            RULE.replace("label", "lable"),
+            "alerts.rules.0.lable: unknown key; did you mean 'label'?",
+        ),
+    ],
+)
+def test_a_mistake_in_a_rule_is_named_with_the_file_and_the_key(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    """A horizon that is not configured ended `emotide serve` with an IndexError."""
+    path = tmp_path / "emotide.toml"
+    path.write_text(text)
+    assert f"{path}: {message}" in refused(path=path)

@@ -30,6 +30,7 @@ from stream.protocol.wire import (
     session,
     settings,
     subscriber,
+    trials,
     values,
 )
 
@@ -60,6 +61,7 @@ MODULES: tuple[ModuleType, ...] = (
     session,
     settings,
     subscriber,
+    trials,
     values,
 )
 MESSAGES: tuple[Any, ...] = (

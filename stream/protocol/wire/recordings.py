@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-from stream.fields import Limits, Share, Stated
+from stream.fields import Limits, RuleName, Share, Stated
 from stream.protocol.wire.codes import LogCode
 from stream.protocol.wire.common import OfFile, Reply
 from stream.protocol.wire.parts import Model, Values
 from stream.protocol.wire.result import Result
 from stream.protocol.wire.values import Milliseconds, Positive, Text, Time
-from stream.terms import RESULT_FILES
+from stream.terms import MAX_RULES, RESULT_FILES
 
 Stage = Literal["upload", "decode", "analysis", "write"]
 Level = Literal["info", "warning"]
@@ -39,6 +39,8 @@ class FilesReadyBody(TypedDict):
     """True if noise suppression is available."""
     formats: Annotated[list[str], Stated(min_length=1)]
     """Common formats; other formats that FFmpeg decodes are accepted as well."""
+    rules: NotRequired[Annotated[list[RuleName], Stated(max_length=MAX_RULES)]]
+    """Names of the server's rules of alerts, which the option `server_rules` tries."""
 
 
 class FilesReady(Reply, FilesReadyBody): ...

@@ -8,6 +8,7 @@ from stream.fields import Limits, Share, Stated
 from stream.labels import Label, Top
 from stream.protocol.wire.common import Channel
 from stream.protocol.wire.parts import Quality, ResultModel, WithBaseline
+from stream.protocol.wire.trials import RuleTrial
 from stream.protocol.wire.values import (
     Activation,
     ChannelNumber,
@@ -154,4 +155,6 @@ class Result(TypedDict):
     """The channels that were analysed."""
     timings: ResultTimings
     notice: str
+    alerts: NotRequired[list[RuleTrial]]
+    """Rules that were tried, with the alerts that they would have raised."""
     frames: NotRequired[ResultFrames]

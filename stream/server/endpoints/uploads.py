@@ -126,7 +126,9 @@ class UploadHandler:
     async def _run(self) -> None:
         """Handle messages until the connection ends; then remove an unfinished recording."""
         try:
-            self._out.send(messages.ready(self._shared.config, self._shared.model))
+            self._out.send(
+                messages.ready(self._shared.config, self._shared.model, self._principal.tenant)
+            )
             while (message := await self._inbox.get()) is not None:
                 try:
                     await self._handle(message)

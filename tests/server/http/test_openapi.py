@@ -108,7 +108,8 @@ def test_options_and_limits_are_those_of_the_code() -> None:
     for name, expected in model.items():
         for key in same:
             assert options[name].get(key) == expected.get(key), (name, key)
-            assert parameters[name].get(key) == expected.get(key), (name, key)
+            if name != "rules":  # too long for a URL
+                assert parameters[name].get(key) == expected.get(key), (name, key)
         if name == "roles":
             assert options[name]["items"]["pattern"] == expected["items"]["pattern"]
     assert parameters["wait"]["maximum"] == MAX_WAIT_S

@@ -235,3 +235,29 @@ def test_a_track_is_chosen_by_the_query_or_a_form(server: Server, tmp_path: Path
     assert (answer.status, answer.body["code"]) == (422, "unknown_track")
     assert answer.body["param"] == "options.track"
     assert post(server, "?track=-1", file).status == 422
+
+
+# -- rules of alerts -----------------------------------------------------------------------------
+
+RULE = "[[alerts.rules]]\nname = 'loud'\nlabel = 'angry'\nhorizon = 'window'\nabove = 0.0001\n"
+
+
+def test_rules_in_the_options_are_tried(server: Server, file: Part) -> None:
+    options = ("options", "", orjson.dumps({"rules": RULE}))
+    done = post(server, "?wait=60", options, file)
+    assert done.status == 200
+    [trial] = done.body["result"]["alerts"]
+    assert (trial["rule"], trial["count"]) == ("loud", len(trial["alerts"]))
+    assert trial["alerts"]
+
+
+def test_a_mistake_in_the_rules_is_named_before_the_recording_is_read(
+    server: Server, file: Part
+) -> None:
+    options = ("options", "", orjson.dumps({"rules": RULE.replace("0.0001", "7")}))
+    refused = post(server, "", options, file)
+    assert refused.status == 422
+    assert refused.body["param"] == "options.rules"
+    assert refused.body["error"] == (
+        "options.rules: rules.0: above is a share from 0 to 1 for this value"
+    )
