@@ -350,9 +350,8 @@ class App:
         self._sessions = SessionRegistry(services)
         self._audiosocket = AudioSocketPort(services, self._sessions, self._listener.queue)
         shared = replace(services, model=recordings_model, scheduler=self._recordings_scheduler)
-        recordings = RecordingServices(
-            shared, self._store, self._disk, JobQueue(config.files.max_jobs)
-        )
+        queue = JobQueue(config.files.max_jobs, self._quotas.is_shared("recordings"))
+        recordings = RecordingServices(shared, self._store, self._disk, queue)
         self._jobs = BackgroundJobs(recordings)
         self._router.routes.update(routes(services, self._sessions, self._jobs, self._router))
         await self._audiosocket.open()

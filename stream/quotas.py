@@ -144,8 +144,14 @@ class Quotas:
     def of_tenant(self, what: Countable, tenant: str) -> int:
         """Return how many all keys of a tenant together may hold at a time."""
         stated = getattr(self._auth.quotas.get(tenant, QuotaConfig()), what)
-        sharers = {key.tenant for key in self._auth.keys.values() if _uses(what, key.scopes)}
-        return self._limit(what, stated, len(sharers))
+        return self._limit(what, stated, len(self._tenants(what)))
+
+    def is_shared(self, what: Countable) -> bool:
+        """Return whether keys of several tenants have the scope that a quota is for."""
+        return len(self._tenants(what)) > 1
+
+    def _tenants(self, what: Countable) -> set[str]:
+        return {key.tenant for key in self._auth.keys.values() if _uses(what, key.scopes)}
 
     def _limit(self, what: Countable, stated: int | None, sharers: int) -> int:
         if stated is not None:

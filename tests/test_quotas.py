@@ -99,6 +99,16 @@ def test_only_keys_that_use_a_quota_share_it() -> None:
     assert quotas.of_key("sessions", "a1") == quotas.of_tenant("sessions", "default") == 10
     assert quotas.of_key("subscribers", "g") == 20
     assert quotas.of_key("tickets", "g") == MAX_TICKETS // 2
+    assert not quotas.is_shared("sessions")
+    assert quotas.is_shared("tickets")
+
+
+def test_a_quota_is_shared_by_tenants_and_not_by_keys() -> None:
+    assert Quotas(config(THREE)).is_shared("recordings")
+    assert not Quotas(config({"a1": {"tenant": "acme"}, "a2": {"tenant": "acme"}})).is_shared(
+        "recordings"
+    )
+    assert not Quotas(config({})).is_shared("recordings")
 
 
 def test_a_stated_quota_replaces_the_share() -> None:

@@ -13,6 +13,7 @@ from stream.protocol.messages import FileOptions
 from stream.protocol.wire.recordings import FileDoneBody
 from stream.recordings import messages
 from stream.recordings.analysis import Observer, Progress, RecordingAnalysis
+from stream.recordings.job_queue import Ticket
 from stream.recordings.log import queued
 from stream.recordings.services import RecordingServices, write_failed
 from stream.recordings.upload import Upload
@@ -52,7 +53,7 @@ class RecordingJob:
 
         Raises `ProtocolError`, never fatal, with the file's id.
         """
-        upload, ticket = self._upload, self._services.queue.join()
+        upload, ticket = self._upload, self._services.queue.join(self._principal.tenant)
         outcome = "failed"
         try:
             await upload.close()
@@ -75,7 +76,7 @@ class RecordingJob:
             self._services.queue.leave(ticket)
             log.info("recording ended", extra={"file_id": upload.log_id, "outcome": outcome})
 
-    async def _wait(self, ticket: asyncio.Future[None]) -> None:
+    async def _wait(self, ticket: Ticket) -> None:
         last_sent = 0
         while not ticket.done():
             position = self._services.queue.position(ticket)

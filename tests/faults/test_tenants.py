@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,10 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from stream.server.access.auth import make_key
+from tests.support.audio_files import record
 from tests.support.broker import Broker
 from tests.support.clients import Client, connect
-from tests.support.posting import send
+from tests.support.posting import gated, post, send, wait_until_running
 from tests.support.running import Server, running_server
 from tests.support.utterances import talk
 
@@ -233,3 +235,26 @@ async def test_the_audit_log_names_tenants(server: Server, folder: Path) -> None
         "acme",
         "globex",
     }
+
+
+def test_a_long_recording_of_one_tenant_does_not_hold_anothers_back(tmp_path: Path) -> None:
+    """A customer's archive of long recordings took both places of `files.max_jobs`.
+
+    Everybody else's recordings waited behind all of it.
+    """
+    options = [
+        ("--set", f"auth.keys.{name}.{key}={value}")
+        for name in ("acme", "globex")
+        for key, value in (("sha256", KEYS[name][1]), ("tenant", name))
+    ]
+    file = ("file", "a.wav", record(tmp_path / "a.wav").read_bytes())
+    with gated(tmp_path, *itertools.chain(*options)) as (server, gate):
+        archive = [post(server, "", file, headers=bearer("acme")).body["url"] for _ in range(4)]
+        late = post(server, "", file, headers=bearer("globex")).body["url"]
+        wait_until_running(server, late, bearer("globex"))
+        states = [send(server, "GET", url, headers=bearer("acme")).body for url in archive]
+        assert [state["status"] for state in states] == ["running", "queued", "queued", "queued"]
+        gate.open()
+        for url in archive:
+            done = send(server, "GET", f"{url}?wait=60", headers=bearer("acme")).body
+            assert done["status"] == "done"

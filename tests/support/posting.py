@@ -138,9 +138,11 @@ def gated(tmp_path: Path, *args: str) -> Iterator[tuple[Server, Gate]]:
             gate.open()
 
 
-def wait_until_running(server: Server, url: str) -> None:
+def wait_until_running(server: Server, url: str, headers: Mapping[str, str] | None = None) -> None:
     """Wait until the analysis of a recording has begun."""
-    wait_for(lambda: send(server, "GET", url).body["progress"]["stage"] == "analysis")
+    wait_for(
+        lambda: send(server, "GET", url, None, headers).body["progress"]["stage"] == "analysis"
+    )
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
