@@ -13,10 +13,12 @@ APT := $(if $(filter 0,$(shell id -u)),,sudo -n )DEBIAN_FRONTEND=noninteractive 
 FUZZ_SECONDS ?= 60
 MODULES ?=
 
-.PHONY: help demo serve test unit lint types format schemas bench gpu fuzz soak mutants peers clean system
+.PHONY: help install docs demo serve test unit lint types format schemas bench gpu fuzz soak mutants peers clean system
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/core ## Install Emotide into .venv, without torch (a minute)
 
 demo: $(VENV)/core ## Replay a real two-sided call and show its emotions (DEMO_SECONDS=20 stops after 20 s)
 	@$(BIN)/emotide demo
@@ -37,7 +39,7 @@ lint: $(VENV)/dev ## Check format, style, import rules and generated schemas
 	$(BIN)/python -m stream.protocol.schemas --check
 
 types: $(VENV)/dev ## Check types
-	$(BIN)/mypy --strict emotide stream client bench training tests server.py
+	$(BIN)/mypy --strict emotide stream client bench training tests docs/site server.py
 
 format: $(VENV)/dev ## Format, and apply automatic fixes
 	$(BIN)/ruff format .
@@ -45,6 +47,9 @@ format: $(VENV)/dev ## Format, and apply automatic fixes
 
 schemas: $(VENV)/dev ## Generate the schemas of asyncapi.yaml and result.schema.json from the types
 	$(BIN)/python -m stream.protocol.schemas
+
+docs: $(VENV)/docs ## Build the documentation as a site in outputs/site (make docs SERVE=1 serves it)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(if $(SERVE),serve,build --strict)
 
 bench: $(VENV)/dev ## Print short versions of the ingest and capacity tables of docs/performance.md
 	$(BIN)/python -m bench.ingest --quick
@@ -86,6 +91,10 @@ $(VENV)/core: $(VENV)/bin/python pyproject.toml
 	@$(PIP) --editable .
 	@touch $@
 
+$(VENV)/docs: $(VENV)/core
+	@$(PIP) --editable '.[docs]'
+	@touch $@
+
 $(VENV)/unit: $(VENV)/core
 	@$(PIP) --editable '.[unit]'
 	@touch $@
@@ -104,6 +113,7 @@ system:
 	  $(APT) update -qq && $(APT) install -y -qq $$2 >/dev/null; } || { \
 	  echo "The tests need $$2: apt-get install $$2"; exit 1; }; }; \
 	need mosquitto mosquitto "the MQTT tests run a real broker"; \
+	need mosquitto_sub mosquitto-clients "the tests run the commands of docs/index.md"; \
 	need promtool prometheus "the tests check rules and boards"; \
 	need chromium chromium "the page's tests run in a real browser"; \
 	need node nodejs "the tests run the page's modules"

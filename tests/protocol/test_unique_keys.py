@@ -32,7 +32,7 @@ def repeated(node: yaml.Node) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_no_mapping_has_a_key_twice(name: str) -> None:
-    """Two merged changes each added /v1/twilio: Python read one of them, Swagger UI refused the file.
+    """Two merged changes each added /v1/twilio. Python read one; Swagger UI refused the file.
 
     JSON is read as YAML, of which it is a part.
     """
