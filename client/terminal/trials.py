@@ -125,7 +125,8 @@ def _columns(trial: RuleTrial, seconds: float, columns: int) -> list[float | Non
     values = trial["values"]
     points = list(zip(values["at_s"], values["high"], strict=True))
     # Scores become stale; the conversation and a trend keep their value until the next one.
-    hold = max(HOLD_S, 2 * seconds / MAX_POINTS) if "horizon" in trial else seconds
+    of_scores = "horizon" in trial or (trial["of"] == "activation_change" and "trend" not in trial)
+    hold = max(HOLD_S, 2 * seconds / MAX_POINTS) if of_scores else seconds
     result: list[float | None] = []
     number, last = 0, None
     for column in range(columns):

@@ -1,6 +1,6 @@
 import { LABELS } from "./labels.js";
 
-const NAMES = [...LABELS, "text", "soft", "line", "track", "card", "accent", "danger"];
+const NAMES = [...LABELS, "text", "soft", "line", "track", "card", "accent", "danger", "warn"];
 const darkMode = matchMedia("(prefers-color-scheme: dark)");
 const listeners = new Set();
 let cached = null;

@@ -19,7 +19,8 @@ export function failureDetails({ code, message, param, values = {} }) {
   const detail = textFor(`recordings.error.${code}.detail`, "", { param, ...formatted(values) });
   const remedy = textFor(`recordings.error.${code}.do`, null);
   const paragraphs = [detail, remedy].filter(Boolean).map((text) => element("p", {}, text));
-  if (remedy === null && message) {
+  // Only the server's text names the field of a rule.
+  if ((remedy === null || param === "options.rules") && message) {
     paragraphs.push(element("p", { className: "soft" }, t("recordings.server_message"), " ", english(message)));
   }
   return paragraphs;

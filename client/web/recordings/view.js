@@ -131,11 +131,12 @@ class View {
       ...options,
       denoise: options.denoise && this.#offer?.denoise !== false,
       embedding: options.embedding && this.#offer?.model?.embedding_dim !== 0,
+      server_rules: options.server_rules && this.#offer?.rules?.length !== 0,
     };
   }
 
   #offered(offer) {
-    const relevant = ({ limits, model, denoise }) => JSON.stringify([limits, model, denoise]);
+    const relevant = ({ limits, model, denoise, rules }) => JSON.stringify([limits, model, denoise, rules]);
     const same = this.#offer && relevant(this.#offer) === relevant(offer);
     this.#offer = offer;
     // The picker is rebuilt only if it would differ, because the user may be using it.

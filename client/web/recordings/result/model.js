@@ -19,6 +19,7 @@ export function timelineChannels(result, peaks = null, frames = null) {
     peaks: peaks?.[Math.min(channel.channel, count - 1)] ?? null,
     utterances: channel.utterances.map(timelineUtterance),
     frames: frames?.[index] ?? null,
+    alerts: alertSpans(result, channel.channel),
   }));
   const numbers = new Set(analysed.map(({ channel }) => channel));
   const others = (peaks ?? []).map((channelPeaks, channel) => ({
@@ -27,10 +28,20 @@ export function timelineChannels(result, peaks = null, frames = null) {
     peaks: channelPeaks,
     utterances: [],
     frames: null,
+    alerts: alertSpans(result, channel),
   }));
   return [...analysed, ...others.filter(({ channel }) => !numbers.has(channel))].sort(
     (a, b) => a.channel - b.channel,
   );
+}
+
+/** Return the alerts of rules that were tried, on a channel and on the whole recording. */
+function alertSpans({ alerts = [] }, channel) {
+  return alerts
+    .filter((trial) => trial.channel === undefined || trial.channel === channel)
+    .flatMap(({ severity, alerts: raised }) =>
+      raised.map(({ start_s: start, end_s: end }) => ({ start, end, severity })),
+    );
 }
 
 function timelineUtterance({ start_s, end_s, scores, top }) {

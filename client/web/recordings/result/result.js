@@ -12,6 +12,7 @@ import { resultFrames, timelineChannels } from "./model.js";
 import { Player } from "./player.js";
 import { shareTable, utteranceTable } from "./tables.js";
 import { Timeline, positionText } from "./timeline.js";
+import { trialsCard } from "./trials.js";
 import { verdict } from "./verdict.js";
 import { readPeaks } from "./waveform.js";
 
@@ -54,6 +55,7 @@ export class Result {
       element("div", { className: "verdicts" }, ...result.channels.map((channel) => verdict(channel, result))),
       caveats(job),
       this.#timelineCard(),
+      trialsCard(result, (start, end) => this.#player.playSpan(start, end)),
       this.#utteranceCard(),
       downloads(job, this.files, () => exportPng(job, this.#timeline)),
       log(job),

@@ -8,6 +8,9 @@ const LABELS = 22;
 const SHARES = 104;
 const GAP = 16;
 const AXIS = 26;
+/** Height of the lines of alerts below the title, and their colours. */
+const ALERTS = 4;
+const ALERT_COLOURS = { info: "accent", warning: "warn", critical: "danger" };
 /** Seconds over which frames are averaged, because single frames flicker. */
 const SMOOTHING_S = 0.3;
 /** Smallest number of columns over which frames are averaged. */
@@ -23,8 +26,8 @@ export const height = (channels) => channels * (TITLE + WAVEFORM + LABELS + SHAR
 /**
  * Draw a recording from `scene.from` to `scene.to` seconds into `width` pixels.
  *
- * `scene.channels` are `{title, peaks, utterances, frames}`: peaks of waveform.js or null, utterances
- * `{start, end, top, shares, text}`, frames `{start, hop, posteriors, order}` or null. `mode` is
+ * `scene.channels` are `{title, peaks, utterances, frames, alerts}`: peaks of waveform.js or null, utterances
+ * `{start, end, top, shares, text}`, alerts `{start, end, severity}`, frames `{start, hop, posteriors, order}` or null. `mode` is
  * "utterances", "stacked" or "lines". `colours` has text, soft, line, track and every label; `symbol`
  * and `name` are functions of a label.
  */
@@ -36,8 +39,9 @@ export function draw(context, width, scene) {
   let y = 0;
   for (const channel of channels) {
     context.fillStyle = scene.colours.text;
-    context.fillText(channel.title, 2, y + TITLE / 2, width);
+    context.fillText(channel.title, 2, y + (TITLE - ALERTS) / 2, width);
     y += TITLE;
+    drawAlerts(context, x, y - ALERTS, channel, scene);
     drawWaveform(context, width, y, channel, scene);
     y += WAVEFORM;
     drawLabels(context, width, x, y, channel, scene);
@@ -49,6 +53,14 @@ export function draw(context, width, scene) {
     y += SHARES + GAP;
   }
   drawAxis(context, width, x, y - GAP, scene);
+}
+
+function drawAlerts(context, x, y, { alerts = [] }, { from, to, colours }) {
+  for (const { start, end, severity } of alerts) {
+    if (end < from || start > to) continue;
+    context.fillStyle = colours[ALERT_COLOURS[severity]] ?? colours.warn;
+    context.fillRect(x(start), y, Math.max(2, x(end) - x(start)), ALERTS - 1);
+  }
 }
 
 function drawWaveform(context, width, y, { peaks, utterances }, { from, to, colours }) {

@@ -10,12 +10,17 @@ export const DEFAULTS = {
   roles: [],
   disclosed: false,
   track: 0,
+  server_rules: false,
+  rules: "",
 };
 
 /** Roles of the channels of stereo recordings by choice; an empty list is the server's default. */
 const ROLES = { call: [], swapped: ["agent", "customer"], speakers: ["speaker", "speaker"] };
 /** Highest number of an audio track that is offered. */
 const MOST_TRACKS = 8;
+/** Characters of rules that the server accepts. */
+const MOST_RULE_TEXT = 16_384;
+const RULE_EXAMPLE = '[[alerts.rules]]\nname = "angry_customer"\nlabel = "angry"\nhorizon = "10s"\nabove = 0.6';
 const LANGUAGES = [
   "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it",
   "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "ta", "th", "tr", "uk", "ur", "vi", "zh",
@@ -32,6 +37,8 @@ export function optionsForm(options, offer, disclosure) {
   const noEmbedding =
     unknown ||
     (offer.model.embedding_dim > 0 ? "" : t("recordings.option.embedding.off", { model: offer.model.id }));
+  const ruleNames = offer?.rules ?? [];
+  const noRules = unknown || (ruleNames.length ? "" : t("recordings.option.server_rules.off"));
   const node = element("details", { className: "card options", open: true });
   node.append(
     element("summary", {}, t("recordings.options")),
@@ -52,6 +59,11 @@ export function optionsForm(options, offer, disclosure) {
       field("channels", roleSelect(options)),
       field("language", languageSelect(options)),
       field("track", trackSelect(options)),
+      group(
+        t("recordings.option.alerts"),
+        checkbox(options, "server_rules", noRules, { rules: ruleNames.join(", ") }),
+        ruleField(options),
+      ),
     ),
   );
   return node;
@@ -68,7 +80,7 @@ function radioButton(options, name, value) {
 }
 
 /** Return a checkbox; `unavailable` is the reason why the user cannot tick it, or "". */
-function checkbox(options, name, unavailable) {
+function checkbox(options, name, unavailable, values = {}) {
   const input = element("input", {
     type: "checkbox",
     name,
@@ -76,7 +88,7 @@ function checkbox(options, name, unavailable) {
     checked: !unavailable && options[name],
   });
   input.addEventListener("change", () => (options[name] = input.checked));
-  return choice(input, t(`recordings.option.${name}`), unavailable || t(`recordings.option.${name}.about`));
+  return choice(input, t(`recordings.option.${name}`), unavailable || t(`recordings.option.${name}.about`, values));
 }
 
 function choice(input, label, about) {
@@ -92,6 +104,14 @@ function field(name, select) {
     Object.assign(select, { name }),
     element("span", { className: "soft" }, t(`recordings.option.${name}.about`)),
   );
+}
+
+/** Return a field for rules in TOML, which the server checks. */
+function ruleField(options) {
+  const area = element("textarea", { rows: 5, spellcheck: false, maxLength: MOST_RULE_TEXT, value: options.rules });
+  area.placeholder = RULE_EXAMPLE;
+  area.addEventListener("input", () => (options.rules = area.value));
+  return field("rules", area);
 }
 
 function roleSelect(options) {
