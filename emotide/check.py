@@ -8,8 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from emotide.serve import add_configuration, configuration
-from stream.app import EXIT_CONFIG
+from emotide.serve import EXIT_CONFIG, add_configuration, configuration
 from stream.audio.confinement import report as confinement
 from stream.backends import registry
 from stream.config import Config, KeyConfig

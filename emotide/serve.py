@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stream import __version__
 from stream.admission import check_detector
-from stream.app import EXIT_CONFIG, EXIT_MODEL, App
+from stream.app import App
 from stream.audio.confinement import protect_memory
 from stream.backends import registry
 from stream.config import Config
@@ -20,6 +20,9 @@ from stream.errors import ConfigError, ModelRefused
 from stream.inference.engine import ThreadEngine
 from stream.telemetry import logs
 from stream.types import ModelInfo
+
+EXIT_CONFIG = 2
+EXIT_MODEL = 3
 
 EXAMPLES = """\
 examples:

@@ -18,12 +18,10 @@ from stream.audio.confinement.report import log_levels
 from stream.config import Config
 from stream.delivery.group_sink import GroupSink
 from stream.delivery.hub import Hub
-from stream.delivery.sink import Sink
 from stream.delivery.sink_runner import keep_running
-from stream.errors import ConfigError, ModelRefused
 from stream.feedback.service import feedback_of
 from stream.inference.engine import Engine
-from stream.inference.scheduler import Scheduler
+from stream.inference.models import Models
 from stream.protocol.wire.mqtt import Info, Stats
 from stream.quotas import Quotas
 from stream.recordings.background import BackgroundJobs
@@ -31,6 +29,7 @@ from stream.recordings.disk import DiskExecutor
 from stream.recordings.job_queue import JobQueue
 from stream.recordings.services import RecordingServices
 from stream.recordings.store import ResultStore
+from stream.recordings.sweep import keep_swept
 from stream.server.access.auth import Authenticator, keys_of
 from stream.server.access.gate import Gate
 from stream.server.access.origins import is_local
@@ -51,20 +50,12 @@ from stream.server.process.memory import FreedMemory
 from stream.server.process.preload import preload
 from stream.services import Services
 from stream.sessions.registry import SessionRegistry, draining_error
-from stream.sinks.mqtt.observer import mqtt_observer
-from stream.sinks.mqtt.sink import MqttSink
-from stream.sinks.webhook import WebhookSink
+from stream.sinks.configured import configured_sinks
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
-from stream.telemetry.progress import StartProgress
-from stream.types import ModelInfo, from_ms
+from stream.types import ModelInfo
 
 log = logging.getLogger(__name__)
-
-SWEEP_S = 30.0
-
-EXIT_CONFIG = 2
-EXIT_MODEL = 3
 
 
 class App:
@@ -78,42 +69,25 @@ class App:
     ) -> None:
         """Take the engine of live streams, and a function that returns that of recordings.
 
-        The function gets the model of live streams; None means that recordings use it as well.
+        See `Models`.
         """
         self._config = config
-        self._recordings_engine = recordings_engine
         self._lifecycle = Lifecycle()
         self._metrics = Metrics(__version__)
         self._audit = AuditLog(config.privacy.audit_log)
         self._quotas = Quotas(config, self._metrics.quota_refused)
         self._authenticator = Authenticator(keys_of(config.auth), quotas=self._quotas)
-        self._scheduler = self._scheduler_of(engine)
-        self._recordings_scheduler = self._scheduler
-        self._metrics.waiting.set_function(lambda: self._scheduler.waiting)
-        self._metrics.busy.set_function(self._scheduler.busy_s)
-        self._health = Health(config.model, self._lifecycle, self._scheduler, self._metrics)
-        self._sinks: list[Sink] = []
-        if config.mqtt.host:
-            observer = mqtt_observer(self._metrics)
-            self._sinks.append(
-                MqttSink(
-                    config.mqtt,
-                    config.privacy,
-                    config.server.name,
-                    self._info,
-                    self._stats,
-                    observer,
-                )
-            )
-        if config.alerts.webhooks:
-            self._sinks.append(
-                WebhookSink(
-                    config.alerts.webhooks,
-                    config.alerts.outbox,
-                    config.server.name,
-                    self._metrics.webhook,
-                )
-            )
+        self._models = Models(
+            config,
+            engine,
+            recordings_engine,
+            lambda done: self._metrics.batch(done.size, done.queued_s, done.inference_s),
+        )
+        live = self._models.live
+        self._metrics.waiting.set_function(lambda: live.waiting)
+        self._metrics.busy.set_function(live.busy_s)
+        self._health = Health(config.model, self._lifecycle, live, self._metrics)
+        self._sinks = configured_sinks(config, self._metrics, self._info, self._stats)
         groups = GroupSink(config.privacy.min_group)
         self._metrics.registry.register(GroupCollector(groups, config.metrics.groups))
         self._hub = Hub([groups, *self._sinks], self._metrics.delivery_failed)
@@ -160,15 +134,6 @@ class App:
             connection_limit(raise_limit(), config),
         )
 
-    def _scheduler_of(self, engine: Engine) -> Scheduler:
-        model = self._config.model
-        return Scheduler(
-            engine,
-            model.max_wait_ms / 1000,
-            model.hang_timeout_s,
-            lambda done: self._metrics.batch(done.size, done.queued_s, done.inference_s),
-        )
-
     def _file_requests(self) -> FileRequests:
         return FileRequests(
             self._config,
@@ -190,11 +155,6 @@ class App:
             self._feedback_disk,
         )
 
-    @property
-    def port(self) -> int:
-        """The port that the server listens on."""
-        return self._listener.port
-
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit status.
 
@@ -210,11 +170,14 @@ class App:
             asyncio.create_task(self._router.run(), name="router"),
             asyncio.create_task(FreedMemory(self._listener.count).run(), name="memory"),
         ]
+        loading = asyncio.create_task(self._models.load(), name="models")
         confinement = asyncio.create_task(self._log_confinement(), name="confinement")
         try:
-            if await self._load(confinement):
-                assert self._sessions is not None
-                tasks.append(asyncio.create_task(self._sessions.run(), name="sessions"))
+            await self._until_draining([loading])
+            if loading.done():
+                await confinement
+                sessions, jobs = await self._serve(*loading.result())
+                tasks.append(asyncio.create_task(sessions.run(), name="sessions"))
                 # Only now: the broker must not receive "online" before scores are possible.
                 failed = self._metrics.delivery_failed
                 tasks += [
@@ -222,13 +185,13 @@ class App:
                     for sink in self._sinks
                 ]
                 if self._config.files.enabled:
-                    tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+                    tasks.append(asyncio.create_task(keep_swept(jobs), name="sweep"))
                 await self._until_draining(tasks)
-                await self._drain()
+                await self._drain(sessions, jobs)
         finally:
-            for task in (*tasks, confinement):
+            for task in (*tasks, loading, confinement):
                 task.cancel()
-            await asyncio.gather(*tasks, confinement, return_exceptions=True)
+            await asyncio.gather(*tasks, loading, confinement, return_exceptions=True)
             if self._audiosocket is not None:
                 self._audiosocket.close()
             await self._listener.close()
@@ -238,13 +201,13 @@ class App:
             self._feedback_disk.close()
             self._audit.close()
         log.info("stopped")
-        if self._scheduler.alive or self._recordings_scheduler.alive:
+        if self._models.alive:
             # A thread that still runs native code would abort the interpreter's normal exit.
             logging.shutdown()
             os._exit(0)
         return 0
 
-    async def _until_draining(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    async def _until_draining(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         """Wait for a signal; if a task fails before it, raise the task's exception.
 
         Sinks are isolated: one that ends or fails ends nothing else.
@@ -261,85 +224,19 @@ class App:
         if self._config.files.enabled:
             await asyncio.to_thread(log_levels)
 
-    async def _load(self, confinement: asyncio.Task[None]) -> bool:
-        """Load and warm up the models, then serve; return False if a signal came first.
-
-        Serves only after the task `confinement`.
-        """
-        model = await self._start(self._scheduler, self._config.model.name)
-        if model is None:
-            return False
-        recordings = await self._load_for_recordings(model)
-        if recordings is None:
-            return False
-        self._check_features(model, recordings)
-        await confinement
-        await self._serve(model, recordings)
-        return True
-
-    def _check_features(self, *models: ModelInfo) -> None:
-        """Raise `ConfigError` if feedback is on and a model has no features to store."""
-        for model in models:
-            if self._config.feedback.enabled and not model.dim:
-                raise ConfigError(
-                    f"feedback.enabled: model {model.id} has no embeddings, so nothing could be "
-                    "stored: choose another model, or turn feedback off"
-                )
-
-    async def _load_for_recordings(self, live: ModelInfo) -> ModelInfo | None:
-        """Load the model of recordings; return the live one if they share it, None on a signal."""
-        engine = self._recordings_engine(live) if self._config.files.enabled else None
-        if engine is None:
-            return live
-        scheduler = self._scheduler_of(engine)
-        try:
-            model = await self._start(scheduler, "recordings")
-        except ModelRefused as refusal:
-            if self._config.model.recordings != "auto":
-                raise
-            log.warning("recordings use the live model", extra={"reason": str(refusal)})
-            return live
-        self._recordings_scheduler = scheduler
-        self._health.add(scheduler)
-        return model
-
-    async def _start(self, scheduler: Scheduler, name: str) -> ModelInfo | None:
-        """Load and warm up a model; return None if a signal came first."""
-        lengths = [from_ms(ms) for ms in self._config.windows.lengths_ms or ()]
-        loading = asyncio.ensure_future(scheduler.start(lengths))
-        draining = asyncio.ensure_future(self._lifecycle.wait_draining())
-        with StartProgress(name) as report:
-            done: set[asyncio.Future[Any]] = set()
-            while not done:
-                done, _ = await asyncio.wait(
-                    {loading, draining}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED
-                )
-                warm_up = scheduler.warm_up
-                report.update(warm_up.shape, warm_up.done, warm_up.shapes)
-        draining.cancel()
-        if not loading.done():
-            loading.cancel()
-            return None
-        try:
-            return loading.result()
-        except (ModelRefused, ConfigError):
-            raise
-        except Exception as error:
-            # Any exception of a model's libraries becomes one line and an exit status.
-            log.debug("model loading failed", exc_info=True)
-            raise ModelRefused(
-                f"model {name} cannot run: {type(error).__name__}: {error}"
-            ) from error
-
-    async def _serve(self, model: ModelInfo, recordings_model: ModelInfo) -> None:
-        """Accept connections from now on."""
-        config = self._config
+    async def _serve(
+        self, model: ModelInfo, recordings_model: ModelInfo
+    ) -> tuple[SessionRegistry, BackgroundJobs]:
+        """Accept connections from now on, with models that are loaded."""
+        config, models = self._config, self._models
+        if models.recordings is not models.live:
+            self._health.add(models.recordings)
         self._model, self._recordings_model = model, recordings_model
         self._metrics.model(model)
         services = Services(
             config,
             model,
-            self._scheduler,
+            models.live,
             self._hub,
             self._metrics,
             self._audit,
@@ -349,18 +246,23 @@ class App:
         )
         self._sessions = SessionRegistry(services)
         self._audiosocket = AudioSocketPort(services, self._sessions, self._listener.queue)
-        shared = replace(services, model=recordings_model, scheduler=self._recordings_scheduler)
+        shared = replace(services, model=recordings_model, scheduler=models.recordings)
         queue = JobQueue(config.files.max_jobs, self._quotas.is_shared("recordings"))
         recordings = RecordingServices(shared, self._store, self._disk, queue)
         self._jobs = BackgroundJobs(recordings)
         self._router.routes.update(routes(services, self._sessions, self._jobs, self._router))
         await self._audiosocket.open()
         self._lifecycle.serve()
-        scheme = "https" if config.server.tls_cert else "http"
+        self._log_ready(model, recordings_model)
+        return self._sessions, self._jobs
+
+    def _log_ready(self, model: ModelInfo, recordings_model: ModelInfo) -> None:
+        server = self._config.server
+        scheme = "https" if server.tls_cert else "http"
         log.info(
             "ready",
             extra={
-                "url": f"{scheme}://{config.server.host}:{self.port}/",
+                "url": f"{scheme}://{server.host}:{self._listener.port}/",
                 "model": model.id,
                 "why": model.why,
                 **_other(model, recordings_model),
@@ -368,7 +270,7 @@ class App:
                 "max_connections": self._listener.max_connections,
             },
         )
-        if self._authenticator.open and not is_local(config.server):
+        if self._authenticator.open and not is_local(server):
             log.warning(
                 "no keys configured: every client that reaches this port may stream and subscribe; "
                 "see docs/operations.md"
@@ -381,34 +283,18 @@ class App:
         log.info("draining")
         self._lifecycle.drain()
 
-    async def _drain(self) -> None:
+    async def _drain(self, sessions: SessionRegistry, jobs: BackgroundJobs) -> None:
         timeout = self._config.server.drain_timeout_s
-        assert self._sessions is not None
-        assert self._jobs is not None
         # The port stays open meanwhile, so that /readyz and new connections get a 503.
-        await self._sessions.drain(timeout * 0.7)
+        await sessions.drain(timeout * 0.7)
         stopping = [sink.stop(timeout * 0.18) for sink in self._sinks]
-        closing = [self._router.close(draining_error()), self._jobs.close(draining_error())]
+        closing = [self._router.close(draining_error()), jobs.close(draining_error())]
         ending = [asyncio.ensure_future(end) for end in (*closing, *stopping)]
         # A sink that does not keep to its time must not keep the process.
         await asyncio.wait(ending, timeout=timeout * 0.2)
         for end in ending:
             end.cancel()
-        for scheduler in {self._scheduler, self._recordings_scheduler}:
-            await scheduler.stop(timeout * 0.1)
-
-    async def _sweep(self) -> None:
-        """Delete expired results every `SWEEP_S` seconds, more often if their lifetime is short."""
-        pause_s = min(SWEEP_S, max(1.0, self._config.files.keep_hours * 360))
-        while True:
-            try:
-                if self._jobs is not None:
-                    self._jobs.sweep()
-                await self._disk.run(self._store.sweep)
-            except Exception as error:
-                # A result that cannot be deleted must not end live streams.
-                log.error("expired results not deleted", extra={"reason": str(error)})
-            await asyncio.sleep(pause_s)
+        await self._models.stop(timeout * 0.1)
 
     def _info(self) -> Info:
         return info(
@@ -423,7 +309,7 @@ class App:
             "sessions": len(self._sessions) - self._sessions.parked if self._sessions else 0,
             "parked": self._sessions.parked if self._sessions else 0,
             "subscribers": self._router.count(Subscriber),
-            "windows_waiting": self._scheduler.waiting,
+            "windows_waiting": self._models.live.waiting,
             "uptime_s": round(time.monotonic() - self._started),
         }
 
