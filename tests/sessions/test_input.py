@@ -85,6 +85,8 @@ async def test_a_broken_connection_gives_back_the_memory_of_audio_that_waits() -
     session.audio(bytes(2 * 16_000))
     session.flush()
     assert session._input.received == resumed["received_samples"] + 16_000
+    # On a loaded machine a piece may have become due before the drop; the loop processes it first.
+    await until(lambda: session._pipeline.position >= session._input.received - 1_700)
     assert session._pipeline.position == pytest.approx(session._input.received, abs=1_700)
 
 
