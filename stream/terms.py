@@ -65,8 +65,11 @@ one_voice: both channels carry the same voice, so they are not two people; it is
 Hint = Literal["short_speech", AudioHint, "low_confidence"]
 """Reason to doubt a score."""
 
-StreamState = Literal["active", "paused", "ended"]
-"""State of a stream."""
+StreamState = Literal["active", "paused", "detached", "ended"]
+"""State of a stream.
+
+detached: the connection of its producer broke, and it waits for the producer to return.
+"""
 
 AudioFault = Literal[
     "empty_file",

@@ -139,9 +139,11 @@ class Dashboard:
                         row.sides.setdefault(channel, Side(session["audio"]["roles"][channel]))
             case "session.closed":
                 row.state, row.ended = "ended", now
+            case "stream.detached":
+                row.state = "detached"
             case "stream.paused":
                 row.state = "paused"
-            case "stream.resumed":
+            case "session.resumed" | "stream.resumed":
                 row.state = "active"
             case "speech.start" | "speech.end":
                 _side(row, event).speaking = event["type"] == "speech.start"
@@ -227,9 +229,10 @@ def _side(row: Row, event: Channel) -> Side:
 
 
 def _state(row: Row, side: Side) -> Text:
-    """Return one mark: speaking, silent, paused or ended."""
+    """Return one mark: speaking, silent, paused, detached or ended."""
     if row.state != "active":
-        return Text("‖", "yellow") if row.state == "paused" else Text("■", "dim")
+        mark = {"paused": ("‖", "yellow"), "detached": ("?", "yellow")}
+        return Text(*mark.get(row.state, ("■", "dim")))
     return Text("●", "green") if side.speaking else Text("·", "dim")
 
 

@@ -169,7 +169,7 @@ class Groups:
         fresh = {stream: scores for stream in streams if (scores := _fresh(stream, now))}
         counts: GroupScores = {
             "streams": len(streams),
-            "speaking": sum(1 for stream in streams if stream.speaking),
+            "speaking": sum(1 for stream in streams if stream.speakers),
         }
         if len(fresh) < self._min_group:
             return {**counts, "withheld": True} if fresh else counts

@@ -106,6 +106,11 @@ class LiveStream:
                 self.alerts[event.body["id"]] = event
 
     @property
+    def speakers(self) -> frozenset[int]:
+        """Channels with speech now; none while the producer is away, whose last word is open."""
+        return self.speaking if self.state != "detached" else frozenset()
+
+    @property
     def key(self) -> StreamKey:
         """Tenant and id, under which the stream is registered."""
         return self.tenant, self.stream_id
@@ -121,7 +126,7 @@ class LiveStream:
             "roles": list(self.roles),
             "analysed": list(self.analysed),
             "tags": list(self.tags),
-            "speaking": sorted(self.speaking),
+            "speaking": sorted(self.speakers),
             "last": [cast(EmotionScore, self.last[ch].body) for ch in sorted(self.last)],
         }
         if self.conversation is not None:

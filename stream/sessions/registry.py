@@ -256,7 +256,7 @@ class SessionRegistry:
         if entry is None or entry.connection is not connection:
             return
         entry.connection, entry.since, entry.left = None, time.monotonic(), left
-        session.detach(left or complete)
+        session.detach(left, complete)
         self._end_parked(entry, entry.since)
 
     async def finish(

@@ -138,6 +138,7 @@ class Session:
         self._totals = Totals()
         self._format = FormatCheck(request.format)
         self._warned: set[WarningCode] = set()
+        self._paused = False
         encoder.stream_id = request.stream_id or self.id
         self.live = LiveStream(
             stream_id=encoder.stream_id,
@@ -179,7 +180,7 @@ class Session:
             ahead,
             services.metrics,
             config.limits.ahead_s,
-            paused=lambda: self.live.state == "paused",
+            paused=lambda: self._paused,
             on_error=self._on_error,
             on_processed=self._on_processed,
             on_speed=self._on_speed,
@@ -267,9 +268,10 @@ class Session:
         self._input.flush(self._pause)
 
     def _pause(self) -> None:
-        if self.live.state == "active":
-            self._set_state("paused")
-            self.emit({"type": "stream.paused", "audio_ms": to_ms(self._pipeline.position)})
+        if not self._paused:
+            self._paused = True
+            self._update_state()
+            self._emit_paused()
 
     def unpause(self, skipped_ms: int) -> None:
         """Continue the analysis; `skipped_ms` of audio were not sent."""
@@ -278,8 +280,8 @@ class Session:
         self._input.call(self._unpause)
 
     def _unpause(self) -> None:
-        if self.live.state == "paused":
-            self._set_state("active")
+        self._paused = False
+        self._update_state()
         self.emit({"type": "stream.resumed", "audio_ms": to_ms(self._pipeline.position)})
 
     def annotate(self, note: SessionAnnotate) -> None:
@@ -364,6 +366,7 @@ class Session:
         self.owner = owner
         if not self.over:
             self.become(SessionState.ATTACHED)
+            self._update_state()
             self._input.realign()
             self._metrics.resumed()
             self.emit(
@@ -375,20 +378,27 @@ class Session:
                 },
                 private=("resume_token",),
             )
+            if self._paused:
+                self._emit_paused()
         for event in missed:
             self._send(event)
 
-    def detach(self, complete: bool = False) -> None:
-        """Keep all events for a producer that may return.
+    def detach(self, left: bool = False, complete: bool = False) -> None:
+        """Keep all events for a producer that may return, and emit `stream.detached`.
 
-        Audio that waits for real time was not acknowledged; it is dropped, unless the stream is
-        `complete`: the producer ended it.
+        Audio that waits for real time was not acknowledged; it is dropped, unless the producer
+        `left` or the stream is `complete`: the producer ended it.
         """
         self.owner = DETACHED
-        if not self.over:
-            if not complete:
-                self._input.drop_waiting()
-            self.become(SessionState.DETACHED)
+        if self.over:
+            return
+        if not (left or complete):
+            self._input.drop_waiting()
+        self.become(SessionState.DETACHED)
+        if left and not self.is_behind:
+            return  # `session.closed` is the next event
+        self._update_state()
+        self.emit({"type": "stream.detached", "audio_ms": to_ms(self._pipeline.position)})
 
     # -- events ------------------------------------------------------------------------------
 
@@ -518,9 +528,17 @@ class Session:
             self._bodies.utterance(n, frames) for n, frames in newest.items() if frames is not None
         ]
 
-    def _set_state(self, state: StreamState) -> None:
-        self.live.state = state
-        self._services.hub.changed(self.live)
+    def _emit_paused(self) -> None:
+        self.emit({"type": "stream.paused", "audio_ms": to_ms(self._pipeline.position)})
+
+    def _update_state(self) -> None:
+        """Show whether a producer is connected, and whether it paused the stream."""
+        state: StreamState = "paused" if self._paused else "active"
+        if self.state is SessionState.DETACHED:
+            state = "detached"
+        if self.live.state not in (state, "ended"):
+            self.live.state = state
+            self._services.hub.changed(self.live)
 
 
 def _without_features(event: Event) -> Event:

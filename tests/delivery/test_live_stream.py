@@ -30,5 +30,9 @@ def test_a_snapshot_shows_state_and_newest_scores() -> None:
     assert (shown["stream_id"], shown["state"], shown["tags"]) == ("call-1", "active", ["de"])
     assert shown["roles"] == ["customer", "agent"]
     assert shown["speaking"] == [1]
+    live.state = "detached"
+    assert live.snapshot()["speaking"] == [], "the producer is away"
+    live.state = "active"
+    assert live.snapshot()["speaking"] == [1]
     assert [body["seq"] for body in shown["last"]] == [1, 2]
     orjson.dumps(shown)

@@ -6,15 +6,18 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import aiomqtt
 import numpy as np
+import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as sync_connect
 
 from client.remote.backoff import Backoff
 from client.remote.call import stream as open_call
-from tests.support.broker import free_port
+from tests.support.broker import Broker, free_port
 from tests.support.clients import connect, stream, subscriber
 from tests.support.running import Server, running_server
 from tests.support.utterances import RATE, encode, same_utterances, speech, talk, utterances
@@ -314,6 +317,42 @@ async def test_parked_streams_do_not_hold_the_last_places() -> None:
                         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
                     }
                     assert own.get(path, headers=upgrade)[0] == 503, "two are connected"
+
+
+async def test_a_stream_whose_producer_is_away_says_so_everywhere(tmp_path: Path) -> None:
+    """A call was shown as active for a minute after its telephony server had crashed."""
+    with (
+        Broker(tmp_path) as broker,
+        running_server("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}") as own,
+    ):
+        async with (
+            aiomqtt.Client("127.0.0.1", broker.port) as reader,
+            connect(own, "/v1/subscribe") as listener,
+            stream(own, stream_id="call") as producer,
+        ):
+            await reader.subscribe("emotide/stream/+/state")
+
+            async def published(state: str) -> None:
+                async with asyncio.timeout(20):
+                    async for message in reader.messages:
+                        if orjson.loads(message.payload)["state"] == state:
+                            return
+
+            await listener.send("subscribe", id="all")
+            await producer.audio(bytes(3_200))
+            await published("active")
+            await producer.abort()
+            await listener.until("stream.detached")
+            await published("detached")
+            assert own.json("/v1/streams/call")["state"] == "detached"
+            await listener.send("subscribe", id="late", snapshot=True)
+            shown = await listener.until("snapshot", 2)
+            assert [one["state"] for one in shown["streams"]] == ["detached"]
+            query = {"resume": producer.token, "last_seq": producer.events[-1]["seq"]}
+            async with connect(own, query=query) as back:
+                await back.until("stream.detached")
+                await published("active")
+                assert own.json("/v1/streams/call")["state"] == "active"
 
 
 async def test_a_call_longer_than_the_longest_session_goes_on() -> None:

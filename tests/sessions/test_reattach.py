@@ -7,11 +7,13 @@ import time
 
 import pytest
 
+from stream.delivery.hub import Hub
 from stream.protocol.errors import ProtocolError
 from stream.sessions import registry as registry_module
 from stream.sessions.session import SessionState
 from tests.support.scheduling import until
 from tests.support.sessions import FakeConnection, Sessions
+from tests.support.subscribing import Recorder
 
 pytestmark = pytest.mark.usefixtures("short_ticks")
 
@@ -25,7 +27,7 @@ async def test_a_detached_session_gets_its_missed_events_when_it_is_reattached()
     after = FakeConnection(sessions.registry)
     assert sessions.registry.reattach(session.resume_token, after, 0) is session
     assert sessions.registry.is_attached(session, after)
-    assert after.types() == ["session.resumed", "warning"]
+    assert after.types() == ["session.resumed", "stream.detached", "warning"]
     assert before.types() == ["session.created"]
     assert before.closes == []
 
@@ -116,3 +118,56 @@ async def test_the_number_of_kept_ended_sessions_is_bounded(
         sessions.registry.reattach(ended[0].resume_token, connection, 0)
     for session in ended[1:]:
         assert sessions.registry.reattach(session.resume_token, connection, 0) is session
+
+
+async def test_a_stream_without_its_producer_is_not_shown_as_active() -> None:
+    """A wall board showed a call as live for a minute after its telephony server had crashed."""
+    recorder = Recorder()
+    sessions = Sessions(hub=Hub([recorder]))
+    session, before = await sessions.open()
+    recorder.calls.clear()
+    sessions.registry.detach(session, before)
+    assert session.live.snapshot()["state"] == "detached"
+    assert [call for call, _ in recorder.calls] == ["changed", "stream.detached"]
+    recorder.calls.clear()
+    after = FakeConnection(sessions.registry)
+    sessions.registry.reattach(session.resume_token, after, 0)
+    assert session.live.snapshot()["state"] == "active"
+    assert [call for call, _ in recorder.calls] == ["changed", "session.resumed"]
+
+
+async def test_a_paused_stream_is_still_paused_when_its_producer_returns() -> None:
+    sessions = Sessions()
+    session, before = await sessions.open()
+    session.pause()
+    await until(lambda: session.live.state == "paused")
+    sessions.registry.detach(session, before)
+    assert session.live.snapshot()["state"] == "detached"
+    after = FakeConnection(sessions.registry)
+    sessions.registry.reattach(session.resume_token, after, before.events[-1]["seq"])
+    assert session.live.snapshot()["state"] == "paused"
+    assert after.types() == ["session.resumed", "stream.paused", "stream.detached"]
+
+
+async def test_a_detached_stream_that_is_paused_meanwhile_stays_detached() -> None:
+    """The message came just before the connection broke, behind audio that was not analysed."""
+    sessions = Sessions()
+    session, before = await sessions.open()
+    session.audio(bytes(3_200))
+    session.pause()
+    sessions.registry.detach(session, before)
+    await until(lambda: "stream.paused" in [e.type for e in session.live.replay.since(-1)])
+    assert session.live.snapshot()["state"] == "detached"
+    sessions.registry.reattach(session.resume_token, FakeConnection(sessions.registry), 0)
+    assert session.live.snapshot()["state"] == "paused"
+
+
+async def test_a_stream_whose_producer_left_only_ends() -> None:
+    sessions = Sessions()
+    session, connection = await sessions.open()
+    sessions.registry.detach(session, connection, left=True)
+    await until(session.closed.is_set)
+    kept = [event.type for event in session.live.replay.since(-1)]
+    assert "stream.detached" not in kept
+    assert kept[-1] == "session.closed"
+    assert session.live.snapshot()["state"] == "ended"

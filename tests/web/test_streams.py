@@ -66,3 +66,34 @@ def test_alerts_of_a_stream_are_open_until_their_end() -> None:
         [1, 1, 1],
         [1, 1, 50],
     ]
+
+
+def test_a_stream_whose_producer_is_away_is_shown_so() -> None:
+    """The page showed a call as live, with someone speaking, until a minute after it had broken."""
+    module = json.dumps((WEB / "monitor/streams.js").as_uri())
+    found = run(f"""
+      {FAKES}
+      globalThis.navigator = {{ languages: ["en"] }};
+      globalThis.localStorage = {{ getItem: () => null }};
+      globalThis.document = {{ documentElement: {{}} }};
+      const {{ Streams }} = await import({module});
+      const streams = new Streams();
+      const common = {{ ts: "2026-01-01T00:00:00.000Z", stream_id: "call-1", session_id: "a" }};
+      streams.apply({{ type: "snapshot", ts: common.ts, streams: [{{
+        ...common, state: "active", started: common.ts, roles: ["speaker"], analysed: [0],
+        tags: [], speaking: [], last: [],
+      }}] }}, 0);
+      const seen = [];
+      for (const type of ["speech.start", "stream.detached", "session.resumed", "stream.paused"]) {{
+        streams.apply({{ ...common, type, channel: 0, audio_ms: 100 }}, 0);
+        const stream = streams.get("call-1");
+        seen.push([stream.state, stream.channels.get(0).speaking, streams.live.length]);
+      }}
+      print(seen);
+    """)
+    assert found == [
+        ["active", True, 1],
+        ["detached", False, 1],
+        ["active", True, 1],
+        ["paused", True, 1],
+    ]

@@ -58,8 +58,17 @@ export class Streams {
       case "session.annotated":
         Object.assign(stream.attrs, event.attrs);
         return undefined;
+      case "stream.detached":
+        stream.state = "detached";
+        for (const channel of stream.channels.values()) channel.speaking = false;
+        return undefined;
       case "stream.paused":
         stream.state = "paused";
+        return undefined;
+      // A `stream.paused` follows if the producer returns to a stream that it paused.
+      case "session.resumed":
+        stream.state = "active";
+        for (const channel of stream.channels.values()) channel.speaking = channel.openSince !== null;
         return undefined;
       case "stream.resumed":
         stream.state = "active";

@@ -82,6 +82,7 @@ export default {
 
   "state.active": "live",
   "state.paused": "paused",
+  "state.detached": "connection lost",
   "state.ended": "ended",
 
   "emotion.none": "no speech yet",

@@ -80,6 +80,7 @@ export default {
 
   "state.active": "进行中",
   "state.paused": "已暂停",
+  "state.detached": "连接中断",
   "state.ended": "已结束",
 
   "emotion.none": "还没有语音",

@@ -19,6 +19,7 @@ StreamBody = (
     | session.SessionAnnotatedBody
     | session.SessionClosedBody
     | session.AudioAckBody
+    | session.StreamDetachedBody
     | session.StreamPausedBody
     | session.StreamResumedBody
     | analysis.AnalysisBody
@@ -36,6 +37,7 @@ StreamEvent = (
     | session.SessionAnnotated
     | session.SessionClosed
     | session.AudioAck
+    | session.StreamDetached
     | session.StreamPaused
     | session.StreamResumed
     | analysis.SpeechStart

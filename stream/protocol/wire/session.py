@@ -129,6 +129,16 @@ class AudioAckBody(TypedDict):
 class AudioAck(Stamped, AudioAckBody): ...
 
 
+class StreamDetachedBody(TypedDict):
+    """The position at which the connection of the producer broke; it may return."""
+
+    type: Literal["stream.detached"]
+    audio_ms: Milliseconds
+
+
+class StreamDetached(Stamped, StreamDetachedBody): ...
+
+
 class StreamPausedBody(TypedDict):
     """The position at which `input.pause` took effect."""
 
