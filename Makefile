@@ -39,7 +39,7 @@ lint: $(VENV)/dev ## Check format, style, import rules and generated schemas
 	$(BIN)/python -m stream.protocol.schemas --check
 
 types: $(VENV)/dev ## Check types
-	$(BIN)/mypy --strict emotide stream client bench training tests docs/site server.py
+	$(BIN)/mypy --strict emotide stream client bench training tests docs/site examples server.py
 
 format: $(VENV)/dev ## Format, and apply automatic fixes
 	$(BIN)/ruff format .

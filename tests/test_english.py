@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("stream", "client", "bench", "training", "tests", "emotide")
+FOLDERS = ("stream", "client", "bench", "training", "tests", "emotide", "examples")
 SOURCES = [ROOT / "server.py", *sorted(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))]
 
 # fmt: off

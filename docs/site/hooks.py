@@ -30,6 +30,7 @@ PAGES = {
     "CHANGELOG.md": "project/changelog.md",
     "training/README.md": "project/training.md",
     "bench/README.md": "project/benchmarks.md",
+    "examples/README.md": "examples.md",
     "tests/fixtures/telephony/README.md": "telephony/captured.md",
 }
 """Page of the site by path in the repository, for those outside docs/."""
