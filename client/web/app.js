@@ -3,6 +3,7 @@ import { serverInfo, setKeyPrompt } from "./api.js";
 import { LANGUAGES, language, onLanguage, setLanguage, t, tag, translate } from "./language.js";
 import { mount as mountMicrophone } from "./microphone/view.js";
 import { Feed } from "./monitor/feed.js";
+import { storedChoices } from "./monitor/notifications.js";
 import { mount as mountMonitor } from "./monitor/view.js";
 import { element, setText } from "./parts/dom.js";
 import { mount as mountRecordings } from "./recordings/view.js";
@@ -94,3 +95,6 @@ onLanguage(showTexts);
 showTexts();
 feed.connect();
 showView();
+// Alerts are signalled whichever view is shown.
+const { sound, desktop } = storedChoices();
+if ((sound || desktop) && !mounted.has("monitor")) mounted.set("monitor", VIEWS.monitor(byId("view-monitor")));

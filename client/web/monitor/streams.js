@@ -9,7 +9,7 @@ const ENDED_MS = 10_000;
  * Return the name of the stream of an event or a snapshot. Only for keys that watch several tenants
  * there is a tenant, and then several streams may have one id.
  */
-function nameOf({ tenant, stream_id: id }) {
+export function nameOf({ tenant, stream_id: id }) {
   return tenant ? `${tenant}/${id}` : id;
 }
 

@@ -5,8 +5,10 @@ import { Announcer } from "./announcer.js";
 import { Detail } from "./detail.js";
 import { FrameLoader } from "./frame-loader.js";
 import { List } from "./list.js";
+import { Notifier } from "./notifier.js";
 import { Streams, partsOf } from "./streams.js";
 
+const LIVE = "page";
 const EVENTS = ["session.*", "speech.*", "emotion.*", "stream.*", "conversation", "alert"];
 /** Servers that `client.replay` uses without an argument. */
 const DEFAULT_HOSTS = ["localhost:8765", "127.0.0.1:8765"];
@@ -22,7 +24,8 @@ export function mount(node, feed) {
   const list = new List();
   const detail = new Detail();
   const frameLoader = new FrameLoader();
-  const page = layout(list.node, detail.node);
+  const notifier = new Notifier(LIVE);
+  const page = layout(list.node, detail.node, notifier.node);
   node.append(page.node);
   const announcer = new Announcer(page.announcement);
   let connected = feed.state === "live";
@@ -33,6 +36,7 @@ export function mount(node, feed) {
   feed.onMessage((message) => {
     if (message.type === "snapshot") complete = true;
     streams.apply(message, Date.now());
+    notifier.receive(message, Date.now());
   });
   feed.onState((state) => {
     connected = state === "live";
@@ -40,7 +44,7 @@ export function mount(node, feed) {
   });
   // Also while the view is hidden, so that ended streams do not accumulate.
   setInterval(() => streams.removeEnded(Date.now(), detail.id), REMOVE_MS);
-  feed.subscribe("page", { rate_hz: 2, filter: { events: EVENTS } });
+  feed.subscribe(LIVE, { rate_hz: 2, filter: { events: EVENTS } });
 
   /** Request the events of the shown stream that the server still keeps. */
   function requestHistory() {
@@ -116,13 +120,13 @@ export function mount(node, feed) {
   return { show, hide: () => (shown = false) };
 }
 
-/** Return the elements of the view around the list and the detail. */
-function layout(list, detail) {
+/** Return the elements of the view around the list, the detail and the switches `notify`. */
+function layout(list, detail, notify) {
   const filter = element("input", { type: "search", id: "filter", autocomplete: "off" });
   filter.dataset.tPlaceholder = "monitor.filter.example";
   const find = element("label", { className: "find", htmlFor: "filter" }, translated("span", "monitor.filter"), filter);
   const count = element("p", { className: "soft", id: "count" });
-  const title = element("div", { className: "title" }, translated("h2", "monitor.title"), find, count);
+  const title = element("div", { className: "title" }, translated("h2", "monitor.title"), notify, find, count);
   const clear = translated("button", "monitor.clear", { type: "button", className: "small" });
   const noMatch = element("p", { className: "card no-match", hidden: true }, translated("span", "monitor.no_match"), " ", clear);
   const order = translated("p", "monitor.order", { className: "soft order", hidden: true });
