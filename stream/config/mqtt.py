@@ -28,6 +28,9 @@ class MqttConfig(Section):
     tls: bool = False
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")] = "emotide"
     outbox: Annotated[int, Field(ge=10)] = 10_000
+    """Messages that wait for the broker, besides the newest of each retained topic."""
+    outbox_mb: Annotated[int, Field(ge=1)] = 16
+    """Memory for them, in MiB."""
     score_rate_hz: Annotated[float, Field(gt=0, le=50)] = 2.0
     """Maximum scores per second and channel; of those between, the newest is published."""
     stats_interval_s: Positive = 10.0

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
+def _length(item: object) -> int:
+    """Return the length of a string or of bytes; an item of another kind counts nothing."""
+    return len(item) if isinstance(item, str | bytes) else 0
+
+
 class ConflatingQueue(Generic[T]):
     """FIFO queue for one consumer. An item with a key replaces the one that waits under that key.
 
-    At most `bound` items without a key wait, and items of at most `max_bytes` bytes in all (items
-    of another kind than str and bytes count nothing). Beyond that the oldest item without a key is
-    dropped and counted in `dropped`. Items with keys are bounded by the number of keys. `put` never
-    blocks.
+    At most `bound` items without a key wait, and items of at most `max_bytes` bytes in all, as
+    `size` counts them. Beyond that the oldest item without a key is dropped and counted in
+    `dropped`. Items with keys are bounded by the number of keys. `put` never blocks.
     """
 
-    def __init__(self, bound: int, max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        bound: int,
+        max_bytes: int | None = None,
+        size: Callable[[T], int] = _length,
+    ) -> None:
         self._bound = bound
         self._max_bytes = max_bytes
+        self._size = size
         self._bytes = 0
         self._items: dict[Hashable, T] = {}
         self._plain: deque[object] = deque()
@@ -44,11 +54,11 @@ class ConflatingQueue(Generic[T]):
             key = object()
             self._plain.append(key)
         elif key in self._items:
-            self._bytes -= _size(self._items[key])
+            self._bytes -= self._size(self._items[key])
         self._items[key] = item
-        self._bytes += _size(item)
+        self._bytes += self._size(item)
         while self._plain and self._is_over():
-            self._bytes -= _size(self._items.pop(self._plain.popleft()))
+            self._bytes -= self._size(self._items.pop(self._plain.popleft()))
             self.dropped += 1
         self._filled.set()
         self._emptied.clear()
@@ -65,7 +75,7 @@ class ConflatingQueue(Generic[T]):
         if self._plain and self._plain[0] is key:
             self._plain.popleft()
         item = self._items.pop(key)
-        self._bytes -= _size(item)
+        self._bytes -= self._size(item)
         if not self._items:
             self._emptied.set()
         return item
@@ -80,10 +90,6 @@ class ConflatingQueue(Generic[T]):
     async def emptied(self) -> None:
         """Wait until the queue is empty."""
         await self._emptied.wait()
-
-
-def _size(item: object) -> int:
-    return len(item) if isinstance(item, str | bytes) else 0
 
 
 class Throttle(Generic[T]):

@@ -219,6 +219,15 @@ def test_a_replaced_item_frees_its_bytes() -> None:
     assert (queue.bytes, queue.dropped) == (10, 0)
 
 
+def test_items_of_other_kinds_count_as_their_size_says() -> None:
+    queue: ConflatingQueue[range] = ConflatingQueue(100, max_bytes=10, size=len)
+    for item in (range(6), range(4), range(5)):
+        queue.put(item)
+    assert (len(queue), queue.bytes, queue.dropped) == (2, 9, 1)
+    assert queue.pop() == range(4)
+    assert queue.bytes == 5
+
+
 async def test_a_consumer_waits_again_after_it_emptied_the_queue() -> None:
     queue: ConflatingQueue[int] = ConflatingQueue(3)
     queue.put(1)

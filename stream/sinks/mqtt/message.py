@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+OBJECTS: Final = 320
+"""Bytes of a queued message's objects, besides its texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,11 @@ class Message:
     content_type: str = "application/json"
     short: bytes = b""
     final: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the message takes while it waits, about."""
+        return OBJECTS + len(self.topic) + len(self.payload) + len(self.short)
 
 
 def deletion(topic: str) -> Message:

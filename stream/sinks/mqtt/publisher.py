@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 class Publisher:
     """Queues messages without blocking; `run` delivers them to one broker.
 
-    A posted message waits in a queue of `mqtt.outbox` places and is sent until it is answered. Of
-    the messages to retain, the newest per topic waits, and it is sent again after every connect.
-    `births` returns the first messages of a connection, on which `scan` runs; when it breaks, the
+    A posted message waits in a queue of `mqtt.outbox` places and `mqtt.outbox_mb` MiB, and is sent
+    until it is answered. Of the messages to retain, the newest per topic waits, and it is sent again
+    after every connect. `births` returns the first messages of a connection, on which `scan` runs; when it breaks, the
     broker publishes the status "offline".
     """
 
@@ -57,7 +57,9 @@ class Publisher:
         """True if another server with the name of this node publishes the topics of the node."""
         self._retained = Retained()
         # Items are topics to update, messages to send once, and None as the end marker.
-        self._outbox: ConflatingQueue[str | ExpiringMessage | None] = ConflatingQueue(config.outbox)
+        self._outbox: ConflatingQueue[str | ExpiringMessage | None] = ConflatingQueue(
+            config.outbox, config.outbox_mb << 20, _size
+        )
         self._backlog: deque[str | ExpiringMessage] = deque()
         self._in_flight: dict[int, ExpiringMessage] = {}
         self._connection: MqttConnection | None = None
@@ -308,6 +310,10 @@ class Publisher:
         if isinstance(item, ExpiringMessage):
             del self._in_flight[id(item)]
         slots.release()
+
+
+def _size(item: str | ExpiringMessage | None) -> int:
+    return item.message.size if isinstance(item, ExpiringMessage) else 0
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

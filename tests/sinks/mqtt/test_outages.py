@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from stream.delivery.live_stream import LiveStream
 from stream.sinks.mqtt import client, outages, topics
 from stream.sinks.mqtt import sink as sink_module
+from stream.sinks.mqtt.message import Message
 from stream.sinks.mqtt.sink import MqttSink
 from tests.support.broker import Broker, MqttProxy, SilentBroker
 from tests.support.mqtt import (
@@ -248,6 +250,27 @@ async def test_a_broker_that_never_answers_delays_no_call() -> None:
             await sink.stop(0.2)
         assert time.monotonic() - began < 1, "neither stop nor cancel waits for an answer"
     assert counts.connected == []
+
+
+async def test_the_outbox_is_bounded_in_bytes() -> None:
+    """10 000 messages waited, whatever their size: a few large ones took as much memory as they
+    liked while the broker was away."""
+    counts = Counts()
+    async with SilentBroker() as silent:
+        sink = make(silent.port, counts=counts, outbox=10_000, outbox_mb=1)
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for size in (10, 500, 20_000, 500, 10):
+                for number in range(1_000):
+                    payload = b"%d" % number + bytes(size)
+                    sink._publisher.post(Message("emotide/x", payload, 1, False, None, "x"))
+                    if not number % 100:
+                        assert tracemalloc.get_traced_memory()[0] - before < 1.25 * 2**20
+        finally:
+            tracemalloc.stop()
+    assert 1_500 < sink.waiting < 2_000, "the newest are kept"
+    assert counts.dropped == 5_000 - sink.waiting
 
 
 async def test_an_unanswered_handshake_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
