@@ -31,9 +31,9 @@ class Publisher:
     """Queues messages without blocking; `run` delivers them to one broker.
 
     A posted message waits in a queue of `mqtt.outbox` places and `mqtt.outbox_mb` MiB, and is sent
-    until it is answered. Of the messages to retain, the newest per topic waits, and it is sent again
-    after every connect. `births` returns the first messages of a connection, on which `scan` runs; when it breaks, the
-    broker publishes the status "offline".
+    until it is answered. Of the messages to retain, the newest per topic waits; it is sent again
+    after every connect. `births` returns the first messages of a connection, on which `scan` runs;
+    when it breaks, the broker publishes the status "offline".
     """
 
     def __init__(
