@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from stream.audio.files.containers import kind_of
 from stream.types import Encoding
@@ -24,8 +25,21 @@ MORE_MAGIC = {
 TEXT = 64
 """Bytes of printable characters, with at least a few different ones, that are text and no audio."""
 
+G711_TEXT = 512
+"""The same for G.711, where all negative samples are ASCII: half a cycle of a low voice is 64 bytes."""
 
-def container_of(head: bytes) -> str | None:
+ROUGH_TEXT = 15.0
+"""Mean difference of neighbouring characters from which such bytes are text and not G.711.
+
+On a line with an offset all samples may be negative, but neighbouring ones are alike: speech stays
+below 13, text above 17.
+"""
+
+_FLIPPED = {"alaw": 0x55}
+"""Bits that an encoding inverts (ITU-T G.711)."""
+
+
+def container_of(head: bytes, encoding: Encoding = "linear16") -> str | None:
     """Return the name of the container, or of the text, that a stream begins with, if any."""
     kind = kind_of(head)
     if kind == "WAV":
@@ -39,12 +53,20 @@ def container_of(head: bytes) -> str | None:
         return "MP3"
     if _is_adts(head):
         return "AAC (ADTS)"
-    begin = head[:TEXT]
-    if len(begin) == TEXT and begin.isascii() and len(set(begin)) > 8:
-        text = begin.decode()
-        if text.replace("\n", "").replace("\r", "").isprintable():
-            return "text, such as base64 or JSON"
-    return None
+    return "text, such as base64 or JSON" if _is_text(head, encoding) else None
+
+
+def _is_text(head: bytes, encoding: Encoding) -> bool:
+    is_g711 = encoding in ("mulaw", "alaw")
+    size = G711_TEXT if is_g711 else TEXT
+    begin = head[:size]
+    if len(begin) < size or not begin.isascii() or len(set(begin)) <= 8:
+        return False
+    if not begin.decode().replace("\n", "").replace("\r", "").isprintable():
+        return False
+    codes = [byte ^ _FLIPPED.get(encoding, 0) for byte in begin]
+    change = sum(abs(b - a) for a, b in pairwise(codes))
+    return not is_g711 or change >= ROUGH_TEXT * (size - 1)
 
 
 _BIT_RATES = (

@@ -95,7 +95,7 @@ class FormatCheck:
         return data, finding or found
 
     def _check_head(self, head: bytes) -> tuple[bytes, Finding | None]:
-        kind = container_of(head)
+        kind = container_of(head, self._audio.encoding)
         if kind == "WAV":
             header = wav_header(head)
             if header is None and len(head) < HEAD:

@@ -206,10 +206,20 @@ def test_a_file_sent_as_samples_is_named_at_once(name: str, chunk: int, audio: A
     assert "/v1/files" in str(error.value)
 
 
-def test_text_sent_as_samples_is_named() -> None:
-    text = base64.b64encode(wav(MONO, linear16(call())[:3_200]))
+TEXTS = {
+    "base64 of a WAV": lambda: base64.b64encode(wav(MONO, linear16(call())[:3_200])),
+    "base64 of mu-law": lambda: base64.b64encode(SENT["mulaw"](call())[20_000:23_200]),
+    "base64 of PCM": lambda: base64.b64encode(linear16(call())[20_000:23_200]),
+    "JSON": lambda: b'{"event": "media", "media": {"track": "inbound", "payload": "/v7+"}}' * 9,
+    "a page": lambda: b'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"></head>' * 9,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("audio", [MONO, PHONE, AudioFormat("alaw", 8_000)])
+def test_text_sent_as_samples_is_named(audio: AudioFormat, text: str) -> None:
     with pytest.raises(WrongFormat, match="base64"):
-        findings(MONO, text)
+        findings(audio, TEXTS[text]())
 
 
 def wav(audio: AudioFormat, data: bytes, extra: bytes = b"") -> bytes:
@@ -268,6 +278,19 @@ def test_a_wav_of_another_format_is_refused_with_both_formats(
 def test_a_wav_with_an_endless_header_is_refused() -> None:
     with pytest.raises(WrongFormat, match="WAV"):
         findings(MONO, wav(MONO, b"", b"junk" + struct.pack("<I", 10**6) + bytes(2 * HEAD)))
+
+
+@pytest.mark.parametrize("offset", [0.0, -0.002, -0.01])
+@pytest.mark.parametrize("encoding", ["mulaw", "alaw"])
+def test_a_call_of_g711_may_begin_anywhere(encoding: Encoding, offset: float) -> None:
+    """Every fifteenth call was refused as text: all negative samples of G.711 are ASCII.
+
+    It began within a low note, or on a line with an offset.
+    """
+    audio = SENT[encoding](call(0, 8_000) + np.float32(offset))
+    check = AudioFormat(encoding, 8_000)
+    for begin in range(0, len(audio) - 640, 160):
+        FormatCheck(check).check(audio[begin : begin + 640])
 
 
 def test_samples_that_begin_like_a_riff_are_audio() -> None:
