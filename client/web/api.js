@@ -1,26 +1,30 @@
 // The page's client of the server. Every request and WebSocket passes through this module, so that
 // authentication has one place.
 
+import { Emotide, EmotideError } from "./emotide.js";
+
 const STORAGE_KEY = "emotide.key";
-const SUBPROTOCOL = "emotide.v1";
 
 let askForKey = async () => null;
 let keyRequest = null;
+let emotide = null;
 let cachedInfo = null;
 let loadedInfo = null;
 /** Scopes and tenant of the key, from the newest ticket. */
 let rights = null;
 
 /** The server requires a key and the user gave none. */
-export class NotSignedIn extends Error {}
+export class NotSignedIn extends EmotideError {
+  constructor(message) {
+    super("login", message);
+  }
+}
 
 /** An HTTP status that is not a success; `retryAfterS` is the `Retry-After` header in seconds. */
-export class HttpError extends Error {
+export class HttpError extends EmotideError {
   constructor(path, { status, headers }) {
-    super(`/${path}: ${status}`);
+    super("server", `/${path}: ${status}`, Number(headers.get("Retry-After")) || 0);
     this.status = status;
-    const retryAfter = headers.get("Retry-After") ?? "";
-    this.retryAfterS = /^\d+$/.test(retryAfter) ? Number(retryAfter) : 0;
   }
 }
 
@@ -74,14 +78,13 @@ export async function request(path, options = {}) {
   return (await fetchWithKey(path, options)).response;
 }
 
-/**
- * Create a WebSocket to the server, with a ticket if the server requires one; it need not be open
- * yet. Throw `NotSignedIn`, `HttpError`, or TypeError if the server cannot be reached.
- */
-export async function openSocket(path) {
-  const protocols = [SUBPROTOCOL];
-  if ((await serverInfo()).login) protocols.push(`emotide.ticket.${await requestTicket()}`);
-  return new WebSocket(socketUrl(path), protocols);
+/** Return the client of this page's server, which gets a ticket for every WebSocket. */
+export function server() {
+  emotide ??= new Emotide({
+    url: new URL(".", document.baseURI).href,
+    ticket: async () => ((await serverInfo()).login ? requestTicket() : null),
+  });
+  return emotide;
 }
 
 async function requestTicket() {

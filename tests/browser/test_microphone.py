@@ -212,15 +212,51 @@ def test_automatic_gain_causes_a_warning(
     stop(page)
 
 
-def test_a_disconnected_device_is_reported(
+UNPLUG = """() => {
+  const media = navigator.mediaDevices, ask = media.getUserMedia;
+  media.getUserMedia = () => Promise.reject(new DOMException("", "NotFoundError"));
+  window.plug = () => {
+    media.getUserMedia = ask;
+    media.dispatchEvent(new Event("devicechange"));
+  };
+  tracks[0].stop();
+  tracks[0].dispatchEvent(new Event("ended"));
+}"""
+
+
+def test_a_disconnected_device_is_waited_for(
     open_tab: OpenTab, speaking: Browser, server: Server
 ) -> None:
+    """The stream of a headset whose plug had slipped out for a second was over."""
+    before = server.metric("emotide_sessions_total")
     page = visit(open_tab(browser=speaking), server.url)
     start(page)
-    page.evaluate("tracks[0].dispatchEvent(new Event('ended'))")
-    expect(page.locator(".mic-status")).to_contain_text("The microphone was disconnected")
-    expect(page.get_by_role("button", name="Start")).to_be_enabled()
+    rows = page.locator(".utterances tbody tr")
+    expect(rows.first).to_be_visible(timeout=30_000)
+    page.evaluate(UNPLUG)
+    status = page.locator(".mic-status")
+    expect(status).to_contain_text("The microphone was disconnected")
     assert page.evaluate("tracks.every((track) => track.readyState === 'ended')")
+    count = rows.count()
+    page.evaluate("plug()")
+    expect(status).to_contain_text("The microphone is back after")
+    expect(rows.nth(count)).to_be_visible(timeout=30_000)
+    assert server.metric("emotide_sessions_total") == before, "the same session"
+    stop(page)
+    assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"] * 2
+
+
+def test_a_page_that_was_busy_loses_no_audio(
+    open_tab: OpenTab, speaking: Browser, server: Server
+) -> None:
+    """Chunks that wait for the page's thread are late; they are not an interruption."""
+    page = visit(open_tab(browser=speaking), server.url)
+    start(page)
+    expect(page.locator(".utterances tbody tr").first).to_be_visible(timeout=30_000)
+    page.evaluate("{ const end = Date.now() + 900; while (Date.now() < end); }")
+    page.wait_for_timeout(500)
+    expect(page.locator(".mic-status")).not_to_contain_text("is back")
+    stop(page)
 
 
 KEEP_CONTEXTS = """
@@ -290,7 +326,10 @@ def test_an_audio_system_that_never_starts_is_reported(
 ) -> None:
     """Without an audio output, Firefox waits forever, and so did the page, with the device open."""
     tab = open_tab(browser=speaking)
-    tab.page.add_init_script("AudioContext.prototype.resume = () => new Promise(() => {});")
+    tab.page.add_init_script("""
+      AudioContext.prototype.resume = () => new Promise(() => {});
+      Object.defineProperty(BaseAudioContext.prototype, "state", { get: () => "suspended" });
+    """)
     page = visit(tab, server.url)
     page.get_by_role("button", name="Start").click()
     expect(page.locator(".mic-status")).to_contain_text(

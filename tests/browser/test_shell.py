@@ -68,6 +68,19 @@ def test_the_language_can_be_changed_and_is_stored(open_tab: OpenTab, server: Se
     expect(page.locator("#status-text")).to_have_text("已连接")
 
 
+def test_a_language_tag_that_is_none_does_not_stop_the_page(
+    open_tab: OpenTab, server: Server
+) -> None:
+    """WebKit on Linux has the language "C" with LANG=C. uPlot threw, and the page stopped."""
+    tab = open_tab()
+    tab.page.add_init_script("""
+      Object.defineProperty(Navigator.prototype, "language", { get: () => "C" });
+      Object.defineProperty(Navigator.prototype, "languages", { get: () => ["C"] });
+    """)
+    page = visit(tab, server)
+    expect(page.locator("nav a").first).to_have_text("Monitor")
+
+
 @pytest.mark.parametrize(
     ("locale", "word"), [("zh-CN", "监控"), ("en-GB", "Monitor"), ("de-DE", "Monitor")]
 )

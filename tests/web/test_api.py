@@ -39,11 +39,11 @@ setKeyPrompt((rejected) => new Promise((resolve) => prompts.push({ rejected, res
 
 def api(script: str) -> Any:
     module = json.dumps((WEB / "api.js").as_uri())
-    names = "request, openSocket, setKeyPrompt"
+    names = "request, server, setKeyPrompt"
     return run(f"import {{ {names} }} from {module};\n{FAKES}{SERVER}{script}")
 
 
-@pytest.mark.parametrize("late", ['request("v1/streams")', 'openSocket("v1/subscribe")'])
+@pytest.mark.parametrize("late", ['request("v1/streams")', 'server().open("v1/subscribe")'])
 def test_a_late_refusal_of_the_old_key_does_not_delete_the_new_one(late: str) -> None:
     """Two requests with the old key got 401; the second deleted the key entered after the first."""
     found = api(f"""

@@ -97,22 +97,33 @@ def test_the_feed_stops_on_a_refusal_but_not_after_a_sleep(code: int, state: str
 
 
 def microphone(script: str) -> Any:
+    """Run a script with a stream, as the microphone has one; `changes` are its client's events."""
     helpers = """
       const changes = [];
       const events = [];
-      const connection = new StreamConnection({ stream_id: "mic" }, {
-        received: ({ type }) => events.push(type),
-        changed: (state, detail) => changes.push([state, detail]),
+      const emotide = new Emotide({ url: "http://emotide.test" });
+      const connection = emotide.stream({ stream_id: "mic" });
+      connection.on("*", (event) => {
+        const { type, ...detail } = event;
+        if (type.startsWith("client.")) changes.push([type.slice(7), detail]);
+        else events.push(type);
       });
       const started = (socket, seq = 0) => {
         socket.receive({ type: "session.created", seq });
         socket.receive({ type: "session.updated", seq: seq + 1, resume_token: "token" });
       };
-      const second = () => connection.send(new Int16Array(16_000));
-      const reasons = () => changes.map(([state]) => state);
-      connection.open();
+      const chunk = () => connection.send(new Int16Array(1_600));
+      const second = () => { for (let n = 0; n < 10; n += 1) chunk(); };
+      const reasons = () =>
+        changes.map(([state]) => state).filter((state) => state !== "connecting");
+      /** Return the types of messages, and in their order the samples that were sent together. */
+      const sent = (socket) => types(socket).reduce((all, one) => {
+        const value = typeof one === "number" ? one / 2 : one;
+        const more = typeof one === "number" && typeof all.at(-1) === "number";
+        return more ? [...all.slice(0, -1), all.at(-1) + value] : [...all, value];
+      }, []);
     """
-    return node("StreamConnection", "microphone/connection.js", helpers + script)
+    return node("Emotide", "emotide.js", helpers + script)
 
 
 def test_the_microphone_resumes_and_sends_what_the_server_lacks() -> None:
@@ -125,13 +136,13 @@ def test_the_microphone_resumes_and_sends_what_the_server_lacks() -> None:
       second();
       const next = await open();
       next.receive({ type: "session.resumed", seq: 2, received_samples: 20_000 });
-      print({ url: next.url, bytes: types(next), changes, events });
+      const [, last] = changes.at(-1);
+      print({ url: next.url, sent: sent(next), reasons: reasons(), last, events });
     """)
     assert found["url"] == "ws://emotide.test/v1/stream?resume=token&last_seq=1"
-    assert found["bytes"] == [2 * 12_000, 2 * 16_000]
-    states = [state for state, _ in found["changes"]]
-    assert states == ["live", "reconnecting", "resumed"]
-    assert found["changes"][2][1] == {"skipped_ms": 0}
+    assert found["sent"] == [12_000 + 16_000]
+    assert found["reasons"] == ["connected", "reconnecting", "resumed"]
+    assert found["last"] == {"skipped_ms": 0}
     assert found["events"] == ["session.updated", "session.resumed"]
 
 
@@ -147,11 +158,12 @@ def test_the_microphone_starts_a_new_session_when_the_old_one_expired() -> None:
       next.end(4404, "unknown_stream");
       const last = await open();
       started(last);
-      print({ url: last.url, sent: types(last), reasons: reasons() });
+      print({ url: last.url, sent: sent(last), reasons: reasons() });
     """)
     assert found["url"] == "ws://emotide.test/v1/stream"
-    assert found["sent"] == ["session.update", 32_000]
-    assert found["reasons"] == ["live", "reconnecting", "renewed", "reconnecting", "live"]
+    assert found["sent"] == ["session.update", 16_000]
+    expected = ["connected", "reconnecting", "restarted", "reconnecting", "connected"]
+    assert found["reasons"] == expected
 
 
 def test_the_microphone_goes_on_with_a_new_session_at_the_longest_duration() -> None:
@@ -173,13 +185,13 @@ def test_the_microphone_goes_on_with_a_new_session_at_the_longest_duration() -> 
       const last = await open();
       started(last);
       last.receive({ type: "emotion.score", seq: 2 });
-      print({ url: last.url, sent: types(last), changes, events });
+      const { why } = changes.find(([state]) => state === "restarted")[1];
+      print({ url: last.url, sent: sent(last), reasons: reasons(), why, events });
     """)
     assert found["url"] == "ws://emotide.test/v1/stream"
-    assert found["sent"] == ["session.update", 32_000], "the second that the old session lacks"
-    states = [state for state, _ in found["changes"]]
-    assert states == ["live", "renewed", "reconnecting", "live"]
-    assert found["changes"][1][1] == {"code": "session_expired"}
+    assert found["sent"] == ["session.update", 16_000], "the second that the old session lacks"
+    assert found["reasons"] == ["connected", "restarted", "reconnecting", "connected"]
+    assert found["why"] == "session_expired"
     assert found["events"] == [
         *("session.updated", "audio.ack", "session.updated", "emotion.score"),
     ]
@@ -194,7 +206,7 @@ def test_an_interrupted_microphone_keeps_its_session() -> None:
       const first = await open();
       started(first);
       second();
-      connection.flush();
+      connection.command({ type: "input.flush" });
       for (let n = 0; n < 40; n += 1) {
         await advance(1_000);
         first.receive({ type: "audio.ack", seq: 2 + n, received_samples: 16_000 });
@@ -203,11 +215,11 @@ def test_an_interrupted_microphone_keeps_its_session() -> None:
       second();
       first.receive({ type: "audio.ack", seq: 99, received_samples: 41 * 16_000 });
       const skipped = messages(first).find(({ type }) => type === "input.resume");
-      print({ sent: types(first), skipped, closed: first.closed });
+      print({ sent: sent(first), skipped, closed: first.closed });
     """)
     sent = found["sent"]
-    assert sent[:3] == ["session.update", 32_000, "input.flush"]
-    assert sent[-2:] == ["input.resume", 32_000]
+    assert sent[:3] == ["session.update", 16_000, "input.flush"]
+    assert sent[-2:] == ["input.resume", 16_000]
     assert set(sent[3:-2]) == {"keepalive"}
     assert 5 <= len(sent[3:-2]) <= 9
     assert found["skipped"] == {"type": "input.resume", "skipped_ms": 40_000}
@@ -250,10 +262,34 @@ def test_the_microphone_waits_as_long_as_the_server_asks(code: str) -> None:
       first.receive({error});
       first.end(1013);
       await open();
-      print({{ waited: now - before, states: reasons() }});
+      print({{ waited: now - before, states: reasons(), why: changes.at(-2)[1].why }});
     """)
     assert found["waited"] == pytest.approx(5200, abs=10)
-    assert found["states"] == ["live", "reconnecting"]
+    assert found["states"] == ["connected", "reconnecting"]
+    assert found["why"] == code
+
+
+def test_a_restart_of_the_server_starts_a_new_session_with_what_the_old_one_lacks() -> None:
+    """The page stopped when a newer server replaced the old one, which drains its sessions."""
+    found = microphone("""
+      const first = await open();
+      started(first);
+      second();
+      first.receive({ type: "error", seq: 2, code: "draining", fatal: true, retry_after_s: 1 });
+      second();
+      const totals = { audio_ms: 1500 };
+      first.receive({ type: "session.closed", seq: 3, reason: "draining", totals });
+      first.end(1012, "draining");
+      const last = await open();
+      started(last);
+      const { why } = changes.find(([state]) => state === "restarted")[1];
+      print({ url: last.url, sent: sent(last), reasons: reasons(), why, events });
+    """)
+    assert found["url"] == "ws://emotide.test/v1/stream"
+    assert found["sent"] == ["session.update", 8_000]
+    assert found["reasons"] == ["connected", "restarted", "reconnecting", "connected"]
+    assert found["why"] == "draining"
+    assert "session.closed" not in found["events"]
 
 
 def test_the_microphone_drops_a_connection_without_acknowledgements() -> None:
@@ -277,7 +313,8 @@ def test_a_server_that_never_answered_is_unreachable_after_a_moment() -> None:
       await advance(60_000);
       print({ changes, now: timers.length });
     """)
-    assert found["changes"][-1] == ["failed", {"code": "server", "error": None}]
+    failure = {"code": "server", "message": "Failed to fetch", "error": None}
+    assert found["changes"][-1] == ["failed", failure]
     assert found["now"] == 0, "no timer is left"
 
 
@@ -290,7 +327,7 @@ def test_a_server_that_was_there_is_waited_for() -> None:
       }
       print(reasons());
     """)
-    assert found == ["live", *["reconnecting"] * 7]
+    assert found == ["connected", *["reconnecting"] * 7]
 
 
 def recordings(script: str) -> Any:

@@ -30,7 +30,7 @@ def imports(module: Path) -> list[Path]:
 def rank(module: Path) -> int:
     """Height of a module: words, then language and api, then parts, then views, then the app."""
     folder = module.parts[0]
-    if folder in ("words", "vendor"):
+    if folder in ("words", "vendor") or module.name.startswith("emotide"):
         return 0
     if module.name in ("language.js", "api.js"):
         return 1

@@ -11,15 +11,19 @@ import pytest
 
 from stream.server.http.static_files import WEB
 
-MODULE = (WEB / "microphone" / "resampler.js").as_uri()
+MODULE = (WEB / "emotide-worklet.js").as_uri()
 RATES = [8_000, 22_050, 44_100, 48_000, 88_200, 96_000, 192_000]
 TO = 16_000
+WORKLET = """
+globalThis.AudioWorkletProcessor = class {};
+globalThis.registerProcessor = () => {};
+"""
 
 
 def node(script: str, **values: Any) -> Any:
     """Return what the script prints as JSON; `values` are its constants."""
     given = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
-    text = f"import {{ Resampler }} from {json.dumps(MODULE)};\n{given}{script}"
+    text = f"{WORKLET}const {{ Resampler }} = await import({json.dumps(MODULE)});\n{given}{script}"
     command = ["node", "--input-type=module", "-e", text]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -8,12 +8,12 @@ from typing import Any
 
 from stream.server.http.static_files import WEB
 
-MODULE = (WEB / "microphone" / "send-buffer.js").as_uri()
+MODULE = (WEB / "emotide.js").as_uri()
 HELPERS = """
 const chunk = (first, length) => Int16Array.from({ length }, (_, i) => first + i);
-const drain = (buffer, acknowledged = 0, ahead = Infinity) => {
+const drain = (buffer, ahead = Infinity) => {
   const taken = [];
-  for (let next; (next = buffer.take(acknowledged, ahead)); ) {
+  for (let next; (next = buffer.take(ahead)); ) {
     const { skippedMs, samples } = next;
     taken.push(skippedMs ? { skippedMs } : [samples[0], samples.length]);
   }
@@ -74,8 +74,9 @@ def test_unacknowledged_samples_are_bounded() -> None:
     found = node("""
       const buffer = new SendBuffer(10000);
       for (let i = 0; i < 8; i += 1) buffer.append(chunk(i * 100, 100));
-      const first = drain(buffer, 0, 300).length;
-      const then = drain(buffer, 200, 300).length;
+      const first = drain(buffer, 300).length;
+      buffer.acknowledge(200);
+      const then = drain(buffer, 300).length;
       console.log(JSON.stringify([first, then]));
     """)
     assert found == [3, 2]

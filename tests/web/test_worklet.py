@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream.server.http.static_files import WEB
 
-WORKLET = (WEB / "microphone" / "worklet.js").as_uri()
+WORKLET = (WEB / "emotide-worklet.js").as_uri()
 TO = 16_000
 SECONDS = 8
 QUANTUM = 128

@@ -1,6 +1,6 @@
 import { t } from "../language.js";
 import { element, setText } from "../parts/dom.js";
-import { listMicrophones, onMicrophones } from "./capture.js";
+import { listMicrophones, onMicrophones } from "../emotide.js";
 
 const LOWEST_DB = -60;
 

@@ -1,10 +1,9 @@
+import { server } from "../api.js";
+import { EmotideError } from "../emotide.js";
 import { t, textFor } from "../language.js";
 import { Channel } from "../parts/channel.js";
 import { roleName } from "../parts/labels.js";
-import { Capture, CaptureError } from "./capture.js";
-import { StreamConnection } from "./connection.js";
 
-const RATE = 16_000;
 const SILENCE_LEVEL = 1e-4;
 const SILENT_MS = 4_000;
 const NOTICE_MS = 6_000;
@@ -13,15 +12,14 @@ const NOTICE_MS = 6_000;
 export class MicrophoneStream {
   over = false;
   #panel;
-  #capture = null;
-  #connection = null;
+  #microphone = null;
   #channel = new Channel("speaker");
   #startedAt = null;
   #loudAt = Date.now();
-  #state = "";
+  #reconnecting = false;
   #notice = null;
-  /** Time at which the microphone was interrupted, or null. */
-  #interruptedAt = null;
+  /** The reason of an interruption: "audio", "device" or "muted"; or "". */
+  #interruption = "";
   #clockOffset = Infinity;
   #resolveEnded;
 
@@ -34,46 +32,33 @@ export class MicrophoneStream {
   async start() {
     const panel = this.#panel;
     panel.starting();
-    try {
-      this.#capture = await Capture.open({
-        device: panel.controls.device.value,
-        echo: panel.controls.echo.checked,
-        received: (chunk) => this.#send(chunk),
-        lost: () => this.#fail("lost"),
-        interrupted: (is) => this.#interrupted(is),
-      });
-    } catch (error) {
-      if (!(error instanceof CaptureError)) throw error;
-      return this.#fail(error.code, () => error.message);
-    }
-    const { settings } = this.#capture;
-    panel.controls.listDevices();
-    panel.showCaptureSettings(settings);
     const streamId = `microphone-${Math.random().toString(36).slice(2, 6)}`;
-    this.#connection = new StreamConnection(
-      {
-        audio: { encoding: "linear16", sample_rate: RATE, channels: 1, roles: ["speaker"] },
+    try {
+      this.#microphone = await server().microphone({
+        device: panel.controls.device.value,
+        echoCancellation: panel.controls.echo.checked,
         analysis: { frames: true },
         stream_id: streamId,
         tags: ["microphone"],
-        attrs: { capture: settings },
         // The page informs the speaker above the button and while it runs.
         consent: { disclosed: true },
-      },
-      { received: (event) => this.#received(event), changed: (state, detail) => this.#changed(state, detail) },
-    );
+      });
+    } catch (error) {
+      if (!(error instanceof EmotideError)) throw error;
+      return this.#fail(error.code, () => error.message);
+    }
+    this.#microphone.on("*", (event) => this.#received(event));
+    panel.controls.listDevices();
+    panel.showCaptureSettings(this.#microphone.settings);
     this.#startedAt = Date.now();
     this.#loudAt = Date.now();
     panel.started(streamId);
-    await this.#connection.open();
   }
 
   async stop() {
     if (this.over) return;
     this.#panel.controls.state = "stopping";
-    // Release the device first: the user need not wait for the server to get it back.
-    await this.#capture.stop();
-    const closed = await this.#connection.close();
+    const closed = await this.#microphone.close();
     if (this.over) return;
     this.draw(Date.now());
     this.#end();
@@ -87,11 +72,12 @@ export class MicrophoneStream {
     panel.showDuration(now - this.#startedAt);
     panel.channel.show(this.#channel, now);
     if (this.over) return;
-    if (this.#state === "reconnecting") {
-      const seconds = (this.#connection.buffered / RATE).toFixed(0);
+    if (this.#reconnecting) {
+      const seconds = (this.#microphone.bufferedMs / 1000).toFixed(0);
       panel.showStatus(() => t("mic.reconnecting", { s: seconds }), "warning");
-    } else if (this.#interruptedAt !== null) {
-      panel.showStatus(() => t("mic.interrupted"), "warning");
+    } else if (this.#interruption) {
+      const why = this.#interruption;
+      panel.showStatus(() => t(`mic.interrupted.${why}`), "warning");
     } else if (this.#notice && now < this.#notice.until) {
       panel.showStatus(this.#notice.text, this.#notice.level);
     } else if (now - this.#loudAt > SILENT_MS) panel.showStatus(() => t("mic.silent"), "warning");
@@ -99,30 +85,32 @@ export class MicrophoneStream {
     else panel.showStatus(() => t("mic.on"));
   }
 
-  #send({ pcm, level }) {
-    this.#connection?.send(pcm);
-    if (level > SILENCE_LEVEL) this.#loudAt = Date.now();
-    this.#panel.controls.showLevel(level);
-  }
-
-  #interrupted(is) {
-    const now = Date.now();
-    if (is) {
-      this.#interruptedAt = now;
-      this.#connection?.flush();
-      return;
-    }
-    if (this.#interruptedAt === null) return;
-    const ms = now - this.#interruptedAt;
-    this.#connection?.skip(ms);
-    this.#interruptedAt = null;
-    this.#loudAt = now;
-    const s = (ms / 1000).toFixed(0);
-    this.#notice = { text: () => t("mic.continued", { s }), level: "", until: now + NOTICE_MS };
-  }
-
   #received(event) {
     const now = Date.now();
+    switch (event.type) {
+      case "client.level":
+        if (event.rms > SILENCE_LEVEL) this.#loudAt = now;
+        return this.#panel.controls.showLevel(event.rms);
+      case "client.interrupted":
+        this.#interruption = event.why;
+        return;
+      case "client.continued":
+        return this.#continued(event.ms);
+      case "client.connected":
+        this.#reconnecting = false;
+        return;
+      case "client.reconnecting":
+        this.#reconnecting = true;
+        return;
+      case "client.resumed":
+        return this.#resumed(event.skipped_ms);
+      case "client.restarted":
+        this.#channel.continueWithNewSession();
+        return this.#notify(() => textFor(`mic.restarted.${event.why}`, t("mic.restarted")), "warning");
+      case "client.failed":
+        return this.#fail(event.code, () => refusal(event.error));
+    }
+    if (event.ts === undefined) return;
     this.#clockOffset = Math.min(this.#clockOffset, now - Date.parse(event.ts));
     if (event.type === "warning") this.#panel.addWarning(event.code, event.message);
     else if (event.channel !== undefined) {
@@ -130,36 +118,35 @@ export class MicrophoneStream {
     } else if (event.type === "session.closed" && !this.over) this.#closedByServer(event);
   }
 
-  /** End the stream after a close that the page did not request: a limit, or a drain. */
-  #closedByServer(event) {
-    if (this.#panel.controls.node.dataset.state !== "on") return;
-    this.#capture.stop();
-    this.#end();
-    this.#panel.showSummary(event, this.#channel);
+  #continued(ms) {
+    this.#interruption = "";
+    this.#loudAt = Date.now();
+    this.#panel.showCaptureSettings(this.#microphone.settings);
+    const s = (ms / 1000).toFixed(0);
+    this.#notify(() => t("mic.continued", { s }));
   }
 
-  #changed(state, detail) {
-    this.#state = state;
-    if (state === "failed") return this.#fail(detail.code, () => refusal(detail.error));
-    const until = Date.now() + NOTICE_MS;
-    if (state === "renewed") {
-      const text = () => t(detail.code === "session_expired" ? "mic.renewed.longest" : "mic.renewed");
-      this.#notice = { text, level: "warning", until };
-      this.#channel.continueWithNewSession();
-    }
-    if (state === "resumed") {
-      const { skipped_ms: skipped } = detail;
-      const s = (skipped / 1000).toFixed(1);
-      const text = () => (skipped ? t("mic.resumed.gap", { s }) : t("mic.resumed"));
-      this.#notice = { text, level: skipped ? "warning" : "", until };
-    }
+  #resumed(skippedMs) {
+    this.#reconnecting = false;
+    const s = (skippedMs / 1000).toFixed(1);
+    const text = () => (skippedMs ? t("mic.resumed.gap", { s }) : t("mic.resumed"));
+    this.#notify(text, skippedMs ? "warning" : "");
+  }
+
+  #notify(text, level = "") {
+    this.#notice = { text, level, until: Date.now() + NOTICE_MS };
+  }
+
+  /** End the stream after a close that the page did not request, such as a takeover. */
+  #closedByServer(event) {
+    if (this.#panel.controls.node.dataset.state !== "on") return;
+    this.#end();
+    this.#panel.showSummary(event, this.#channel);
   }
 
   /** End the stream with the text of `mic.fail.CODE`; `message()` is its `{message}`. */
   #fail(code, message = () => "") {
     if (this.over) return;
-    this.#capture?.stop();
-    this.#connection?.close();
     this.#end();
     this.#panel.showStatus(() => t(`mic.fail.${code}`, { message: message() }), "error");
   }

@@ -1,6 +1,5 @@
-import { ReconnectingSocket } from "../parts/reconnecting-socket.js";
-
-const CHECK_MS = 20_000;
+import { server } from "../api.js";
+import { Subscriber } from "../emotide.js";
 
 /**
  * The page's connection to `/v1/subscribe`. It reconnects by itself and then subscribes again.
@@ -12,15 +11,12 @@ export class Feed {
   state = "connecting";
   #messageListeners = new Set();
   #stateListeners = new Set();
-  #subscriptions = new Map();
-  #checkTimer = 0;
-  #answered = true;
-  #socket = new ReconnectingSocket(() => "v1/subscribe", {
-    opened: () => this.#opened(),
-    received: (message) => this.#received(message),
-    lost: () => void clearInterval(this.#checkTimer),
-    changed: (state, { seconds = 0 }) => state !== "open" && this.#change(state, seconds),
-  });
+  // A snapshot comes after every connection, so the page needs no missed events.
+  #subscriber = new Subscriber(server(), { resume: false });
+
+  constructor() {
+    this.#subscriber.on("*", (message) => this.#received(message));
+  }
 
   /** Call `listener(message)` with every message. */
   onMessage(listener) {
@@ -34,45 +30,38 @@ export class Feed {
 
   /** Subscribe under `id`, now and on every later connection. */
   subscribe(id, subscription) {
-    this.#subscriptions.set(id, subscription);
-    this.#socket.send({ type: "subscribe", id, ...subscription });
+    this.#subscriber.subscribe(id, subscription);
   }
 
   /** Request replayed events once; they carry `id` as their `sub`. No live events follow. */
   request(id, subscription) {
-    this.#socket.send({ type: "subscribe", id, ...subscription });
-    this.#socket.send({ type: "unsubscribe", id });
+    this.#subscriber.send({ type: "subscribe", id, ...subscription });
+    this.#subscriber.send({ type: "unsubscribe", id });
   }
 
   /** Connect now, unless connected. */
   connect() {
-    return this.#socket.connect();
-  }
-
-  #opened() {
-    for (const [id, subscription] of this.#subscriptions) {
-      this.#socket.send({ type: "subscribe", id, ...subscription });
-    }
-    if (!this.#subscriptions.size) this.#socket.send({ type: "list" });
-    this.#answered = true;
-    this.#checkTimer = setInterval(() => this.#check(), CHECK_MS);
+    return this.#subscriber.connect();
   }
 
   #received(message) {
-    this.#answered = true;
-    const answer = message.type === "subscribed" || message.type === "subscriptions";
-    if (answer && this.state !== "live") this.#change("live", 0);
+    switch (message.type) {
+      case "client.connecting":
+        return this.#change("connecting");
+      case "client.connected":
+        return; // The server may still refuse it, so the state changes with its first answer.
+      case "client.reconnecting":
+        return this.#change("waiting", Math.max(1, Math.round(message.delay_s)));
+      case "client.failed":
+        return this.#change(message.code === "login" ? "locked" : "refused");
+      case "subscribed":
+      case "subscriptions":
+        if (this.state !== "live") this.#change("live");
+    }
     for (const listener of this.#messageListeners) listener(message);
   }
 
-  /** Drop a connection that has not answered the last request: it may be dead without a close. */
-  #check() {
-    if (!this.#answered) return this.#socket.drop();
-    this.#answered = false;
-    this.#socket.send({ type: "list" });
-  }
-
-  #change(state, seconds) {
+  #change(state, seconds = 0) {
     this.state = state;
     for (const listener of this.#stateListeners) listener(state, seconds);
   }

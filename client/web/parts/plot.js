@@ -1,3 +1,4 @@
+import "./locale.js";
 import { onLanguage, t } from "../language.js";
 import uPlot from "../vendor/uplot/uPlot.js";
 import { element, setText } from "./dom.js";

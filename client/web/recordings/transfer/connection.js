@@ -1,4 +1,5 @@
-import { ReconnectingSocket, isRefusal } from "../../parts/reconnecting-socket.js";
+import { server } from "../../api.js";
+import { isRefusal } from "../../emotide.js";
 
 const KEEPALIVE_MS = 10_000;
 const PIECE_BYTES = 256 << 10;
@@ -27,8 +28,9 @@ export class UploadConnection {
   #task = null;
   #idleTimer = null;
   #keepaliveTimer = null;
-  #socket = new ReconnectingSocket(() => "v1/files", {
-    opened: () => this.#opened(),
+  /** Attempts since the last connection that opened. */
+  #unopened = 0;
+  #socket = server().socket(() => "v1/files", {
     received: (message) => this.#received(message),
     lost: (closing) => this.#lost(closing),
     changed: (state, detail) => this.#changed(state, detail),
@@ -81,7 +83,7 @@ export class UploadConnection {
     const size = Math.min(PIECE_BYTES, this.#offer.limits.max_message_bytes);
     for (let at = 0; at < blob.size; at += size) {
       const piece = await blob.slice(at, at + size).arrayBuffer();
-      while (this.#task === task && this.#socket.bufferedAmount > UNSENT_BYTES) await sleep(BUFFER_POLL_MS);
+      while (this.#task === task && this.#socket.bufferedAmount() > UNSENT_BYTES) await sleep(BUFFER_POLL_MS);
       if (this.#task !== task || task.cancelTimer) return;
       this.#socket.send(piece);
     }
@@ -89,6 +91,7 @@ export class UploadConnection {
   }
 
   #opened() {
+    this.#unopened = 0;
     this.#keepaliveTimer = setInterval(() => this.#socket.send({ type: "keepalive" }), KEEPALIVE_MS);
   }
 
@@ -145,7 +148,9 @@ export class UploadConnection {
   }
 
   #changed(state, detail) {
-    if (state !== "open") this.#callbacks.state(state === "waiting" ? "away" : state, detail);
+    if (state === "connecting") this.#unopened += 1;
+    else if (state === "open") return this.#opened();
+    this.#callbacks.state(state === "waiting" ? "away" : state, { ...detail, unopened: this.#unopened });
   }
 }
 

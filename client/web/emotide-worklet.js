@@ -1,3 +1,7 @@
+// AudioWorklet of emotide.js. One file without imports, so that bundlers can copy it as it is.
+
+const RATE = 16_000;
+const CHUNK = RATE / 10;
 const STOPBAND_DB = 80;
 const PASS = 0.45;
 const STOP = 0.5;
@@ -126,3 +130,51 @@ function bessel(x) {
 }
 
 const gcd = (a, b) => (b ? gcd(b, a % b) : a);
+
+/** AudioWorklet that resamples the microphone to 16 kHz and posts 16-bit PCM every 100 ms, with the time. */
+class CaptureProcessor extends AudioWorkletProcessor {
+  #resampler = new Resampler(Math.round(sampleRate), RATE);
+  #chunk = new Int16Array(CHUNK);
+  #filled = 0;
+  #power = 0;
+  #peak = 0;
+  #done = false;
+
+  constructor() {
+    super();
+    this.port.onmessage = () => this.#finish();
+  }
+
+  process([[samples]]) {
+    if (samples && !this.#done) this.#append(this.#resampler.process(samples));
+    return !this.#done;
+  }
+
+  #finish() {
+    if (this.#done) return;
+    this.#done = true;
+    this.#append(this.#resampler.flush());
+    this.#post();
+    this.port.postMessage({ done: true });
+  }
+
+  #append(samples) {
+    for (const sample of samples) {
+      const magnitude = Math.abs(sample);
+      this.#power += sample * sample;
+      if (magnitude > this.#peak) this.#peak = magnitude;
+      this.#chunk[this.#filled++] = Math.max(-32768, Math.min(32767, Math.round(sample * 32768)));
+      if (this.#filled === CHUNK) this.#post();
+    }
+  }
+
+  #post() {
+    if (!this.#filled) return;
+    const pcm = this.#chunk.slice(0, this.#filled);
+    const rms = Math.sqrt(this.#power / this.#filled);
+    this.port.postMessage({ pcm, rms, peak: this.#peak, at: Date.now() }, [pcm.buffer]);
+    this.#filled = this.#power = this.#peak = 0;
+  }
+}
+
+registerProcessor("emotide-capture", CaptureProcessor);
