@@ -9,7 +9,8 @@ saw; the WebSocket conformance groups of the Autobahn test suite on each endpoin
 server that echoes, and ours does not; a plain server of the `websockets` library that swallows
 every message, too, shows which cases need an echo. Each case that it passes, ours must pass. A real
 Home Assistant: a room appears, changes, becomes unavailable, and returns. A real Prometheus that
-scrapes a server answers every expression of the boards and rules.
+scrapes a server answers every expression of the boards and rules. A real Node-RED runs the flow of
+deploy/node-red, and a real MicroPython the light of examples/.
 A row whose peer cannot run here says so, and why.
 
 Clients of telephony and of speech servers run if their files are given:
@@ -32,7 +33,15 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 
 from bench.tables import table
-from tests.peers import autobahn, clients, home_assistant, prometheus, telephony
+from tests.peers import (
+    autobahn,
+    clients,
+    home_assistant,
+    micropython,
+    node_red,
+    prometheus,
+    telephony,
+)
 from tests.peers.autobahn import Case
 from tests.peers.debian import NotRun
 from tests.support.running import ROOT, running_server
@@ -132,9 +141,21 @@ def _closed_alike(found: Case, plain: Case) -> bool:
     return (found.closing, found.code) == (plain.closing, plain.code)
 
 
+ALL = (
+    "telephony",
+    "clients",
+    "conformance",
+    "home_assistant",
+    "node_red",
+    "micropython",
+    "prometheus",
+)
+"""Kinds of rows."""
+
+
 def main() -> int:
     """Print the tables of all rows, or of those named; return 1 if one went wrong."""
-    wanted = sys.argv[1:] or ["telephony", "clients", "conformance", "home_assistant", "prometheus"]
+    wanted = sys.argv[1:] or [*ALL]
     broken: list[str] = []
     if "telephony" in wanted:
         calls, wrong = telephony.rows(FOLDER)
@@ -152,6 +173,14 @@ def main() -> int:
         rooms, wrong = home_assistant.rows(FOLDER)
         broken += wrong
         print(table(["peer", "check", "result", "after"], rooms))
+    if "node_red" in wanted:
+        flows, wrong = node_red.rows(FOLDER)
+        broken += wrong
+        print(table(["peer", "check", "result", "after"], flows))
+    if "micropython" in wanted:
+        lights, wrong = micropython.rows(FOLDER)
+        broken += wrong
+        print(table(["peer", "check", "result", "after"], lights))
     if "prometheus" in wanted:
         measured, wrong = prometheus.rows()
         broken += wrong

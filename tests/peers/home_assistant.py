@@ -7,35 +7,27 @@ its mDNS sockets do not.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from client.audio.playback import PlaybackClock
-from client.remote.call import stream
-from client.remote.errors import Refused, Unreachable
 from stream.labels import LABELS
 from tests.peers import debian
 from tests.peers.debian import NotRun
+from tests.peers.microphone import microphone
 from tests.support.broker import Broker, free_port
-from tests.support.running import Server, running_server
-from tests.support.utterances import RATE, talk
+from tests.support.running import running_server
 
 SUITE = "sid"
 PACKAGES = "ca-certificates,procps"
@@ -223,49 +215,6 @@ def rows(folder: Path) -> tuple[list[Row], list[str]]:
         return [["Home Assistant", "device discovery", "failed", str(problem)]], [str(problem)]
 
 
-@contextlib.contextmanager
-def _microphone(server: Server) -> Iterator[threading.Event]:
-    """Send a room's microphone in real time; it hears speech while the event is set."""
-    speaking, stop = threading.Event(), threading.Event()
-    speaking.set()
-    words = np.frombuffer(talk(30.0), np.int16)
-    noise = np.random.default_rng(1).integers(-8, 9, len(words)).astype(np.int16)
-    block = RATE // 10
-
-    async def send() -> None:
-        room = {"stream_id": f"{ROOM}-box", "tags": [f"room:{ROOM}"], "takeover": True}
-        async with stream(server.ws, lossy=True, **room) as call:  # type: ignore[arg-type]
-            clock = PlaybackClock()
-            for number in itertools.count():
-                if stop.is_set():
-                    break
-                heard = words if speaking.is_set() else noise
-                at = number * block % (len(heard) - block)
-                await clock.until((number + 1) * block / RATE)
-                await call.send(heard[at : at + block].tobytes())
-
-    def run() -> None:
-        # After a SIGKILL of the server nothing can be closed.
-        with contextlib.suppress(Unreachable, Refused, TimeoutError):
-            asyncio.run(_until(send(), stop))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield speaking
-    finally:
-        stop.set()
-        thread.join(20)
-
-
-async def _until(work: Coroutine[Any, Any, None], stop: threading.Event) -> None:
-    """Run `work`; end it some seconds after `stop`."""
-    task = asyncio.ensure_future(work)
-    stopped = asyncio.ensure_future(asyncio.to_thread(stop.wait))
-    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.wait_for(task, 5)
-
-
 def _run(root: Path) -> tuple[list[Row], list[str]]:
     home = HomeAssistant(root)
     with tempfile.TemporaryDirectory() as folder, Broker(Path(folder)) as broker:
@@ -296,7 +245,7 @@ def _checks(home: HomeAssistant, options: list[str]) -> list[Row]:
 
     with running_server(*options) as server:
         row("the server is a device", home.becomes(node, "on"))
-        with _microphone(server) as speaking:
+        with microphone(server, ROOM) as speaking:
             row("a room appears", home.becomes(speech_id))
             row("speech is on", home.becomes(speech_id, "on"))
             row("a dominant label", home.becomes(label, *LABELS))
@@ -310,12 +259,12 @@ def _checks(home: HomeAssistant, options: list[str]) -> list[Row]:
             home.start(first=False)
             row("known after its restart", home.becomes(speech_id, "off", "on"))
         row("unavailable without its microphone", home.becomes(speech_id, "unavailable"))
-        with _microphone(server):
+        with microphone(server, ROOM):
             row("back with it", home.becomes(speech_id, "on"))
             server.signal(signal.SIGKILL)
             row("unavailable without the server", home.becomes(speech_id, "unavailable"))
     row("the killed server is offline", home.becomes(node, "off"))
-    with running_server(*options) as server, _microphone(server):
+    with running_server(*options) as server, microphone(server, ROOM):
         row("back with the server", home.becomes(speech_id, "on"))
     problems = [line for line in home.log.read_text().splitlines() if "components.mqtt" in line]
     errors = [line for line in problems if "ERROR" in line or "WARNING" in line]
