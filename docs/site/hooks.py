@@ -17,6 +17,7 @@ from pathlib import Path
 from asyncapi_viewer.assets import STATIC_DIR, VIEWER_FILES
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
+from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -57,6 +58,9 @@ def stage(folder: Path) -> None:
         _write(folder, path.relative_to(ROOT).as_posix(), path.relative_to(DOCS).as_posix())
     for source, page in PAGES.items():
         _write(folder, source, page)
+    for path in sorted(folder.rglob("*.zh.md")):
+        original = path.with_name(path.name.replace(".zh.md", ".md")).read_text("utf-8")
+        path.write_text(anchored(path.read_text("utf-8"), original), "utf-8")
     (folder / "viewer").mkdir(exist_ok=True)
     for name in VIEWER_FILES:
         shutil.copy(STATIC_DIR / name, folder / "viewer")
@@ -74,6 +78,19 @@ def section(text: str, language: str) -> str:
         if name == language:
             return f"# {title}\n\n{re.sub('^###', '##', body.strip(), flags=re.MULTILINE)}\n"
     raise PluginError(f"docs/questions.md has no section {language!r}")
+
+
+def anchored(translation: str, original: str) -> str:
+    """Return a translated page in which every heading of the original has its anchor.
+
+    English pages link to `page.md#monitor`, in the Chinese part of the site as well. The anchor of
+    a heading is `<a id="monitor"></a>` before it; those that a translation lacks are at its top.
+    """
+    headings = re.findall(r"^##+ (.+)$", FENCE.sub("", original), re.MULTILINE)
+    names = [slugify(case="lower")(heading, "-") for heading in headings]
+    missing = [f'<a id="{name}"></a>' for name in names if f'id="{name}"' not in translation]
+    title, _, rest = translation.partition("\n")
+    return f"{title}\n\n{''.join(missing)}\n{rest}" if missing else translation
 
 
 def relinked(text: str, source: str, page: str) -> str:

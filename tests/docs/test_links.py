@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from docs.site.hooks import PAGES, relinked, section
+from docs.site.hooks import PAGES, anchored, relinked, section
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README*.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
@@ -84,6 +84,14 @@ def test_links_out_of_docs_lead_to_copies_on_the_site() -> None:
 def test_a_link_to_no_file_stops_the_build() -> None:
     with pytest.raises(Exception, match=r"docs/page\.md: the link gone\.md leads to no file"):
         relinked("[x](gone.md)", "docs/page.md", "page.md")
+
+
+def test_a_translation_has_the_anchors_of_the_original() -> None:
+    translation = '# 页面\n\n<a id="monitor"></a>\n\n## 监控\n'
+    original = "# The page\n\n## Monitor\n\n## Right labels\n"
+    assert anchored(translation, original) == (
+        '# 页面\n\n<a id="right-labels"></a>\n\n<a id="monitor"></a>\n\n## 监控\n'
+    )
 
 
 def test_questions_become_a_page_for_each_language() -> None:
