@@ -26,7 +26,7 @@ TEXT = 64
 """Bytes of printable characters, with at least a few different ones, that are text and no audio."""
 
 G711_TEXT = 512
-"""The same for G.711, where all negative samples are ASCII: half a cycle of a low voice is 64 bytes."""
+"""The same for G.711: negative samples are ASCII, and half a cycle of a low voice is 64 bytes."""
 
 ROUGH_TEXT = 15.0
 """Mean difference of neighbouring characters from which such bytes are text and not G.711.
