@@ -5,7 +5,8 @@ Three measurements, each with more of the server than the one before:
   session   a session with limits, scheduler, rolling scores and encoded events, in this process
   socket    a server process with streams in real time; CPU of the whole process
 
-A substitute model returns zeros at once. Figures are CPU time, not wall time.
+A substitute model returns zeros at once. Figures are CPU time, not wall time. With --dialect the
+server process gets calls in a dialect and in the native protocol by turns instead.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.dialects import CALLERS, compare
 from bench.report import arguments, as_json, machine, print_text
 from bench.speech import Wire, frames, recordings
 from bench.stand_ins import NullBackend, null_backend
@@ -61,6 +63,8 @@ EXAMPLES = """\
   python -m bench.ingest                 all three measurements, about two minutes
   python -m bench.ingest --quick         half a minute
   python -m bench.ingest --streams 100   more streams at the socket
+  python -m bench.ingest --dialect all   telephony dialects against the native protocol, 6 minutes
+  python -m bench.ingest --dialect twilio
   python -m bench.ingest --json          figures as JSON"""
 
 
@@ -213,6 +217,18 @@ async def session(wire: Wire, chunks: Sequence[bytes], rounds: int) -> float:
     return min(cpu_s) * 1000 / (len(chunks) * wire.chunk_s)
 
 
+async def dialects(options: argparse.Namespace) -> None:
+    """Print the cost of dialects as ratios to the native protocol."""
+    names = list(CALLERS) if options.dialect == "all" else [options.dialect]
+    seconds, rounds = (4.0, 1) if options.quick else (8.0, 3)
+    print_text(options, machine(), f"{options.streams} calls in real time, {seconds:g} s", "")
+    rows = await compare(names, options.streams, seconds, rounds)
+    if options.json:
+        print(as_json(rows))
+        return
+    print(table(list(rows[0]), [list(row.values()) for row in rows]))
+
+
 async def main(options: argparse.Namespace) -> None:
     rounds = 3 if options.quick else 7
     seconds = 8 if options.quick else 20
@@ -267,4 +283,6 @@ async def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = arguments(__doc__ or "", EXAMPLES)
     parser.add_argument("--streams", type=int, default=50, help="at the socket (default: 50)")
-    asyncio.run(main(parser.parse_args()))
+    parser.add_argument("--dialect", choices=("all", *CALLERS), help="measure a dialect instead")
+    options = parser.parse_args()
+    asyncio.run(dialects(options) if options.dialect else main(options))

@@ -16,6 +16,7 @@ from stream.labels import LABELS
 from stream.types import ModelInfo
 
 NULL = "bench.stand_ins:null_backend"
+LOUDNESS = "bench.stand_ins:loudness_backend"
 
 
 class NullBackend:
@@ -57,6 +58,21 @@ class SlowBackend(NullBackend):
 
 def slow_backend() -> Backend:
     return SlowBackend()
+
+
+class LoudnessBackend(SlowBackend):
+    """The same, with scores: the louder a frame, the angrier, so that alerts begin and end."""
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = super().infer(batch)
+        level = np.sqrt((batch.reshape(len(batch), -1, 320) ** 2).mean(axis=2))
+        logits[:, :, LABELS.index("angry")] = 60 * level
+        logits[:, :, LABELS.index("neutral")] = 3
+        return logits
+
+
+def loudness_backend() -> Backend:
+    return LoudnessBackend()
 
 
 class BlockingBackend:
