@@ -65,7 +65,7 @@ mutants: $(VENV)/dev ## Change MODULES="stream/admission.py …" a little and co
 peers: $(VENV)/dev ## Run foreign programs with the server: telephony, WebSocket conformance, Home Assistant, Node-RED, Prometheus
 	$(BIN)/python -m tests.peers
 
-soak: $(VENV)/dev system ## Run the faults that need minutes for SOAK_MINUTES=30, and print a table
+soak: $(VENV)/dev system ## Run the faults that need minutes for SOAK_MINUTES=40, and print a table
 	$(BIN)/python -m tests.soak
 
 gpu: .venv-gpu/ready ## Check and measure emotion2vec+ on an NVIDIA GPU (6 minutes; docs/gpu.md)

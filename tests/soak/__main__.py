@@ -1,7 +1,7 @@
 """Faults that need minutes: each row loads a server of its own, and its vitals must stay flat.
 
-  make soak                              30 minutes
-  SOAK_MINUTES=6 make soak               every row, a fifth of the time each
+  make soak                              40 minutes
+  SOAK_MINUTES=8 make soak               every row, a fifth of the time each
   python -m tests.soak churn silence     these rows
 
 Judged are the slope of the memory over the second half, descriptors, threads and tasks against the
@@ -25,6 +25,9 @@ from bench.tables import table
 from tests.soak.rows import Row, brokers, rows
 from tests.soak.vitals import Vitals, per_hour, problems
 from tests.support.running import Server, running_server
+
+FULL_MINUTES = 40
+"""Sum of the shares of all rows."""
 
 SETTLE_S = 8.0
 """Seconds after a row for detached sessions to expire and connections to close."""
@@ -86,7 +89,7 @@ HEAD = ("row", "seconds", "work", "rss MB", "MB/hour", "fds", "threads", "tasks"
 async def main(names: list[str]) -> int:
     """Run the rows, print a table, and return 1 if a promise was broken."""
     allow_many_sockets()
-    minutes = float(os.environ.get("SOAK_MINUTES", "30"))
+    minutes = float(os.environ.get("SOAK_MINUTES", str(FULL_MINUTES)))
     lines: list[list[object]] = []
     async with brokers() as made:
         every = rows(made)
@@ -96,7 +99,7 @@ async def main(names: list[str]) -> int:
         for row in every:
             if names and row.name not in names:
                 continue
-            seconds = max(10.0, minutes * 60 * row.share / 30)
+            seconds = max(10.0, minutes * 60 * row.share / FULL_MINUTES)
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     lines.append(await run(row, seconds, Path(folder)))

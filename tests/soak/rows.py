@@ -20,6 +20,7 @@ from tests.support.posting import send
 from tests.support.running import Server
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.utterances import CLIPS, talk
+from tests.support.webhook_outage import outage
 
 SILENT_STREAMS, SILENT_S = 100, 3600
 AHEAD_S = 60
@@ -257,6 +258,21 @@ async def slow_disk(server: Server, seconds: float) -> tuple[str, list[str]]:
     return f"{done} recordings", wrong
 
 
+async def receiver_away(server: Server, seconds: float) -> tuple[str, list[str]]:
+    """Let a webhook's receiver be away, and kill the server that raises alerts meanwhile.
+
+    That is another server than the one whose memory is watched. After ten minutes the pause between
+    two attempts is up to five minutes long.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = await outage(seconds, min(400.0, 30 + seconds), Path(folder))
+    wrong = [f"{len(found.lost)} alerts lost"] if found.lost else []
+    if found.out_of_order:
+        wrong.append(f"{found.out_of_order} alerts out of order")
+    work = f"{found.raised} alerts, receiver away for {seconds:.0f} s, all there"
+    return f"{work} {found.took_s:.0f} s after its return", wrong
+
+
 @dataclass(frozen=True, slots=True)
 class Brokers:
     """A real broker, a proxy that can hide it, and one behind which it knows MQTT 3.1.1 only."""
@@ -275,7 +291,7 @@ async def brokers() -> AsyncIterator[Brokers]:
 
 
 def rows(made: Brokers) -> list[Row]:
-    """Return all rows; their shares add up to 30, the minutes of a full run."""
+    """Return all rows; their shares add up to 40, the minutes of a full run."""
 
     def mqtt(port: int) -> tuple[str, ...]:
         return settings("mqtt.host=127.0.0.1", f"mqtt.port={port}")
@@ -295,4 +311,5 @@ def rows(made: Brokers) -> list[Row]:
         Row("half-open peers", 2.5, half_open, short),
         Row("300 return at once", 2.5, returning, settings("limits.idle_timeout_s=600")),
         Row("slow disk", 2, slow_disk, (), "tests.soak.slow_disk:backend"),
+        Row("webhook receiver away", 10, receiver_away),
     ]
