@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.peers import debian
@@ -45,7 +45,7 @@ protocols = media
 username = asterisk
 password = {key}
 connection_type = per_call_config
-connection_timeout = 2000
+connection_timeout = 10000
 reconnect_interval = 500
 reconnect_attempts = 2
 {tls}
@@ -135,12 +135,20 @@ class Asterisk:
 
 @contextlib.contextmanager
 def running(
-    root: Path, recording: bytes, audiosocket: str, url: str, secure_url: str = "", key: str = ""
+    root: Path,
+    recording: bytes,
+    audiosocket: str,
+    url: str,
+    secure_url: str = "",
+    key: str = "",
+    modules: str = "",
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[Asterisk]:
     """Run Asterisk with `recording` (a WAV of 8 kHz, 16 bit, one channel) as the caller's voice.
 
     `audiosocket` is HOST:PORT, `url` that of /v1/asterisk; `secure_url` is the same over TLS, with
     a certificate that /etc/ssl/emotide.pem of the folder signs. `key` is sent as a password.
+    `modules` are loaded besides, `more` are further files; its `extensions.conf` is appended.
     """
     home = root / FOLDER.lstrip("/")
     shutil.rmtree(home, ignore_errors=True)
@@ -149,21 +157,23 @@ def running(
     folders = sorted(root.glob("usr/lib/*/asterisk/modules"))
     if not folders:
         raise NotRun("the package has no modules")
-    modules = "/" + str(folders[0].relative_to(root))
+    place = "/" + str(folders[0].relative_to(root))
+    extensions, extra = EXTENSIONS.format(audiosocket=audiosocket), dict(more or {})
     tls = (
         "tls_enabled = yes\nca_list_file = /etc/ssl/emotide.pem\nverify_server_cert = yes\n"
         "verify_server_hostname = yes"
     )
     files = {
-        "asterisk.conf": DIRECTORIES.format(modules=modules),
+        "asterisk.conf": DIRECTORIES.format(modules=place),
         "modules.conf": "[modules]\nautoload = no\n"
-        + "".join(f"load = {name}.so\n" for name in MODULES.split()),
+        + "".join(f"load = {name}.so\n" for name in (MODULES + " " + modules).split()),
         "websocket_client.conf": CLIENT.format(name="emotide", uri=url, key=key, tls="")
         + CLIENT.format(name="secure", uri=secure_url or url, key=key, tls=tls),
         "chan_websocket.conf": "[global]\ncontrol_message_format = json\n",
         "logger.conf": "[logfiles]\nmessages.log => notice,warning,error\n",
-        "extensions.conf": EXTENSIONS.format(audiosocket=audiosocket),
+        "extensions.conf": extensions + extra.pop("extensions.conf", ""),
         **dict.fromkeys((f"{name}.conf" for name in EMPTY.split()), ""),
+        **extra,
     }
     for name, text in files.items():
         (home / name).write_text(text)

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from tests.peers import asterisk, debian, streamdouble
+from client.audio.encoders import ENCODERS
+from tests.peers import asterisk, debian, sip, streamdouble
 from tests.peers.debian import NotRun
 from tests.support.clients import Client, connect
 from tests.support.running import Event, Server, running_server
@@ -51,6 +52,7 @@ def rows(folder: Path) -> tuple[list[list[object]], list[str]]:
     for make, name in (
         (_asterisk, "Asterisk"),
         (_asterisk_over_tls, "Asterisk over TLS"),
+        (_sip, "SIPp through Asterisk"),
         (_streamdouble, "streamdouble"),
     ):
         try:
@@ -109,6 +111,57 @@ origins = ["https://{NAME}"]
                 return [["Asterisk", peer.version, "Dial(WebSocket/…) over TLS", *row]]
 
 
+SIDES = {"in": "customer", "out": "callee"}
+"""Roles of what the person on a channel says and hears. An agent would not be analysed."""
+
+
+def _sip(folder: Path) -> list[list[object]]:
+    """Return a row per side of a SIP call, whose copies ARI sends."""
+    sip.program()
+    root = asterisk.install(folder)
+    voice, answer = _telephone(speech()), _telephone(speech("03a01Nc.flac", pause_s=0.2))
+    encoded = ENCODERS["mulaw"](voice)
+    with _bound() as sip_port, _bound() as ari_port:
+        ports = sip_port, ari_port
+    settings = ("--set", 'privacy.analyse_roles=["customer", "callee"]')
+    found: list[list[object]] = []
+    with tempfile.TemporaryDirectory() as place, running_server(*settings) as server:
+        url, more = f"{server.ws}/v1/asterisk", sip.files(*ports)
+        with asterisk.running(
+            root, _wav(answer), "127.0.0.1:9", url, modules=sip.MODULES, more=more
+        ) as peer:
+            (root / "srv/a/callee.wav").write_bytes(_wav(answer))
+            call = partial(sip.call, encoded, *ports, SIDES, Path(place))
+            events = _watched(server, call, streams=len(SIDES))
+            for side, role in SIDES.items():
+                spoken = len(voice if side == "in" else answer) / 8_000
+                own = _of_role(events, role)
+                row = _row(own, len(voice) / 8_000 - 1, keys=0, steady=False)
+                if row[-1] == "ok" and not _is_speech_of(own, spoken):
+                    row[-1] = "the speech of the other side"
+                version = f"{peer.version}, {sip.version()}"
+                name = f"SIP call, ARI snoop `spy={side}`, role {role}"
+                found.append(["Asterisk, SIPp", version, name, *row])
+    return found
+
+
+def _of_role(events: list[Event], role: str) -> list[Event]:
+    """Return the events of the stream with a role."""
+    streams = [
+        event["stream_id"]
+        for event in events
+        if event["type"] == "session.created" and role in event["session"]["audio"]["roles"]
+    ]
+    return [event for event in events if event.get("stream_id") in streams]
+
+
+def _is_speech_of(events: list[Event], recorded_s: float) -> bool:
+    """Return whether a stream has about the speech of a recording, which is mostly speech."""
+    closed = next(event for event in events if event["type"] == "session.closed")
+    spoken_s: float = closed["totals"]["speech_ms"] / 1000
+    return 0.3 * recorded_s < spoken_s < 1.1 * recorded_s
+
+
 def _streamdouble(folder: Path) -> list[list[object]]:
     program = streamdouble.install(folder)
     voice, quiet = _telephone(speech()), np.zeros(8_000, np.int16)
@@ -157,8 +210,8 @@ def _seconds(event: Event) -> float:
     return datetime.fromisoformat(event["ts"]).timestamp()
 
 
-def _watched(server: Server, call: Callable[[], None]) -> list[Event]:
-    """Make a call; return the events that a subscriber got until it ended."""
+def _watched(server: Server, call: Callable[[], None], streams: int = 1) -> list[Event]:
+    """Make a call; return the events that a subscriber got until its streams ended."""
 
     async def watch() -> list[Event]:
         trust = ssl.create_default_context()
@@ -168,15 +221,15 @@ def _watched(server: Server, call: Callable[[], None]) -> list[Event]:
             await watching.send("subscribe", id="s1")
             await watching.until("subscribed")
             await asyncio.to_thread(call)
-            await _ended(watching)
+            await _ended(watching, streams)
             return watching.events
 
     return asyncio.run(watch())
 
 
-async def _ended(watching: Client) -> None:
+async def _ended(watching: Client, streams: int) -> None:
     try:
-        await watching.until("session.closed", timeout=SETTLE_S)
+        await watching.until("session.closed", streams, timeout=SETTLE_S)
     except AssertionError as error:
         raise NotRun(f"no stream ended: {error}") from None
 
