@@ -14,11 +14,6 @@ MIN_HEAD = 12
 """Bytes that tell a WAV from other audio."""
 
 MORE_MAGIC = {
-    b"RF64": "WAV (RF64)",
-    b"BW64": "WAV (BW64)",
-    b"riff": "Wave64",
-    b".snd": "AU",
-    b"#!AMR": "AMR",
     b"OpusHead": "Opus",
 }
 

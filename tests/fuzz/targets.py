@@ -23,7 +23,7 @@ from client.remote.reader import read_event
 from client.remote.send_buffer import Skipped
 from client.terminal.text import line
 from stream.audio.codecs import PcmDecoder
-from stream.audio.files import chunks, completeness, containers, tags
+from stream.audio.files import chunks, completeness, containers, header_only, tags
 from stream.audio.files.views import View
 from stream.audio.raw_format import FormatCheck, WrongFormat
 from stream.config import TelephonyConfig
@@ -156,7 +156,7 @@ def probing(data: bytes) -> None:
     file = _Counting(data)
     containers.is_protected(file, head)
     containers.flac_samples(head)
-    containers.is_header_only(head, len(data))
+    header_only.is_header_only(head, len(data))
     for container in completeness.CHECKS:
         completeness.ends_early(file, len(data), container)
     completeness.joined_mp4(file, len(data))

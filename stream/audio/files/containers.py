@@ -27,6 +27,12 @@ MAGIC = {
     b"FORM": "AIFF",
     b"caff": "CAF",
     b"\x30\x26\xb2\x75": "WMA",
+    b"RIFX": "WAV",
+    b"RF64": "WAV (RF64)",
+    b"BW64": "WAV (BW64)",
+    b"riff": "Wave64",
+    b".snd": "AU",
+    b"#!AMR": "AMR",
 }
 """First bytes of known formats. MP4 is absent: its `ftyp` comes four bytes later."""
 
@@ -55,19 +61,6 @@ def flac_samples(head: bytes) -> int:
     """Return the samples that the STREAMINFO of a FLAC states, 0 if unknown (RFC 9639, 8.2)."""
     at = head.find(b"fLaC")
     return int.from_bytes(head[at + 21 : at + 26], "big") & ((1 << 36) - 1) if at >= 0 else 0
-
-
-def is_header_only(head: bytes, size: int) -> bool:
-    """Return whether a file of `size` bytes is only a header that FFmpeg cannot open.
-
-    It is a WebM without a cluster, or an Ogg whose pages all have the position 0 (RFC 3533, 6).
-    """
-    if size > len(head):
-        return False
-    if head.startswith(b"\x1aE\xdf\xa3"):
-        return CLUSTER not in head
-    pages = [page for page in head.split(b"OggS")[1:] if len(page) >= 10]
-    return bool(pages) and head.startswith(b"OggS") and not any(any(p[2:10]) for p in pages)
 
 
 def _moov(file: Reader) -> bytes:

@@ -94,7 +94,7 @@ class Source:
         self._view, self._layout = _view(file, size)
         self._head = _read(self._view, HEAD)
         if self._layout is not None and self._layout.is_empty:
-            raise undecodable.no_sound_in(f"a {kind_of(self._head)} header")
+            raise undecodable.header_alone(kind_of(self._head))
         if is_protected(self._view, self._head):
             raise undecodable.protected()
         self._container = self._open()
@@ -165,8 +165,7 @@ class Source:
         if not decoded_s:
             if self.damaged or self.cut_off:
                 raise undecodable.nothing_decoded()
-            part = kind_of(self._head) or self.info.container
-            raise undecodable.no_sound_in(f"a {part} header")
+            raise undecodable.header_alone(kind_of(self._head) or self.info.container)
         stated = flac_samples(self._head) if name == "flac" else 0
         self.damaged |= self.cut_off or decoded_s < stated / rate - SHORT_S
 
@@ -255,7 +254,10 @@ class Source:
             streams = self._container.streams.audio
         if not streams:
             raise undecodable.without_track(
-                self._container.format.name, bool(self._container.streams.video)
+                self._view,
+                self._head,
+                self._container.format.name,
+                bool(self._container.streams.video),
             )
         if self._wanted > len(streams):
             raise undecodable.unknown_track(self._wanted, len(streams))

@@ -27,7 +27,7 @@ FAINT_DBFS, RAISED_DBFS = -40.0, -20.0
 FAINTEST_DBFS = -85.0
 """A recording below this level is not raised: in 16 bits little but rounding noise is left."""
 
-SHORT_S, CLEAN_DB = 0.1, 15.0
+SHORT_S, CLEAN_DB = 0.1, 8.0
 """A recording is raised only if a tenth of its short parts is this much below the loudest part.
 
 Speech has pauses, while the noise of a room in which nobody speaks must not become loud."""

@@ -15,7 +15,10 @@ MAX_TAGS = 100
 
 RECOGNISED = tuple(
     bytes(name, "latin-1")
-    for name in ("RIFF", "RIFX", "RF64", "BW64", "FORM", "fLaC", "OggS", "caff", "\x1aE\xdf\xa3")
+    for name in (
+        *("RIFF", "RIFX", "RF64", "BW64", "riff", "FORM", "fLaC", "OggS", "caff", ".snd", "#!AMR"),
+        *("\x1aE\xdf\xa3", "\x30\x26\xb2\x75"),
+    )
 )
 """First bytes of formats that FFmpeg does not recognise behind a tag."""
 
@@ -53,4 +56,8 @@ def start_of_sound(file: Reader) -> int:
     at = end + len(rest) - len(rest.lstrip(b"\0"))
     file.seek(at)
     head = file.read(12)
-    return at if head.startswith(RECOGNISED) or head[4:8] == b"ftyp" else 0
+    # An MP4 begins with the size of its first box, of which the first bytes are zero as well.
+    box = head.find(b"ftyp") - 4
+    if -4 < box <= 0:
+        return max(end, at + box)
+    return at if head.startswith(RECOGNISED) else 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stream.audio.files.containers import is_header_only, kind_of
+from stream.audio.files.containers import kind_of
+from stream.audio.files.header_only import is_header_only
 from stream.audio.files.tags import after_tags
 from stream.audio.files.views import View
 from stream.terms import AudioFault, FaultReason
@@ -53,17 +54,29 @@ def no_sound_in(part: str) -> Undecodable:
     )
 
 
+def header_of(kind: str | None) -> str:
+    """Return the name of a header with its article."""
+    if kind is None:
+        return "a header"
+    return f"{'an' if kind[0] in 'AEIMO' else 'a'} {kind} header"
+
+
+def header_alone(kind: str | None) -> Undecodable:
+    """Return the error for a file that ends with its header."""
+    return no_sound_in(header_of(kind))
+
+
 def not_opened(view: View, head: bytes, error: Exception) -> Undecodable:
     """Return the error for a file with this head, for which FFmpeg raised `error`."""
     if after_tags(view) == view.size:
         return no_sound_in("a tag")
     kind = kind_of(head)
     if is_header_only(head, view.size):
-        return no_sound_in(f"a {kind} header")
+        return header_alone(kind)
     if kind is not None:
         return Undecodable(
             "broken_file",
-            f"the file has a {kind} header, but is damaged or truncated: export it again",
+            f"the file has {header_of(kind)}, but is damaged or truncated: export it again",
             reason="cut_off",
             kind=kind,
         )
@@ -74,8 +87,10 @@ def not_opened(view: View, head: bytes, error: Exception) -> Undecodable:
     )
 
 
-def without_track(container: str, has_pictures: bool) -> Undecodable:
+def without_track(view: View, head: bytes, container: str, has_pictures: bool) -> Undecodable:
     """Return the error for a file without audio tracks; `container` is FFmpeg's name of it."""
+    if not has_pictures and is_header_only(head, view.size):
+        return header_alone(kind_of(head))
     if has_pictures and container not in IMAGE_FORMATS and not container.endswith("_pipe"):
         return Undecodable(
             "no_audio_stream", "the video has no audio track: choose a file with audio"

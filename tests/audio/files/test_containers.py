@@ -9,9 +9,7 @@ import pytest
 
 from stream.audio.files.containers import (
     ASF_ENCRYPTED,
-    CLUSTER,
     flac_samples,
-    is_header_only,
     is_protected,
     kind_of,
 )
@@ -96,19 +94,3 @@ def test_a_flac_states_its_samples_in_36_bits() -> None:
     assert flac_samples(streaminfo) == (0x0A << 32) + 5
     assert flac_samples(b"ID3" + bytes(40) + streaminfo) == (0x0A << 32) + 5
     assert flac_samples(bytes(40)) == 0
-
-
-def test_a_webm_without_a_cluster_is_only_a_header() -> None:
-    header = EBML + bytes(50)
-    assert is_header_only(header, len(header))
-    assert not is_header_only(header + CLUSTER, len(header) + 4)
-    assert not is_header_only(header, len(header) + 1)
-
-
-def test_an_ogg_whose_pages_have_the_position_0_is_only_a_header() -> None:
-    header = ogg_page(0) * 2
-    assert is_header_only(header, len(header))
-    sound = header + ogg_page(960)
-    assert not is_header_only(sound, len(sound))
-    assert not is_header_only(b"OggS", 4)
-    assert not is_header_only(b"x" + header, len(header) + 1)

@@ -70,11 +70,19 @@ def test_a_hole_never_makes_a_recording_too_long(tmp_path: Path) -> None:
     assert worked(path.read_bytes(), max_s=10).seconds == pytest.approx(2, abs=0.1)
 
 
+TAGGED = {
+    **dict.fromkeys(("a.wav", "a.flac", "opus.ogg", "a.aac", "a.aiff", "a.webm", "a.m4a")),
+    "a.mov": "aac",
+    "a.au": "pcm_s16be",
+    "a.caf": "pcm_s16be",
+}
+
+
 @pytest.mark.parametrize("picture", [10, 100_000])
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "opus.ogg", "a.aac", "a.aiff", "a.webm"])
+@pytest.mark.parametrize("name", TAGGED)
 def test_a_tag_in_front_of_any_format_is_skipped(name: str, picture: int, tmp_path: Path) -> None:
     """Taggers write ID3 in front of RIFF; it was refused as a damaged MP3."""
-    content = record(tmp_path / name).read_bytes()
+    content = record(tmp_path / name, codec=TAGGED[name]).read_bytes()
     plain = worked(content)
     for tagged in (id3(picture) + content, id3(picture) + id3() + bytes(512) + content):
         result = worked(tagged)
