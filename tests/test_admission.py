@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -265,3 +266,39 @@ def test_settings_are_in_frames_and_samples() -> None:
     assert analysis.windows.hop == 16_000
     assert all(length % FRAME == 0 for length in analysis.windows.lengths)
     assert analysis.rolling.horizons == (10, 30)
+
+
+def rules(*horizons: str) -> dict[str, object]:
+    """Return options with a rule for each horizon, in the order given."""
+    tables = [
+        f'[[alerts.rules]]\nname = "r{n}"\nlabel = "angry"\nabove = 0.5\nhorizon = "{horizon}"\n'
+        for n, horizon in enumerate(horizons)
+    ]
+    return {"rules": "".join(tables)}
+
+
+def test_rules_of_a_recording_need_a_horizon_of_this_server() -> None:
+    """A recording whose rule looked at a horizon that is not there was analysed without it."""
+    assert recording(rules("10s"))
+    with pytest.raises(ProtocolError, match=r"rules\.1\.horizon") as refused:
+        recording(rules("10s", "7s"))
+    assert (refused.value.param, refused.value.fatal) == ("options.rules", False)
+
+
+def test_a_recording_has_the_scores_of_its_frames() -> None:
+    assert recording({}).settings.frames
+
+
+@pytest.mark.parametrize("reference", [(), (0.1,) * len(MODEL.labels)])
+@pytest.mark.parametrize("requested", [None, False, True])
+@pytest.mark.parametrize("enabled", ["auto", False, True])
+def test_the_baseline_is_used_as_requested_or_configured(
+    reference: tuple[float, ...], requested: bool | None, enabled: bool | str
+) -> None:
+    """With "auto" it depends on the model: only one that states an average voice has a prior."""
+    config = Config.model_validate({"baseline": {"enabled": enabled}})
+    request = session_config(analysis={} if requested is None else {"baseline": requested})
+    granted = admit(config, request, replace(MODEL, reference=reference))
+    wanted = enabled if requested is None else requested
+    expected = bool(reference) if wanted == "auto" else wanted
+    assert (granted.settings.baseline is not None) == expected

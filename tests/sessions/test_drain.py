@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Any
 
 import pytest
 
 from stream.protocol.errors import ProtocolError
+from stream.sessions.session import SessionState
 from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until
 from tests.support.sessions import Sessions
@@ -63,4 +66,48 @@ async def test_a_drain_waits_for_sessions_that_are_ending() -> None:
     session, connection = await sessions.open()
     sessions.registry.detach(session, connection)
     await sessions.registry.drain(5)
+    assert session.closed.is_set()
+
+
+async def test_tails_get_a_part_of_the_time_of_a_drain() -> None:
+    """The rest is for the last events to be sent."""
+    sessions = Sessions()
+    _, connection = await sessions.open()
+    await sessions.registry.drain(5.0)
+    assert 1.0 < connection.finish_s < 5.0
+
+
+async def test_a_connection_that_raises_does_not_end_the_drain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sessions = Sessions()
+    _, broken = await sessions.open()
+    session, _ = await sessions.open()
+
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(broken, "fail", fail)
+    await sessions.registry.drain(5.0)
+    assert session.closed.is_set()
+
+
+async def test_a_drain_waits_for_a_session_that_ends_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sessions = Sessions(resume_s=0)
+    session, connection = await sessions.open()
+    finish = session.finish
+
+    async def slow(*args: Any) -> None:
+        session.become(SessionState.ENDING)
+        await asyncio.sleep(0.1)
+        session.state = SessionState.DETACHED
+        await finish(*args)
+
+    monkeypatch.setattr(session, "finish", slow)
+    sessions.registry.detach(session, connection)
+    await asyncio.sleep(0)
+    assert session.over
+    await sessions.registry.drain(5.0)
     assert session.closed.is_set()

@@ -118,6 +118,29 @@ async def test_a_takeover_frees_its_place_if_it_is_refused() -> None:
     assert sessions.registry.full
 
 
+async def test_a_parked_session_makes_room_although_another_one_is_opening(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sessions = Sessions(max_sessions=3, resume_s=60)
+    taken, _ = await sessions.open("call")
+    parked, connection = await sessions.open("parked")
+    sessions.registry.detach(parked, connection)
+    ends, finish = asyncio.Event(), taken.finish
+
+    async def slow(*args: Any) -> None:
+        await ends.wait()
+        await finish(*args)
+
+    monkeypatch.setattr(taken, "finish", slow)
+    taking = asyncio.create_task(sessions.open("call", takeover=True))
+    await until(lambda: len(sessions.registry._opening) == 1)
+    await sessions.open("new")
+    await until(lambda: parked.over)
+    ends.set()
+    await taking
+    assert len(sessions.registry) == 2
+
+
 async def test_a_session_that_waits_for_a_takeover_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -41,6 +41,8 @@ class FakeConnection(Owner):
         self.closes: list[str] = []
         self.reading = True
         self.hangs = False
+        self.finish_s = 0.0
+        """Time for the tail that `fail` was given."""
         self._registry = registry
 
     def event(self, event: EncodedEvent) -> None:
@@ -62,6 +64,7 @@ class FakeConnection(Owner):
         pass
 
     async def fail(self, error: ProtocolError, finish_s: float = FINISH_S) -> None:
+        self.finish_s = finish_s
         if self.hangs:
             await asyncio.Event().wait()
         assert self.session is not None
