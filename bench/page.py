@@ -73,7 +73,8 @@ INFO = {
 EXAMPLES = """\
   python -m bench.page                          200 streams, 10 minutes
   python -m bench.page --quick                  one minute
-  python -m bench.page --streams 500 --minutes 2"""
+  python -m bench.page --streams 500 --minutes 2
+  python -m bench.page --view '?wall#monitor'   the wall"""
 
 
 class SimulatedStream:
@@ -200,8 +201,8 @@ class Chromium:
         return str(target["webSocketDebuggerUrl"])
 
     async def rows(self) -> int:
-        """Return the number of streams or panels on the page."""
-        method = "Runtime.evaluate document.querySelectorAll('.stream, .detail .panel').length"
+        """Return the number of streams, tiles or panels on the page."""
+        method = "Runtime.evaluate document.querySelectorAll('.stream, .tile, .panel').length"
         try:
             return int((await self.call(method))[0]["result"]["value"])
         except (OSError, StopIteration):
@@ -295,7 +296,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=200, metavar="N", help="default: 200")
     parser.add_argument("--minutes", type=int, default=10, metavar="N", help="default: 10")
     parser.add_argument(
-        "--view", default="#monitor", metavar="HASH", help="default: #monitor; or #monitor/call-3"
+        "--view", default="#monitor", metavar="URL", help="default: #monitor; or #monitor/call-3"
     )
     options = parser.parse_args()
     print_text(

@@ -48,8 +48,17 @@ function showStatus() {
 /** Return the view and the rest of the address: `#monitor/call-7` is `monitor` and `call-7`. */
 function route() {
   const [wanted, ...rest] = location.hash.slice(1).split("/");
-  const name = wanted in VIEWS ? wanted : "monitor";
-  return { name, rest: decodeURIComponent(rest.join("/")) };
+  const name = Object.hasOwn(VIEWS, wanted) ? wanted : "monitor";
+  return { name, rest: decoded(rest.join("/")) };
+}
+
+/** Return a part of an address decoded, or as it is if it was not encoded: people edit addresses. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 function showView() {

@@ -30,11 +30,11 @@ export function t(key, values = {}) {
 
 /** Return the text of `key`, or `fallback` if there is none: for codes that servers send. */
 export const textFor = (key, fallback, values = {}) =>
-  key in LANGUAGES[current].words ? t(key, values) : fallback;
+  Object.hasOwn(LANGUAGES[current].words, key) ? t(key, values) : fallback;
 
 /** Switch to another language, store the choice, and call all listeners. */
 export function setLanguage(wanted) {
-  if (!(wanted in LANGUAGES) || wanted === current) return;
+  if (!Object.hasOwn(LANGUAGES, wanted) || wanted === current) return;
   current = wanted;
   try {
     localStorage.setItem(STORAGE_KEY, wanted);
@@ -67,16 +67,17 @@ export function translate(root) {
 function storedLanguage() {
   try {
     const stored = localStorage.getItem(STORAGE_KEY);
-    return stored in LANGUAGES ? stored : null;
+    return stored !== null && Object.hasOwn(LANGUAGES, stored) ? stored : null;
   } catch {
     return null;
   }
 }
 
+/** Return the first language of the browser that the page has; a system may report any text. */
 function browserLanguage() {
   for (const wanted of navigator.languages ?? [navigator.language]) {
-    const short = wanted.toLowerCase().split("-")[0];
-    if (short in LANGUAGES) return short;
+    const short = String(wanted).toLowerCase().split(/[-_.@]/)[0];
+    if (Object.hasOwn(LANGUAGES, short)) return short;
   }
   return "en";
 }

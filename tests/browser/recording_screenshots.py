@@ -5,28 +5,15 @@ They show a real server with the embedded model and the sample. Takes half a min
 
 from __future__ import annotations
 
-import io
 from tempfile import TemporaryDirectory
 
-import av
 from playwright.sync_api import sync_playwright
 
 from tests.browser.browsing import launch
-from tests.browser.screenshots import IMAGES, MOST_BYTES, THEMES, visit
+from tests.browser.screenshots import IMAGES, MOST_BYTES, THEMES, squeezed, visit
 from tests.support.running import ROOT, running_server
 
 SIZE = {"width": 1100, "height": 1010}
-
-
-def squeezed(png: bytes) -> bytes:
-    """Return the same image with better compression than the browser's."""
-    with av.open(io.BytesIO(png), format="png_pipe") as container:
-        picture = next(container.decode(video=0))
-    encoder = av.CodecContext.create("png", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = picture.width, picture.height, "rgb24"
-    encoder.options = {"compression_level": "9", "pred": "mixed"}
-    plain = picture.reformat(format="rgb24")
-    return b"".join(bytes(packet) for packet in [*encoder.encode(plain), *encoder.encode(None)])
 
 
 def main() -> None:

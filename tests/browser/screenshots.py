@@ -1,83 +1,74 @@
 """Screenshots of docs/images: `python -m tests.browser.screenshots`.
 
-They show a real server with the embedded model, the demo call and EmoDB sentences as live streams,
-and Chromium's fake microphone. Takes about two minutes.
+They show a real server with the embedded model and rules of alerts, two dozen two-sided calls of
+EmoDB sentences in real time, and Chromium's fake microphone. Takes seven minutes, as the monitor
+shows the last five.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import io
 import wave
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import av
 import numpy as np
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests.browser.browsing import launch
-from tests.support.running import ROOT, Server, running_server
+from tests.browser.live_calls import RULES, calling
+from tests.support.running import ROOT, running_server
 from tests.support.utterances import CLIPS, RATE, clip
 
 IMAGES = ROOT / "docs" / "images"
 Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = ("light", "dark")
+CALLS = 26
+SECONDS = 330
+LAPTOP: ViewportSize = {"width": 1366, "height": 768}
+SCREEN: ViewportSize = {"width": 1920, "height": 1080}
 WIDTH = 1000
 MOST_BYTES = 150_000
 PAUSE_S = 1.2
 
-STREAMS = {
-    "call-1041": (["queue:complaints", "site:berlin"], ["03a01Wa", "08a01Wa", "03a01Nc"]),
-    "call-1042": (["queue:billing"], ["08a01Fd", "03a01Nc", "08a01Fd"]),
-    "call-1043": (["queue:complaints"], ["13a01Ac", "13a01Ec", "03a01Wa"]),
-    "call-1044": (["queue:sales"], ["08a02Tb", "13a01Lb"]),
-    "kiosk-7": (["site:lobby"], ["13a01Lb", "08a01Fd"]),
-}
 
-
-def conversation(path: Path, names: list[str], rate: int = RATE) -> Path:
+def sentences(path: Path, names: list[str]) -> Path:
     """Write the sentences with pauses between them as a WAV file."""
     pause = np.random.default_rng(3).integers(-8, 9, int(PAUSE_S * RATE)).astype(np.int16)
     pcm = np.concatenate([part for name in names for part in (clip(f"{name}.flac"), pause)])
     with wave.open(str(path), "wb") as wav:
-        wav.setparams((1, 2, rate, 0, "NONE", ""))
+        wav.setparams((1, 2, RATE, 0, "NONE", ""))
         wav.writeframes(pcm.tobytes())
     return path
 
 
-@contextmanager
-def streaming(server: Server, folder: Path) -> Iterator[None]:
-    """Stream the demo call and the conversations in a loop."""
-    command = [sys.executable, "-m", "emotide", "replay", "--loop", "--quiet"]
-    call = ROOT / "client/samples/call.flac"
-    runs: list[tuple[str, str, Sequence[str], Path]] = [
-        ("call-1040", "customer,agent", ["queue:billing"], call)
-    ]
-    for name, (tags, clips) in STREAMS.items():
-        role = "customer" if name.startswith("call") else "speaker"
-        runs.append((name, role, tags, conversation(folder / f"{name}.wav", clips)))
-    started = [
-        subprocess.Popen(
-            [
-                *command,
-                *(str(path), server.ws, "--stream-id", name, "--roles", roles),
-                *(part for tag in tags for part in ("--tag", tag)),
-            ],
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-        )
-        for name, roles, tags, path in runs
-    ]
-    try:
-        yield
-    finally:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait(10)
+def squeezed(png: bytes) -> bytes:
+    """Return the same image in 256 colours, which is a third of the size."""
+    with av.open(io.BytesIO(png), format="png_pipe") as container:
+        picture = next(container.decode(video=0))
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 25)
+    )
+    split, sink = graph.add("split"), graph.add("buffersink")
+    palette = graph.add("palettegen", "reserve_transparent=0")
+    use = graph.add("paletteuse", "dither=none")
+    source.link_to(split)
+    split.link_to(palette, 0)
+    split.link_to(use, 1, 0)
+    palette.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+    graph.push(picture)
+    graph.push(None)
+    frame = graph.pull()
+    encoder = av.CodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "pal8"
+    encoder.options = {"compression_level": "9", "pred": "none"}
+    return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
 
 
 def visit(browser: Browser, url: str, theme: Theme, **options: Any) -> Page:
@@ -97,38 +88,52 @@ def shoot(page: Page, name: str, height: int | None = None) -> None:
         page.wait_for_timeout(600)
     path = IMAGES / f"{name}.png"
     page.mouse.move(2, 2)
-    page.screenshot(path=path, animations="disabled")
+    path.write_bytes(squeezed(page.screenshot(animations="disabled")))
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size // 1000} kB")
     assert size < MOST_BYTES, "too large for the repository"
+
+
+def shoot_monitor(page: Page, theme: Theme) -> None:
+    """Take the list, and the detail of the first call, which has an alert."""
+    page.locator(".stream .acknowledge:visible").nth(1).click()
+    page.wait_for_timeout(3_000)
+    shoot(page, f"monitor-{theme}")
+    page.locator(".stream .id").first.click()
+    page.locator(".utterances tbody tr").nth(2).wait_for()
+    page.wait_for_timeout(1_000)
+    shoot(page, f"detail-{theme}", 860)
+    page.close()
+
+
+def shoot_microphone(browser: Browser, url: str, theme: Theme) -> None:
+    page = visit(browser, f"{url}#microphone", theme)
+    page.get_by_role("button", name="Start").click()
+    page.locator(".utterances tbody tr").nth(2).wait_for()
+    page.wait_for_timeout(1_500)
+    shoot(page, f"microphone-{theme}", 860)
+    page.close()
 
 
 def main() -> None:
     with (
         TemporaryDirectory() as name,
         sync_playwright() as playwright,
-        running_server(model="embedded") as server,
-        streaming(server, Path(name)),
+        running_server(model="embedded", config=RULES) as server,
     ):
-        voice = conversation(Path(name) / "voice.wav", [p.stem for p in sorted(CLIPS.glob("*Wa*"))])
+        voice = sentences(Path(name) / "voice.wav", [p.stem for p in sorted(CLIPS.glob("*Wa*"))])
         flags = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
         browser = launch(playwright, *flags, f"--use-file-for-fake-audio-capture={voice}")
-        monitors = {theme: visit(browser, server.url, theme) for theme in THEMES}
-        next(iter(monitors.values())).wait_for_timeout(65_000)
-        for theme, page in monitors.items():
-            shoot(page, f"monitor-{theme}")
-            page.get_by_role("link", name="call-1041", exact=True).click()
-            page.locator(".utterances tbody tr").nth(2).wait_for()
-            page.wait_for_timeout(1_000)
-            shoot(page, f"detail-{theme}", 860)
-            page.close()
+        with calling(server, CALLS, SECONDS):
+            monitors = {t: visit(browser, server.url, t, viewport=LAPTOP) for t in THEMES}
+            wall = visit(browser, f"{server.url}?wall", "dark", viewport=SCREEN)
+            wall.wait_for_timeout(SECONDS * 1_000)
+            shoot(wall, "wall-dark")
+            wall.close()
+            for theme, page in monitors.items():
+                shoot_monitor(page, theme)
         for theme in THEMES:
-            page = visit(browser, f"{server.url}#microphone", theme)
-            page.get_by_role("button", name="Start").click()
-            page.locator(".utterances tbody tr").nth(2).wait_for()
-            page.wait_for_timeout(1_500)
-            shoot(page, f"microphone-{theme}", 860)
-            page.close()
+            shoot_microphone(browser, server.url, theme)
         browser.close()
 
 

@@ -192,7 +192,7 @@ def test_a_click_anywhere_on_a_row_opens_it(
     open_tab: OpenTab, server: Server, streams: Streams
 ) -> None:
     page = visit(open_tab(), server)
-    box = page.locator(".stream .spark").first.bounding_box()
+    box = page.locator(".stream .trend").first.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + 20, box["y"] + 10)
     expect(page.locator(".detail .panel")).to_be_visible()

@@ -1,4 +1,5 @@
 const MAX_PAST = 50;
+const RANKS = { info: 1, warning: 2, critical: 3 };
 
 /** Alerts of one stream: the newest step of each that is open, and those that ended. No DOM. */
 export class Alerts {
@@ -35,6 +36,11 @@ export class Alerts {
     this.revision += 1;
   }
 
+  /** Mark all open alerts as seen on this page. */
+  acknowledgeAll() {
+    for (const id of this.#open.keys()) this.acknowledge(id);
+  }
+
   isAcknowledged(id) {
     return this.#acknowledged.has(id);
   }
@@ -44,10 +50,23 @@ export class Alerts {
     return [...this.#open.values()];
   }
 
+  /** Open alerts, those not acknowledged first, then the most severe, then the newest. */
+  get bySeverity() {
+    return this.open.reverse().sort((a, b) => this.#rankOf(b) - this.#rankOf(a));
+  }
+
   /** Sort key: 0 without an alert that is open and not acknowledged, 3 with a critical one. */
   get rank() {
-    const ranks = { info: 1, warning: 2, critical: 3 };
-    const pending = this.open.filter(({ id }) => !this.#acknowledged.has(id));
-    return Math.max(0, ...pending.map(({ severity }) => ranks[severity] ?? 1));
+    return Math.max(0, ...this.open.map((step) => this.#rankOf(step)));
+  }
+
+  /** Severity of the most severe alert that is open and not acknowledged, or "". */
+  get severity() {
+    const first = this.#open.size ? this.bySeverity[0] : null;
+    return first && this.#rankOf(first) ? first.severity : "";
+  }
+
+  #rankOf({ id, severity }) {
+    return this.#acknowledged.has(id) ? 0 : (RANKS[severity] ?? 1);
   }
 }

@@ -1,7 +1,7 @@
 import { negativeShare } from "../parts/labels.js";
 
 /** Levels: reached when the negative share over 10 s rises to `from`, left when below `until`. */
-const LEVELS = [
+export const LEVELS = [
   { name: "calm", from: 0, until: 0 },
   { name: "raised", from: 0.4, until: 0.3 },
   { name: "high", from: 0.65, until: 0.55 },

@@ -109,6 +109,9 @@ export class Detail {
       this.duration,
       element("span", {}, t("detail.started", { time })),
       ...stream.tags.map((name) => element("span", { className: "tag" }, name)),
+      ...stream.roles
+        .filter((_, number) => !stream.channels.has(number))
+        .map((role) => element("span", {}, t("monitor.not_analysed", { role: roleName(role) }))),
     );
   }
 

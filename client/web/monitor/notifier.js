@@ -25,9 +25,13 @@ export class Notifier {
       "details",
       { className: "notify" },
       translated("summary", "notify.title"),
-      element("label", {}, this.sound, " ", translated("span", "notify.sound")),
-      element("label", {}, this.desktop, " ", translated("span", "notify.desktop")),
-      this.note,
+      element(
+        "div",
+        { className: "choices card" },
+        element("label", {}, this.sound, " ", translated("span", "notify.sound")),
+        element("label", {}, this.desktop, " ", translated("span", "notify.desktop")),
+        this.note,
+      ),
     );
     // The permission may have been withdrawn since.
     if (globalThis.Notification?.permission !== "granted") this.#choices.desktop = false;

@@ -1,127 +1,113 @@
 import { t, textFor } from "../language.js";
-import { element, setText } from "../parts/dom.js";
+import { element, setData, setText } from "../parts/dom.js";
 import { duration, percent } from "../parts/format.js";
-import { hintList } from "../parts/hints.js";
-import { horizonName, labelClass, labelName, labelSymbol, roleName, topLabel } from "../parts/labels.js";
-import { Sparkline } from "./sparkline.js";
+import { horizonName, labelName, negativeShare, roleName, topLabel } from "../parts/labels.js";
+import { AlertBadges } from "./alert-badges.js";
+import { channelsWith } from "./filters.js";
+import { Talk, talkText } from "./talk.js";
+import { Trend } from "./trend.js";
+import { Voice } from "./voice.js";
 
-const STALE_MS = 10_000;
+/** Channels of a stream that have room in a row. */
+const MOST_VOICES = 2;
 
-/** One stream in the list: a link to its detail, and a line per analysed channel. */
+/** One stream in the list: a link to its detail, and a cell per column. */
 export class Row {
   /** True if the row is on the screen or near it; set by the list. */
   visible = false;
-  #alertsRevision = -1;
-  #lines = new Map();
+  #role = null;
+  #voices = [];
 
   constructor(stream) {
-    this.session = stream.session;
+    this.stream = stream;
     const href = `#monitor/${encodeURIComponent(stream.id)}`;
-    this.link = element("a", { className: "id", href }, stream.id);
-    this.attention = element("span", { className: "attention" });
-    this.alerts = element("span", { className: "row-alerts" });
-    this.talk = element("span", { className: "talk number" });
-    this.state = element("span", { className: "state" });
-    this.duration = element("span", { className: "duration number" });
-    const about = element("p", { className: "about" }, this.state, this.duration, this.talk);
-    for (const tag of stream.tags) about.append(element("span", { className: "tag" }, tag));
-    stream.roles.forEach((role, number) => {
-      if (stream.channels.has(number)) return;
-      about.append(element("span", {}, t("monitor.not_analysed", { role: roleName(role) })));
-    });
-    const head = element("div", { className: "stream-head" }, element("p", {}, this.link, " ", this.alerts, " ", this.attention), about);
-    this.node = element("li", { className: "stream" }, head);
-    for (const [number, channel] of stream.channels) {
-      const line = new Line(channel);
-      this.#lines.set(number, line);
-      this.node.append(line.node);
-    }
-  }
-
-  show(stream, now) {
-    const attention = stream.attention.name;
-    this.node.dataset.state = stream.state;
-    this.node.dataset.attention = attention;
-    setText(this.attention, attention === "calm" ? "" : t(`monitor.attention.${attention}`));
-    this.#showAlerts(stream.alerts);
-    setText(this.talk, talkShares(stream.conversation));
-    setText(this.state, textFor(`state.${stream.state}`, stream.state));
-    if (this.visible) setText(this.duration, duration((stream.ended ?? now) - stream.started));
-    for (const [number, channel] of stream.channels) {
-      this.#lines.get(number)?.show(channel, now, this.visible);
-    }
-  }
-
-  #showAlerts(alerts) {
-    if (this.#alertsRevision === alerts.revision) return;
-    this.#alertsRevision = alerts.revision;
-    const badges = alerts.open.map(({ id, rule, severity }) => {
-      const badge = element("span", { className: "alert-badge" }, rule);
-      badge.dataset.severity = alerts.isAcknowledged(id) ? "" : severity;
-      return badge;
-    });
-    this.alerts.replaceChildren(...badges);
-  }
-}
-
-/** Return the talk shares of the last minute, such as "Customer 40% · Agent 60%". */
-function talkShares(conversation) {
-  const sides = conversation?.minute.sides ?? [];
-  const known = sides.filter((side) => side.talk_share !== null);
-  return known.map((side) => `${roleName(side.role)} ${percent(side.talk_share)}`).join(" · ");
-}
-
-/** One channel of a stream in the list. */
-class Line {
-  #revision = -1;
-
-  constructor(channel) {
-    this.role = element("span", {}, roleName(channel.role));
-    this.speech = element("span", { className: "speech-state" });
-    this.symbol = element("span", { ariaHidden: "true" });
-    this.label = element("span", { className: "label" });
-    this.share = element("span", { className: "share number" });
-    this.horizon = element("span", { className: "horizon" });
-    this.hints = element("div", { className: "line-hints" });
-    this.sparkline = new Sparkline();
+    this.link = element("a", { className: "id", href, tabIndex: -1 }, stream.id);
+    this.time = element("span", { className: "number" });
+    this.voices = cell("voices");
+    this.trend = new Trend();
+    this.negative = element("span", { className: "negative number" });
+    this.attention = element("span", { className: "visually-hidden" });
+    this.talk = new Talk();
+    this.alerts = new AlertBadges(stream.id);
+    const tags = stream.tags.map((name) => element("span", { className: "tag" }, name));
     this.node = element(
       "div",
-      { className: "channel" },
-      element("p", { className: "speaker" }, this.role, " ", this.speech),
-      element("p", { className: "emotion" }, this.symbol, " ", this.label, " ", this.share, " ", this.horizon),
-      this.hints,
-      this.sparkline.node,
+      { className: "stream", role: "row" },
+      cell("stream-id", this.link),
+      cell("time", this.time),
+      cell("stream-tags", ...tags),
+      this.voices,
+      cell("development", this.trend.node, " ", this.negative, " ", this.attention),
+      cell("talk-share", this.talk.node),
+      cell("row-alerts", this.alerts.node),
     );
+    this.node.firstElementChild.setAttribute("role", "rowheader");
   }
 
-  show(channel, now, visible) {
-    this.node.dataset.speaking = channel.speaking;
-    setText(this.speech, t(channel.speaking ? "emotion.speaking" : "emotion.silent"));
-    const age = channel.scoredAt === null ? 0 : now - channel.scoredAt;
-    const stale = !channel.speaking && age > STALE_MS;
-    this.node.dataset.stale = stale;
-    if (channel.scoredAt !== null && visible) {
-      const seconds = Math.round(age / 1000);
-      setText(this.horizon, stale ? t("emotion.silent_for", { s: seconds }) : horizonName(channel.horizon));
-    }
-    if (this.#revision !== channel.revision) {
-      this.#revision = channel.revision;
-      this.#showScores(channel);
-    }
-    if (visible) this.sparkline.draw(channel.history, now);
+  /** Make the link and the button of this row part of the tab order (0) or not (-1). */
+  set tabIndex(index) {
+    this.link.tabIndex = this.alerts.button.tabIndex = index;
   }
 
-  #showScores({ shares, hints }) {
-    const top = shares && topLabel(shares);
-    setText(this.symbol, top ? labelSymbol(top) : "");
-    this.symbol.className = top ? `symbol tone ${labelClass(top)}` : "symbol";
-    setText(this.label, top ? labelName(top) : t("emotion.none"));
-    setText(this.share, top ? percent(shares[top]) : "");
-    const values = { label: top && labelName(top), share: top && percent(shares[top]) };
-    this.sparkline.describe(top ? t("monitor.spark", values) : t("emotion.none"));
-    const key = hints.join();
-    if (key === this.hints.dataset.of) return;
-    this.hints.dataset.of = key;
-    this.hints.replaceChildren(...(hints.length ? [hintList(hints)] : []));
+  /** Show the state of `stream` at the time `now`; with a `role`, its channels only. */
+  show(now, role) {
+    const { stream } = this;
+    const attention = stream.attention.name;
+    if (role !== this.#role) this.#arrangeVoices(role);
+    setData(this.node, "state", stream.state);
+    setData(this.node, "attention", attention);
+    setData(this.node, "alert", stream.alerts.severity);
+    for (const voice of this.#voices) voice.show(now);
+    const share = highestNegative(this.#voices);
+    setText(this.negative, share === null ? "" : percent(share));
+    setText(this.attention, attention === "calm" ? "" : t(`monitor.attention.${attention}`));
+    this.talk.show(stream.conversation);
+    this.alerts.show(stream.alerts);
+    if (!this.visible) return;
+    const lasted = duration((stream.ended ?? now) - stream.started);
+    setText(this.time, stream.state === "active" ? lasted : textFor(`state.${stream.state}`, stream.state));
+    this.trend.draw(this.#voices.map(({ channel }) => channel), now);
   }
+
+  /** Set the tooltip, which has all that the columns have no room for. */
+  describe(now) {
+    const { id, tags, started, ended, conversation, alerts } = this.stream;
+    const lines = [
+      `${id} · ${duration((ended ?? now) - started)}`,
+      tags.join(" · "),
+      ...this.#voices.map(({ channel }) => voiceText(channel)),
+      conversation && talkText(conversation),
+      ...alerts.open.map(({ rule, text }) => `${rule}: ${text}`),
+    ];
+    this.node.title = lines.filter(Boolean).join("\n");
+  }
+
+  #arrangeVoices(role) {
+    this.#role = role;
+    const channels = channelsWith(this.stream, role);
+    this.#voices = channels.slice(0, MOST_VOICES).map((channel) => new Voice(channel, channels.length > 1));
+    const rest = channels.length - this.#voices.length;
+    const others = rest ? [element("span", { className: "soft" }, `+${rest}`)] : [];
+    const roles = role ? [role] : this.stream.roles;
+    const none = roles.map((name) => t("monitor.not_analysed", { role: roleName(name) })).join(" · ");
+    const nodes = this.#voices.map(({ node }) => node);
+    this.voices.replaceChildren(...(nodes.length ? [...nodes, ...others] : [element("span", { className: "soft" }, none)]));
+  }
+}
+
+function cell(className, ...children) {
+  return element("div", { className, role: "gridcell" }, ...children);
+}
+
+/** Return the highest share of negative emotions of the voices, or null without a score. */
+function highestNegative(voices) {
+  const shares = voices.map(({ channel }) => channel.shares).filter(Boolean);
+  return shares.length ? Math.max(...shares.map(negativeShare)) : null;
+}
+
+function voiceText({ role, shares, horizon, hints }) {
+  const top = shares && topLabel(shares);
+  const emotion = top ? `${labelName(top)} ${percent(shares[top])}, ${horizonName(horizon)}` : t("emotion.none");
+  const doubts = hints.map((hint) => textFor(`hint.${hint}`, hint)).join(", ");
+  return `${roleName(role)}: ${emotion}${doubts && ` (${doubts})`}`;
 }

@@ -1,5 +1,4 @@
 import { Channel } from "../parts/channel.js";
-import { labelName, topLabel } from "../parts/labels.js";
 import { Alerts } from "./alerts.js";
 import { Attention } from "./attention.js";
 
@@ -133,19 +132,6 @@ export class Streams {
 export function partsOf(name) {
   const slash = name.indexOf("/");
   return [name.slice(0, Math.max(0, slash)), name.slice(slash + 1)];
-}
-
-/** Return whether every word of `query` is in an id, tags, roles, current emotions or open alerts. */
-export function matches(stream, query) {
-  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-  if (!words.length) return true;
-  const emotions = [...stream.channels.values()].flatMap(({ shares }) => {
-    const top = shares && topLabel(shares);
-    return top ? [top, labelName(top)] : [];
-  });
-  const alerts = stream.alerts.open.map(({ rule }) => rule);
-  const text = [stream.id, ...stream.tags, ...stream.roles, ...emotions, ...alerts].join("\n").toLowerCase();
-  return words.every((word) => text.includes(word));
 }
 
 /** Return a stream with a `Channel` per analysed channel; `known` is its state before, or null. */

@@ -1,21 +1,27 @@
-import { socketUrl } from "../api.js";
-import { onLanguage, t, translate } from "../language.js";
-import { element, setText, translated } from "../parts/dom.js";
+import { onLanguage, t } from "../language.js";
+import { setText } from "../parts/dom.js";
+import { onPalette } from "../parts/palette.js";
 import { Announcer } from "./announcer.js";
 import { Detail } from "./detail.js";
+import { FilterBar } from "./filter-bar.js";
+import { isFiltered, matches, queryText } from "./filters.js";
 import { FrameLoader } from "./frame-loader.js";
+import { Help } from "./help.js";
+import { Keys } from "./keys.js";
+import { layout } from "./layout.js";
 import { List } from "./list.js";
 import { Notifier } from "./notifier.js";
+import { counts } from "./order.js";
 import { Streams, partsOf } from "./streams.js";
+import { Wall } from "./wall.js";
 
 const LIVE = "page";
 const EVENTS = ["session.*", "speech.*", "emotion.*", "stream.*", "conversation", "alert"];
-/** Servers that `client.replay` uses without an argument. */
-const DEFAULT_HOSTS = ["localhost:8765", "127.0.0.1:8765"];
 const REMOVE_MS = 2_000;
 const LIST_MS = 500;
 const DETAIL_MS = 250;
 const CALM_MS = 1_000;
+const PAGE_ROWS = 10;
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Show all live streams in `node`, from the messages of the page's `feed`. */
@@ -24,14 +30,19 @@ export function mount(node, feed) {
   const list = new List();
   const detail = new Detail();
   const frameLoader = new FrameLoader();
+  const filters = new FilterBar(draw);
+  const wall = new Wall(() => setWall(false));
+  const keys = new Keys(keyActions(), () => shown);
+  const help = new Help(keys);
   const notifier = new Notifier(LIVE);
-  const page = layout(list.node, detail.node, notifier.node);
+  const page = layout({ filters, list, detail, wall, help, notifier });
   node.append(page.node);
   const announcer = new Announcer(page.announcement);
   let connected = feed.state === "live";
   let complete = false;
   let shown = false;
   let opened = null;
+  let wallWanted = new URLSearchParams(location.search).has("wall");
 
   feed.onMessage((message) => {
     if (message.type === "snapshot") complete = true;
@@ -57,24 +68,37 @@ export function mount(node, feed) {
 
   function draw() {
     const now = Date.now();
-    if (!detail.id) return drawList(now);
+    if (!detail.id) return drawOverview(now);
     const stream = streams.get(detail.id);
     detail.show(stream, now, complete);
     frameLoader.update(stream, now);
   }
 
-  function drawList(now) {
+  function drawOverview(now) {
     const { all, live } = streams;
-    const query = page.filter.value;
-    const matching = list.show(all, query, now);
-    const count = query ? t("monitor.matching", { n: matching, all: all.length }) : t("monitor.count", { n: live.length });
-    setText(page.count, count);
+    for (const stream of all) stream.attention.update([...stream.channels.values()], now);
+    announcer.update(live, connected, now);
+    if (wallWanted) drawWall(all, now);
+    else drawList(all, now);
+  }
+
+  function drawWall(all, now) {
+    const matching = all.filter((stream) => matches(stream, filters.values));
+    wall.show(matching, counts(matching), filters.describe(), connected, now);
+  }
+
+  function drawList(all, now) {
+    const { live, speaking, urgent, alerts } = counts(all);
+    filters.update(all, now);
+    const filtered = isFiltered(filters.values);
+    const matching = list.show(all, filters.values, now);
+    setText(page.count, filtered ? t("monitor.matching", { n: matching, all: all.length }) : t("monitor.count", { n: live }));
+    const facts = [t("monitor.speaking", { n: speaking }), urgent && t("monitor.urgent_count", { n: urgent }), alerts && t("monitor.alert_count", { n: alerts })];
+    setText(page.facts, live ? facts.filter(Boolean).join(" · ") : "");
     page.empty.hidden = all.length > 0 || !complete;
     page.noMatch.hidden = !all.length || matching > 0;
-    page.order.hidden = all.length < 2;
-    page.find.hidden = !all.length;
+    filters.node.hidden = !all.length && !filtered;
     list.node.dataset.connected = connected;
-    announcer.update(live, connected, now);
   }
 
   function drawRepeatedly() {
@@ -86,7 +110,8 @@ export function mount(node, feed) {
 
   function show(id) {
     const open = Boolean(id);
-    page.overview.hidden = open;
+    wall.shown = wallWanted && !open;
+    page.overview.hidden = open || wallWanted;
     detail.node.hidden = !open;
     if (open && detail.id !== id) {
       opened = id;
@@ -103,55 +128,67 @@ export function mount(node, feed) {
     drawRepeatedly();
   }
 
-  addEventListener("keydown", (event) => {
-    const handled = document.querySelector("dialog[open]") || event.defaultPrevented;
-    if (shown && event.key === "Escape" && detail.id && !handled) location.hash = "#monitor";
-  });
-  page.filter.addEventListener("input", draw);
+  function hide() {
+    shown = false;
+    wall.shown = false;
+  }
+
+  /** Show the wall or the list, and keep the choice in the page's address. */
+  function setWall(on) {
+    wallWanted = on;
+    const query = new URLSearchParams(location.search);
+    if (on) query.set("wall", "");
+    else query.delete("wall");
+    history.replaceState(history.state, "", location.pathname + queryText(query) + location.hash);
+    show(detail.id ?? "");
+  }
+
+  function keyActions() {
+    const inList = () => !detail.id && !wallWanted;
+    const move = (step) => () => inList() && list.move(step);
+    const moveInList = (step) => () => inList() && list.hasFocus && list.move(step);
+    return {
+      ArrowDown: move(1),
+      ArrowUp: move(-1),
+      j: move(1),
+      k: move(-1),
+      PageDown: moveInList(PAGE_ROWS),
+      PageUp: moveInList(-PAGE_ROWS),
+      Home: moveInList(-Infinity),
+      End: moveInList(Infinity),
+      Escape: ({ target }) => back(target),
+      "/": () => inList() && void filters.words.focus(),
+      a: () => (detail.id ? acknowledge(streams.get(detail.id)) : inList() && list.acknowledge()),
+      w: () => !detail.id && void setWall(!wallWanted),
+      "?": () => !wallWanted && void help.open(),
+    };
+  }
+
+  /** Leave the field, the detail or the wall; return whether there was one. */
+  function back(target) {
+    if (target === filters.words) return filters.clearWords() || list.move(0);
+    if (detail.id) location.hash = "#monitor";
+    else if (wallWanted) setWall(false);
+    else return false;
+    return true;
+  }
+
   page.clear.addEventListener("click", () => {
-    page.filter.value = "";
-    page.filter.focus();
-    draw();
+    filters.clear();
+    filters.words.focus();
   });
+  page.wall.addEventListener("click", () => setWall(true));
+  page.help.addEventListener("click", () => help.open());
+  onPalette(() => wall.clear());
   onLanguage(() => {
     list.clear();
+    wall.clear();
     if (shown) draw();
   });
-  return { show, hide: () => (shown = false) };
+  return { show, hide };
 }
 
-/** Return the elements of the view around the list, the detail and the switches `notify`. */
-function layout(list, detail, notify) {
-  const filter = element("input", { type: "search", id: "filter", autocomplete: "off" });
-  filter.dataset.tPlaceholder = "monitor.filter.example";
-  const find = element("label", { className: "find", htmlFor: "filter" }, translated("span", "monitor.filter"), filter);
-  const count = element("p", { className: "soft", id: "count" });
-  const title = element("div", { className: "title" }, translated("h2", "monitor.title"), notify, find, count);
-  const clear = translated("button", "monitor.clear", { type: "button", className: "small" });
-  const noMatch = element("p", { className: "card no-match", hidden: true }, translated("span", "monitor.no_match"), " ", clear);
-  const order = translated("p", "monitor.order", { className: "soft order", hidden: true });
-  const empty = element("section", { className: "card empty", hidden: true });
-  const code = (text) => element("code", { tabIndex: 0 }, text);
-  const server = DEFAULT_HOSTS.includes(location.host) ? "" : ` ${socketUrl("").replace(/\/$/, "")}`;
-  empty.append(
-    translated("h3", "monitor.empty"),
-    translated("p", "monitor.empty.start"),
-    code(`.venv/bin/python -m client.replay client/samples/call.flac${server}`),
-    translated("p", "monitor.empty.any", { className: "soft" }),
-    element(
-      "p",
-      {},
-      translated("span", "monitor.empty.raw"),
-      " ",
-      code(socketUrl("v1/stream?sample_rate=16000")),
-      " · ",
-      translated("a", "monitor.empty.contract", { href: "asyncapi.yaml" }),
-    ),
-  );
-  const overview = element("div", {}, title, order, empty, noMatch, list);
-  const announcement = element("p", { className: "visually-hidden", id: "announcement" });
-  announcement.setAttribute("aria-live", "polite");
-  const node = element("div", { className: "monitor" }, overview, detail, announcement);
-  translate(node);
-  return { node, overview, filter, find, count, clear, noMatch, order, empty, announcement };
+function acknowledge(stream) {
+  stream?.alerts.acknowledgeAll();
+  return stream !== null;
 }

@@ -26,3 +26,9 @@ export function translated(tag, key, properties = {}) {
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
+
+/** Set a `data-` attribute only if it differs, as a change makes the browser match styles again. */
+export function setData(node, name, value) {
+  const text = String(value);
+  if (node.dataset[name] !== text) node.dataset[name] = text;
+}

@@ -5,7 +5,8 @@ export const LABELS = [
   "angry", "disgusted", "fearful", "sad", "neutral", "surprised", "happy", "other", "unknown",
 ];
 
-const NEGATIVE = ["angry", "disgusted", "fearful", "sad"];
+/** Labels of negative emotions; a model may lack some. */
+export const NEGATIVE = ["angry", "disgusted", "fearful", "sad"];
 
 /** Symbols of the labels, so that colour is never the only difference. */
 const SYMBOLS = {

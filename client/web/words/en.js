@@ -1,3 +1,4 @@
+import monitor from "./monitor.en.js";
 import recordings from "./recordings.en.js";
 
 const count = (n, one, many) => (Number(n) === 1 ? `1 ${one}` : `${n} ${many}`);
@@ -94,31 +95,9 @@ export default {
   "emotion.last": "last {s} s",
   "emotion.shares": "Share of every emotion",
 
-  "monitor.title": "Live streams",
-  "monitor.count": ({ n }) => count(n, "stream", "streams"),
-  "monitor.matching": ({ n, all }) => `${n} of ${count(all, "stream", "streams")}`,
-  "monitor.filter": "Filter",
-  "monitor.filter.example": "id, tag, emotion or alert",
-  "monitor.no_match": "No stream matches the filter.",
-  "monitor.clear": "Show all",
-  "monitor.order": "Streams with alerts that nobody has acknowledged come first, then streams with speech. Among them, those that sound angry, disgusted, fearful or sad come first.",
-  "monitor.empty": "No live streams",
-  "monitor.empty.start": "A stream appears here when it starts. Use the microphone view, or run this command in a terminal:",
-  "monitor.empty.any": "It streams a recording in real time. Any recording will do.",
-  "monitor.empty.raw": "You can also send 16-bit audio to",
-  "monitor.empty.contract": "see the API contract",
-  "monitor.not_analysed": "{role}: not analysed",
-  "monitor.attention.high": "needs attention",
-  "monitor.attention.raised": "tense",
-  "monitor.spark": "Last minute; now {label} {share}",
-  "monitor.disconnected": "The connection to the server is lost.",
-  "monitor.no_streams": "There are no live streams.",
-  "monitor.more": "There are {n} more.",
-  "monitor.sentence": "{text}.",
-  "monitor.urgent": ({ n }) => (n === 1 ? "1 stream needs attention." : `${n} streams need attention.`),
-
   "alerts.title": "Alerts",
   "alerts.acknowledge": "Acknowledge",
+  "alerts.acknowledge_of": "Acknowledge the alerts of {id}",
   "alerts.acknowledged": "acknowledged",
   "alerts.ended": "ended",
   "alerts.end.cleared": "ended",
@@ -126,7 +105,7 @@ export default {
   "alerts.end.stream_ended": "ended with the stream",
   "alerts.end.objected": "ended: the speaker objected",
   "alerts.end.rule_removed": "ended: the rule was removed",
-  "notify.title": "Notify me of alerts",
+  "notify.title": "Notify me",
   "notify.sound": "Sound",
   "notify.desktop": "Desktop notification",
   "notify.denied": "Your browser blocks notifications of this page. Allow them in its settings for this site.",
@@ -254,5 +233,6 @@ export default {
   "mic.refused.unsupported_encoding": "it does not support this audio encoding. Reload the page.",
   "mic.fail.other": "The microphone did not start: {message}",
 
+  ...monitor,
   ...recordings,
 };

@@ -1,3 +1,4 @@
+import monitor from "./monitor.zh.js";
 import recordings from "./recordings.zh.js";
 
 /** All texts of the page in Chinese, with the keys of en.js. */
@@ -92,31 +93,9 @@ export default {
   "emotion.last": "最近 {s} 秒",
   "emotion.shares": "各种情绪的占比",
 
-  "monitor.title": "实时语音流",
-  "monitor.count": ({ n }) => `${n} 路语音流`,
-  "monitor.matching": ({ n, all }) => `${all} 路中的 ${n} 路`,
-  "monitor.filter": "筛选",
-  "monitor.filter.example": "编号、标签、情绪或提醒",
-  "monitor.no_match": "没有符合筛选条件的语音流。",
-  "monitor.clear": "显示全部",
-  "monitor.order": "有未确认提醒的排在最前，其次是有语音的；其中听起来愤怒、厌恶、恐惧或悲伤的更靠前。",
-  "monitor.empty": "目前没有语音流",
-  "monitor.empty.start": "语音流一开始就会出现在这里。请使用“麦克风”页面，或在终端中运行：",
-  "monitor.empty.any": "该命令实时播放一段录音，任何录音都可以。",
-  "monitor.empty.raw": "也可以把 16 位音频发送到",
-  "monitor.empty.contract": "参见接口约定",
-  "monitor.not_analysed": "{role}：不分析",
-  "monitor.attention.high": "需要关注",
-  "monitor.attention.raised": "有些紧张",
-  "monitor.spark": "最近一分钟，目前{label} {share}",
-  "monitor.disconnected": "与服务器的连接已断开。",
-  "monitor.no_streams": "目前没有语音流。",
-  "monitor.more": "另有 {n} 路。",
-  "monitor.sentence": "{text}。",
-  "monitor.urgent": ({ n }) => `${n} 路语音流需要关注。`,
-
   "alerts.title": "提醒",
   "alerts.acknowledge": "确认",
+  "alerts.acknowledge_of": "确认 {id} 的提醒",
   "alerts.acknowledged": "已确认",
   "alerts.ended": "已结束",
   "alerts.end.cleared": "已结束",
@@ -124,7 +103,7 @@ export default {
   "alerts.end.stream_ended": "随语音流结束",
   "alerts.end.objected": "已结束：说话人表示反对",
   "alerts.end.rule_removed": "已结束：规则已移除",
-  "notify.title": "有提醒时通知我",
+  "notify.title": "通知我",
   "notify.sound": "声音",
   "notify.desktop": "桌面通知",
   "notify.denied": "浏览器阻止了本页面的通知。请在浏览器的网站设置中允许。",
@@ -252,5 +231,6 @@ export default {
   "mic.refused.unsupported_encoding": "它不支持这种音频编码。请重新加载页面。",
   "mic.fail.other": "麦克风未能启动：{message}",
 
+  ...monitor,
   ...recordings,
 };

@@ -1,0 +1,38 @@
+"""Choice of the page's language (JavaScript, run in Node)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stream.server.http.static_files import WEB
+from tests.web.fakes import FAKES, run
+
+
+@pytest.mark.parametrize(
+    ("languages", "stored", "chosen"),
+    [
+        ('["C"]', None, "en"),
+        ('["", "zh_CN.UTF-8"]', None, "zh"),
+        ('["en-US@posix"]', None, "en"),
+        ('["constructor", "toString"]', None, "en"),
+        ("[undefined, null, 7]", None, "en"),
+        ("undefined", None, "en"),
+        ('["zh-Hant-TW"]', None, "zh"),
+        ('["zh"]', "constructor", "zh"),
+    ],
+)
+def test_no_language_of_a_system_stops_the_page(
+    languages: str, stored: str | None, chosen: str
+) -> None:
+    """With LANG=C a browser reports tags that no standard knows; the page stayed empty for one."""
+    module = json.dumps((WEB / "language.js").as_uri())
+    found = run(f"""
+      {FAKES}
+      globalThis.navigator = {{ languages: {languages} }};
+      globalThis.localStorage = {{ getItem: () => {json.dumps(stored)} }};
+      const {{ language, t, tag }} = await import({module});
+      print([language(), t("shell.monitor"), new Date(0).toLocaleTimeString(tag()) !== ""]);
+    """)
+    assert found == [chosen, {"en": "Monitor", "zh": "监控"}[chosen], True]
