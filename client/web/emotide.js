@@ -438,7 +438,7 @@ export function onMicrophones(listener) {
 async function openCapture(options, { received, lost, checked }) {
   const { device, echoCancellation = false, source, worklet } = options;
   if (!globalThis.isSecureContext) throw new EmotideError("insecure");
-  if (!navigator.mediaDevices?.getUserMedia || !globalThis.AudioWorkletNode) throw new EmotideError("unsupported");
+  if (!(source ?? navigator.mediaDevices?.getUserMedia) || !globalThis.AudioWorkletNode) throw new EmotideError("unsupported");
   const audio = { channelCount: 1, autoGainControl: false, noiseSuppression: false, echoCancellation };
   if (device) audio.deviceId = { exact: device };
   let media, context, node;
@@ -517,7 +517,7 @@ export class Microphone extends Stream {
   }
 
   async close() {
-    // The user need not wait for the server to get the device back.
+    // First, so that the user does not wait for the server.
     await this.#release();
     return super.close();
   }

@@ -24,6 +24,8 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+DEVICE = "--use-fake-device-for-media-stream"
+ALLOW = "--use-fake-ui-for-media-stream"
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1200, "height": 800}
 

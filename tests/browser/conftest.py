@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soxr
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from tests.browser.browsing import Background, Tab, background, launch
+from tests.browser.browsing import ALLOW, DEVICE, Background, Tab, background, launch
 from tests.browser.recordings_view import config
 from tests.support.running import Server, running_server
+from tests.support.utterances import RATE, clip
+
+FAKE_RATE = 48_000
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +30,26 @@ def playwright() -> Iterator[Playwright]:
 @pytest.fixture(scope="module")
 def chromium(playwright: Playwright) -> Iterator[Browser]:
     browser = launch(playwright)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An angry EmoDB sentence with pauses, in the format of the fake device."""
+    pause = np.random.default_rng(3).integers(-8, 9, RATE).astype(np.int16)
+    speech = np.concatenate([pause, clip("03a01Wa.flac"), pause]).astype(np.float32) / 32768
+    pcm = (soxr.resample(speech, RATE, FAKE_RATE) * 32767).astype("<i2")
+    path = tmp_path_factory.mktemp("voice") / "voice.wav"
+    with wave.open(str(path), "wb") as wav:
+        wav.setparams((1, 2, FAKE_RATE, 0, "NONE", ""))
+        wav.writeframes(pcm.tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def speaking(playwright: Playwright, voice: Path) -> Iterator[Browser]:
+    browser = launch(playwright, DEVICE, ALLOW, f"--use-file-for-fake-audio-capture={voice}")
     yield browser
     browser.close()
 

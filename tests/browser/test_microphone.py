@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,20 +10,24 @@ import aiomqtt
 import numpy as np
 import orjson
 import pytest
-import soxr
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect
 
-from tests.browser.browsing import PHONE, Background, Tab, findings, launch, too_wide
+from tests.browser.browsing import (
+    ALLOW,
+    DEVICE,
+    PHONE,
+    Background,
+    Tab,
+    findings,
+    launch,
+    too_wide,
+)
 from tests.support.broker import Broker, free_port
 from tests.support.running import Server, running_server
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.utterances import RATE, clip
 
 OpenTab = Callable[..., Tab]
-DEVICE = "--use-fake-device-for-media-stream"
-ALLOW = "--use-fake-ui-for-media-stream"
-FAKE_RATE = 48_000
-
 KEEP_TRACKS = """
 window.tracks = [];
 const ask = navigator.mediaDevices?.getUserMedia.bind(navigator.mediaDevices);
@@ -35,26 +38,6 @@ if (ask) navigator.mediaDevices.getUserMedia = async (wanted) => {
   return stream;
 };
 """
-
-
-@pytest.fixture(scope="module")
-def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An angry EmoDB sentence with pauses, in the format of the fake device."""
-    pause = np.random.default_rng(3).integers(-8, 9, RATE).astype(np.int16)
-    speech = np.concatenate([pause, clip("03a01Wa.flac"), pause]).astype(np.float32) / 32768
-    pcm = (soxr.resample(speech, RATE, FAKE_RATE) * 32767).astype("<i2")
-    path = tmp_path_factory.mktemp("voice") / "voice.wav"
-    with wave.open(str(path), "wb") as wav:
-        wav.setparams((1, 2, FAKE_RATE, 0, "NONE", ""))
-        wav.writeframes(pcm.tobytes())
-    return path
-
-
-@pytest.fixture(scope="module")
-def speaking(playwright: Playwright, voice: Path) -> Iterator[Browser]:
-    browser = launch(playwright, DEVICE, ALLOW, f"--use-file-for-fake-audio-capture={voice}")
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")

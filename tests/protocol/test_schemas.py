@@ -34,7 +34,7 @@ SOURCES = [
 @pytest.fixture
 def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Replace the generated files by copies in a folder; return the folder."""
-    for name in ("CONTRACT", "RESULT"):
+    for name in ("CONTRACT", "RESULT", "TYPESCRIPT"):
         path: Path = getattr(documents, name)
         (tmp_path / path.name).write_bytes(path.read_bytes())
         monkeypatch.setattr(documents, name, tmp_path / path.name)

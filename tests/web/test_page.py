@@ -28,6 +28,7 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".ts": "text/plain; charset=utf-8",
     ".flac": "audio/flac",
     ".txt": "text/plain; charset=utf-8",
     ".md": "text/plain; charset=utf-8",

@@ -1,4 +1,4 @@
-"""The generated files: the schemas of the contract, and the schema of result.json."""
+"""The generated files: the schemas of the contract and of result.json, and types for TypeScript."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 
 from stream import alert_rules, fields, labels, terms
 from stream.protocol import messages
+from stream.protocol.schemas import typescript
 from stream.protocol.schemas.types import Schema, SchemaBuilder
 from stream.protocol.wire import (
     alerts,
@@ -37,6 +38,7 @@ from stream.protocol.wire import (
 PACKAGE = Path(__file__).resolve().parents[2]
 CONTRACT = PACKAGE / "protocol" / "asyncapi.yaml"
 RESULT = PACKAGE / "recordings" / "result.schema.json"
+TYPESCRIPT = PACKAGE.parent / "client" / "web" / "emotide-protocol.d.ts"
 
 HEAD = "  schemas: # generated from the types: `make schemas`\n"
 """Line of the contract after which everything is generated."""
@@ -139,10 +141,25 @@ def result_text() -> str:
     return json.dumps(result_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
+def typescript_text() -> str:
+    """Return the content of emotide-protocol.d.ts: the messages that emotide.js exchanges."""
+    builder = SchemaBuilder(MODULES, "#/", closed=True)
+    for cls in (messages.SessionUpdate, messages.Subscribe, messages.SessionAnnotate):
+        builder.reference(cls)
+    unions = {"StreamEvent": events.StreamEvent, "Answer": events.Answer}
+    names = {}
+    for name, union in unions.items():
+        names[name] = tuple(cls.__name__ for cls in members(union))
+        for cls in members(union):
+            builder.reference(cls)
+    return typescript.declarations(dict(sorted(builder.schemas.items())), names)
+
+
 def documents() -> Iterator[tuple[Path, str]]:
     """Yield the path of each generated file and the content that it should have."""
     yield CONTRACT, contract_text(CONTRACT.read_text(encoding="utf-8"))
     yield RESULT, result_text()
+    yield TYPESCRIPT, typescript_text()
 
 
 class _Dumper(yaml.SafeDumper):

@@ -24,7 +24,7 @@ from stream.server.http.feedback_requests import FeedbackRequests
 from stream.server.http.file_requests import FileRequests
 from stream.server.http.middleware import AccessLayer, CommonLayer, CorsLayer, refused
 from stream.server.http.requests import Endpoint, principal_of
-from stream.server.http.static_files import CONTRACTS, PAGE, Downloads, contract
+from stream.server.http.static_files import CLIENT, CONTRACTS, PAGE, Downloads, fixed_file
 from stream.server.responses import Json
 from stream.tenants import Principal
 
@@ -91,7 +91,8 @@ class Http:
             Route("/v1/streams/{stream_id}", self._get_stream),
             Route("/v1/streams/{stream_id}/frames", self._get_frames),
             *(Route(path, _document(make)) for path, make in self._documents.items()),
-            *(Route(path, contract(file)) for path, file in CONTRACTS.items()),
+            *(Route(path, fixed_file(file)) for path, file in CONTRACTS.items()),
+            Route("/client.js", fixed_file(CLIENT)),
             *(Route(path, _get_websocket) for path in self._gate.websockets if path not in taken),
             *files,
             *feedback,

@@ -28,6 +28,8 @@ CONTRACTS = {
     "/openapi.json": SITE / "stream" / "protocol" / "openapi.json",
     "/result.schema.json": SITE / "stream" / "recordings" / "result.schema.json",
 }
+CLIENT = WEB / "emotide.js"
+"""The client for pages of other origins, at /client.js; its worklet is beside it."""
 
 TYPES = {
     ".css": "text/css",
@@ -39,6 +41,7 @@ TYPES = {
     ".md": "text/plain",  # a browser would save text/markdown
     ".npy": "application/octet-stream",
     ".svg": "image/svg+xml",
+    ".ts": "text/plain",
     ".txt": "text/plain",
     ".wav": "audio/wav",
     ".yaml": "application/yaml",
@@ -86,8 +89,8 @@ class Page(StaticFiles):
 PAGE = Page(directory=WEB, html=True, follow_symlink=True)
 
 
-def contract(path: Path) -> Endpoint:
-    """Return the endpoint of a file that describes the server."""
+def fixed_file(path: Path) -> Endpoint:
+    """Return the endpoint of a file at an address of its own."""
 
     async def respond(request: Request) -> Response:
         found = await asyncio.to_thread(path.stat)
