@@ -10,11 +10,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from stream.analysis.channel import ChannelPipeline
+from stream.analysis.talk import Activity, TalkDetector
+from stream.analysis.timeline import RollingSettings
 from stream.analysis.vad import DETECTORS, VadSettings
 from stream.analysis.windows import WindowSettings
 from stream.types import (
     FRAME,
     Gap,
+    GapReason,
+    Score,
     Segment,
     SpeechEnd,
     SpeechStart,
@@ -30,10 +35,14 @@ from tests.support.one_channel import (
     speak,
 )
 from tests.support.signals import (
+    clip_audio,
+    clips,
     filtered,
     loudness,
+    model,
     noise,
     silence,
+    sine,
 )
 
 pytestmark = pytest.mark.usefixtures("loud_detector")
@@ -278,6 +287,70 @@ def test_a_flush_gives_a_result_at_once_and_speech_continues() -> None:
     check_accounting(slot)
     speak(slot, "!!")
     assert len(slot.of(SpeechEnd)) == 2
+
+
+def test_frames_are_those_of_the_newest_utterance_that_has_any() -> None:
+    slot = Slot(channel(CALM, STANDARD, frames=True))
+    assert slot.pipeline.frames() is None
+    for number in range(2):
+        speak(slot, "x" * 12)
+        assert (found := slot.pipeline.frames()) is None or found.utterance == number - 1
+        speak(slot, "ts")
+        assert (found := slot.pipeline.frames()) is not None, "while it is open"
+        assert found.utterance == number
+        speak(slot, "." * 10)
+        assert (found := slot.pipeline.frames()) is not None, "after it ended"
+        assert found.utterance == number
+        slot.take()
+        slot.settle()
+
+
+def test_without_a_request_scores_have_neither_frames_nor_embeddings() -> None:
+    info = model(lengths=STANDARD.lengths)
+    pipeline = ChannelPipeline(0, S, info, CALM, STANDARD, RollingSettings((2, 5)))
+    slot = Slot(pipeline)
+    speak(slot, "x" * 12 + "ts" + "." * 10 + "ts")
+    (score, *_), (segment,) = slot.of(Score), slot.of(Segment)
+    assert score.frames is None
+    assert segment.embedding is None
+
+
+@pytest.mark.parametrize("outcome", [None, "inference_failed"])
+def test_a_tone_ends_its_utterance_whatever_became_of_the_windows_before_it(
+    outcome: GapReason | None,
+) -> None:
+    """The segment of a tone waits for the windows before it, and those may be replaced or fail."""
+    slot = Slot(channel(VadSettings("loud"), STANDARD))
+    voice = clip_audio(clips()[0])
+    slot.run(slot.pipeline.feed(np.concatenate([voice, silence(1)])))
+    assert len(slot.cut) > 1, "windows that wait were replaced"
+    slot.take()
+    slot.settle(outcome)
+    slot.run(slot.pipeline.feed(np.concatenate([sine(2, 440), silence(1)])))
+    slot.finish()
+    segments = slot.of(Segment)
+    assert len(segments) == len(slot.of(SpeechEnd))
+    assert "tone" in segments[-1].hints
+
+
+def test_the_conversation_moves_over_a_hole_with_the_channel() -> None:
+    pipeline = channel(CALM, STANDARD)
+    pipeline.talk = TalkDetector()
+    list(pipeline.feed(loudness([True] * 32)))
+    list(pipeline.skip(2 * S))
+    assert pipeline.talk.position == pipeline.position == 32 * FRAME + 2 * S
+    assert (32 * FRAME, Activity.UNHEARD) in pipeline.talk.changes
+
+
+def test_pauses_within_a_block_count_for_the_noise_floor() -> None:
+    """A block of 16 frames in which speech begins has both."""
+    slot = Slot(channel(CALM, STANDARD))
+    slot.run(slot.pipeline.feed(noise(8 * FRAME / S, -42)))
+    slot.run(slot.pipeline.feed(np.concatenate([noise(8 * FRAME / S, -42), noise(1, -12)])))
+    slot.run(slot.pipeline.feed(silence(1)))
+    slot.finish()
+    (segment,) = slot.of(Segment)
+    assert segment.quality.snr_db == pytest.approx(30, abs=3)
 
 
 def test_faint_noise_is_never_speech_even_if_the_detector_accepts_it() -> None:

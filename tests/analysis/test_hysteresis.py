@@ -77,6 +77,23 @@ def test_a_faint_frame_is_not_voiced_and_the_detector_does_not_receive_it() -> N
     assert [chunk[0] for chunk in detector.received] == [0, 2 * FRAME, 3 * FRAME, 4 * FRAME]
 
 
+@pytest.mark.parametrize("min_dbfs", [-60.0, -40.0])
+def test_a_frame_at_the_minimum_level_is_heard(min_dbfs: float) -> None:
+    least = 10 ** (min_dbfs / 10)
+    decided = decider(Scripted([1.0] * 2), min_dbfs=min_dbfs).decide(
+        frames(3), [least * 0.99, least, least * 1.01]
+    )
+    assert decided == [False, True, True]
+
+
+def test_after_a_hole_a_sound_is_no_longer_steady() -> None:
+    DETECTORS["scripted"] = lambda mode: Scripted([1.0] * 1_000)
+    following = FrameDecider.of(VadSettings("scripted"))
+    assert not following.decide(frames(200), [1e-2] * 200)[-1]
+    following.reset()
+    assert following.decide(frames(1), [1e-2]) == [True]
+
+
 @given(
     probabilities=st.lists(st.floats(0, 1), min_size=1, max_size=60),
     sizes=st.lists(st.integers(1, 16), min_size=1, max_size=5),

@@ -41,6 +41,20 @@ def test_it_takes_as_much_sound_at_any_chunking(size: int) -> None:
     assert voice_on(SILENCE, VOICE, size=size) == 1
 
 
+def test_it_takes_20_s_of_sound_and_is_decided_then() -> None:
+    meter = SideMeter(RATE, 3, (0,))
+    second = np.zeros((3, RATE), np.float32)
+    second[1] = 0.1
+    for passed in range(1, 21):
+        assert meter.voice_on is None
+        meter.add(second)
+        assert (meter.voice_on == 1) == (passed == int(AFTER_S))
+    second[1], second[2] = 0, 0.1
+    for _ in range(60):
+        meter.add(second)
+    assert meter.voice_on == 1
+
+
 def test_a_call_is_not_suspected() -> None:
     assert voice_on(VOICE, VOICE) is None
     assert voice_on(VOICE, SILENCE) is None

@@ -94,3 +94,17 @@ def test_a_hole_of_any_length_keeps_the_position() -> None:
         channel.skip(samples)
         position += 100 + samples
         assert channel.position == position
+
+
+def test_what_is_settled_ends_before_a_pause_that_may_belong_to_the_talk() -> None:
+    detector = TalkDetector()
+    detector.push([False] * 3)
+    assert detector.settled == 3 * FRAME
+    detector.push([True] * (LEAST_VOICED - 1))
+    assert detector.settled == 3 * FRAME, "it may be a click"
+    detector.push([True] * 10)
+    assert detector.settled == detector.position
+    detector.push([False] * 4)
+    assert detector.settled == detector.position - 4 * FRAME
+    detector.jump(detector.position)
+    assert [activity for _, activity in detector.changes] == [TALKING, SILENT], "not a hole"

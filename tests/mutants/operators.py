@@ -2,8 +2,8 @@
 
 The operators are those of cosmic-ray, in five kinds, and a dropped call, which it lacks. Changes
 that cannot be noticed are left out: in annotations (never evaluated) and in log calls. So are those
-of a module's own constants (`LIMIT = 1000`), because a test that repeats a value shows nothing, and
-of decorators.
+of a module's own constants (`LIMIT = 1000`), because a test that repeats a value shows nothing, of
+decorators, and of the mark before keyword-only parameters.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ def mutants(source: str, count: int, seed: int = 0) -> list[Mutant]:
                 if _meaning(changed) in (None, original):
                     continue
                 mutant = _mutant(kind, source, changed)
-                if not re.match(r"@|_?[A-Z][A-Z0-9_]*(: [\w\[\], ]+)? = ", mutant.before):
+                if mutant.before != "*," and not re.match(
+                    r"@|_?[A-Z][A-Z0-9_]*(: [\w\[\], ]+)? = ", mutant.before
+                ):
                     chosen[changed] = mutant
                     break
     return list(chosen.values())

@@ -14,8 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.labels import top
-from stream.protocol.events import AnalysisEvents, encode, model_body, quality_body
+from stream.protocol.events import (
+    AnalysisEvents,
+    EventEncoder,
+    baseline_body,
+    encode,
+    model_body,
+    quality_body,
+)
 from stream.types import (
+    BaselineUse,
     Event,
     FramePosteriors,
     Gap,
@@ -234,3 +242,38 @@ def test_tagging_is_the_same_as_encoding_again(extra: object, sub: str) -> None:
 def test_every_event_can_be_encoded(event: Score | Segment | Gap) -> None:
     encoded = encode(body_of(event), 1, "s", "t", 1.0)
     assert json.loads(encoded.data) == json.loads(json.dumps(encoded.body))
+
+
+def test_posteriors_have_four_digits() -> None:
+    posteriors = np.array([[0.12344, 0.12346, 0.7531]], np.float32)
+    frames = body_of(score(frames=FramePosteriors(S, 320, posteriors)))["frames"]
+    assert frames["posteriors"] == [[0.1234, 0.1235, 0.7531]]
+
+
+@pytest.mark.parametrize(
+    ("usual", "scores", "change"),
+    [
+        (0.25, {"angry": 0.5, "happy": 0.25, "sad": 0.25}, 0.5),
+        (None, {"angry": 0.5, "happy": 0.25, "sad": 0.25}, None),
+        (0.25, {}, None),
+    ],
+)
+def test_a_baseline_states_the_change_from_the_usual_activation(
+    usual: float | None, scores: dict[str, float], change: float | None
+) -> None:
+    use = BaselineUse(20.0, 0.5, np.zeros(3, np.float32), scores, usual)
+    body = baseline_body(use, scores)
+    assert body["activation"] == (0.75 if scores else None)
+    assert body["activation_change"] == change
+    assert (body["speech_s"], body["weight"], body["scores"]) == (20.0, 0.5, scores)
+
+
+def test_events_of_a_stream_are_numbered_from_0() -> None:
+    encoder = EventEncoder("ses_1", "call")
+    events = [encoder.encode({"type": "stream.paused", "audio_ms": 0}) for _ in range(3)]
+    assert [event.seq for event in events] == [0, 1, 2]
+    bare = events[2].bare()
+    assert bare.body == events[2].body
+    assert bare.body is bare.body, "decoded once"
+    kept = encoder.without(events[2], ("audio_ms",))
+    assert (kept.seq, kept.body.keys()) == (2, events[2].body.keys() - {"audio_ms"})

@@ -38,3 +38,8 @@ def test_after_a_rest_all_mistakes_are_forgiven() -> None:
     mistakes = Mistakes()
     for round_ in range(20):
         assert not any(mistakes.add(round_ * 60.0) for _ in range(MAX_MISTAKES - 1))
+
+
+def test_the_last_mistake_is_that_of_the_limit() -> None:
+    mistakes = Mistakes()
+    assert [mistakes.add(1e6) for _ in range(MAX_MISTAKES)] == [False] * (MAX_MISTAKES - 1) + [True]
