@@ -30,6 +30,9 @@ On a line with an offset all samples may be negative, but neighbouring ones are 
 below 13, text above 17.
 """
 
+TS_PACKET = 188
+"""Bytes of a packet of an MPEG transport stream; its first byte is `G`."""
+
 _FLIPPED = {"alaw": 0x55}
 """Bits that an encoding inverts (ITU-T G.711)."""
 
@@ -48,6 +51,8 @@ def container_of(head: bytes, encoding: Encoding = "linear16") -> str | None:
         return "MP3"
     if _is_adts(head):
         return "AAC (ADTS)"
+    if _is_transport_stream(head):
+        return "MPEG transport stream"
     return "text, such as base64 or JSON" if _is_text(head, encoding) else None
 
 
@@ -99,6 +104,15 @@ def _adts_frame(header: bytes) -> int | None:
         return None
     length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
     return length if length > 7 and header[2] >> 2 & 15 < 13 else None
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Return whether packets of an MPEG transport stream follow each other (ISO 13818-1, 2.4.3).
+
+    The first one begins a table: bit 6 of its second byte is set.
+    """
+    marks = head[: 4 * TS_PACKET : TS_PACKET]
+    return marks == b"GGGG" and bool(head[1] & 0x40) and len(set(head[:TS_PACKET])) > 4
 
 
 @dataclass(frozen=True, slots=True)

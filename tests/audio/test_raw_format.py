@@ -190,6 +190,7 @@ FILES = {
     "adts": ("adts", "aac", "AAC"),
     "au": ("au", "pcm_s16be", "AU"),
     "w64": ("w64", "pcm_s16le", "Wave64"),
+    "ts": ("mpegts", "aac", "MPEG transport stream"),
 }
 
 

@@ -276,4 +276,5 @@ def test_events_of_a_stream_are_numbered_from_0() -> None:
     assert bare.body == events[2].body
     assert bare.body is bare.body, "decoded once"
     kept = encoder.without(events[2], ("audio_ms",))
-    assert (kept.seq, kept.body.keys()) == (2, events[2].body.keys() - {"audio_ms"})
+    assert kept.seq == 2
+    assert set(kept.body) == set(events[2].body) - {"audio_ms"}
