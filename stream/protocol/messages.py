@@ -30,6 +30,9 @@ from stream.types import MAX_CHANNELS, SAMPLE_RATE, AudioFormat, Encoding
 MAX_ATTRS, MAX_ATTRS_BYTES = 64, 8_192
 """Limits of a stream's `attrs`: entries, and bytes of JSON."""
 
+ROOM = 8
+"""Levels of JSON that the largest message has around them; orjson encodes 254 in all."""
+
 
 def checked_attrs(attrs: dict[str, Any]) -> dict[str, Any]:
     """Return `attrs` unchanged if they are within the limits.
@@ -37,8 +40,11 @@ def checked_attrs(attrs: dict[str, Any]) -> dict[str, Any]:
     They are sent in events and stored with the stream, so they must be small. Raises `ValueError`
     for attributes that are too many, too large, or not plain JSON.
     """
+    nested: Any = attrs
+    for _ in range(ROOM):
+        nested = [nested]
     try:
-        size = len(orjson.dumps(attrs))
+        size = len(orjson.dumps(nested)) - 2 * ROOM
     except TypeError as error:
         raise ValueError(f"attributes must be plain JSON: {error}") from None
     if len(attrs) > MAX_ATTRS or size > MAX_ATTRS_BYTES:

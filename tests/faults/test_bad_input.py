@@ -175,6 +175,10 @@ NOT_FATAL: dict[str, tuple[Act, str | None]] = {
         text('{"type": "session.annotate", "attrs": {"a": ' + "[" * 600 + "]" * 600 + "}}"),
         None,
     ),
+    "attrs nested one level too deep for an event": (
+        text('{"type": "session.annotate", "attrs": {"a": ' + "[" * 253 + "]" * 253 + "}}"),
+        "invalid_message",
+    ),
     "too many attrs": (
         text(
             json.dumps({"type": "session.annotate", "attrs": dict.fromkeys(map(str, range(99)), 1)})

@@ -310,14 +310,18 @@ def test_deeply_nested_values_are_refused(depth: int) -> None:
     assert len(error.message) <= LONGEST
 
 
-@pytest.mark.parametrize("depth", [10, 250, 260, 500, 1000])
+@pytest.mark.parametrize("depth", [10, *range(240, 260), 500, 1000])
 def test_accepted_attributes_can_be_encoded(depth: int) -> None:
     """`attrs` are sent again in events. Attributes that cannot be encoded must be refused on
-    arrival, or they end the session later (pydantic and orjson stop at about 254 levels)."""
+    arrival, or they end the session later (pydantic and orjson stop at about 254 levels).
+
+    With 253 they did: the event around them had one level more.
+    """
     text = '{"type":"session.annotate","attrs":{"a":' + "[" * depth + "]" * depth + "}}"
     result = parsed_or_refused(parse_producer, text)
     if isinstance(result, SessionAnnotate):
-        orjson.dumps({"type": "session.annotated", **result.model_dump(exclude={"type"})})
+        event = {"type": "session.annotated", **result.model_dump(exclude={"type"})}
+        orjson.dumps({"type": "snapshot", "streams": [{"last": [event]}]})
     else:
         assert depth > 10
         assert len(result.message) <= LONGEST
