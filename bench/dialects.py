@@ -222,6 +222,7 @@ class Call:
             compression=None,
             max_queue=None,
             proxy=None,
+            open_timeout=60,
             additional_headers=self.caller.headers(name),
         )
         for message in self.caller.opening(name):

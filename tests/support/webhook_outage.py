@@ -111,8 +111,8 @@ async def _sessions(server: Server, until: float) -> None:
         async with stream(server) as client:
             client.checks = False
             await client.audio(talk(4.0), 6400)
-            await client.until("alert", timeout=30)
-            await client.close_session(30)
+            await client.until("alert", timeout=60)
+            await client.close_session(60)
         if time.monotonic() > until:
             return
         await asyncio.sleep(min(1.0, max(0.0, until - time.monotonic())))
