@@ -49,6 +49,11 @@ Step = tuple[str, str]
 """Id of an alert and its state."""
 
 
+def follows_a_window(body: Mapping[str, Any]) -> bool:
+    """Return whether a step was caused by a score, and not by time or the end of the stream."""
+    return bool(body["state"] == "new" or body.get("reason") == "cleared")
+
+
 class Arrivals:
     """Times of arrival of each step at one outlet, in monotonic seconds."""
 
@@ -57,7 +62,7 @@ class Arrivals:
 
     def add(self, body: Mapping[str, Any]) -> None:
         """Note a step, at its first arrival."""
-        if body["state"] == "new" or body.get("reason") == "cleared":
+        if follows_a_window(body):
             self.at.setdefault((body["id"], body["state"]), time.monotonic())
 
 
@@ -108,7 +113,7 @@ class Subscriber:
     async def _read(self) -> None:
         async for text in self._socket:
             event = orjson.loads(text)
-            if event["type"] != "alert":
+            if event["type"] != "alert" or not follows_a_window(event):
                 continue
             self.arrivals.add(event)
             sent = self._producers[event["stream_id"]].sent

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ from stream.sinks.webhook_message import (
     outcome,
     serves,
 )
-from stream.sinks.webhook_outbox import DiskOutbox
+from stream.sinks.webhook_outbox import Committed, DiskOutbox, NewMessage
 from stream.sinks.webhook_post import Poster, Unreachable
 from stream.types import timestamp
 
@@ -32,6 +33,9 @@ FIRST_RETRY_S, LAST_RETRY_S = 1.0, 300.0
 
 MAX_UNWRITTEN = 1_000
 """Messages that may wait for the disk; beyond it new ones are dropped."""
+
+MAX_COMMIT = 64
+"""Messages that are written together; all that came while those before were written."""
 
 LOG_INTERVAL_S = 60.0
 
@@ -92,7 +96,10 @@ class Webhook:
         self._network = ThreadPoolExecutor(1, f"webhook-{name}")
         self._poster = Poster(config.url, config.timeout_s, config.allow_private)
         self._loading: asyncio.Future[int] | None = None
-        self._unwritten = 0
+        self._unwritten: deque[NewMessage] = deque()
+        self._writing = 0
+        """Messages that are being written."""
+        self._commit: asyncio.Future[Committed] | None = None
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -100,15 +107,27 @@ class Webhook:
 
     def add(self, message: Delivery, alert_id: str, state: str) -> None:
         """Queue a message for the disk; the disk's thread keeps the order."""
-        if self._unwritten >= MAX_UNWRITTEN:
+        if len(self._unwritten) + self._writing >= MAX_UNWRITTEN:
             self._count(self._name, "dropped", 1)
             return
+        self._unwritten.append(NewMessage(message, alert_id, state))
+        self._write()
+
+    def _write(self) -> None:
+        """Write what waits for the disk, unless that is being done."""
+        if self._commit is not None:
+            return
         self._load()
-        self._unwritten += 1
-        written = asyncio.get_running_loop().run_in_executor(
-            self._disk, self._outbox.append, message, alert_id, state
+        messages = self._next_messages()
+        self._writing = len(messages)
+        self._commit = asyncio.get_running_loop().run_in_executor(
+            self._disk, self._outbox.commit, messages
         )
-        written.add_done_callback(self._written)
+        self._commit.add_done_callback(self._written)
+
+    def _next_messages(self) -> list[NewMessage]:
+        count = min(MAX_COMMIT, len(self._unwritten))
+        return [self._unwritten.popleft() for _ in range(count)]
 
     def _load(self) -> asyncio.Future[int]:
         """Queue the loading of what an earlier process left, before the first message."""
@@ -118,17 +137,21 @@ class Webhook:
             )
         return self._loading
 
-    def _written(self, written: asyncio.Future[int]) -> None:
-        self._unwritten -= 1
-        if written.cancelled():
+    def _written(self, commit: asyncio.Future[Committed]) -> None:
+        self._commit, count = None, self._writing
+        self._writing = 0
+        if commit.cancelled():
             return
-        error = written.exception()
-        if error is not None:
-            self._count(self._name, "dropped", 1)
-            log.error("alert not written", extra={"webhook": self._name, "reason": str(error)})
-            return
-        if written.result():
-            self._count(self._name, "dropped", written.result())
+        error = commit.exception()
+        done = Committed(0, count, None) if error else commit.result()
+        if done.unwritten:
+            self._count(self._name, "dropped", done.unwritten)
+            reason = str(error or done.error)
+            log.error("alert not written", extra={"webhook": self._name, "reason": reason})
+        if done.dropped:
+            self._count(self._name, "dropped", done.dropped)
+        if (self._unwritten or self._outbox.is_stale) and not self._ended.is_set():
+            self._write()
         self._changed.set()
 
     async def run(self) -> None:
@@ -144,16 +167,19 @@ class Webhook:
         try:
             while True:
                 self._changed.clear()
-                message = await loop.run_in_executor(self._disk, self._outbox.first)
+                message = self._outbox.peek()
+                if message is None and len(self._outbox):
+                    message = await loop.run_in_executor(self._disk, self._outbox.first)
                 if message is None:
-                    if self._stopping.is_set() and not self._unwritten:
+                    if self._stopping.is_set() and not (self._unwritten or self._writing):
                         return
                     await self._changed.wait()
                     continue
                 result, wait_s = await self._attempt(message)
                 self._count(self._name, result, 1)
                 if result != "failed":
-                    await loop.run_in_executor(self._disk, self._outbox.remove, message)
+                    self._outbox.pop(message)
+                    self._write()  # deletes its file
                     retry_s = FIRST_RETRY_S
                     continue
                 pause_s = min(LAST_RETRY_S, max(wait_s or 0.0, retry_s))
@@ -205,5 +231,8 @@ class Webhook:
                 await self._ended.wait()
         self._poster.abort()
         # What is still to be written is written before the process exits.
+        while messages := self._next_messages():
+            self._disk.submit(self._outbox.commit, messages)
+        self._disk.submit(self._outbox.commit)
         self._disk.shutdown(wait=False)
         self._network.shutdown(wait=False)
