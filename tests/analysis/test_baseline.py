@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.analysis.baseline import MIN_UTTERANCES, Baseline, BaselineSettings, adapted
+from stream.analysis.baseline import (
+    MAX_UTTERANCES,
+    MIN_UTTERANCES,
+    Baseline,
+    BaselineSettings,
+    adapted,
+)
 from stream.analysis.pipeline import AnalysisSettings, StreamPipeline, analyse
 from stream.analysis.timeline import softmax
 from stream.types import AudioFormat, FrameScores, Logits, ModelInfo, Score, Segment, Window
@@ -59,6 +65,12 @@ def test_a_voice_that_is_always_calm_stays_calm() -> None:
 def test_the_weight_grows_with_speech_up_to_its_maximum() -> None:
     weights = [learned((SAD, seconds)).weight for seconds in (0.0, 1.0, 20.0, 1000.0)]
     assert weights == [0.0, pytest.approx(1 / 21), 0.5, 0.7]
+
+
+def test_the_state_has_hundredths_of_seconds_and_remembers_a_bounded_number_of_utterances() -> None:
+    baseline = learned(*[(ANGRY, 0.01)] * (MAX_UTTERANCES + 23))
+    assert baseline.state.speech_s == (MAX_UTTERANCES + 23) / 100
+    assert len(baseline._activations) == MAX_UTTERANCES
 
 
 def test_a_voice_like_the_reference_is_not_changed() -> None:

@@ -170,7 +170,26 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         ),
         "if power[self._analysed].max() > SILENT:": "likewise",
     },
+    "stream/analysis/baseline.py": {
+        "return np.where(self.emotions, logits - center, np.float32( 1))": (
+            "in the mean and in the reference, of which the difference counts"
+        ),
+        "if self.shift[calm] >= 0:": "a part of 0 is 0",
+    },
+    "stream/analysis/tones.py": {
+        "return np.hanning(LENGTH).astype(np.float32) * np.float32( -0.5)": "squared",
+        "digits = _digits(hz, second_hz) & (held <= DIGIT_TWIST * second_held) "
+        "& (pure > DIGIT_SHARE)": ("no measured energy is equal to the limit"),
+        "steady = _steady(hz, second_hz) & (pure >= PURE_SHARE)": "likewise",
+        "curve = np.minimum(before - 2 * peak + after, - 1.000001)": (
+            "that of a line through the taper is below -2"
+        ),
+    },
+    "stream/analysis/highpass.py": {
+        "frames = samples.reshape(- 2, FRAME)": "numpy takes any negative number for the rest",
+    },
     "stream/analysis/steady.py": {
+        "self._newest = [ 1.0] * PERIOD": "a sound differs from either; the count begins anew",
         "elif mean <= lowest:": "the same value is set again",
         "if mean >= highest:": "likewise",
     },

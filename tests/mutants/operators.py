@@ -117,7 +117,7 @@ def mutants(source: str, count: int, seed: int = 0) -> list[Mutant]:
                     continue
                 mutant = _mutant(kind, source, changed)
                 if mutant.before != "*," and not re.match(
-                    r"@|_?[A-Z][A-Z0-9_]*(: [\w\[\], ]+)? = ", mutant.before
+                    r"@|(_?[A-Z][A-Z0-9_]*(, )?)+(: [\w\[\], ]+)? = ", mutant.before
                 ):
                     chosen[changed] = mutant
                     break
