@@ -35,11 +35,11 @@ QUALITY = Quality(-20.0, 0.0, None, "wide", 4.2)
 STATS: Stats = {"sessions": 0, "parked": 0, "subscribers": 0, "windows_waiting": 0, "uptime_s": 0}
 
 
-def _info() -> Info:
+def node_info() -> Info:
     return info(Config(), MODEL, MODEL, login=False)
 
 
-def _call(number: int) -> LiveStream:
+def call(number: int) -> LiveStream:
     """Return a live stream of one channel with a tag."""
     name, tags = f"call-{number}", (f"queue:{number % GROUPS}",)
     return LiveStream(name, f"ses-{number}", ("customer",), (0,), tags, time.time())
@@ -81,12 +81,12 @@ async def measure(port: int, streams: int, seconds: float, home: bool) -> list[o
         failed=lambda number: count("failed", number),
         refused=lambda number: count("refused", number),
     )
-    sink = MqttSink(config, PrivacyConfig(), "bench", _info, lambda: STATS, observer)
+    sink = MqttSink(config, PrivacyConfig(), "bench", node_info, lambda: STATS, observer)
     task = asyncio.create_task(sink.run())
-    calls = [_call(number) for number in range(streams)]
-    events = [_events(call) for call in calls]
-    for call in calls:
-        sink.opened(call)
+    calls = [call(number) for number in range(streams)]
+    events = [_events(one) for one in calls]
+    for one in calls:
+        sink.opened(one)
     await asyncio.sleep(3)
     process = psutil.Process()
     memory, cpu, began = process.memory_info().rss, time.process_time(), time.monotonic()

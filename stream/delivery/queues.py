@@ -19,8 +19,9 @@ class ConflatingQueue(Generic[T]):
     """FIFO queue for one consumer. An item with a key replaces the one that waits under that key.
 
     At most `bound` items without a key wait, and items of at most `max_bytes` bytes in all, as
-    `size` counts them. Beyond that the oldest item without a key is dropped and counted in
-    `dropped`. Items with keys are bounded by the number of keys. `put` never blocks.
+    `size` counts them. Beyond that the oldest minor item is dropped, without one the oldest item
+    without a key, and counted in `dropped`. Items with keys are bounded by the number of keys.
+    `put` never blocks.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class ConflatingQueue(Generic[T]):
         self._bytes = 0
         self._items: dict[Hashable, T] = {}
         self._plain: deque[object] = deque()
+        self._minor: deque[object] = deque()
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -48,32 +50,38 @@ class ConflatingQueue(Generic[T]):
         """Bytes of the items that wait."""
         return self._bytes
 
-    def put(self, item: T, key: Hashable | None = None) -> None:
-        """Append an item, or replace the one that waits under `key` in its place."""
+    def put(self, item: T, key: Hashable | None = None, minor: bool = False) -> None:
+        """Append an item, or replace the one that waits under `key` in its place.
+
+        `minor`: an item without a key that is dropped before those that are not.
+        """
         if key is None:
             key = object()
-            self._plain.append(key)
+            (self._minor if minor else self._plain).append(key)
         elif key in self._items:
             self._bytes -= self._size(self._items[key])
         self._items[key] = item
         self._bytes += self._size(item)
-        while self._plain and self._is_over():
-            self._bytes -= self._size(self._items.pop(self._plain.popleft()))
+        while (self._minor or self._plain) and self._is_over():
+            oldest = (self._minor or self._plain).popleft()
+            self._bytes -= self._size(self._items.pop(oldest))
             self.dropped += 1
         self._filled.set()
         self._emptied.clear()
 
     def _is_over(self) -> bool:
         over = self._max_bytes is not None and self._bytes > self._max_bytes
-        return len(self._plain) > self._bound or (over and len(self._plain) > 1)
+        waiting = len(self._plain) + len(self._minor)
+        return waiting > self._bound or (over and waiting > 1)
 
     def pop(self) -> T:
         """Remove and return the oldest item. Raises `KeyError` if the queue is empty."""
         if not self._items:
             raise KeyError("the queue is empty")
         key = next(iter(self._items))
-        if self._plain and self._plain[0] is key:
-            self._plain.popleft()
+        for keys in (self._plain, self._minor):
+            if keys and keys[0] is key:
+                keys.popleft()
         item = self._items.pop(key)
         self._bytes -= self._size(item)
         if not self._items:

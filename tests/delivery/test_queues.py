@@ -36,6 +36,30 @@ def test_the_oldest_plain_item_is_dropped_and_counted() -> None:
     assert pop_all(queue) == [100, 2, 3, 4]
 
 
+def test_minor_items_are_dropped_before_others() -> None:
+    queue: ConflatingQueue[str] = ConflatingQueue(3)
+    queue.put("plain 1")
+    queue.put("minor 1", minor=True)
+    queue.put("plain 2")
+    queue.put("minor 2", minor=True)
+    assert queue.dropped == 1
+    queue.put("plain 3")
+    queue.put("plain 4")
+    assert queue.dropped == 3
+    assert [queue.pop() for _ in range(3)] == ["plain 2", "plain 3", "plain 4"]
+
+
+def test_minor_items_count_bytes_and_leave_in_order() -> None:
+    queue: ConflatingQueue[bytes] = ConflatingQueue(9, max_bytes=8)
+    for item in (b"aaa", b"bbb", b"ccc"):
+        queue.put(item, minor=item == b"bbb")
+    assert [queue.pop(), queue.pop()] == [b"aaa", b"ccc"]
+    queue.put(b"d", minor=True)
+    queue.put(b"e")
+    assert [queue.pop(), queue.pop()] == [b"d", b"e"]
+    assert (queue.bytes, len(queue)) == (0, 0)
+
+
 def test_popping_from_an_empty_queue_is_an_error() -> None:
     with pytest.raises(KeyError, match="empty"):
         ConflatingQueue[int](3).pop()
@@ -77,6 +101,7 @@ def test_the_queue_behaves_like_a_plain_list(
     assert queue.dropped == dropped
     assert pop_all(queue) == [item for _, item in expected]
     assert not queue._plain  # keys of removed items are not kept
+    assert not queue._minor
 
 
 async def test_an_item_wakes_up_the_consumer() -> None:

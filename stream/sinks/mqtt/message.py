@@ -17,6 +17,7 @@ class Message:
     `schema` names the payload's structure. An empty retained payload deletes the retained message
     of the topic (3.3.1.3). `short` is a payload for a broker that does not take the whole one.
     `final`: the last message of its topic; it must replace what the broker retains, however late.
+    `minor`: dropped before others if too many wait for the broker.
     """
 
     topic: str
@@ -28,6 +29,7 @@ class Message:
     content_type: str = "application/json"
     short: bytes = b""
     final: bool = False
+    minor: bool = False
 
     @property
     def size(self) -> int:

@@ -75,9 +75,10 @@ class Publisher:
         return len(self._backlog) + len(self._outbox) + len(self._in_flight)
 
     def post(self, message: Message) -> None:
-        """Queue a message to be sent once, in order; a full queue drops its oldest message."""
+        """Queue a message to be sent once, in order; a full queue drops its oldest minor one."""
         before = self._outbox.dropped
-        self._outbox.put(ExpiringMessage.at(message, time.monotonic()))
+        item = ExpiringMessage.at(message, time.monotonic())
+        self._outbox.put(item, minor=message.minor)
         if self._outbox.dropped > before:
             self._observer.dropped(self._outbox.dropped - before)
 

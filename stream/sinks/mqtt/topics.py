@@ -190,10 +190,11 @@ class Topics:
         after: UtteranceRecord,
         tenant: str = DEFAULT,
     ) -> Message:
-        """Build one change of an utterance."""
+        """Build one change of an utterance; its segment says more."""
         fields: wire.MqttEvent = {"v": VERSION, "type": kind, "before": before, "after": after}
         topic = f"{self.of_tenant(tenant)}/events"
-        return json_message(topic, fields, "event", 1, False, EVENT_EXPIRY_S)
+        message = json_message(topic, fields, "event", 1, False, EVENT_EXPIRY_S)
+        return replace(message, minor=True)
 
     def summary(self, body: GroupSummary, now: float, tenant: str = DEFAULT) -> Message:
         """Build the summary of a group of a tenant. The one of an empty group is its last."""

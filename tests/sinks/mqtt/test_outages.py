@@ -102,6 +102,28 @@ async def test_a_broker_that_is_down_at_start(tmp_path: Path) -> None:
         assert counts.dropped == 0
 
 
+async def test_an_outage_costs_changes_of_utterances_before_segments_and_alerts(
+    broker: Broker,
+) -> None:
+    """500 calls fill the outbox within 25 s of an outage, three quarters of it with changes of
+    utterances. The oldest segments and alerts were dropped with them.
+    """
+    counts, calls = Counts(), 20
+    async with TcpProxy(broker.port) as proxy, reading(broker.port) as reader:
+        proxy.refusing = True
+        sink = make(proxy.port, counts=counts, outbox=2 * calls)
+        async with running(sink):
+            streams = [live(f"call-{number}") for number in range(calls)]
+            for stream in streams:
+                publish_utterance(sink, stream)
+            assert counts.dropped == 3 * calls, "new, update and end of each"
+            proxy.refusing = False
+            for stream in streams:
+                channel = f"emotide/stream/{stream.stream_id}/customer"
+                await reader.first(f"{channel}/segment")
+                await reader.first(f"{channel}/alert")
+
+
 async def test_a_broker_that_lost_its_retained_messages_gets_them_again(broker: Broker) -> None:
     counts = Counts()
     sink, stream = make(broker.port, counts=counts), live(tags=("sales",))
@@ -312,13 +334,13 @@ async def test_a_stalled_broker_is_disconnected_and_connected_again(
     sink, stream = make(broker.port, counts=counts), live()
     async with running(sink):
         sink.opened(stream)
-        await until(lambda: counts.connected == [True])
+        await until(lambda: counts.connected[-1:] == [True])
         await until(lambda: sink.waiting == 0)
         broker.pause()
         try:
             sink.event(stream, encoded(stream, segment(utterance=9)))
-            await until(lambda: counts.connected == [True, False])
+            await until(lambda: counts.connected[-1:] == [False])
         finally:
             broker.resume()
-        await until(lambda: counts.connected == [True, False, True])
-        await until(lambda: sink.waiting == 0)
+        # On a busy machine, a handshake may take longer than the 0.3 s, and another one follows.
+        await until(lambda: counts.connected[-1:] == [True] and sink.waiting == 0)
