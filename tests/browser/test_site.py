@@ -30,7 +30,7 @@ BASE = "/docs/"
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site as `make docs` does; a link or anchor that leads nowhere is an error."""
     folder = tmp_path_factory.mktemp("site")
-    command = ["-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = ["-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", *command],
         cwd=ROOT,
