@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -222,12 +223,15 @@ def test_samples_beyond_full_scale_are_limited() -> None:
     assert clipped == [FRAME // 2] * 2
 
 
-def test_the_filter_may_exceed_full_scale_as_well() -> None:
-    """Levels are measured behind the high-pass filter, whose output is cast to int16 next."""
-    for loud in (40_000, 32_768):
-        pcm = np.tile(np.array([0, loud, -loud - 1, 5], np.float32), FRAME // 2)
-        frame_power(pcm)
-        assert pcm[:4].tolist() == [0, 32_767, -32_768, 5]
+@pytest.mark.parametrize("measure", [clipped_samples, frame_power])
+@pytest.mark.parametrize("loud", [40_000, 32_768])
+def test_what_comes_in_and_what_the_filter_adds_is_limited(
+    measure: Callable[[Samples], object], loud: int
+) -> None:
+    """Clipping is counted before the high-pass filter, and levels are measured behind it."""
+    pcm = np.tile(np.array([0, loud, -loud - 1, 5], np.float32), FRAME // 2)
+    measure(pcm)
+    assert pcm[:4].tolist() == [0, 32_767, -32_768, 5]
 
 
 GOOD = Quality(rms_dbfs=-20.0, clipped=0.0, snr_db=30.0, band="wide", speech_s=3.0)

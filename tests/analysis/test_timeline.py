@@ -180,3 +180,10 @@ def test_the_cells_of_a_range_are_its_scored_frames() -> None:
     starts, _ = timeline.cells(0, 10**6)
     assert starts[0] == 100 * FRAME, "cells that left the ring must not be returned"
     assert len(timeline.cells(10**6, 10**7)[0]) == 0
+
+
+def test_speech_ends_before_its_end() -> None:
+    """Ranges are half-open: a frame whose middle is the end of speech does not count."""
+    middle = FRAME // 2
+    spans = ((0, middle), (FRAME + middle, 2 * FRAME))
+    assert speech_mask(window(0, 3, spans), 3, FRAME).tolist() == [False, True, False]

@@ -144,6 +144,18 @@ def test_pre_roll_never_reaches_into_a_hole() -> None:
     assert run(segmenter, script("xx....")) == [(1000, 1006, "speech_end")]
 
 
+def test_decisions_before_a_hole_do_not_count_after_it() -> None:
+    segmenter = Segmenter(VadSettings())
+    for _ in range(3):
+        segmenter.step(True)
+    segmenter.jump(100 * FRAME)
+    for voiced in (False, True, True, True, True, False, False, False, False):
+        segmenter.step(voiced)
+        assert not segmenter.speaking
+    run(segmenter, [True] * 5)
+    assert segmenter.speaking
+
+
 def test_utterances_are_numbered_without_holes() -> None:
     segmenter = Segmenter(PLAIN)
     indexes = [u.index for v in script("xxx.... xxx.... xxx....") if (u := segmenter.step(v))]

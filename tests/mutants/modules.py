@@ -185,7 +185,13 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
             "that of a line through the taper is below -2"
         ),
     },
+    "stream/analysis/windows.py": {
+        'return np.pad(audio, (missing, 0), "symmetric") if missing > -1 else audio': (
+            "a padding of no samples"
+        ),
+    },
     "stream/analysis/highpass.py": {
+        "if abs(state) <= INAUDIBLE:": "no state is equal to the limit",
         "frames = samples.reshape(- 2, FRAME)": "numpy takes any negative number for the rest",
     },
     "stream/analysis/steady.py": {
