@@ -99,7 +99,7 @@ class Subscriber:
         self._chunk_ms = chunk_ms
         self.arrivals = Arrivals()
         self.ended: dict[Step, float] = {}
-        """When the last sample of a step's window was sent, in monotonic seconds."""
+        """Time at which the last sample of a step's window was sent, in monotonic seconds."""
 
     async def open(self, server: Server) -> None:
         message = {"type": "subscribe", "snapshot": False, "filter": {"events": ["alert"]}}
