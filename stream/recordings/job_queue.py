@@ -47,13 +47,17 @@ class JobQueue:
     def _order(self) -> list[Ticket]:
         """Return the waiting tickets in the order in which they will be granted.
 
-        A ticket's round is the number of tickets that its tenant holds once it is granted.
+        A ticket's round is the number of tickets that its tenant holds once it is granted. In one
+        round a tenant's first waiting ticket is before the second of another one, whose turn will
+        have been later.
         """
         rounds = Counter(self._granted.values())
-        keys: dict[Ticket, tuple[int, int]] = {}
+        ahead = Counter[str]()
+        keys: dict[Ticket, tuple[int, int, int]] = {}
         for ticket, tenant in self._waiting.items():
             rounds[tenant] += 1
-            keys[ticket] = rounds[tenant], self._turns.get(tenant, -1)
+            keys[ticket] = rounds[tenant], ahead[tenant], self._turns.get(tenant, -1)
+            ahead[tenant] += 1
         return sorted(keys, key=keys.__getitem__)
 
     def _grant(self) -> None:

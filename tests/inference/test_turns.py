@@ -98,6 +98,16 @@ def test_a_tenant_is_not_charged_for_what_it_used_alone() -> None:
     assert len(turns._ends) <= 2
 
 
+def test_all_begin_anew_once_no_window_waits() -> None:
+    """What a tenant used in a busy second is no debt in a later one."""
+    turns = Turns()
+    waiting = dict.fromkeys(slots(*"aaaa", "b"), LONG)
+    assert Counter(served(turns, waiting, 4)) == {"a": 3, "b": 1}
+    assert served(turns, waiting, 4) == ["a"]
+    waiting = dict.fromkeys(slots("a", "b"), LONG)
+    assert served(turns, waiting, 1) == ["a"], "it has waited longest"
+
+
 def test_nothing_is_kept_of_tenants_that_are_gone() -> None:
     turns = Turns()
     for n in range(100):

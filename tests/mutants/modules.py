@@ -185,6 +185,15 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
             "that of a line through the taper is below -2"
         ),
     },
+    "stream/recordings/job_queue.py": {
+        "self._turns[tenant] = max(self._turns.values(), default=-1) + 2": "only the order counts",
+    },
+    "stream/inference/turns.py": {
+        "self._ends = {name: end for name, end in self._ends.items() if end >= self._present}": (
+            "an end at the present is the start that is taken without one"
+        ),
+        "self._present = 1.0": "only differences of virtual times count",
+    },
     "stream/analysis/windows.py": {
         'return np.pad(audio, (missing, 0), "symmetric") if missing > -1 else audio': (
             "a padding of no samples"

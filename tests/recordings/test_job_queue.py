@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pytest
+
 from stream.recordings.job_queue import JobQueue, Ticket
 from stream.tenants import DEFAULT
 
@@ -102,16 +104,20 @@ async def test_a_recording_of_another_tenant_is_next() -> None:
     assert [ticket.done() for ticket in many] == [True, False, False, False, False]
 
 
-async def test_positions_are_the_order_in_which_tickets_are_granted() -> None:
+@pytest.mark.parametrize("waiting", ["aabcba", "abb", "aaab", "bbba", "cab", "ccbbaa"])
+async def test_positions_are_the_order_in_which_tickets_are_granted(waiting: str) -> None:
     queue = JobQueue(1)
     running = queue.join("a")
-    tickets = [queue.join(tenant) for tenant in ("a", "a", "b", "c", "b", "a")]
-    while waiting := [ticket for ticket in tickets if not ticket.done()]:
-        first = next(ticket for ticket in waiting if queue.position(ticket) == 1)
+    left = [queue.join(tenant) for tenant in waiting]
+    expected = sorted(left, key=queue.position)
+    assert [queue.position(ticket) for ticket in expected] == list(range(1, len(left) + 1))
+    granted = []
+    while left:
         queue.leave(running)
-        assert first.done()
-        assert sum(ticket.done() for ticket in waiting) == 1
-        running = first
+        [running] = [ticket for ticket in left if ticket.done()]
+        left.remove(running)
+        granted.append(running)
+    assert granted == expected
 
 
 async def test_tenants_with_several_recordings_take_turns() -> None:
