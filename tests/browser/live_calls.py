@@ -19,6 +19,7 @@ CHUNK_S = 0.2
 RULES = """
 [limits]
 ahead_s = 1000
+idle_timeout_s = 300
 [[alerts.rules]]
 name = "angry_customer"
 label = "angry"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import av
 import numpy as np
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.browser.browsing import launch
 from tests.browser.live_calls import RULES, calling
@@ -79,6 +79,8 @@ def visit(browser: Browser, url: str, theme: Theme, **options: Any) -> Page:
     }
     page = browser.new_context(color_scheme=theme, **settings).new_page()
     page.goto(url)
+    # A page that does not load fails here and not after the minutes that it should show.
+    expect(page.locator("#status")).to_have_attribute("data-state", "live", timeout=30_000)
     return page
 
 

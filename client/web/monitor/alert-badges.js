@@ -1,9 +1,7 @@
 import { t } from "../language.js";
 import { element } from "../parts/dom.js";
 
-const MOST_BADGES = 2;
-
-/** Open alerts of one stream as badges, the most severe first, and a button that acknowledges them. */
+/** The most severe open alert of one stream, the number of the others, and a button that acknowledges all. */
 export class AlertBadges {
   #revision = -1;
   #alerts = null;
@@ -21,14 +19,16 @@ export class AlertBadges {
     this.#alerts = alerts;
     if (this.#revision === alerts.revision) return;
     this.#revision = alerts.revision;
-    const open = alerts.bySeverity;
-    const badges = open.slice(0, MOST_BADGES).map(({ id, rule, severity }) => {
-      const badge = element("span", { className: "alert-badge" }, rule);
-      badge.dataset.severity = alerts.isAcknowledged(id) ? "" : severity;
-      return badge;
-    });
-    if (open.length > badges.length) badges.push(element("span", { className: "soft" }, `+${open.length - badges.length}`));
-    this.badges.replaceChildren(...badges);
+    const [first, ...others] = alerts.bySeverity;
+    this.badges.replaceChildren();
+    if (first) this.badges.append(alertBadge(first, alerts));
+    if (others.length) this.badges.append(element("span", { className: "soft" }, `+${others.length}`));
     this.button.hidden = !alerts.rank;
   }
+}
+
+function alertBadge({ id, rule, severity }, alerts) {
+  const badge = element("span", { className: "alert-badge" }, rule);
+  badge.dataset.severity = alerts.isAcknowledged(id) ? "" : severity;
+  return badge;
 }

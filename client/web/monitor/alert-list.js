@@ -52,5 +52,5 @@ function alertTime({ since_ms: since, audio_ms: at }) {
 }
 
 function acknowledgeButton(onclick) {
-  return element("button", { type: "button", onclick }, t("alerts.acknowledge"));
+  return element("button", { type: "button", className: "small", onclick }, t("alerts.acknowledge"));
 }

@@ -65,15 +65,15 @@ export class Row {
     this.alerts.show(stream.alerts);
     if (!this.visible) return;
     const lasted = duration((stream.ended ?? now) - stream.started);
-    setText(this.time, stream.state === "active" ? lasted : textFor(`state.${stream.state}`, stream.state));
+    setText(this.time, stream.state === "active" ? lasted : textFor(`monitor.state.${stream.state}`, stream.state));
     this.trend.draw(this.#voices.map(({ channel }) => channel), now);
   }
 
   /** Set the tooltip, which has all that the columns have no room for. */
   describe(now) {
-    const { id, tags, started, ended, conversation, alerts } = this.stream;
+    const { id, state, tags, started, ended, conversation, alerts } = this.stream;
     const lines = [
-      `${id} · ${duration((ended ?? now) - started)}`,
+      `${id} · ${textFor(`state.${state}`, state)} · ${duration((ended ?? now) - started)}`,
       tags.join(" · "),
       ...this.#voices.map(({ channel }) => voiceText(channel)),
       conversation && talkText(conversation),
