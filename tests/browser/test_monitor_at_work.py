@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
-from tests.browser.browsing import PHONE, Background, background, findings, too_wide
+from tests.browser.browsing import PHONE, background, findings, too_wide
 from tests.browser.test_monitor import OpenTab, Streams, ids, sentence, visit
 from tests.support.clients import connect
 from tests.support.running import Server, running_server
@@ -46,18 +47,24 @@ def streams(server: Server) -> Iterator[Streams]:
     """Return calls of two queues; the first ones are loud, so each has an open alert."""
     with background() as loop:
         streams = Streams(server, loop)
-        for number in range(CALLS):
-            loud = number < LOUD
-            tag = f"queue:{'complaints' if loud else 'sales'}"
-            streams.open(f"call-{number:02}", 8.0 if loud else 0.05, tags=[tag])
-            if loud:
-                streams.send_loud(f"call-{number:02}")
-        loop.run(two_sided(streams, server, loop))
+        loop.run(open_calls(streams, server), 90)
         yield streams
         streams.close()
 
 
-async def two_sided(streams: Streams, server: Server, loop: Background) -> None:
+async def open_calls(streams: Streams, server: Server) -> None:
+    async def one_sided(number: int) -> None:
+        loud = number < LOUD
+        tag = f"queue:{'complaints' if loud else 'sales'}"
+        name = f"call-{number:02}"
+        await streams._open(name, 8.0 if loud else 0.05, 0, {"tags": [tag]})
+        if loud:
+            await streams.clients[name].audio(3 * sentence(8.0))
+
+    await asyncio.gather(*map(one_sided, range(CALLS)), two_sided(streams, server))
+
+
+async def two_sided(streams: Streams, server: Server) -> None:
     """Open a call with a loud customer and a quiet agent."""
     client = await streams._stack.enter_async_context(connect(server))
     client.checks = False
@@ -165,7 +172,6 @@ def test_filters_combine_and_stay_in_the_address(
 def test_a_supervisor_needs_no_mouse(open_tab: OpenTab, server: Server, streams: Streams) -> None:
     page = visit(open_tab(viewport=LAPTOP), server)
     expect(pending(page)).to_have_count(LOUD)
-    page.wait_for_timeout(2_500)
     order = ids(page)
     for key, expected in (
         ("j", 0),
