@@ -84,6 +84,8 @@ class Row:
 
     state: str = "active"
     ended: float | None = None
+    resumed: int = -1
+    """`seq` of the newest `session.resumed`."""
     sides: dict[int, Side] = field(default_factory=dict)
 
 
@@ -140,10 +142,14 @@ class Dashboard:
             case "session.closed":
                 row.state, row.ended = "ended", now
             case "stream.detached":
-                row.state = "detached"
+                # A producer that returns gets it after `session.resumed`, which is newer.
+                if event["seq"] > row.resumed:
+                    row.state = "detached"
             case "stream.paused":
                 row.state = "paused"
-            case "session.resumed" | "stream.resumed":
+            case "session.resumed":
+                row.state, row.resumed = "active", event["seq"]
+            case "stream.resumed":
                 row.state = "active"
             case "speech.start" | "speech.end":
                 _side(row, event).speaking = event["type"] == "speech.start"

@@ -180,8 +180,13 @@ def test_streams_of_one_id_in_two_tenants_have_a_row_each() -> None:
 def test_a_stream_whose_producer_is_away_is_shown_so() -> None:
     dashboard = Dashboard()
     dashboard.handle(score("call-1", sad=1.0), 0.0)
-    dashboard.handle(event("stream.detached", stream_id="call-1"), 1.0)
+    dashboard.handle(event("stream.detached", stream_id="call-1", seq=4), 1.0)
     assert "detached" in drawn(dashboard, 1.0)
     assert "?" in drawn(dashboard, 1.0)
-    dashboard.handle(event("session.resumed", stream_id="call-1"), 2.0)
+    dashboard.handle(event("session.resumed", stream_id="call-1", seq=6), 2.0)
     assert "active" in drawn(dashboard, 2.0)
+    # A producer's own dashboard gets the events that it missed after that.
+    dashboard.handle(event("stream.detached", stream_id="call-1", seq=5), 2.0)
+    assert "active" in drawn(dashboard, 2.0)
+    dashboard.handle(event("stream.detached", stream_id="call-1", seq=9), 3.0)
+    assert "detached" in drawn(dashboard, 3.0)
