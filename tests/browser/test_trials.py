@@ -53,6 +53,7 @@ def test_rules_of_the_server_and_others_are_drawn(
 ) -> None:
     tab = open_tab()
     page = visit(tab, server)
+    page.get_by_text("Alerts to try").click()
     page.get_by_label("Rules of the server").check()
     page.get_by_label("Other rules").fill(OWN)
     give(page, recording)
@@ -81,11 +82,12 @@ def test_a_mistake_in_the_rules_is_shown_with_its_field_and_can_be_corrected(
 ) -> None:
     tab = open_tab()
     page = visit(tab, server)
+    page.get_by_text("Alerts to try").click()
     page.get_by_label("Other rules").fill(OWN.replace("above = 0.5", "treshold = 0.5", 1))
     give(page, recording)
     expect(job(page, recording.name)).to_have_attribute("data-state", "failed")
     expect(page.locator(".result")).to_contain_text("rules.0.treshold: unknown key")
-    page.locator(".options summary").click()
+    page.get_by_text("Options", exact=True).click()
     page.get_by_label("Other rules").fill(OWN)
     job(page, recording.name).get_by_role("button", name="Try again").click()
     done(page, recording.name)

@@ -59,8 +59,10 @@ export function optionsForm(options, offer, disclosure) {
       field("channels", roleSelect(options)),
       field("language", languageSelect(options)),
       field("track", trackSelect(options)),
-      group(
-        t("recordings.option.alerts"),
+      element(
+        "details",
+        { className: "rules", open: options.server_rules || options.rules !== "" },
+        element("summary", {}, t("recordings.option.alerts")),
         checkbox(options, "server_rules", noRules, { rules: ruleNames.join(", ") }),
         ruleField(options),
       ),
