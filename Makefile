@@ -62,7 +62,7 @@ fuzz: $(VENV)/dev ## Fuzz all parsers of foreign input for FUZZ_SECONDS=60 each
 mutants: $(VENV)/dev ## Change MODULES="stream/admission.py …" a little and count what their tests notice
 	$(BIN)/python -m tests.mutants $(MODULES)
 
-peers: $(VENV)/dev ## Run foreign programs with the server: telephony, WebSocket conformance, Home Assistant, Node-RED, Prometheus
+peers: $(VENV)/dev ## Run foreign programs with the server: telephony, WebSocket conformance, Home Assistant, Node-RED, browsers, Prometheus
 	$(BIN)/python -m tests.peers
 
 soak: $(VENV)/dev system ## Run the faults that need minutes for SOAK_MINUTES=40, and print a table

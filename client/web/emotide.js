@@ -448,9 +448,9 @@ async function openCapture(options, { received, lost, checked }) {
     // The context has the device's own rate: some browsers refuse to connect different rates.
     context = new AudioContext({ latencyHint: "interactive" });
     await context.audioWorklet.addModule(worklet);
-    // Not longer: Firefox waits forever without an audio output.
-    await within(START_MS, context.resume());
-    if (context.state !== "running") throw new EmotideError("audio");
+    // Firefox waits forever without an audio output.
+    const resumed = context.resume().then(() => true);
+    if (!(await within(START_MS, resumed))) throw new EmotideError("audio");
     const mono = { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" };
     node = new AudioWorkletNode(context, "emotide-capture", mono);
     context.createMediaStreamSource(media).connect(node);

@@ -10,7 +10,8 @@ server that echoes, and ours does not; a plain server of the `websockets` librar
 every message, too, shows which cases need an echo. Each case that it passes, ours must pass. A real
 Home Assistant: a room appears, changes, becomes unavailable, and returns. A real Prometheus that
 scrapes a server answers every expression of the boards and rules. A real Node-RED runs the flow of
-deploy/node-red, and a real MicroPython the light of examples/.
+deploy/node-red, and a real MicroPython the light of examples/. Firefox and WebKit show the page and
+run emotide.js; TypeScript's compiler checks its types.
 A row whose peer cannot run here says so, and why.
 
 Clients of telephony and of speech servers run if their files are given:
@@ -35,6 +36,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from bench.tables import table
 from tests.peers import (
     autobahn,
+    browsers,
     clients,
     home_assistant,
     micropython,
@@ -148,6 +150,7 @@ ALL = (
     "home_assistant",
     "node_red",
     "micropython",
+    "browsers",
     "prometheus",
 )
 """Kinds of rows."""
@@ -181,6 +184,10 @@ def main() -> int:
         lights, wrong = micropython.rows(FOLDER)
         broken += wrong
         print(table(["peer", "check", "result", "after"], lights))
+    if "browsers" in wanted:
+        pages, wrong = browsers.rows(FOLDER)
+        broken += wrong
+        print(table(["peer", "check", "result", "after"], pages))
     if "prometheus" in wanted:
         measured, wrong = prometheus.rows()
         broken += wrong
