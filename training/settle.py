@@ -10,12 +10,12 @@ Four things beyond a plain regression:
   the way to the mean neutral sentence of its speaker (`milder`).
 - Calm speech is learnt as neutral. A corpus without emotions also teaches how that corpus sounds,
   so afterwards the bias of neutral is set on calm voices that were left out (`calibrate`).
-- Sounds against speech of all kinds is a question of its own, with its own weight.
+- Sounds against speech is a question of its own, asked when the emotions are fitted (`unknown`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from training.data import Array
 from training.measure import AROUSED, CALM
 from training.model import Head
 from training.recipe import Recipe
+from training.unknown import fit_unknown, minimise
 
 Names = NDArray[np.str_]
 
@@ -108,83 +109,57 @@ def emotion_loss(logits: Tensor, truth: Tensor, labels: Sequence[str], recipe: R
 def settle(
     acted: Examples,
     calm: Examples,
-    sounds: Array,
+    speech: Sequence[Array],
+    sounds: Sequence[Array],
     labels: Sequence[str],
     recipe: Recipe,
-    bursts: frozenset[str] = frozenset(),
 ) -> Head:
-    """Return a head fitted to acted emotions, calm speech and the features of sounds.
+    """Return a head fitted to acted emotions and calm speech, and to parts of speech and sounds.
 
-    `labels` ends with `unknown` if there are sounds. Calm speech and sounds may be empty. Corpora
-    in `bursts` have no words: they are neither speech nor sounds when these two are told apart.
+    `labels` ends with `unknown` if there are sounds; only then is `speech` used. Calm speech may be
+    empty.
     """
     emotions = [label for label in labels if label != "unknown"]
-    speech = np.concatenate([acted.features, calm.features])
-    head = Head(speech.shape[1], len(labels), min(recipe.components, speech.shape[1]))
-    set_projection(head, speech)
+    features = np.concatenate([acted.features, calm.features])
+    head = Head(features.shape[1], len(labels), min(recipe.components, features.shape[1]))
+    set_projection(head, features)
 
-    def inputs(features: Array) -> Tensor:
+    def inputs(rows: Array) -> Tensor:
         with torch.no_grad():
-            projected: Tensor = head.project(torch.from_numpy(features))
+            projected: Tensor = head.project(torch.from_numpy(rows))
         return projected
 
-    x_acted, x_calm, x_sounds = inputs(acted.features), inputs(calm.features), inputs(sounds)
+    x_acted, x_calm = inputs(acted.features), inputs(calm.features)
     truth = torch.tensor([emotions.index(label) for label in acted.labels])
     weights = torch.from_numpy(balanced(acted))
-    speech_weights = torch.from_numpy(balanced(acted) * ~np.isin(acted.corpora, list(bursts)))
-    speech_weights = speech_weights / speech_weights.sum().clamp(min=1e-9)
     calm_weights = torch.from_numpy(balanced(calm))
-    weight = torch.zeros(x_acted.shape[1], len(labels), requires_grad=True)
-    bias = torch.zeros(len(labels), requires_grad=True)
-    count = len(emotions)
+    weight = torch.zeros(x_acted.shape[1], len(emotions), requires_grad=True)
+    bias = torch.zeros(len(emotions), requires_grad=True)
 
     def loss() -> Tensor:
-        def logits(x: Tensor) -> Tensor:
-            return x @ weight + bias
-
-        of_acted = logits(x_acted)
-        total = weights @ emotion_loss(of_acted[:, :count], truth, emotions, recipe)
+        total = weights @ emotion_loss(x_acted @ weight + bias, truth, emotions, recipe)
         total = total + recipe.ridge * weight.square().sum()
-        of_calm = logits(x_calm)
         if len(calm) and "neutral" in emotions:
-            neutral = -of_calm[:, :count].log_softmax(dim=1)[:, emotions.index("neutral")]
+            shares = (x_calm @ weight + bias).log_softmax(dim=1)
+            neutral = -shares[:, emotions.index("neutral")]
             total = total + recipe.calm_weight * (calm_weights @ neutral)
-        if len(sounds):
-            against = [functional.softplus(margin(rows)) for rows in (of_acted, of_calm)]
-            spoken = [speech_weights @ against[0]] + (
-                [calm_weights @ against[1]] if len(calm) else []
-            )
-            wrong = (
-                torch.stack(spoken).mean() + functional.softplus(-margin(logits(x_sounds))).mean()
-            )
-            total = total + recipe.unknown * wrong
         return total
 
     minimise([weight, bias], loss, recipe.iterations)
+    weight, bias = weight.detach(), bias.detach()
+    if "unknown" in labels:
+        unknown = fit_unknown(
+            inputs, (weight, bias), speech, sounds, recipe.unknown_ridge, recipe.iterations
+        )
+        weight, bias = (
+            torch.cat(pair, dim=-1) for pair in zip((weight, bias), unknown, strict=True)
+        )
     with torch.no_grad():
         # The projection is folded in: the server computes it only for embeddings.
         head.out.weight.copy_(weight.T @ head.project.weight)
         head.out.bias.copy_(bias + weight.T @ head.project.bias)
     head.requires_grad_(False).eval()
     return head
-
-
-def margin(logits: Tensor) -> Tensor:
-    """Return the logit of the last label, `unknown`, above that of all others together."""
-    return logits[:, -1] - logits[:, :-1].logsumexp(dim=1)
-
-
-def minimise(parameters: list[Tensor], loss: Callable[[], Tensor], iterations: int) -> None:
-    """Minimise a convex loss by L-BFGS."""
-    solver = torch.optim.LBFGS(parameters, max_iter=iterations, line_search_fn="strong_wolfe")
-
-    def closure() -> float:
-        solver.zero_grad()
-        value = loss()
-        torch.autograd.backward(value)
-        return float(value.detach())
-
-    solver.step(closure)
 
 
 def set_projection(head: Head, features: Array) -> None:

@@ -156,11 +156,107 @@ def hum(rng: Generator, length: int) -> Array:
     return unit_power(partials(rng, pitch) + rng.uniform(0, 1) * noise(rng, length))
 
 
+def chimes(rng: Generator, length: int) -> Array:
+    """Make struck tones that ring: bells, glasses, notifications."""
+    sound = np.zeros(length)
+    steps = 2 ** (np.array([0, 2, 4, 5, 7, 9, 11, 12]) / 12)
+    tonic, decay = rng.uniform(200, 1600), rng.uniform(0.03, 0.8)
+    ratios = 1 + np.cumsum(rng.uniform(0.4, 1.6, rng.integers(1, 6)))
+    at = 0
+    for _ in range(rng.integers(1, 6)):
+        time = np.arange(length - at) / RATE
+        pitch = tonic * rng.choice(steps)
+        ring = np.sin(2 * np.pi * pitch * time)
+        for ratio in ratios[pitch * ratios < RATE / 2]:
+            ring += rng.uniform(0.1, 0.8) * np.sin(2 * np.pi * pitch * ratio * time)
+        sound[at:] += ring * np.exp(-time / decay) * np.minimum(1, time / 0.002)
+        at += int(rng.uniform(0.05, 0.5) * RATE)
+        if at >= length:
+            break
+    return unit_power(sound)
+
+
+def blips(rng: Generator, length: int) -> Array:
+    """Make sweeps of a wave: signals of devices and games, lasers, slides."""
+    time = np.arange(length) / RATE
+    duration = rng.uniform(0.05, 0.6)
+    position = np.minimum(1, (time % (duration * rng.uniform(1, 2))) / duration)
+    ends = np.log(rng.uniform(100, 3000, 2))
+    pitch = np.exp(ends[0] + (ends[1] - ends[0]) * position ** rng.uniform(0.3, 3))
+    phase = np.cumsum(pitch) / RATE
+    shapes = (np.sin(2 * np.pi * phase), np.sign(np.sin(2 * np.pi * phase)), 2 * (phase % 1) - 1)
+    wave = shapes[rng.integers(3)] + rng.choice([0, 0.5]) * rng.normal(size=length)
+    hz = np.fft.rfftfreq(length, 1 / RATE)
+    shape = np.where(position < 1, (1 - position) ** rng.uniform(0, 2), 0)
+    return unit_power(filtered(wave * shape, 1 / (1 + (hz / rng.uniform(1000, 8000)) ** 2)))
+
+
+def hits(rng: Generator, length: int) -> Array:
+    """Make a sequence of one drum or blow, its strokes alike and mostly regular."""
+    stroke = drum(rng, int(rng.uniform(0.1, 0.6) * RATE))
+    stroke = resonant(rng, stroke)
+    gap, jitter = rng.uniform(0.05, 1.5) * RATE, rng.choice([0, 0.02, 0.3])
+    change = rng.uniform(0.9, 1.1)
+    sound, at = np.zeros(length + len(stroke), np.float32), 0.0
+    while at < length:
+        sound[int(at) : int(at) + len(stroke)] += rng.uniform(0.6, 1.0) * stroke
+        at += max(0.03 * RATE, gap * (1 + rng.normal(0, jitter)))
+        gap *= change
+    return unit_power(sound[:length])
+
+
+def calls(rng: Generator, length: int) -> Array:
+    """Make short cries of animals: rough tones that rise and fall, again and again."""
+    time = np.arange(length) / RATE
+    duration, pause = rng.uniform(0.06, 0.9), rng.uniform(0.05, 0.8)
+    position = np.minimum(1, (time % (duration + pause)) / duration)
+    base, rise = rng.uniform(120, 2500), rng.uniform(-0.7, 1.2)
+    pitch = base * 2 ** (rise * np.sin(np.pi * position ** rng.uniform(0.4, 2)))
+    rough = 1 + rng.choice([0, 0.03, 0.1]) * np.sin(2 * np.pi * rng.uniform(20, 90) * time)
+    voice = partials(rng, np.clip(pitch * rough, 60, 6000))
+    voice += rng.choice([0, 0.1, 0.6]) * rng.normal(size=length)
+    return unit_power(resonant(rng, voice * np.sin(np.pi * position) ** rng.uniform(0.3, 2)))
+
+
+def resonant(rng: Generator, audio: NDArray[np.floating]) -> Array:
+    """Apply one to three random resonances, as a body or a throat does."""
+    hz = np.fft.rfftfreq(len(audio), 1 / RATE)
+    peaks = [
+        np.exp(-(((hz - rng.uniform(200, 5000)) / rng.uniform(100, 1500)) ** 2))
+        for _ in range(rng.integers(1, 4))
+    ]
+    return filtered(audio, np.sum(peaks, axis=0) + rng.uniform(0.01, 0.5))
+
+
 KINDS: tuple[tuple[Callable[[Generator, int], Array], float], ...] = (
     (noise, 0.12), (music, 0.30), (tones, 0.08), (keys, 0.08), (glides, 0.20), (knocks, 0.10),
     (gusts, 0.07), (hum, 0.05),
 )  # fmt: skip
 """The generators of `not_speech`, and the share of each."""
+
+
+EVENTS: tuple[tuple[Callable[[Generator, int], Array], float], ...] = (
+    *((kind, share / 2) for kind, share in KINDS),
+    (chimes, 0.12), (blips, 0.10), (hits, 0.16), (calls, 0.12),
+)  # fmt: skip
+
+
+def scene(rng: Generator, length: int) -> Array:
+    """Make sounds that come and go, as a voice detector meets them: short ones, and pauses."""
+    kinds, shares = [kind for kind, _ in EVENTS], [share for _, share in EVENTS]
+    make = kinds[rng.choice(len(kinds), p=shares)]
+    typical = 10 ** rng.uniform(-0.9, 0.7)
+    sound, at = np.zeros(length, np.float32), int(rng.uniform(0.1, 1.0) * RATE)
+    while at < length:
+        size = min(length - at, int(np.clip(typical * rng.uniform(0.5, 2), 0.08, 6) * RATE))
+        if size < 0.08 * RATE:
+            break
+        event = make(rng, size) * np.float32(rng.uniform(0.3, 1.0))
+        fade = min(size // 4, int(rng.uniform(0.001, 0.03) * RATE))
+        event[len(event) - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
+        sound[at : at + size] += event
+        at += size + int(rng.uniform(0.1, 2.0) * RATE)
+    return unit_power(sound)
 
 
 def not_speech(rng: Generator, length: int) -> Array:

@@ -62,12 +62,22 @@ class Trainer:
             parts.append(examples(data.acted, owners, used))
             clean = Features(material.acted_views["clean"][rows], np.asarray(rows))
             parts.append(examples(data.acted, clean, used))
-        calm = examples(data.calm, material.calm, ~calm_out)
+        heard = []
+        for rows, features in material.acted_heard:
+            owners = Features(features.means, np.asarray(rows)[features.clips])
+            heard.append(examples(data.acted, owners, used))
+        calm = [
+            examples(data.calm, features, ~calm_out)
+            for features in (material.calm, material.calm_heard)
+        ]
         spoken = [part for part in parts if len(part) and part.corpora[0] not in self.bursts]
-        if self.recipe.mild < 1 and spoken:
-            parts.append(milder(joined(spoken), self.recipe.mild))
+        windows = joined(spoken or parts)
+        speech = [part.features for part in (windows, *heard, *calm)]
+        if self.recipe.mild < 1 and (spoken or heard):
+            parts.append(milder(joined([*spoken, *heard]), self.recipe.mild))
         torch.manual_seed(0)
-        return settle(joined(parts), calm, material.sounds, data.labels, self.recipe, self.bursts)
+        acted = joined([*parts, *heard])
+        return settle(acted, joined(calm), speech, material.sounds, data.labels, self.recipe)
 
     def cross_validate(self, folds: int) -> tuple[LeftOut, LeftOut]:
         """Score whole acted clips and calm ones, each left out of what its head learnt from."""

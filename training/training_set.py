@@ -80,32 +80,48 @@ def read_set(
 class Material:
     """Features of everything that is learnt from or measured on; each is encoded once.
 
-    `acted` and `calm` are degraded windows, `sounds` are synthetic; `acted_views` and `calm_views`
-    are whole clips by recording condition.
+    `acted` and `calm` are degraded windows; `acted_heard` and `calm_heard` are utterances that the
+    server finds in degraded clips, `bursts` left out. `sounds` are synthetic, in parts that weigh
+    the same. `acted_views` and `calm_views` are whole clips by recording condition.
     """
 
     acted: list[tuple[list[int], Features]]
     calm: Features
-    sounds: Array
+    acted_heard: list[tuple[list[int], Features]]
+    calm_heard: Features
+    sounds: list[Array]
     acted_views: dict[str, Array]
     calm_views: dict[str, Array]
 
 
-def encode(data: TrainingSet, cache: FeatureCache, recipe: Recipe) -> Material:
+def encode(
+    data: TrainingSet, cache: FeatureCache, recipe: Recipe, bursts: frozenset[str] = frozenset()
+) -> Material:
     """Compute the features of a training set, or read them from the cache."""
-    acted = []
+    acted, acted_heard = [], []
     for corpus in sorted({clip.corpus for clip in data.acted}):
         rows = [i for i, clip in enumerate(data.acted) if clip.corpus == corpus]
-        copies = -(-recipe.windows // len(rows))
         clips = [data.acted[i] for i in rows]
+        copies = -(-recipe.windows // len(rows))
         acted.append((rows, cache.degraded(corpus, clips, copies)))
-    sounds = cache.sounds(recipe.sounds).means if recipe.sounds else None
+        if recipe.heard and corpus not in bursts:
+            copies = -(-recipe.heard // len(rows))
+            acted_heard.append((rows, cache.spoken(corpus, clips, copies)))
     empty = acted[0][1].means[:0]
-    calm = cache.degraded("calm", data.calm, recipe.calm_copies) if data.calm else None
+    calm = calm_heard = Features(empty, np.zeros(0, np.int64))
+    if data.calm:
+        calm = cache.degraded("calm", data.calm, recipe.calm_copies)
+        if recipe.heard:
+            calm_heard = cache.spoken("calm", data.calm, -(-recipe.heard // len(data.calm)))
+    sounds = [cache.sounds(recipe.sounds)] if recipe.sounds else []
+    if recipe.sounds and recipe.scenes:
+        sounds.append(cache.scenes(recipe.scenes))
     return Material(
         acted,
-        calm if calm is not None else Features(empty, np.zeros(0, np.int64)),
-        sounds if sounds is not None else empty,
+        calm,
+        acted_heard,
+        calm_heard,
+        sounds,
         {name: cache.view("acted", data.acted, name).means for name in CONDITIONS},
         {
             name: cache.view("calm", data.calm, name).means if data.calm else empty

@@ -18,7 +18,7 @@ from training.data import LENGTHS, Clip, cut, mirrored, read_manifest
 from training.export import build_encoder
 from training.features import FrameEncoder
 from training.measure import activation, activation_recall, confusion, fit_temperature, measure
-from training.sounds import KINDS, not_speech
+from training.sounds import EVENTS, not_speech, scene
 from training.splits import folds_of, group, is_measured
 from training.training_set import read_set
 from training.views import CONDITIONS, windows
@@ -50,7 +50,20 @@ def test_trains_exports_and_evaluates_a_model_that_the_server_loads(
 ) -> None:
     trained, model = tmp_path / "trained", tmp_path / "model"
     arguments = ("--manifest", MANIFEST, "--encoder", encoder, "--out", trained, "--folds", "2")
-    few = ("--windows", "16", "--sounds", "4", "--threads", "1", "--iterations", "10")
+    few = [
+        "--windows",
+        "16",
+        "--sounds",
+        "4",
+        "--scenes",
+        "2",
+        "--heard",
+        "8",
+        "--threads",
+        "1",
+        "--iterations",
+        "10",
+    ]
     run("training.train", *arguments, *few)
     run("training.export", "--trained", trained, "--out", model)
 
@@ -88,7 +101,7 @@ def test_calm_speech_sets_the_bias_of_neutral_and_half_of_it_is_kept_for_measure
         lines.append(",".join(calm[name] for name in head))
     manifest.write_text("\n".join(lines) + "\n")
     trained = tmp_path / "trained"
-    few = ("--windows", "8", "--sounds", "0", "--threads", "1", "--iterations", "5")
+    few = ["--windows", "8", "--sounds", "0", "--heard", "0", "--threads", "1", "--iterations", "5"]
     arguments = ("--manifest", manifest, "--encoder", encoder, "--out", trained, "--folds", "2")
     run("training.train", *arguments, *few, "--corpora", "emodb", "--calm", "read")
     facts = json.loads((trained / "training.json").read_text())
@@ -180,17 +193,29 @@ def test_windows_are_cut_and_degraded_without_changing_their_length(length: int)
         assert mask.any()
 
 
-@pytest.mark.parametrize("kind", [make for make, _ in KINDS], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("kind", [make for make, _ in EVENTS], ids=lambda make: make.__name__)
 def test_sounds_are_finite_and_of_unit_power(
     kind: Callable[[np.random.Generator, int], np.ndarray],
 ) -> None:
-    for seed in range(5):
-        sound = kind(np.random.default_rng(seed), 32_000)
-        assert sound.shape == (32_000,)
+    for seed, length in enumerate((32_000, 32_000, 32_000, 3_000, 1_280)):
+        sound = kind(np.random.default_rng(seed), length)
+        assert sound.shape == (length,)
         assert sound.dtype == np.float32
         assert np.isfinite(sound).all()
-        assert sound.std() == pytest.approx(1, abs=0.01)
+        # A short one may lie in a pause between two tones.
+        assert sound.std() == pytest.approx(1, abs=0.01) or (length < 16_000 and not sound.any())
     assert np.isfinite(not_speech(np.random.default_rng(0), 48_000)).all()
+
+
+def test_a_scene_has_sounds_and_pauses() -> None:
+    silent = []
+    for seed in range(10):
+        sound = scene(np.random.default_rng(seed), 160_000)
+        assert sound.shape == (160_000,)
+        assert sound.std() == pytest.approx(1, abs=0.01)
+        frames = np.abs(sound.reshape(-1, 320)).max(axis=1)
+        silent.append(float((frames < 1e-3).mean()))
+    assert all(0 < share < 0.98 for share in silent), silent
 
 
 def test_tempo_keeps_pitch_and_change_voice_does_not() -> None:
