@@ -23,7 +23,7 @@ from stream.protocol.messages import (
     Subscribe,
     Unsubscribe,
 )
-from stream.protocol.parsing import parse_files, parse_subscriber
+from stream.protocol.parsing import MAX_TEXT, parse_files, parse_subscriber
 from stream.types import AudioFormat
 from tests.support.parsing import (
     LONGEST,
@@ -343,3 +343,14 @@ def test_a_long_text_message_is_not_parsed(parse: Callable[[str], Any]) -> None:
     with pytest.raises(ProtocolError, match="at most 65536 characters") as refused:
         parse('{"type":"keepalive",' + keys + "}")
     assert (refused.value.code, refused.value.fatal) == ("invalid_message", False)
+
+
+def test_a_text_message_has_a_largest_length() -> None:
+    text = '{"type":"input.flush"}'
+    assert isinstance(parse_producer(text.ljust(MAX_TEXT)), InputFlush)
+    assert refused(parse_producer, text.ljust(MAX_TEXT + 1)).code == "invalid_message"
+
+
+def test_an_unknown_type_is_quoted_up_to_64_characters() -> None:
+    error = refused(parse_producer, '{"type":"' + "x" * 70 + '"}')
+    assert f"'{'x' * 64}'" in error.message

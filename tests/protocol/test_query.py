@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from stream.protocol.errors import ProtocolError
+from stream.protocol.parsing import parse_flag
 from stream.types import AudioFormat
 from tests.support.parsing import (
     assert_well_formed,
@@ -66,3 +68,19 @@ def test_a_query_is_refused_by_name(text: str, code: str, param: str) -> None:
     error = refused(query, text)
     assert (error.code, error.param, error.fatal) == (code, param, True)
     assert_well_formed(error)
+
+
+def test_the_last_value_of_a_parameter_counts() -> None:
+    config = query("sample_rate=8000&sample_rate=16000")
+    assert config is not None
+    assert config.format.sample_rate == 16_000
+
+
+def test_a_flag_is_true_false_or_refused() -> None:
+    def flag(*values: str) -> bool:
+        return parse_flag({"takeover": list(values)} if values else {}, "takeover")
+
+    assert [flag(), flag("true"), flag("0"), flag("no", "1")] == [False, True, False, True]
+    with pytest.raises(ProtocolError, match="takeover: must be true or false") as caught:
+        flag("maybe")
+    assert (caught.value.code, caught.value.param) == ("config_invalid", "takeover")
