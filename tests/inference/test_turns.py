@@ -99,7 +99,7 @@ def test_a_tenant_is_not_charged_for_what_it_used_alone() -> None:
 
 
 def test_all_begin_anew_once_no_window_waits() -> None:
-    """What a tenant used in a busy second is no debt in a later one."""
+    """Work done for a tenant in a busy second is no debt in a later one."""
     turns = Turns()
     waiting = dict.fromkeys(slots(*"aaaa", "b"), LONG)
     assert Counter(served(turns, waiting, 4)) == {"a": 3, "b": 1}
