@@ -135,6 +135,20 @@ async def test_the_receive_maximum_bounds_unanswered_messages(maximum: int) -> N
         assert broker.connections[0].most_unanswered == maximum
 
 
+async def test_many_messages_wait_for_a_broker_that_is_far_away() -> None:
+    """With 8 at a time, 500 streams beside a broker that answered after 20 ms filled the outbox."""
+    async with scripted() as broker:
+        broker.delay_s = 0.05
+        sink, stream = make(broker.port), live()
+        async with running(sink):
+            sink.opened(stream)
+            for number in range(100):
+                sink.event(stream, encoded(stream, segment(utterance=number)))
+            await until(lambda: topics(broker).count(SEGMENT) == 100)
+            await until(lambda: sink.waiting == 0)
+        assert broker.connections[0].most_unanswered == client.IN_FLIGHT >= 50
+
+
 async def test_without_retained_messages_nothing_is_retained_or_deleted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -314,7 +314,7 @@ async def test_a_stalled_broker_gets_the_newest_messages_when_it_continues(broke
         try:
             for round_ in range(10):
                 assert longest(sink, stream, 500) < LONGEST_S
-                assert sink.waiting <= 100 + 8 + 5, round_
+                assert sink.waiting <= 100 + client.IN_FLIGHT + 5, round_
                 await asyncio.sleep(0.03)
             assert counts.dropped > 0
         finally:
