@@ -61,7 +61,7 @@ async def test_a_refused_message_is_counted_logged_once_and_not_sent_again(
     counts = Counts()
     async with scripted() as broker:
         broker.puback = lambda message: 0x87 if message.topic.endswith("/segment") else 0
-        sink, stream = make(broker.port, counts=counts), live()
+        sink, stream = make(broker.port, counts=counts, stats_interval_s=600), live()
         async with running(sink):
             sink.opened(stream)
             await delivered(sink, broker, STATE)
