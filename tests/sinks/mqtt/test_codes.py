@@ -65,6 +65,8 @@ async def test_a_refused_message_is_counted_logged_once_and_not_sent_again(
         async with running(sink):
             sink.opened(stream)
             await delivered(sink, broker, STATE)
+            # `waiting` does not count retained messages that are on their way.
+            await until(lambda: counts.sent == len(broker.published))
             before = counts.sent
             for number in range(3):
                 sink.event(stream, encoded(stream, segment(utterance=number)))
@@ -288,7 +290,9 @@ async def test_a_broker_that_never_answers_is_left_with_growing_delays(
         # Delays of 20, 40, 80, ... ms besides 100 ms each: 7 connections at most.
         assert 2 <= len([c for c in broker.connections if c.level == level]) <= 9
         assert counts.sent <= 2 * len(broker.connections), "only QoS 0 counts as sent"
-    assert len({vars(r)["reason"] for r in records(caplog, "MQTT connection lost")}) == 1
+    reasons = {vars(record)["reason"] for record in records(caplog, "MQTT connection lost")}
+    # On a busy machine the subscription of the scan may be what is not answered within 0.1 s.
+    assert reasons - {"Operation timed out"} == {"no answer to a publication"}
 
 
 async def test_a_broker_that_closes_instead_of_refusing_mqtt_5_is_tried_with_3_1_1() -> None:
