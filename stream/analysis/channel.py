@@ -40,6 +40,12 @@ from stream.types import (
 BLOCK = 16 * FRAME
 """Samples processed at a time at most, so that the history stays small."""
 
+START = 10 * FRAME
+"""Samples gathered in silence: fewer calls cost less, and `speech.start` waits for them."""
+
+OVERDUE = 3 * FRAME
+"""Samples that are gathered while a window is overdue and nobody speaks."""
+
 _STEPS = np.float32(32_768)
 """Steps of int16 in full scale."""
 
@@ -108,6 +114,19 @@ class ChannelPipeline:
     @property
     def speaking(self) -> bool:
         return self._segmenter.speaking
+
+    @property
+    def due_in(self) -> int:
+        """Samples from `position` on without which no window and no end of speech can come.
+
+        While nobody speaks, `START`. In a pause a window may be overdue: the next voiced frame
+        brings it, but the audio until then is not worth a call for every frame.
+        """
+        segmenter = self._segmenter
+        if not segmenter.speaking:
+            return START
+        window = max(self._windower.next_due(segmenter.start), segmenter.position + OVERDUE)
+        return min(window, segmenter.next_end) - self.position
 
     @property
     def speech(self) -> int:

@@ -17,23 +17,34 @@ CUTOFF_HZ = 90.0
 INAUDIBLE = 1e-6
 """State below which it counts as 0. In silence it would become denormal, which is slow."""
 
+PART = 32
+"""Samples that are filtered by one matrix product; a frame has ten parts."""
+
+PARTS = FRAME // PART
+
+Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
 
 
 class _Filter(NamedTuple):
     """Filter in parallel form, H(z) = direct + 2 Re(r / (1 - p / z)), with the complex pole p.
 
-    `rising` is p^-n and `falling` 2 r p^n for n = 0..319; `last` is p^319, `decay` p^320.
-    `settled` is the state after a constant of 1.
+    Its state is w[n] = x[n] + p w[n - 1], and p^k w is what a state adds k samples later.
     """
 
     direct: np.float32
-    pole: complex
     settled: complex
-    last: complex
+    """State after a constant of 1."""
+    part: Floats
+    """[PART, PART + 2]: 2 Re(r w) of a part after silence, and the state at its end (re, im)."""
+    states: Complexes
+    """[PARTS, PARTS + 1]: the states before each part and after the last, from those ends."""
+    tails: Complexes
+    """[PARTS]: what the state before a frame is before each of its parts."""
     decay: complex
-    rising: Complexes
-    falling: Complexes
+    """What the state before a frame is after it, as a factor."""
+    tail: Floats
+    """[2, PART]: what the state before a part (re, im) adds to its output."""
 
 
 @cache
@@ -43,26 +54,34 @@ def _butterworth() -> _Filter:
     gain = 1 / (1 + math.sqrt(2) * k + k * k)
     middle, product = (1 - k * k) * gain, (1 - math.sqrt(2) * k + k * k) * gain
     pole = complex(middle, math.sqrt(product - middle * middle))
-    residue = gain * (1 - 1 / pole) ** 2 / (1 - pole.conjugate() / pole)
-    n = np.arange(FRAME, dtype=np.float64)
+    residue = 2 * gain * (1 - 1 / pole) ** 2 / (1 - pole.conjugate() / pole)
+
+    n = np.arange(PART)
+    later = n[None, :] - n[:, None]
+    response = np.where(later >= 0, (residue * pole ** np.maximum(later, 0)).real, 0.0)
+    ends = pole ** (PART - 1 - n)
+    tail = residue * pole ** (n + 1)
+
+    step, m = pole**PART, np.arange(PARTS + 1)
+    between = m[None, :] - 1 - m[:PARTS, None]
     return _Filter(
         direct=np.float32(gain / product),
-        pole=pole,
         settled=1 / (1 - pole),
-        last=pole ** (FRAME - 1),
-        decay=pole**FRAME,
-        rising=np.asarray(pole**-n, np.complex128),
-        falling=np.asarray(2 * residue * pole**n, np.complex128),
+        part=np.column_stack((response, ends.real, ends.imag)),
+        states=np.where(between >= 0, step ** np.maximum(between, 0), 0),
+        tails=np.asarray(step ** m[:PARTS], np.complex128),
+        decay=step**PARTS,
+        tail=np.stack((tail.real, -tail.imag)),
     )
 
 
 class HighPass:
     """Butterworth high-pass filter of second order over whole frames of 20 ms, with its state.
 
-    It is causal and has no delay. Any grouping of the same frames gives the same output to the
-    bit. A loop over samples is too slow in Python, so the recursion w[n] = x[n] + p w[n - 1] is
-    p^n times the running sum of x[n] p^-n, over one frame: p^-320 is 3000, which costs 12 of the
-    53 bits of a float64. Only the state at its end goes from one frame to the next.
+    It is causal and has no delay. A loop over samples is too slow in Python, so the recursion is
+    solved by matrix products: within a part, then over the parts of a frame; only the state before
+    each frame is found one after the other. float64 makes any grouping of the same frames give the
+    same steps of int16.
     """
 
     def __init__(self) -> None:
@@ -79,23 +98,23 @@ class HighPass:
         The first sample counts as the offset of the time before it, so that a constant offset
         yields zeros from the beginning.
         """
-        coefficients = self._filter
-        frames = samples.reshape(-1, FRAME)
-        sums = frames * coefficients.rising
-        np.add.accumulate(sums, 1, None, sums)
+        filter_ = self._filter
         state = self._state
         if state is None:
-            state = frames.item(0) * coefficients.settled
+            state = samples.item(0) * filter_.settled
+        output = samples.reshape(-1, PART).astype(np.float64) @ filter_.part
+        ends = np.ascontiguousarray(output[:, PART:]).view(np.complex128)
+        states = ends.reshape(-1, PARTS) @ filter_.states
         before = []
-        for end in sums[:, -1].tolist():
-            # The state before a frame is in its sums as a sample before the first one.
-            before.append([state * coefficients.pole])
-            state = end * coefficients.last + state * coefficients.decay
+        for end in states[:, PARTS].tolist():
+            before.append(state)
+            state = end + state * filter_.decay
             if abs(state) < INAUDIBLE:
                 state = 0j
         self._state = state
-        sums += np.array(before)
-        sums *= coefficients.falling
-        filtered = frames * coefficients.direct
-        filtered += sums.real
-        return filtered.reshape(-1)
+        states = states[:, :PARTS] + np.multiply.outer(before, filter_.tails)
+        decaying = states.view(np.float64).reshape(-1, 2) @ filter_.tail
+        decaying += output[:, :PART]
+        filtered = samples * filter_.direct
+        filtered += decaying.reshape(-1)
+        return filtered

@@ -30,7 +30,7 @@ from stream.types import (
     Window,
 )
 
-SLICE_S = 0.1
+SLICE_S = 0.2
 """Seconds of audio that each channel processes in turn, so that events are in order of time."""
 
 LEAST_S = 0.02
@@ -93,7 +93,7 @@ class StreamPipeline:
         self.embeddings = settings.embeddings
         self._audio = audio
         self._decoder = PcmDecoder(audio)
-        self._slice = max(1, int(audio.sample_rate * SLICE_S))
+        self._slice = int(audio.sample_rate * SLICE_S)
         self._least = int(audio.sample_rate * LEAST_S)
         self._gathered: NDArray[np.float32] | None = None
         self.channels = {
@@ -152,6 +152,18 @@ class StreamPipeline:
         """Position of the stream in samples at 16 kHz."""
         return self.received * SAMPLE_RATE // self._audio.sample_rate
 
+    @property
+    def due_in(self) -> int:
+        """Samples per channel, at the producer's rate, without which `feed` brings no event.
+
+        Except `speech.start`: it may come up to 0.2 s earlier.
+        """
+        if not self._lines:
+            return self._slice
+        count = min([line.due_in for _, _, line in self._lines])
+        # All resamplers are at the same position.
+        return self._lines[0][1].needed(max(1, count))
+
     def feed(self, data: bytes) -> Iterator[Window | Event]:
         """Process one chunk as sent by the producer; yield windows and events.
 
@@ -170,9 +182,10 @@ class StreamPipeline:
         """Process float32[channels, n]."""
         self.sides.add(samples)
         at, count = 0, samples.shape[1]
+        longest = self._slice if self._audio.channels > 1 else count
         while at < count:
             comparison = self._comparison
-            size = self._slice if comparison is None else min(self._slice, comparison.missing)
+            size = longest if comparison is None else min(longest, comparison.missing)
             piece = samples[:, at : at + size]
             at += size
             for channel, resampler, pipeline in self._lines:

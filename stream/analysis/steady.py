@@ -42,9 +42,11 @@ class SteadyLevel:
         frames = [*self._newest, *power]
         self._newest = frames[-PERIOD:]
         ceilings = []
-        # Comparisons instead of min and max, and one zip: this loop runs for every frame.
-        for parts in zip(*(frames[n + 1 :] for n in range(PERIOD)), strict=False):
-            mean = sum(parts) / PERIOD
+        # Comparisons instead of min and max, and no slices: this loop runs for every frame.
+        a, b, c, d = frames[1:PERIOD]
+        for e in power:
+            mean = (a + b + c + d + e) / PERIOD
+            a, b, c, d = b, c, d, e
             if mean > highest:
                 highest = mean
             elif mean < lowest:

@@ -102,6 +102,11 @@ class Segmenter:
         """Open utterance, or None."""
         return Utterance(self.index, self.start, self.end) if self.speaking else None
 
+    @property
+    def next_end(self) -> int:
+        """Position at which the open utterance ends unless another voiced frame comes."""
+        return self.position + (self._hangover - self._silent) * FRAME
+
     def step(self, voiced: bool) -> Utterance | None:
         """Process the decision on the next frame; return the utterance that it ended, if any."""
         self.position += FRAME

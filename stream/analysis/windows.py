@@ -108,6 +108,10 @@ class Windower:
         """Return whether a window is due now that the open utterance is `[start, end)`."""
         return end - max(self._newest_end, start) >= self._settings.hop
 
+    def next_due(self, start: int) -> int:
+        """Return the end of the next window, if the utterance that began at `start` goes on."""
+        return max(self._newest_end, start) + self._settings.hop
+
     def extend(self, speech: Utterance) -> Iterator[Window]:
         """Yield the windows that are due now that the open utterance ends at `speech.end`.
 

@@ -24,9 +24,12 @@ HEAD = 4096
 BLOCK = 6144
 """Bytes inspected of every second of audio: a whole number of samples in every format."""
 
-BLOCKS, ENOUGH, VOTES = 60, 12, 3
+BLOCKS, ENOUGH, VOTES = 60, 6, 3
 """Blocks inspected at most, blocks that fit after which no more are, and those that have to agree
 on another format."""
+
+RARELY = 4
+"""Seconds from one block to the next after `VOTES` blocks that fit."""
 
 SMOOTH, ROUGH = 0.6, 0.35
 """Correlation of neighbouring samples: at least that of voiced speech, at most that of noise."""
@@ -57,9 +60,10 @@ class Finding:
 
 
 class FormatCheck:
-    """Check of one stream's audio: its first bytes, then a short block of every second.
+    """Check of one stream's audio: its first bytes, and a block of every second.
 
-    `done` is set once it has seen enough: the first bytes, and `BLOCKS` blocks or a clear result.
+    Once it has `begun`, `begin` wants no more first bytes; once it is `done`, `inspect` wants no
+    more blocks: it saw `BLOCKS` of them, or the result is clear.
     """
 
     def __init__(self, audio: AudioFormat) -> None:
@@ -76,25 +80,25 @@ class FormatCheck:
         self.done = False
 
     @property
+    def begun(self) -> bool:
+        return self._head is None
+
+    @property
     def bandwidth(self) -> float | None:
         """Median frequency, in Hz at the declared rate, below which voiced speech has 99 % of its
         power; None if none was heard."""
         return float(np.median(self._bandwidths)) if self._bandwidths else None
 
-    def check(self, data: bytes) -> tuple[bytes, Finding | None]:
-        """Return the bytes that are audio, and what was found.
+    def begin(self, data: bytes) -> tuple[bytes, Finding | None]:
+        """Return the bytes of a chunk that are audio, and what was found in the first bytes.
 
         The header of a WAV of the declared format is left out. Raises `WrongFormat` if the stream
         begins as any other file.
         """
-        finding = None
-        if self._head is not None:
-            self._head += data
-            data, finding = self._check_head(bytes(self._head))
-        found = self._inspect(data)
-        return data, finding or found
-
-    def _check_head(self, head: bytes) -> tuple[bytes, Finding | None]:
+        if self._head is None:
+            return data, None
+        self._head += data
+        head = bytes(self._head)
         kind = container_of(head, self._audio.encoding)
         if kind == "WAV":
             header = wav_header(head)
@@ -138,8 +142,8 @@ class FormatCheck:
 
     # -- samples -----------------------------------------------------------------------------
 
-    def _inspect(self, data: bytes) -> Finding | None:
-        """Gather the first `BLOCK` bytes of every second, and judge each block."""
+    def inspect(self, data: bytes) -> Finding | None:
+        """Gather the first `BLOCK` bytes of every second of audio, and judge each block."""
         after = self._at + len(data)
         if self._at >= BLOCK and after < self._period:
             self._at = after
@@ -164,6 +168,8 @@ class FormatCheck:
         if verdict is None:
             return None
         self._votes[verdict] += 1
+        if self._votes[FITS] == VOTES and verdict == FITS:
+            self._period *= RARELY
         self.done |= self._votes[FITS] >= ENOUGH
         if verdict == FITS or self._votes[verdict] < VOTES + self._votes[FITS] // 2:
             return None
@@ -286,18 +292,23 @@ def _is_wide(block: bytes) -> bool:
 def _layout(samples: Samples, channels: int) -> str | None:
     """Return `STEREO` or `MONO` if the samples have another number of channels than declared."""
     step = np.diff(samples)
-    within, across = float(np.mean(step[::2] ** 2)), float(np.mean(step[1::2] ** 2))
-    same = float(np.mean((samples[2:] - samples[:-2]) ** 2))
+    within, across = _power(step[::2]), _power(step[1::2])
+    same = _power(samples[2:] - samples[:-2])
     if channels == 2:
         # Samples of one channel are as far from the one before as from the one after.
         near, far = sorted((within, across))
         return MONO if near > far / 2 and far < 0.7 * same else None
     if min(within, across) < max(within, across) / 2:
         return STEREO  # every sample comes twice
-    powers = [float(np.mean(samples[side::2] ** 2)) for side in (0, 1)]
+    powers = [_power(samples[side::2]) for side in (0, 1)]
     if min(powers) < max(powers) / UNEQUAL:
         return STEREO  # one side is louder
     return STEREO if same < (within + across) / 4 else None
+
+
+def _power(samples: Samples) -> float:
+    """Return the mean square of samples."""
+    return float(np.dot(samples, samples)) / len(samples)
 
 
 def _bits(samples: Samples) -> int | None:

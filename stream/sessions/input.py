@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from stream.analysis.pipeline import StreamPipeline
+from stream.audio.raw_format import Finding, FormatCheck
 from stream.inference.scoring import StreamScorer
 from stream.sessions.ahead import Ahead
 from stream.sessions.pump import Lane
@@ -19,8 +20,8 @@ FLUSH_WAIT_S = 0.2
 GATHER_BYTES = 32_768
 """Gathered bytes that are processed at once, unless the format fills more in `GATHER_S`."""
 
-GATHER_S = 0.1
-"""More audio than comes in the pump's period."""
+GATHER_S = 0.2
+"""Seconds of audio that are gathered in any case while no event is due."""
 
 HIGH_BYTES, LOW_BYTES = 131_072, 65_536
 """Unprocessed bytes above which a stream shares the memory of `Ahead`, and is not read any more if
@@ -37,6 +38,7 @@ class AudioInput:
     seconds waits, at most until real time reaches it, or shorter as `Ahead` permits; `on_full` and
     `on_room` are called when no more may wait, and when there is room again. `on_error` gets the
     exception of audio that could not be processed, `on_processed` is called after other audio.
+    `on_finding` gets what `check` found.
     `on_speed` gets the speed of `ArrivalMeter` that points to a wrong format. `paused` says that
     audio only advances the clock.
     """
@@ -44,6 +46,7 @@ class AudioInput:
     def __init__(
         self,
         audio: AudioFormat,
+        check: FormatCheck,
         pipeline: StreamPipeline,
         scorer: StreamScorer,
         pump: Lane,
@@ -51,17 +54,20 @@ class AudioInput:
         metrics: Metrics,
         ahead_s: float,
         paused: Callable[[], bool],
+        on_finding: Callable[[Finding | None], None],
         on_error: Callable[[Exception], None],
         on_processed: Callable[[], None],
         on_speed: Callable[[float], None],
     ) -> None:
         self._audio = audio
+        self._check = check
         self._pipeline = pipeline
         self._scorer = scorer
         self._pump = pump
         self._metrics = metrics
         self._ahead_s = ahead_s
         self._paused = paused
+        self._on_finding = on_finding
         self._on_error = on_error
         self._on_processed = on_processed
         self._on_speed = on_speed
@@ -70,7 +76,11 @@ class AudioInput:
         self._arrival = ArrivalMeter()
         self._gather_bytes = max(GATHER_BYTES, int(GATHER_S * audio.bytes_per_second))
         self._gathered = bytearray()
-        self._is_pumped = False
+        self._gathers_since = 0.0
+        """Time of the first gathered message (monotonic seconds)."""
+        self._due_bytes = 0
+        """Gathered bytes with which an event may be due."""
+        self._is_pumped = self._is_due = False
         self._ahead_until = 0.0
         """Time until which the audio is ahead of real time (monotonic seconds)."""
         self._bytes = 0
@@ -100,18 +110,24 @@ class AudioInput:
         return self._acknowledged
 
     def add(self, data: bytes, received: int) -> None:
-        """Add audio of a message of `received` bytes; it is processed within `PERIOD_S` seconds."""
+        """Add audio of a message of `received` bytes; see `Pump` for when it is processed."""
+        if not self._gathered:
+            self._gathers_since = time.monotonic()
         self._gathered += data
         self._bytes += received
         if len(self._gathered) > self._gather_bytes:
             self._process()
+        elif len(self._gathered) >= self._due_bytes:
+            if not self._is_due:
+                self._is_pumped = self._is_due = True
+                self._pump.hasten(self)
         elif not self._is_pumped:
             self._is_pumped = True
             self._pump.add(self)
 
     def process(self) -> None:
         """Process the audio gathered so far."""
-        self._is_pumped = False
+        self._is_pumped = self._is_due = False
         self._process()
 
     @property
@@ -130,6 +146,8 @@ class AudioInput:
         data, self._gathered = bytes(self._gathered), bytearray()
         if not data:
             return
+        if not self._check.done:
+            self._on_finding(self._check.inspect(data))
         now = time.monotonic()
         speed = self._arrival.add(len(data) / self._audio.bytes_per_second, now)
         # In pieces, each of which waits for its own time.
@@ -139,7 +157,8 @@ class AudioInput:
             self._on_speed(speed)
 
     def _put(self, data: bytes, now: float) -> None:
-        ahead = self._meter.add(self._count(data), now)
+        # What came while it was gathered is not ahead of real time.
+        ahead = max(0.0, self._meter.add(self._count(data), now) - (now - self._gathers_since))
         self._ahead_until = now + ahead
         self._wait(len(data))
         self._scorer.feed(
@@ -213,6 +232,7 @@ class AudioInput:
     def forget(self) -> None:
         """Drop the references to the session, at its end; see `StreamScorer.forget`."""
         self._paused = lambda: False
+        self._on_finding = lambda finding: None
         self._on_error = lambda error: None
         self._on_processed = lambda: None
         self._on_speed = lambda speed: None
@@ -257,6 +277,8 @@ class AudioInput:
         if error is not None:
             self._on_error(error)
         else:
+            if not self.waiting_bytes:
+                self._due_bytes = self._pipeline.due_in * self._audio.bytes_per_frame
             self._on_processed()
 
     def _share(self) -> None:

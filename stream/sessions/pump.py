@@ -16,8 +16,11 @@ from stream.tenants import DEFAULT
 
 log = logging.getLogger(__name__)
 
-PERIOD_S = 0.06
-"""Longest wait of a message: three messages of 20 ms cost little more than one."""
+LONGEST_S = 0.8
+"""Longest wait of a message for those with which an event may be due."""
+
+BATCH_S = 0.03
+"""Wait of an input that is due, for others to be processed with it."""
 
 SLICE_S = 0.004
 """Time after which other work of the event loop comes first."""
@@ -32,15 +35,18 @@ class Gathering(Protocol):
 
 
 class Pump:
-    """Processes inputs that have gathered audio, `PERIOD_S` seconds after the first of them.
+    """Processes inputs that have gathered audio: soon once they are due, and all in time.
 
     Streams that are processed one after the other share the processor's caches, which makes each
     of them cheaper than alone. Use on one event loop.
     """
 
     def __init__(self) -> None:
+        self._waiting: dict[Gathering, tuple[float, str]] = {}
+        """Latest time to process each input that is not due (of the loop), and its tenant."""
         self._lanes: dict[str, deque[Gathering]] = {}
-        """Inputs by tenant; the tenant whose turn it is comes first."""
+        """Inputs that are due, by tenant; the tenant whose turn it is comes first."""
+        self._alarm: asyncio.Handle | None = None
         self._timer: asyncio.Handle | None = None
 
     def lane(self, tenant: str) -> Lane:
@@ -48,13 +54,32 @@ class Pump:
         return Lane(self, tenant)
 
     def add(self, gathering: Gathering, tenant: str = DEFAULT) -> None:
-        """Process an input in time; call it once for each time that it begins to gather."""
+        """Process an input within `LONGEST_S` seconds; call it once when it begins to gather."""
+        loop = asyncio.get_running_loop()
+        self._waiting[gathering] = loop.time() + LONGEST_S, tenant
+        if self._alarm is None:
+            self._alarm = loop.call_later(LONGEST_S, self._end_waiting)
+
+    def hasten(self, gathering: Gathering, tenant: str = DEFAULT) -> None:
+        """Process an input within `BATCH_S` seconds, whether it waits or not."""
+        self._waiting.pop(gathering, None)
         self._lanes.setdefault(tenant, deque()).append(gathering)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(PERIOD_S, self._run)
+            self._timer = asyncio.get_running_loop().call_later(BATCH_S, self._run)
+
+    def _end_waiting(self) -> None:
+        """Hasten the inputs whose time has come; they are the first ones."""
+        self._alarm = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for gathering, (latest, tenant) in list(self._waiting.items()):
+            if latest > now:
+                self._alarm = loop.call_at(latest, self._end_waiting)
+                break
+            self.hasten(gathering, tenant)
 
     def _run(self) -> None:
-        """Process the inputs added so far; new ones wait for their own turn."""
+        """Process the inputs that are due; new ones wait for their own turn."""
         self._timer = None
         end = time.monotonic() + SLICE_S
         for _ in range(sum(map(len, self._lanes.values()))):
@@ -87,3 +112,7 @@ class Lane:
     def add(self, gathering: Gathering) -> None:
         """Process an input in time; see `Pump.add`."""
         self.pump.add(gathering, self.tenant)
+
+    def hasten(self, gathering: Gathering) -> None:
+        """Process an input soon; see `Pump.hasten`."""
+        self.pump.hasten(gathering, self.tenant)

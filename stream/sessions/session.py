@@ -14,7 +14,7 @@ from stream.admission import Admission
 from stream.analysis.pipeline import StreamPipeline
 from stream.analysis.quality import gain_is_automatic
 from stream.audio.codecs import encoded_silence
-from stream.audio.raw_format import FormatCheck, WrongFormat
+from stream.audio.raw_format import Finding, FormatCheck, WrongFormat
 from stream.audio.speed import causes
 from stream.delivery.live_stream import LiveStream, ReplayBuffer
 from stream.feedback.utterance import MarkableUtterance
@@ -157,6 +157,7 @@ class Session:
             ),
         )
         audio = self._audio = request.format
+        self._second = audio.bytes_per_second
         self._max_bytes = audio.bytes_per_second * self._limits.max_frame_ms // 1000
         feedback = config.feedback
         settings = replace(grant.settings, audio=feedback.enabled and feedback.audio)
@@ -174,6 +175,7 @@ class Session:
         self._alerts = SessionAlerts(services.rules, self.live, self.emit)
         self._input = AudioInput(
             audio,
+            self._format,
             self._pipeline,
             self._scorer,
             pump.lane(principal.tenant),
@@ -181,6 +183,7 @@ class Session:
             services.metrics,
             config.limits.ahead_s,
             paused=lambda: self._paused,
+            on_finding=self._on_finding,
             on_error=self._on_error,
             on_processed=self._on_processed,
             on_speed=self._on_speed,
@@ -216,14 +219,14 @@ class Session:
         """
         if self.over or not data:
             return
-        self._unheard_bytes += len(data)
-        if self._unheard_bytes >= self._audio.bytes_per_second:
+        size = len(data)
+        self._unheard_bytes += size
+        if self._unheard_bytes >= self._second:
             self._unheard_bytes, self.heard_at = 0, time.monotonic()
-        if len(data) <= self._max_bytes:
-            received = len(data)
-            if not self._format.done:
-                data = self._checked(data)
-            self._input.add(data, received)
+        if size <= self._max_bytes:
+            if not self._format.begun:
+                data = self._without_header(data)
+            self._input.add(data, size)
             return
         self._input.discard(data)
         raise ProtocolError(
@@ -233,14 +236,13 @@ class Session:
             fatal=False,
         )
 
-    def _checked(self, data: bytes) -> bytes:
-        """Return the audio of a chunk; warn of a wrong format. Raises `ProtocolError`."""
+    def _without_header(self, data: bytes) -> bytes:
+        """Return the audio of one of the first chunks. Raises `ProtocolError` for a file."""
         try:
-            data, finding = self._format.check(data)
+            data, finding = self._format.begin(data)
         except WrongFormat as error:
             raise ProtocolError("unsupported_encoding", str(error), param="encoding") from None
-        if finding is not None:
-            self.warn(finding.code, finding.message)
+        self._on_finding(finding)
         return data
 
     def silence(self, samples: int) -> None:
@@ -446,6 +448,11 @@ class Session:
         """End the session: no audio of a producer raises an error, so it is a fault of ours."""
         log.error("session failed", exc_info=error, extra={"session_id": self.id})
         self.owner.error(ProtocolError("internal_error", "internal server error; connect again"))
+
+    def _on_finding(self, finding: Finding | None) -> None:
+        """Warn of audio that is probably not in the format declared."""
+        if finding is not None:
+            self.warn(finding.code, finding.message)
 
     def _on_speed(self, speed: float) -> None:
         """Warn of audio that arrives at another speed than its format has."""

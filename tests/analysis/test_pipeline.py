@@ -350,3 +350,38 @@ def test_windows_and_gaps_of_one_channel_do_not_affect_the_other() -> None:
     assert {event.channel for event in gaps} == {1}
     assert line.channels[1].lost == line.lost > 0
     assert line.channels[0].lost == 0
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_gathering_until_something_is_due_delays_neither_windows_nor_ends(rate: int) -> None:
+    """Calls for every message of 20 ms cost a third more, and messages gathered blindly came late.
+
+    Compared is the position at which each event is known, with messages processed one by one.
+    """
+    audio = AudioFormat("linear16", rate)
+    data, size = linear16(at_rate(conversation(6), rate)), rate // 50 * 2
+
+    def known(gathers: bool) -> tuple[list[tuple[str, int]], int]:
+        line = pipeline(audio)
+        found, gathered, calls = list[tuple[str, int]](), b"", 0
+        for at in range(0, len(data), size):
+            gathered += data[at : at + size]
+            if gathers and len(gathered) < line.due_in * audio.bytes_per_frame:
+                continue
+            calls += 1
+            for item in line.feed(gathered):
+                if isinstance(item, Window):
+                    line.taken(item)
+                    line.failed(item, "overload")
+                if not isinstance(item, SpeechStart):
+                    found.append((type(item).__name__, line.position))
+            gathered = b""
+        return found, calls
+
+    one_by_one, many = known(gathers=False)
+    found, few = known(gathers=True)
+    assert few < many / 5
+    assert [name for name, _ in found] == [name for name, _ in one_by_one]
+    late = [at - before for (_, at), (_, before) in zip(found, one_by_one, strict=True)]
+    assert max(late) <= 0.13 * SAMPLE_RATE
+    assert sorted(late)[len(late) // 2] <= 0.02 * SAMPLE_RATE

@@ -56,8 +56,10 @@ NAMES = {"linear16": "16-bit", "f32le": "float", "mulaw": "mu-law", "alaw": "A-l
 
 def findings(audio: AudioFormat, data: bytes, chunk: int = 3_200) -> list[Finding]:
     """Return what is found in `data`, sent in chunks."""
-    check = FormatCheck(audio)
-    found = [check.check(data[at : at + chunk])[1] for at in range(0, len(data), chunk)]
+    check, found = FormatCheck(audio), list[Finding | None]()
+    for at in range(0, len(data), chunk):
+        samples, finding = check.begin(data[at : at + chunk])
+        found += [finding, check.inspect(samples)]
     return [finding for finding in found if finding is not None]
 
 
@@ -139,7 +141,7 @@ def test_any_chunking_finds_the_same() -> None:
 def test_the_check_ends_after_a_minute_of_audio() -> None:
     check = FormatCheck(MONO)
     for _ in range(70):
-        check.check(linear16(np.random.default_rng(1).normal(0, 0.1, 16_000).astype(np.float32)))
+        check.inspect(linear16(np.random.default_rng(1).normal(0, 0.1, 16_000).astype(np.float32)))
     assert check.done
 
 
@@ -150,7 +152,7 @@ def test_the_bandwidth_tells_some_fast_speech_from_audio_of_a_higher_rate() -> N
     for first in range(3):
         for found, rate in ((fast, 16_000), (wide, 48_000)):
             check = FormatCheck(MONO)
-            check.check(linear16(call(first, rate)))
+            check.inspect(linear16(call(first, rate)))
             assert check.bandwidth is not None
             found.append(3 * check.bandwidth)
     assert max(fast) > 6_000
@@ -251,7 +253,7 @@ def test_the_header_of_a_wav_of_the_declared_format_is_left_out(
     file = wav(audio, samples, extra)
     check, passed, found = FormatCheck(audio), b"", []
     for at in range(0, len(file), chunk):
-        data, finding = check.check(file[at : at + chunk])
+        data, finding = check.begin(file[at : at + chunk])
         passed += data
         found += [finding] if finding else []
     assert passed == samples
@@ -291,10 +293,10 @@ def test_a_call_of_g711_may_begin_anywhere(encoding: Encoding, offset: float) ->
     audio = SENT[encoding](call(0, 8_000) + np.float32(offset))
     check = AudioFormat(encoding, 8_000)
     for begin in range(0, len(audio) - 640, 160):
-        FormatCheck(check).check(audio[begin : begin + 640])
+        FormatCheck(check).begin(audio[begin : begin + 640])
 
 
 def test_samples_that_begin_like_a_riff_are_audio() -> None:
     check = FormatCheck(MONO)
     data = b"RI" + bytes(range(1, 200))
-    assert b"".join(check.check(data[n : n + 1])[0] for n in range(len(data))) == data
+    assert b"".join(check.begin(data[n : n + 1])[0] for n in range(len(data))) == data

@@ -103,3 +103,20 @@ def test_the_output_never_lags_more_than_an_eighth_of_a_second(rate: int) -> Non
         received += len(resampler.push(audio[at : at + step]))
         assert pushed / rate - received / SAMPLE_RATE < 0.125
     assert received > 0
+
+
+@pytest.mark.parametrize("rate", [*RATES, SAMPLE_RATE])
+@pytest.mark.parametrize("count", [1, 500, 3_200])
+def test_so_many_samples_bring_the_output_and_2_ms_less_do_not(rate: int, count: int) -> None:
+    """Audio is gathered until a window can be due; with too little, the call was for nothing."""
+    resampler, audio = Resampler(rate), np.zeros(300_000, np.float32)
+    at = 0
+    for _ in range(5):
+        needed = resampler.needed(count)
+        slack = rate // 500
+        before = len(resampler.push(audio[at : at + needed - slack])) if needed > slack else 0
+        at += max(0, needed - slack)
+        assert before < count
+        received = before + len(resampler.push(audio[at : at + slack + 1]))
+        at += slack + 1
+        assert received >= count

@@ -27,22 +27,36 @@ class Recorded:
             raise RuntimeError("broken")
 
 
-async def test_the_pump_processes_all_inputs_within_its_period() -> None:
+async def test_inputs_that_are_not_due_wait_for_more() -> None:
     pump, inputs = Pump(), [Recorded() for _ in range(50)]
     began = time.monotonic()
     for gathering in inputs:
         pump.add(gathering)
     await until(lambda: all(gathering.processed for gathering in inputs))
     waited = [gathering.processed[0] - began for gathering in inputs]
-    assert min(waited) >= pump_module.PERIOD_S * 0.9
+    assert min(waited) >= pump_module.LONGEST_S * 0.9
     assert all(len(gathering.processed) == 1 for gathering in inputs)
+
+
+async def test_an_input_that_is_due_is_processed_at_once_and_only_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pump_module, "LONGEST_S", 0.1)
+    pump, due, waiting = Pump(), Recorded(), Recorded()
+    pump.add(due)
+    pump.add(waiting)
+    pump.hasten(due)
+    await until(lambda: bool(due.processed))
+    assert not waiting.processed
+    await until(lambda: bool(waiting.processed))
+    assert len(due.processed) == 1
 
 
 async def test_the_pump_lets_other_work_in_between() -> None:
     """With two hundred streams in one go, pongs and other streams' messages would wait for it."""
     pump, inputs = Pump(), [Recorded(busy_s=0.003) for _ in range(60)]
     for gathering in inputs:
-        pump.add(gathering)
+        pump.hasten(gathering)
     longest, last = 0.0, time.monotonic()
     while not all(gathering.processed for gathering in inputs):
         await asyncio.sleep(0)
@@ -55,8 +69,8 @@ async def test_an_input_that_fails_does_not_stop_the_pump(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pump, broken, good = Pump(), Recorded(fails=True), Recorded()
-    pump.add(broken)
-    pump.add(good)
+    pump.hasten(broken)
+    pump.hasten(good)
     await until(lambda: bool(good.processed))
     assert [record.getMessage() for record in caplog.records] == ["audio not processed"]
 
@@ -74,9 +88,9 @@ async def test_the_pump_takes_turns_between_tenants() -> None:
 
     pump = Pump()
     for n in range(5):
-        pump.lane("flood").add(Named(f"flood-{n}"))
+        pump.lane("flood").hasten(Named(f"flood-{n}"))
     for n in range(2):
-        pump.lane("calm").add(Named(f"calm-{n}"))
+        pump.lane("calm").hasten(Named(f"calm-{n}"))
     await until(lambda: len(order) == 7)
     assert order == ["flood-0", "calm-0", "flood-1", "calm-1", "flood-2", "flood-3", "flood-4"]
     assert pump._lanes == {}

@@ -12,6 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from stream.server.connections.rests import Rests
+
 log = logging.getLogger(__name__)
 
 ALLOWANCE = 0.01
@@ -27,7 +29,7 @@ DEBT_S = 0.2
 """Seconds of excess that are remembered."""
 
 LIGHT_S = 0.004
-"""Seconds of one iteration of the event loop for connections within their allowance."""
+"""Seconds of work for connections within their allowance, after which other callbacks run."""
 
 SLICE_S, SHARE = 0.002, 0.5
 """Longest slice for connections beyond their allowance, and their share of the time."""
@@ -66,13 +68,13 @@ class FairQueue:
     ) -> None:
         self._loop = loop or asyncio.get_running_loop()
         self._clock = clock
+        self.rests = Rests(self._loop)
         self._light: deque[tuple[Usage, Step]] = deque()
         self._heavy: deque[tuple[Usage, Step]] = deque()
         self._heavy_at = clock()
         """Time of the next slice for connections beyond their allowance."""
         self._light_s = 0.0
-        """Seconds used by the others in this iteration of the event loop."""
-        self._is_counting = False
+        """Seconds used by the others since `_run`, which begins an iteration of the event loop."""
         self._is_slice_over = False
         self._next: asyncio.Handle | None = None
 
@@ -101,7 +103,7 @@ class FairQueue:
         elif self._light or self._light_s > LIGHT_S:
             self._append(usage, step, now)
         else:
-            self._count_light(self._serve(usage, step, now) - now)
+            self._light_s += self._serve(usage, step, now) - now
         self._schedule(now)
 
     def run_at_once(self, usage: Usage, work: Callable[[bytes], None], data: bytes) -> bool:
@@ -117,7 +119,7 @@ class FairQueue:
         finally:
             used_s = self._clock() - begin
             usage.spend(used_s)
-            self._count_light(used_s)
+            self._light_s += used_s
         return True
 
     def end_slice(self) -> None:
@@ -149,6 +151,8 @@ class FairQueue:
 
     def _run(self) -> None:
         self._next = None
+        # Not at every iteration: a callback for it would cost as much as a small message.
+        self._light_s = 0.0
         begin = now = self._clock()
         while self._light and now - begin < LIGHT_S:
             now = self._serve(*self._light.popleft(), now)
@@ -163,16 +167,6 @@ class FairQueue:
     def _rest_after(self, begin: float, end: float) -> None:
         """Leave the rest of the time to others after a slice."""
         self._heavy_at = end + (end - begin) * (1 / SHARE - 1)
-
-    def _count_light(self, seconds: float) -> None:
-        self._light_s += seconds
-        if not self._is_counting:
-            self._is_counting = True
-            self._loop.call_soon(self._count_anew)
-
-    def _count_anew(self) -> None:
-        self._is_counting = False
-        self._light_s = 0.0
 
     def _schedule(self, now: float) -> None:
         if self._next is not None:

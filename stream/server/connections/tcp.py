@@ -89,6 +89,7 @@ class TcpConnection(asyncio.Protocol):
         self._intake = Intake(
             self._queue, self._queue.usage(), self._transport, self._parse, self._penalty_s
         )
+        self._intake.rests = True
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
         self._connections.add(self)

@@ -24,6 +24,7 @@ from stream.delivery.transport import Handler, Message
 from stream.protocol.version import SUBPROTOCOL
 from stream.server.access.gate import Refusal
 from stream.server.connections.fair_queue import FairQueue, Usage
+from stream.server.connections.frames import FrameReader
 from stream.server.connections.intake import Intake
 from stream.server.connections.keepalive import keep_alive
 
@@ -94,8 +95,9 @@ class WebSocketConnection(asyncio.Protocol):
         self._send_until = 0.0
         self._closed = False
         self._closing: asyncio.TimerHandle | None = None
-        self._frames: deque[Frame] = deque()
-        """Frames that were parsed and not handled yet."""
+        self._reader = FrameReader(self._ws)
+        self._frames: deque[Frame | bytes] = deque()
+        """Frames that were parsed and not handled yet; bytes are a whole binary message."""
         self._fragments = bytearray()
         self._is_text = False
         self._unfinished_since: float | None = None
@@ -254,12 +256,11 @@ class WebSocketConnection(asyncio.Protocol):
             wait_s = self.meter(len(data))
             if wait_s > 0:
                 self._not_before = time.monotonic() + wait_s
-            self._ws.receive_data(data)
-            for event in self._ws.events_received():
-                if isinstance(event, Frame):
-                    self._frames.append(event)
-                elif isinstance(event, Request):
-                    self._handshake(event)
+            for item in self._reader.read(data):
+                if isinstance(item, Request):
+                    self._handshake(item)
+                else:
+                    self._frames.append(item)
         end = self.queue.now() + STEP_S
         while self._frames and not self._closed:
             self._frame(self._frames.popleft())
@@ -272,7 +273,14 @@ class WebSocketConnection(asyncio.Protocol):
             self._unfinished_since = time.monotonic()
         self._write()
 
-    def _frame(self, frame: Frame) -> None:
+    def _frame(self, frame: Frame | bytes) -> None:
+        if isinstance(frame, bytes):
+            self._count(AUDIO_WEIGHT if len(frame) >= AUDIO_BYTES else 1.0)
+            self._is_text, self._intake.rests = False, True
+            self._received(frame)
+            return
+        # A command, a ping or a close is answered at once, and so is what follows it.
+        self._intake.rests = False
         opcode = frame.opcode
         is_audio = opcode is Opcode.BINARY or (opcode is Opcode.CONT and not self._is_text)
         is_large = is_audio and len(frame.data) >= AUDIO_BYTES
