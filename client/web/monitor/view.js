@@ -21,6 +21,8 @@ const REMOVE_MS = 2_000;
 const LIST_MS = 500;
 const DETAIL_MS = 250;
 const CALM_MS = 1_000;
+/** With more streams than this, the list is drawn once a second, as often as there are scores. */
+const MANY = 50;
 const PAGE_ROWS = 10;
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -105,7 +107,13 @@ export function mount(node, feed) {
     if (!shown) return;
     // A hidden page draws nothing, but still applies all events.
     if (!document.hidden) draw();
-    setTimeout(drawRepeatedly, reducedMotion.matches ? CALM_MS : detail.id ? DETAIL_MS : LIST_MS);
+    setTimeout(drawRepeatedly, period());
+  }
+
+  function period() {
+    if (reducedMotion.matches) return CALM_MS;
+    if (detail.id) return DETAIL_MS;
+    return streams.all.length > MANY ? CALM_MS : LIST_MS;
   }
 
   function show(id) {
