@@ -16,6 +16,7 @@ NEEDS = (
     "subprocess",
     "tests.support.confined",
     "tests.fuzz import media",
+    "docs.site",
 )
 """Words in a test file that show that it needs more than the core packages."""
 
