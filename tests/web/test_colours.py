@@ -14,10 +14,19 @@ LEAST = 4.5
 
 STYLE = (WEB / "style.css").read_text("utf-8")
 LIGHT, DARK = (
-    dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", part))
+    dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", part))
     for part in STYLE.split("prefers-color-scheme: dark", 1)
 )
-NAMES = (*LABELS, "text", "soft", "accent", "good", "warn", "danger")
+NAMES = (
+    *(name for name in LABELS if name != "happy"),
+    "happy-text",
+    "text",
+    "soft",
+    "accent",
+    "good",
+    "warn",
+    "danger",
+)
 
 
 def luminance(colour: str) -> float:

@@ -50,7 +50,7 @@ function chart(trial, seconds, label) {
   const [lowest, highest] = valueRange(trial);
   const scale = element("div", { className: "trial-scale number" });
   for (const [name, value] of [["highest", highest], ["level", trial.above], ["lowest", lowest]]) {
-    const mark = element("span", { className: name }, figure(value, trial.unit));
+    const mark = element("span", {}, figure(value, trial.unit));
     mark.style.setProperty("--share", (value - lowest) / (highest - lowest));
     if (name !== "highest" || highest - trial.above > (highest - lowest) / 6) scale.append(mark);
   }
