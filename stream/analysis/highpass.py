@@ -42,7 +42,7 @@ class _Filter(NamedTuple):
     tails: Complexes
     """[PARTS]: what the state before a frame is before each of its parts."""
     decay: complex
-    """What the state before a frame is after it, as a factor."""
+    """Factor of the state before a frame in the state after it."""
     tail: Floats
     """[2, PART]: what the state before a part (re, im) adds to its output."""
 
