@@ -18,6 +18,8 @@ from tests.support.running import Server, running_server
 LAPTOP = {"width": 1366, "height": 768}
 SCREEN = {"width": 1920, "height": 1080}
 CALLS, LOUD = 24, 3
+PATIENT_MS = 30_000
+"""For a page that loads, which takes seconds on a busy machine."""
 CONFIG = """
 [limits]
 idle_timeout_s = 300
@@ -159,12 +161,13 @@ def test_filters_combine_and_stay_in_the_address(
     expect(shown).to_have_count(CALLS - LOUD)
     page.get_by_label("Filter").fill("call-2")
     expect(shown).to_have_count(4)
-    expect(page).to_have_url(re.compile(r"\?find=call-2&tag=queue%3Asales#monitor"))
-    page.reload()
-    expect(shown).to_have_count(4)
+    address = re.compile(r"\?find=call-2&tag=queue%3Asales#monitor")
+    expect(page).to_have_url(address, timeout=PATIENT_MS)
+    page.reload(wait_until="commit")
+    expect(shown).to_have_count(4, timeout=PATIENT_MS)
     expect(page.get_by_label("Tag")).to_have_value("queue:sales")
-    page.goto(f"{server.url}?tag=queue:tomorrow")
-    expect(page.get_by_label("Tag")).to_have_value("queue:tomorrow")
+    page.goto(f"{server.url}?tag=queue:tomorrow", wait_until="commit")
+    expect(page.get_by_label("Tag")).to_have_value("queue:tomorrow", timeout=PATIENT_MS)
     page.get_by_role("button", name="Show all").click()
     expect(shown).to_have_count(CALLS + 1)
 
@@ -266,8 +269,8 @@ def test_the_wall_is_left_by_key_or_button_and_kept_in_the_address(
     page.keyboard.press("w")
     expect(page.locator(".tile").first).to_be_visible()
     expect(page).to_have_url(f"{server.url}?wall#monitor")
-    page.reload()
-    expect(page.locator(".tile").first).to_be_visible()
+    page.reload(wait_until="commit")
+    expect(page.locator(".tile").first).to_be_visible(timeout=PATIENT_MS)
     page.keyboard.press("Escape")
     expect(page.locator(".stream").first).to_be_visible()
     expect(page.locator(".top")).to_be_visible()
