@@ -167,7 +167,7 @@ class Simulation:
 class Chromium:
     """Headless Chromium with one page: its CPU and memory, and the page's own figures."""
 
-    def __init__(self, profile: Path, address: str) -> None:
+    def __init__(self, profile: Path, address: str, *more: str) -> None:
         executable = shutil.which("chromium")
         if executable is None:
             sys.exit("bench.page requires Chromium: apt-get install chromium")
@@ -175,7 +175,8 @@ class Chromium:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
         quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
         debugging = [f"--user-data-dir={profile}", "--remote-debugging-port=0"]
-        command = [executable, *flags, *quiet, *debugging, "--window-size=1280,900", address]
+        window = "--window-size=1280,900"
+        command = [executable, *flags, *quiet, *debugging, window, *more, address]
         null = subprocess.DEVNULL
         self._popen = subprocess.Popen(command, stdout=null, stderr=null)
         self._last: dict[int, float] = {}
