@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Protocol, cast
 
@@ -392,7 +393,8 @@ class WebSocketConnection(asyncio.Protocol):
         close frame.
         """
         if self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
+            with suppress(OSError):  # The peer is gone already.
+                self._transport.write_eof()
             if self._closing is None:
                 self._closing = self._loop.call_later(CLOSE_TIMEOUT_S, self.abort)
             self.resume()
