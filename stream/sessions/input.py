@@ -23,6 +23,9 @@ GATHER_BYTES = 32_768
 GATHER_S = 0.2
 """Seconds of audio that are gathered in any case while no event is due."""
 
+ARRIVAL_S = 0.06
+"""Seconds of audio after which the speed of arrival is measured."""
+
 HIGH_BYTES, LOW_BYTES = 131_072, 65_536
 """Unprocessed bytes above which a stream shares the memory of `Ahead`, and is not read any more if
 there is no room; and below which it is read again in any case."""
@@ -74,6 +77,9 @@ class AudioInput:
         self._shared = ahead
         self._meter = RealtimeMeter()
         self._arrival = ArrivalMeter()
+        self._arrival_bytes = int(ARRIVAL_S * audio.bytes_per_second)
+        self._arrived = 0
+        """Bytes that came since the speed of arrival was measured."""
         self._gather_bytes = max(GATHER_BYTES, int(GATHER_S * audio.bytes_per_second))
         self._gathered = bytearray()
         self._gathers_since = 0.0
@@ -111,6 +117,9 @@ class AudioInput:
 
     def add(self, data: bytes, received: int) -> None:
         """Add audio of a message of `received` bytes; see `Pump` for when it is processed."""
+        self._arrived += len(data)
+        if self._arrived >= self._arrival_bytes:
+            self._measure_arrival()
         if not self._gathered:
             self._gathers_since = time.monotonic()
         self._gathered += data
@@ -124,6 +133,13 @@ class AudioInput:
         elif not self._is_pumped:
             self._is_pumped = True
             self._pump.add(self)
+
+    def _measure_arrival(self) -> None:
+        """Measure the speed of arrival: when audio came, not when it was processed."""
+        seconds, self._arrived = self._arrived / self._audio.bytes_per_second, 0
+        speed = self._arrival.add(seconds, time.monotonic())
+        if speed is not None:
+            self._on_speed(speed)
 
     def process(self) -> None:
         """Process the audio gathered so far."""
@@ -149,12 +165,9 @@ class AudioInput:
         if not self._check.done:
             self._on_finding(self._check.inspect(data))
         now = time.monotonic()
-        speed = self._arrival.add(len(data) / self._audio.bytes_per_second, now)
         # In pieces, each of which waits for its own time.
         for begin in range(0, len(data), self._gather_bytes):
             self._put(data[begin : begin + self._gather_bytes], now)
-        if speed is not None:
-            self._on_speed(speed)
 
     def _put(self, data: bytes, now: float) -> None:
         # What came while it was gathered is not ahead of real time.

@@ -291,7 +291,7 @@ def test_both_channels_of_a_call_are_shown(
     done(page, "call.wav")
     expect(shown(page).locator(".caveats")).to_contain_text("Channel not analysed")
     expect(page.locator(".verdict")).to_have_count(1)
-    page.locator(".options summary").click()
+    page.locator(".options > summary").click()
     page.get_by_label("Stereo recordings").select_option("speakers")
     page.get_by_role("button", name="Analyse again: call.wav").click()
     expect(page.locator(".verdict")).to_have_count(2, timeout=PATIENCE)
