@@ -146,7 +146,8 @@ class ChannelPipeline:
         if len(self._partial):
             steps = np.concatenate([self._partial, steps])
         end = len(steps) // FRAME * FRAME
-        self._partial = steps[end:]
+        # Not a view: it would keep all of `steps` until the next call.
+        self._partial = steps[end:].copy()
         for start in range(0, end, BLOCK):
             yield from self._block(steps[start : min(start + BLOCK, end)])
 

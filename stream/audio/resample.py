@@ -11,6 +11,9 @@ import soxr
 
 from stream.types import SAMPLE_RATE, Samples
 
+LONGEST_S = 0.21
+"""Seconds of audio for libsoxr at once: its buffers stay as large as the longest input needs."""
+
 MEASURED = 3
 """Blocks of libsoxr's output from which their size is measured: up to 7 ms, once per rate."""
 
@@ -55,6 +58,7 @@ class Resampler:
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
+        self._longest = int(rate * LONGEST_S)
         self._received = 0
         self._returned = 0
         self._stream = None if rate == SAMPLE_RATE else _open(rate)
@@ -75,6 +79,13 @@ class Resampler:
         if self._stream is None:
             return samples
         self._received += len(samples)
+        if len(samples) > self._longest:
+            parts = range(0, len(samples), self._longest)
+            return np.concatenate([self._push(samples[n : n + self._longest]) for n in parts])
+        return self._push(samples)
+
+    def _push(self, samples: Samples) -> Samples:
+        assert self._stream is not None
         # Two dimensions save a call of np.squeeze: 1 us of 7 for 100 ms at 8 kHz.
         out: Samples = self._stream.resample_chunk(samples.reshape(-1, 1)).reshape(-1)
         self._returned += len(out)
