@@ -117,9 +117,9 @@ class ChannelPipeline:
 
     @property
     def due_in(self) -> int:
-        """Samples from `position` on without which no window and no end of speech can come.
+        """Samples after `position` at which the next window or end of an utterance can come.
 
-        While nobody speaks, `START`. In a pause a window may be overdue: the next voiced frame
+        `START` while nobody speaks. In a pause a window may be overdue: the next voiced frame
         brings it, but the audio until then is not worth a call for every frame.
         """
         segmenter = self._segmenter

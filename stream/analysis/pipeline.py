@@ -154,9 +154,10 @@ class StreamPipeline:
 
     @property
     def due_in(self) -> int:
-        """Samples per channel, at the producer's rate, without which `feed` brings no event.
+        """Samples per channel, at the producer's rate, to gather before the next `feed`.
 
-        Except `speech.start`: it may come up to 0.2 s earlier.
+        With fewer, no window and no end of an utterance can come. A `speech.start` could; it waits
+        for at most 0.2 s of audio.
         """
         if not self._lines:
             return self._slice

@@ -191,5 +191,5 @@ def test_a_refused_setting_releases_the_device(
       microphone.on("client.failed", (event) => seen.push(event));
     }}""")
     [failed] = seen(page, "client.failed")
-    assert (failed["code"], failed["error"]["param"]) == ("refused", "session.streamId")  # type: ignore[index]
+    assert (failed["code"], failed["error"]["param"]) == ("refused", "session.streamId")  # type: ignore[index]  # any JSON
     page.wait_for_function("media.getTracks()[0].readyState === 'ended'")

@@ -84,7 +84,7 @@ def test_flush_stops_where_the_peer_stops_reading() -> None:
         transport.sent.append(message)
         transport.writable = False
 
-    transport.send = send_one  # type: ignore[method-assign]
+    transport.send = send_one  # type: ignore[method-assign]  # for this test only
     box.flush()
     assert transport.sent == ["a"]
     assert len(box.queue) == 1
@@ -169,7 +169,7 @@ def test_the_time_without_reading_begins_with_the_first_message_that_waits(
         original(message)
         transport.writable = False
 
-    transport.send = send_one  # type: ignore[method-assign]
+    transport.send = send_one  # type: ignore[method-assign]  # for this test only
     box.flush()
     assert box.blocked_s() == 0, "a peer that takes a message gets new time"
     now[0] = 14.0

@@ -54,7 +54,7 @@ async def test_a_sink_that_raises_is_started_again(caplog: pytest.LogCaptureFixt
         await sink.running.wait()
     assert failed == ["Failing"] * 3
     records = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert [r.retry_s for r in records] == [0.01, 0.02, 0.04]  # type: ignore[attr-defined]
+    assert [r.retry_s for r in records] == [0.01, 0.02, 0.04]  # type: ignore[attr-defined]  # from `extra`
     await sink.stop(1.0)
     async with asyncio.timeout(5):
         await task

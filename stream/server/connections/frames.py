@@ -31,9 +31,9 @@ Item = Request | Frame | bytes
 class FrameReader:
     """Reader of what a peer sends.
 
-    websockets takes 6 us for a frame, half of all that a message of 20 ms of audio costs before it
-    is audio. A message that arrives whole needs no state, so it never reaches websockets: that is
-    known as long as every byte given to websockets belongs to a frame that came back.
+    websockets takes 6 us for a frame, half of the cost of receiving a message of 20 ms of audio. A
+    message that arrives whole needs no state, so it does not pass through websockets, provided that
+    websockets holds no part of an earlier frame: every byte it was given came back in a frame.
     """
 
     def __init__(self, protocol: ServerProtocol) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from stream.server.connections.fair_queue import FairQueue, Usage
-from stream.server.connections.rests import Rhythm
+from stream.server.connections.rests import RestDecider
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Intake:
         self.rests = False
         """Set by the owner if more audio is expected, which is read after a rest; see `Rests`."""
         self._is_resting = False
-        self._rhythm = Rhythm()
+        self._rest_decider = RestDecider()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.paused = False
@@ -53,7 +53,7 @@ class Intake:
     def feed(self, data: bytes) -> None:
         """Parse bytes that were received, now or later."""
         self._feed(data)
-        if self.rests and self._rhythm.rests_after(len(data), self._queue.now()):
+        if self.rests and self._rest_decider.rests_after(len(data), self._queue.now()):
             self._is_resting = True
             self._read(False)
             self._queue.rests.begin(self._end_rest)

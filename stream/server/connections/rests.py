@@ -49,7 +49,7 @@ class Rests:
             self._timer = self._loop.call_at(self._ends[0][0], self._run)
 
 
-class Rhythm:
+class RestDecider:
     """Decision of one connection whether to rest after a read, by the sizes and times of reads.
 
     A peer that waits for an answer to each message sends nothing meanwhile; it would be slowed

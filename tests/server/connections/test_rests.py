@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from stream.server.connections.rests import IN_VAIN, OFTEN_S, REST_S, SMALL, Rests, Rhythm
+from stream.server.connections.rests import IN_VAIN, OFTEN_S, REST_S, SMALL, RestDecider, Rests
 
 
 def sizes_read(
-    rhythm: Rhythm, period_s: float, size: int, messages: int, lockstep: bool = False
+    decider: RestDecider, period_s: float, size: int, messages: int, lockstep: bool = False
 ) -> tuple[list[int], float]:
     """Return the sizes of the reads of a peer's messages, and the seconds that all took.
 
@@ -22,41 +22,41 @@ def sizes_read(
         arrived = 1 if lockstep else sum(at <= now for at in sent_at)
         sent_at = [now + period_s] * (len(sent_at) - 1) if lockstep else sent_at[arrived:]
         reads.append(arrived * size)
-        if rhythm.rests_after(arrived * size, now):
+        if decider.rests_after(arrived * size, now):
             now += REST_S
     return reads, now
 
 
 def test_three_messages_of_20_ms_come_in_one_read() -> None:
-    reads, _ = sizes_read(Rhythm(), 0.02, 166, 200)
+    reads, _ = sizes_read(RestDecider(), 0.02, 166, 200)
     assert len(reads) <= 200 / 3 + 5
     assert max(reads) <= 4 * 166
 
 
 def test_messages_of_100_ms_do_not_wait() -> None:
-    reads, took_s = sizes_read(Rhythm(), 0.1, 806, 50)
+    reads, took_s = sizes_read(RestDecider(), 0.1, 806, 50)
     assert len(reads) == 50
     assert took_s == pytest.approx(4.9)
 
 
 def test_a_peer_that_waits_for_answers_is_not_slowed_down() -> None:
     """Clients of Vosk send the next chunk after the answer: each would have waited for a rest."""
-    reads, took_s = sizes_read(Rhythm(), 0.001, 326, 500, lockstep=True)
+    reads, took_s = sizes_read(RestDecider(), 0.001, 326, 500, lockstep=True)
     assert len(reads) == 500
     assert took_s < 500 * 0.001 + (IN_VAIN + 1) * REST_S
 
 
 def test_a_handshake_that_is_larger_than_a_message_does_not_end_the_rests() -> None:
-    rhythm = Rhythm()
-    assert not rhythm.rests_after(700, 0.0)
-    rhythm.rests_after(250, 0.01)
-    reads, _ = sizes_read(rhythm, 0.02, 166, 200)
+    decider = RestDecider()
+    assert not decider.rests_after(700, 0.0)
+    decider.rests_after(250, 0.01)
+    reads, _ = sizes_read(decider, 0.02, 166, 200)
     assert len(reads) <= 200 / 3 + 5
 
 
 def test_large_reads_are_followed_at_once() -> None:
-    rhythm = Rhythm()
-    assert not any(rhythm.rests_after(SMALL, n * OFTEN_S / 100) for n in range(100))
+    decider = RestDecider()
+    assert not any(decider.rests_after(SMALL, n * OFTEN_S / 100) for n in range(100))
 
 
 async def test_all_rests_end_in_time_with_one_timer() -> None:
