@@ -105,6 +105,17 @@ def too_long(page: Page) -> int:
     )
 
 
+@contextlib.contextmanager
+def no_timers(page: Page) -> Iterator[None]:
+    """Stop the page's timers, so that it does nothing by itself until the end of the block.
+
+    `page.clock.install()` must come before the page is opened.
+    """
+    page.clock.pause_at(page.evaluate("Date.now() / 1000 + 1"))
+    yield
+    page.clock.resume()
+
+
 class Background:
     """Event loop in a thread, because Playwright's calls block the thread of the test."""
 

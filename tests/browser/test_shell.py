@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.browsing import PHONE, Tab, findings, too_wide
+from tests.browser.browsing import PHONE, Tab, findings, no_timers, too_wide
 from tests.support.running import Server, running_server
 
 OpenTab = Callable[..., Tab]
@@ -116,12 +116,13 @@ def test_a_phone_needs_no_sideways_scrolling(
 def test_a_lost_server_is_shown_and_found_again(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.expected += ["ERR_CONNECTION_REFUSED", "WebSocket connection", "503"]
+    tab.page.clock.install()
     with running_server() as first:
         page = visit(tab, first)
         port = first.port
     expect(page.locator("#status")).to_have_attribute("data-state", "waiting")
     expect(page.locator("#status-text")).to_contain_text("not connected")
-    with running_server("--port", str(port)):
+    with no_timers(page), running_server("--port", str(port)):
         page.get_by_role("button", name="Try now").click()
         expect(page.locator("#status")).to_have_attribute("data-state", "live")
 
