@@ -88,7 +88,7 @@ $(VENV)/bin/python:
 
 $(VENV)/core: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Emotide into $(VENV) (about a minute, without torch) ..."
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[history]'
 	@touch $@
 
 $(VENV)/docs: $(VENV)/core
@@ -96,7 +96,7 @@ $(VENV)/docs: $(VENV)/core
 	@touch $@
 
 $(VENV)/unit: $(VENV)/core
-	@$(PIP) --editable '.[unit]'
+	@$(PIP) --editable '.[unit,history]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/core

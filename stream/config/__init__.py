@@ -17,6 +17,7 @@ from stream.config.analysis import (
 )
 from stream.config.auth import AuthConfig, KeyConfig, QuotaConfig, Scope
 from stream.config.files import FeedbackConfig, FilesConfig
+from stream.config.history import HistoryConfig
 from stream.config.mqtt import HomeAssistantConfig, MqttConfig
 from stream.config.privacy import PrivacyConfig
 from stream.config.section import Section
@@ -30,6 +31,7 @@ __all__ = [
     "Config",
     "FeedbackConfig",
     "FilesConfig",
+    "HistoryConfig",
     "HomeAssistantConfig",
     "KeyConfig",
     "LimitsConfig",
@@ -64,6 +66,7 @@ class Config(Section):
     mqtt: MqttConfig = MqttConfig()
     files: FilesConfig = FilesConfig()
     feedback: FeedbackConfig = FeedbackConfig()
+    history: HistoryConfig = HistoryConfig()
     auth: AuthConfig = AuthConfig()
     telephony: TelephonyConfig = TelephonyConfig()
     alerts: AlertsConfig = AlertsConfig()
@@ -105,4 +108,22 @@ class Config(Section):
             problem = horizon_problem(rule, self.rolling.horizons_s)
             if problem:
                 raise ValueError(f"alerts.rules.{number}.horizon: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _ids_in_the_history_can_be_found(self) -> Config:
+        history, privacy = self.history, self.privacy
+        if not history.enabled:
+            return self
+        # A key of one machine would make the ids of another unknown, so that they cannot be erased.
+        if not history.is_sqlite and privacy.hash_ids and not privacy.hash_key.get_secret_value():
+            raise ValueError(
+                "history.url: servers that share a database need the same key for hashed ids: set "
+                "privacy.hash_key, or privacy.hash_ids = false"
+            )
+        for tenant in set(history.tenants) - {*self.auth.tenants}:
+            raise ValueError(
+                f"history.tenants.{tenant}: no key belongs to this tenant; tenants are "
+                f"{', '.join(self.auth.tenants)}"
+            )
         return self

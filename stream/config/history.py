@@ -1,0 +1,62 @@
+"""Section `history`: finished sessions in a database."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, model_validator
+
+from stream.config.section import Section, TenantName
+
+Days = Annotated[float, Field(ge=0, le=36_500)]
+
+URL = r"(sqlite:///.+|postgresql://.+)"
+
+
+class HistoryConfig(Section):
+    """Memory of finished sessions: scores, never audio, words or features; docs/operations.md."""
+
+    url: SecretStr = SecretStr("")
+    """Database: sqlite:///FILE (one server) or postgresql://USER:PASSWORD@HOST/NAME; empty: nothing
+    is kept."""
+    keep_days: Days = 90.0
+    """Days after which a session is deleted; 0: never."""
+    tenants: dict[TenantName, Days] = Field(default_factory=dict)
+    """Days of tenants with a time of their own."""
+    recordings: bool = False
+    """Keep the results of recordings (/v1/files) as well."""
+    spool: Path = Path("history-spool")
+    """Folder of sessions that wait for the database; each server needs its own."""
+    spool_mb: Annotated[float, Field(ge=1, le=1_000_000)] = 256.0
+    """Size of that folder; beyond it the oldest sessions are dropped, and counted."""
+    queue_mb: Annotated[float, Field(ge=1, le=100_000)] = 16.0
+    """Memory for finished sessions that wait for the writer."""
+    live_mb: Annotated[float, Field(ge=1, le=100_000)] = 64.0
+    """Memory for the utterances of live streams; those beyond it are left out of their sessions."""
+    checkpoint_s: Annotated[float, Field(ge=1, le=3_600)] = 30.0
+    """Seconds between two copies of live streams on disk, in case the server is killed."""
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.url.get_secret_value())
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_secret_value().startswith("sqlite:")
+
+    def days(self, tenant: str) -> float | None:
+        """Return the days for which a tenant's sessions are kept; None: until they are erased."""
+        return self.tenants.get(tenant, self.keep_days) or None
+
+    @model_validator(mode="after")
+    def _url_names_a_database(self) -> HistoryConfig:
+        url = self.url.get_secret_value()
+        if url and re.fullmatch(URL, url) is None:
+            raise ValueError(
+                "url: must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+            )
+        if url.startswith("sqlite:///:memory:"):
+            raise ValueError("url: a database in memory keeps nothing; name a file")
+        return self

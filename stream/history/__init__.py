@@ -1,0 +1,1 @@
+"""History: finished sessions in a database, with retention, erasure and roll-ups."""

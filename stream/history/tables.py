@@ -1,0 +1,178 @@
+"""Tables of the history. `migrations/` makes them; a test compares the two."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""Type of `sessions.number`: SQLite counts up INTEGER primary keys only."""
+
+metadata = sa.MetaData()
+
+
+def _session(**options: Any) -> sa.Column[int]:
+    reference = sa.ForeignKey("sessions.number", ondelete="CASCADE")
+    return sa.Column("session", NUMBER, reference, nullable=False, **options)
+
+
+sessions: Final = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("number", NUMBER, primary_key=True),
+    sa.Column("uid", sa.Text, nullable=False, unique=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("stream_id", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("node", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("model_license", sa.Text, nullable=False),
+    sa.Column("started_ms", sa.BigInteger, nullable=False),
+    sa.Column("duration_s", sa.Float, nullable=False),
+    sa.Column("speech_s", sa.Float, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("activation", sa.Float),
+    sa.Column("dominant", sa.Text),
+    sa.Column("alerts", sa.Integer, nullable=False),
+    sa.Column("severity", sa.Text),
+    sa.Column("dead_air_s", sa.Float),
+    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Index("sessions_tenant_started", "tenant", "started_ms"),
+    sa.Index("sessions_started", "started_ms"),
+    sa.Index("sessions_stream", "tenant", "stream_id"),
+)
+"""One row per finished session; `started_ms` is Unix time in milliseconds."""
+
+session_tags: Final = sa.Table(
+    "session_tags",
+    metadata,
+    _session(primary_key=True),
+    sa.Column("tag", sa.Text, primary_key=True),
+    sa.Index("session_tags_tag", "tag", "session"),
+    sqlite_with_rowid=False,
+)
+
+session_roles: Final = sa.Table(
+    "session_roles",
+    metadata,
+    _session(primary_key=True),
+    sa.Column("role", sa.Text, primary_key=True),
+    sa.Index("session_roles_role", "role", "session"),
+    sqlite_with_rowid=False,
+)
+
+session_labels: Final = sa.Table(
+    "session_labels",
+    metadata,
+    _session(primary_key=True),
+    sa.Column("label", sa.Text, primary_key=True),
+    sa.Column("share", sa.Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Mean share of each label over a session, weighted by speech."""
+
+session_attributes: Final = sa.Table(
+    "session_attributes",
+    metadata,
+    _session(primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Index("session_attributes_value", "name", "value"),
+    sqlite_with_rowid=False,
+)
+"""Attributes of a stream; values are hashed like stream ids, so they serve erasure only."""
+
+utterances: Final = sa.Table(
+    "utterances",
+    metadata,
+    _session(primary_key=True),
+    sa.Column("channel", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("start_ms", sa.BigInteger, nullable=False),
+    sa.Column("end_ms", sa.BigInteger, nullable=False),
+    sa.Column("scores", sa.JSON, nullable=False),
+    sa.Column("activation", sa.Float),
+    sa.Column("hints", sa.JSON, nullable=False),
+    sa.Column("baseline_weight", sa.Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+gaps: Final = sa.Table(
+    "gaps",
+    metadata,
+    _session(primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("channel", sa.Integer, nullable=False),
+    sa.Column("start_ms", sa.BigInteger, nullable=False),
+    sa.Column("end_ms", sa.BigInteger, nullable=False),
+    sa.Column("missing_ms", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+session_alerts: Final = sa.Table(
+    "session_alerts",
+    metadata,
+    _session(primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("role", sa.Text),
+    sa.Column("started_ms", sa.BigInteger, nullable=False),
+    sa.Column("ended_ms", sa.BigInteger),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Column("acknowledged_by", sa.Text),
+    sa.Column("acknowledged_ms", sa.BigInteger),
+    sa.Index("session_alerts_rule", "rule", "session"),
+    sqlite_with_rowid=False,
+)
+"""`started_ms` and `ended_ms` are positions of the stream, `acknowledged_ms` is Unix time."""
+
+rollups: Final = sa.Table(
+    "rollups",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("tag", sa.Text, primary_key=True),
+    sa.Column("hour_ms", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+    sa.Column("speech_s", sa.Float, nullable=False),
+    sa.Column("scored_s", sa.Float, nullable=False),
+    sa.Column("activation_s", sa.Float, nullable=False),
+    sa.Column("activation_sum", sa.Float, nullable=False),
+    sa.Column("alerts", sa.BigInteger, nullable=False),
+    sa.Column("dead_air_calls", sa.BigInteger, nullable=False),
+    sa.Column("dead_air_s", sa.Float, nullable=False),
+    sa.Index("rollups_hour", "hour_ms"),
+    sqlite_with_rowid=False,
+)
+"""Sums over the sessions of a tenant that began in one hour and have a tag; tag "": all of them.
+
+`scored_s` is the speech of sessions with labels: the mean share of a label is its `share_sum` over
+that. `activation_s` is the speech of sessions with an activation: the mean is `activation_sum` over
+that. `dead_air_calls` are the sessions in which a conversation was measured.
+"""
+
+rollup_labels: Final = sa.Table(
+    "rollup_labels",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("tag", sa.Text, primary_key=True),
+    sa.Column("hour_ms", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("label", sa.Text, primary_key=True),
+    sa.Column("share_sum", sa.Float, nullable=False),
+    sa.Index("rollup_labels_hour", "hour_ms"),
+    sqlite_with_rowid=False,
+)
+"""Sum of share x speech in seconds, beside `rollups`."""
+
+erasures: Final = sa.Table(
+    "erasures",
+    metadata,
+    sa.Column("number", NUMBER, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("before_ms", sa.BigInteger, nullable=False),
+    sa.Index("erasures_digest", "digest"),
+)
+"""Keyed hashes of what was erased: sessions that began before it and still wait in a spool, on this
+machine or another, must not come back."""
