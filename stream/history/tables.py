@@ -17,6 +17,19 @@ def _session(**options: Any) -> sa.Column[int]:
     return sa.Column("session", NUMBER, reference, nullable=False, **options)
 
 
+def _of_session() -> tuple[sa.Column[str], sa.Column[int]]:
+    """Return copies of a session's tenant and start, so that one index answers a filter."""
+    return (
+        sa.Column("tenant", sa.Text, nullable=False),
+        sa.Column("session_started_ms", sa.BigInteger, nullable=False),
+    )
+
+
+SCANNED: Final = (
+    *("tenant", "started_ms", "uid", "kind", "duration_s", "activation", "dominant", "alerts"),
+)
+"""Columns of the index by time. It has all that is filtered, so that no rows are read for it."""
+
 sessions: Final = sa.Table(
     "sessions",
     metadata,
@@ -38,9 +51,11 @@ sessions: Final = sa.Table(
     sa.Column("severity", sa.Text),
     sa.Column("dead_air_s", sa.Float),
     sa.Column("detail", sa.JSON, nullable=False),
-    sa.Index("sessions_tenant_started", "tenant", "started_ms"),
+    sa.Index("sessions_scan", *SCANNED),
     sa.Index("sessions_started", "started_ms"),
     sa.Index("sessions_stream", "tenant", "stream_id"),
+    sa.Index("sessions_activation", "tenant", "activation"),
+    sa.Index("sessions_duration", "tenant", "duration_s"),
 )
 """One row per finished session; `started_ms` is Unix time in milliseconds."""
 
@@ -49,7 +64,8 @@ session_tags: Final = sa.Table(
     metadata,
     _session(primary_key=True),
     sa.Column("tag", sa.Text, primary_key=True),
-    sa.Index("session_tags_tag", "tag", "session"),
+    *_of_session(),
+    sa.Index("session_tags_tag", "tenant", "tag", "session_started_ms", "session"),
     sqlite_with_rowid=False,
 )
 
@@ -58,7 +74,8 @@ session_roles: Final = sa.Table(
     metadata,
     _session(primary_key=True),
     sa.Column("role", sa.Text, primary_key=True),
-    sa.Index("session_roles_role", "role", "session"),
+    *_of_session(),
+    sa.Index("session_roles_role", "tenant", "role", "session_started_ms", "session"),
     sqlite_with_rowid=False,
 )
 
@@ -68,6 +85,8 @@ session_labels: Final = sa.Table(
     _session(primary_key=True),
     sa.Column("label", sa.Text, primary_key=True),
     sa.Column("share", sa.Float, nullable=False),
+    *_of_session(),
+    sa.Index("session_labels_share", "tenant", "label", "share", "session"),
     sqlite_with_rowid=False,
 )
 """Mean share of each label over a session, weighted by speech."""
@@ -124,7 +143,8 @@ session_alerts: Final = sa.Table(
     sa.Column("evidence", sa.JSON, nullable=False),
     sa.Column("acknowledged_by", sa.Text),
     sa.Column("acknowledged_ms", sa.BigInteger),
-    sa.Index("session_alerts_rule", "rule", "session"),
+    *_of_session(),
+    sa.Index("session_alerts_rule", "tenant", "rule", "session_started_ms", "session"),
     sqlite_with_rowid=False,
 )
 """`started_ms` and `ended_ms` are positions of the stream, `acknowledged_ms` is Unix time."""

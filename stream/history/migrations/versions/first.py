@@ -35,17 +35,22 @@ def upgrade() -> None:
         sa.Column("dead_air_s", sa.Float),
         sa.Column("detail", sa.JSON, nullable=False),
     )
-    _index("sessions_tenant_started", "sessions", "tenant", "started_ms")
+    scanned = ("started_ms", "uid", "kind", "duration_s", "activation", "dominant", "alerts")
+    _index("sessions_scan", "sessions", "tenant", *scanned)
     _index("sessions_started", "sessions", "started_ms")
     _index("sessions_stream", "sessions", "tenant", "stream_id")
+    _index("sessions_activation", "sessions", "tenant", "activation")
+    _index("sessions_duration", "sessions", "tenant", "duration_s")
     for table, column in (("session_tags", "tag"), ("session_roles", "role")):
-        _child(table, sa.Column(column, sa.Text, primary_key=True))
-        _index(f"{table}_{column}", table, column, "session")
+        _child(table, sa.Column(column, sa.Text, primary_key=True), *_of_session())
+        _index(f"{table}_{column}", table, "tenant", column, "session_started_ms", "session")
     _child(
         "session_labels",
         sa.Column("label", sa.Text, primary_key=True),
         sa.Column("share", sa.Float, nullable=False),
+        *_of_session(),
     )
+    _index("session_labels_share", "session_labels", "tenant", "label", "share", "session")
     _child(
         "session_attributes",
         sa.Column("name", sa.Text, primary_key=True),
@@ -83,8 +88,10 @@ def upgrade() -> None:
         sa.Column("evidence", sa.JSON, nullable=False),
         sa.Column("acknowledged_by", sa.Text),
         sa.Column("acknowledged_ms", sa.BigInteger),
+        *_of_session(),
     )
-    _index("session_alerts_rule", "session_alerts", "rule", "session")
+    by_rule = ("tenant", "rule", "session_started_ms", "session")
+    _index("session_alerts_rule", "session_alerts", *by_rule)
     hour = [
         ("tenant", sa.Text),
         ("tag", sa.Text),
@@ -143,6 +150,14 @@ def _child(name: str, *columns: sa.Column[Any]) -> None:
     reference = sa.ForeignKey("sessions.number", ondelete="CASCADE")
     session = sa.Column("session", NUMBER, reference, primary_key=True, autoincrement=False)
     op.create_table(name, session, *columns, sqlite_with_rowid=False)
+
+
+def _of_session() -> tuple[sa.Column[Any], ...]:
+    """Return copies of a session's tenant and start, so that one index answers a filter."""
+    return (
+        sa.Column("tenant", sa.Text, nullable=False),
+        sa.Column("session_started_ms", sa.BigInteger, nullable=False),
+    )
 
 
 def _index(name: str, table: str, *columns: str) -> None:
