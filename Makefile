@@ -107,7 +107,7 @@ $(VENV)/dev: $(VENV)/core
 
 # A missing program is a failure with a remedy, never a skipped test.
 system:
-	@PATH="$$PATH:/usr/sbin:/sbin"; \
+	@PATH="$$PATH:/usr/sbin:/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; \
 	need() { command -v $$1 >/dev/null || { \
 	  echo "Installing $$2 ($$3) ..."; \
 	  $(APT) update -qq && $(APT) install -y -qq $$2 >/dev/null; } || { \
@@ -116,4 +116,5 @@ system:
 	need mosquitto_sub mosquitto-clients "the tests run the commands of docs/index.md"; \
 	need promtool prometheus "the tests check rules and boards"; \
 	need chromium chromium "the page's tests run in a real browser"; \
-	need node nodejs "the tests run the page's modules"
+	need node nodejs "the tests run the page's modules"; \
+	need initdb postgresql "the tests of the history run a real database"

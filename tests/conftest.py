@@ -12,6 +12,7 @@ NEEDS = (
     "from training",
     "from bench",
     "tests.support.broker",
+    "tests.support.postgres",
     "tests.support.running",
     "subprocess",
     "tests.support.confined",
@@ -21,7 +22,7 @@ NEEDS = (
 """Words in a test file that show that it needs more than the core packages."""
 
 HERE = Path(__file__)
-FOLDERS = ("bench", "browser", "faults", "gpu", "training", "web")
+FOLDERS = ("bench", "browser", "faults", "gpu", "history", "training", "web")
 """Folders of tests that all need more."""
 
 
@@ -36,9 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests with a browser and those with network interfaces of their own in one worker.
 
-    Chromium aborts its requests when an interface appears or goes (ERR_NETWORK_CHANGED).
+    Chromium aborts its requests when an interface appears or goes (ERR_NETWORK_CHANGED). The tests
+    with PostgreSQL share one server, which takes seconds to start.
     """
     for item in items:
+        if "history" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("history"))
         path = item.path
         if path.parent.name == "browser" or path.name in (
             "test_rows_network.py",

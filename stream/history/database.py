@@ -51,7 +51,7 @@ def open_engine(url: str, *, pool_size: int = 4) -> sa.Engine:
     """
     try:
         parsed = make_url(url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:
         raise ConfigError(f"history.url: {error}") from None
     options: dict[str, Any] = {"json_serializer": _json, "json_deserializer": orjson.loads}
     if parsed.get_backend_name() == "postgresql":

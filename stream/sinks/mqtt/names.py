@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from stream.delivery.live_stream import LiveStream
-from stream.tenants import DEFAULT
+from stream.delivery.stream_hash import stream_hash
 
 
 def level(text: str) -> str:
@@ -33,9 +33,7 @@ class StreamNames:
         """Return the topic level of a stream. The hash differs between tenants."""
         if self._key is None:
             return level(stream.stream_id)
-        tenant = "" if stream.tenant == DEFAULT else f"{stream.tenant}/"
-        raw = (tenant + stream.stream_id).encode(errors="surrogatepass")
-        return blake2b(raw, key=self._key, digest_size=8).hexdigest()
+        return stream_hash(self._key, stream.tenant, stream.stream_id)
 
 
 def topic_class(topic: str, prefix: str) -> str:
