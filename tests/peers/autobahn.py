@@ -23,11 +23,15 @@ REQUIREMENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The result of one case: of its messages, of the close, and the server's close code."""
+    """The result of one case: of its messages, of the close, and the server's close code.
+
+    `echo`: the case begins with a good message, which the suite expects back.
+    """
 
     behavior: str
     closing: str
     code: int | None
+    echo: bool = False
 
     @property
     def passed(self) -> bool:
@@ -67,11 +71,15 @@ def run(root: Path, servers: Mapping[str, str], cases: Sequence[str]) -> dict[st
 
 def read(root: Path) -> dict[str, dict[str, Case]]:
     """Return the results of the last run by name and case."""
-    index = json.loads((root / "srv" / "reports" / "index.json").read_text())
+    reports = root / "srv" / "reports"
+    index = json.loads((reports / "index.json").read_text())
     return {
-        name: {
-            case: Case(result["behavior"], result["behaviorClose"], result["remoteCloseCode"])
-            for case, result in found.items()
-        }
+        name: {case: _case(reports / result["reportfile"]) for case, result in found.items()}
         for name, found in index.items()
     }
+
+
+def _case(report: Path) -> Case:
+    result = json.loads(report.read_text())
+    echo = any(event[0] == "message" for events in result["expected"].values() for event in events)
+    return Case(result["behavior"], result["behaviorClose"], result["remoteCloseCode"], echo)
