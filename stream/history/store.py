@@ -135,17 +135,19 @@ def _children(
     }
     for record in records:
         of = {"session": numbers[record.uid]}
-        rows[session_tags] += [{**of, "tag": tag} for tag in dict.fromkeys(record.tags)]
-        rows[session_roles] += [{**of, "role": role} for role in dict.fromkeys(record.roles)]
+        # What is searched has copies of the session's tenant and start.
+        found = {**of, "tenant": record.tenant, "session_started_ms": record.started_ms}
+        rows[session_tags] += [{**found, "tag": tag} for tag in dict.fromkeys(record.tags)]
+        rows[session_roles] += [{**found, "role": role} for role in dict.fromkeys(record.roles)]
         labels = record.labels.items()
-        rows[session_labels] += [{**of, "label": label, "share": share} for label, share in labels]
+        rows[session_labels] += [{**found, "label": name, "share": share} for name, share in labels]
         attributes = record.attributes.items()
         rows[session_attributes] += [{**of, "name": n, "value": value} for n, value in attributes]
         said = {(u.channel, u.position): u for u in record.utterances}
         rows[utterances] += [{**of, **_fields(utterance)} for utterance in said.values()]
         rows[gaps] += [{**of, "position": n, **_fields(gap)} for n, gap in enumerate(record.gaps)]
         alerts = {alert.id: alert for alert in record.alerts}
-        rows[session_alerts] += [{**of, **_fields(alert)} for alert in alerts.values()]
+        rows[session_alerts] += [{**found, **_fields(alert)} for alert in alerts.values()]
     return rows
 
 
