@@ -50,8 +50,8 @@ def in_time(column: sa.ColumnElement[int], wanted: Filter) -> Iterator[Condition
         yield column < wanted.end_ms
 
 
-def conditions(wanted: Filter) -> list[Condition]:
-    """Return all conditions but those on tenants, for queries of `sessions`."""
+def conditions(wanted: Filter, joined: sa.Table | None = None) -> list[Condition]:
+    """Return all conditions for queries of `sessions`, but those on tenants and a joined table."""
     s = sessions.c
     found = list(in_time(s.started_ms, wanted))
     if wanted.kind is not None:
@@ -66,7 +66,9 @@ def conditions(wanted: Filter) -> list[Condition]:
         found.append(s.alerts > 0)
     if wanted.streams is not None:
         found.append(s.stream_id.in_(sorted(wanted.streams)))
-    return found + [_exists(table, *of) for table, *of in _of_children(wanted)]
+    return found + [
+        _exists(table, *of) for table, *of in _of_children(wanted) if table is not joined
+    ]
 
 
 def _between(
@@ -77,7 +79,7 @@ def _between(
 
 
 def _exists(table: sa.Table, *of: Condition) -> Condition:
-    return sa.exists().where(table.c.session == sessions.c.number, *of)
+    return sa.exists().where(table.c.session == sessions.c.number, *of).correlate(sessions)
 
 
 def _of_children(wanted: Filter) -> Iterator[tuple[Any, ...]]:
@@ -122,22 +124,27 @@ def _by_value(wanted: Filter, tenant: str) -> Iterator[Query]:
 
 def in_order(wanted: Filter, tenant: str) -> Query:
     """Return a query of (start, id, number) that an index answers in the order of the list."""
-    s, found = sessions.c, conditions(wanted)
+    s = sessions.c
     chosen = sa.select(s.started_ms, s.uid, s.number)
     # Shares are not in the order of time, so they are tested one by one.
     ordered = [(t, of) for t, *of in _of_children(wanted) if t is not session_labels]
     if not ordered:
-        query = chosen.where(s.tenant == tenant, *found)
+        query = chosen.where(s.tenant == tenant, *conditions(wanted))
         return query.order_by(s.started_ms.desc(), s.uid.desc())
     (table, of), started = ordered[0], ordered[0][0].c.session_started_ms
     query = chosen.join(table, table.c.session == s.number)
-    query = query.where(table.c.tenant == tenant, *of, *in_time(started, wanted), *found)
+    query = query.where(table.c.tenant == tenant, *of, *in_time(started, wanted))
+    query = query.where(*conditions(wanted, joined=table))
     if table is session_alerts:
         earlier = session_alerts.alias()
-        again = sa.exists().where(
-            earlier.c.session == table.c.session,
-            earlier.c.rule == table.c.rule,
-            earlier.c.id < table.c.id,
+        again = (
+            sa.exists()
+            .where(
+                earlier.c.session == table.c.session,
+                earlier.c.rule == table.c.rule,
+                earlier.c.id < table.c.id,
+            )
+            .correlate(table)
         )
         query = query.where(~again)
     return query.order_by(started.desc(), s.uid.desc())
