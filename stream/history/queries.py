@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -95,7 +95,7 @@ def one(
         .where(spoken.session == row.number)
         .order_by(spoken.start_ms, spoken.channel, spoken.position)
     )
-    of_channel = dict(enumerate(row.detail.get("channels") or []))
+    of_channel = roles_of(row.detail)
     holes = _by_session(connection, gaps, [row.number])[row.number]
     raised = _by_session(connection, session_alerts, [row.number])[row.number]
     return {
@@ -187,3 +187,8 @@ def _alert(row: sa.Row[Any]) -> HistoryAlert:
         "evidence": row.evidence,
         "acknowledged": taken,
     }
+
+
+def roles_of(detail: Mapping[str, Any]) -> dict[int, str]:
+    """Return the role of each channel of a session."""
+    return dict(enumerate(detail.get("channels") or []))

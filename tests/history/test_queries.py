@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
@@ -102,11 +103,10 @@ def test_summaries_are_those_of_the_model(
 ) -> None:
     """From roll-ups, from sessions at the edges of hours, and from sessions alone."""
     if simple:
-        times = {"start_ms": wanted.start_ms, "end_ms": wanted.end_ms}
-        wanted = Filter(wanted.tenants, **times, tag=wanted.tag)
+        wanted = Filter(wanted.tenants, wanted.start_ms, wanted.end_ms, tag=wanted.tag)
     expected = model.summed(CALLS, wanted, by, zone)
     with filled.connect() as connection:
-        found = summary(connection, wanted, by, model.ZoneInfo(zone))
+        found = summary(connection, wanted, by, ZoneInfo(zone))
     assert [row["key"] for row in found["rows"]] == [row["key"] for row in expected]
     for row, should in zip(found["rows"], expected, strict=True):
         for name, value in should.items():
@@ -123,7 +123,7 @@ def test_the_same_hour_comes_twice_when_clocks_are_set_back(sqlite_engine: sa.En
     calls = [record(started_ms=first + n * 3_600_000, tags=()) for n in range(3)]
     put(sqlite_engine, *calls)
     with sqlite_engine.connect() as connection:
-        zone = model.ZoneInfo("Europe/Berlin")
+        zone = ZoneInfo("Europe/Berlin")
         hours = summary(connection, Filter(), "hour", zone)["rows"]
         [day] = summary(connection, Filter(), "day", zone)["rows"]
     assert [row["key"][11:] for row in hours] == [
@@ -185,4 +185,4 @@ def test_a_summary_with_too_many_rows_is_refused(
         sqlite_engine.connect() as connection,
         pytest.raises(ProtocolError, match="by: the range has more than 20 rows; narrow it"),
     ):
-        summary(connection, Filter(), "hour", model.ZoneInfo("UTC"))
+        summary(connection, Filter(), "hour", ZoneInfo("UTC"))

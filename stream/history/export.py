@@ -1,0 +1,176 @@
+"""Exports of the history: sessions or utterances as CSV or JSON lines, in pieces. Blocking.
+
+Sessions are read some hundred at a time, each time in a transaction of its own, so that a slow
+client keeps no snapshot of the database.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import orjson
+import sqlalchemy as sa
+
+from stream.history.conditions import conditions, tenants_of
+from stream.history.filters import Filter, Position
+from stream.history.queries import bodies, find, roles_of
+from stream.history.tables import sessions, utterances
+from stream.labels import LABELS
+from stream.protocol.wire.history import HistorySession
+from stream.types import timestamp
+
+Format = Literal["csv", "jsonl"]
+Rows = Literal["sessions", "utterances"]
+Connect = Callable[[], AbstractContextManager[sa.Connection]]
+"""Opens a transaction for one piece."""
+
+CHUNK: Final = 250
+"""Sessions that are read at a time."""
+
+SESSION_COLUMNS: Final = (
+    *("id", "stream_id", "tenant", "kind", "started_at", "duration_s", "speech_s", "tags", "roles"),
+    *("dominant", "activation", "alert_count", "severity", "dead_air_s", "model", *LABELS),
+)
+OF_SESSION: Final = ("session", "stream_id", "tenant", "started_at")
+OF_UTTERANCE: Final = ("channel", "role", "position", "start_s", "end_s")
+OF_SCORES: Final = ("activation", "hints", "baseline_weight")
+UTTERANCE_COLUMNS: Final = (*OF_SESSION, *OF_UTTERANCE, *OF_SCORES, *LABELS)
+
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""First characters of what a spreadsheet would compute."""
+
+
+def count(connection: sa.Connection, wanted: Filter) -> int:
+    """Return the number of sessions of a filter."""
+    of = sessions.c.tenant.in_(tenants_of(connection, wanted))
+    query = sa.select(sa.func.count()).select_from(sessions).where(of, *conditions(wanted))
+    return connection.execute(query).scalar_one()
+
+
+def exported(
+    connect: Connect,
+    wanted: Filter,
+    rows: Rows,
+    form: Format,
+    progress: Callable[[int], None] = lambda sessions: None,
+) -> Iterator[bytes]:
+    """Yield an export in pieces, the newest sessions first; `progress` gets their numbers."""
+    columns = SESSION_COLUMNS if rows == "sessions" else UTTERANCE_COLUMNS
+    if form == "csv":
+        yield _line(columns)
+    after: Position | None = None
+    while True:
+        # No piece is yielded within a transaction: the client may read it slowly, or never.
+        with connect() as connection:
+            keys = list(find(connection, wanted, CHUNK, after))
+            numbers = [number for _, _, number in keys]
+            if rows == "sessions":
+                piece = b"".join(map(_writer_of(form), bodies(connection, numbers)))
+            else:
+                piece = b"".join(_utterances(connection, numbers, form))
+        if piece:
+            yield piece
+        progress(len(numbers))
+        if len(keys) < CHUNK:
+            return
+        after = Position(*keys[-1][:2])
+
+
+def _writer_of(form: Format) -> Callable[[HistorySession], bytes]:
+    return _csv_of if form == "csv" else lambda body: orjson.dumps(body) + b"\n"
+
+
+def _csv_of(body: HistorySession) -> bytes:
+    fields: dict[str, Any] = {**body, "tags": " ".join(body["tags"])}
+    fields |= {"roles": " ".join(body["roles"]), "stream_id": plain(body["stream_id"])}
+    fields |= {label: body["labels"].get(label) for label in LABELS}
+    return _line([fields[name] for name in SESSION_COLUMNS])
+
+
+def plain(text: str) -> str:
+    """Return text that a spreadsheet does not compute: a formula gets an apostrophe."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _line(fields: Sequence[Any]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(fields)
+    return text.getvalue().encode()
+
+
+def spoken(connection: sa.Connection, numbers: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
+    """Yield each session (uid, stream_id, tenant, started_ms, detail) with its utterances.
+
+    Scores and hints are text, as they are stored: most of an export passes them on.
+    """
+    s, u = sessions.c, utterances.c
+    chosen = sa.select(s.number, s.uid, s.stream_id, s.tenant, s.started_ms, s.detail)
+    found = connection.execute(chosen.where(s.number.in_(numbers)))
+    of: dict[int, Any] = {row.number: row for row in found}
+    texts = (sa.cast(u.scores, sa.Text), sa.cast(u.hints, sa.Text))
+    query = sa.select(
+        *(u.session, u.channel, u.position, u.start_ms, u.end_ms),
+        *(texts[0], u.activation, texts[1], u.baseline_weight),
+    )
+    query = query.where(u.session.in_(numbers)).order_by(u.session, u.channel, u.position)
+    said: dict[int, list[Any]] = {number: [] for number in numbers}
+    for row in connection.execute(query):
+        said[row[0]].append(row)
+    yield from ((of[number], said[number]) for number in numbers if number in of)
+
+
+def _utterances(connection: sa.Connection, numbers: Sequence[int], form: Format) -> Iterator[bytes]:
+    write = _csv_rows if form == "csv" else _json_rows
+    for session, said in spoken(connection, numbers):
+        if said:
+            yield write(session, said).encode()
+
+
+# A hundred thousand rows a second leave ten microseconds for each, so their lines are put together
+# from texts that need no escapes: numbers, and scores as they are stored.
+
+
+def _csv_rows(session: sa.Row[Any], said: Sequence[Any]) -> str:
+    fields = (session.uid, plain(session.stream_id), session.tenant, _started(session))
+    first = _line(fields).decode().rstrip("\n")
+    lines = []
+    roles = roles_of(session.detail)
+    for _, channel, position, start, end, scores, activation, hints, weight in said:
+        shares = orjson.loads(scores)
+        texts = ",".join([str(shares.get(label, "")) for label in LABELS])
+        rated = "" if activation is None else activation
+        lines.append(
+            f"{first},{channel},{roles.get(channel, 'speaker')},{position},{start / 1000},"
+            f"{end / 1000},{rated},{_words(hints)},{weight},{texts}\n"
+        )
+    return "".join(lines)
+
+
+def _json_rows(session: sa.Row[Any], said: Sequence[Any]) -> str:
+    fields = (session.uid, session.stream_id, session.tenant, _started(session))
+    names = dict(zip(OF_SESSION, fields, strict=True))
+    first = orjson.dumps(names).decode().removesuffix("}")
+    lines = []
+    roles = roles_of(session.detail)
+    for _, channel, position, start, end, scores, activation, hints, weight in said:
+        rated = "null" if activation is None else activation
+        lines.append(
+            f'{first},"channel":{channel},"role":"{roles.get(channel, "speaker")}",'
+            f'"position":{position},"start_s":{start / 1000},"end_s":{end / 1000},'
+            f'"scores":{scores},"activation":{rated},"hints":{hints},"baseline_weight":{weight}}}\n'
+        )
+    return "".join(lines)
+
+
+def _started(session: sa.Row[Any]) -> str:
+    return timestamp(session.started_ms / 1000)
+
+
+@lru_cache(maxsize=1_000)
+def _words(hints: str) -> str:
+    return " ".join(orjson.loads(hints))
