@@ -1,4 +1,4 @@
-"""The drawing of a recording (JavaScript, run in Node on a canvas that records its text)."""
+"""The drawing of a recording or a call (JavaScript, run in Node on a canvas that records its text)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from stream.server.http.static_files import WEB
 
-MODULE = (WEB / "recordings" / "result" / "timeline-draw.js").as_uri()
+MODULE = (WEB / "parts" / "utterance-timeline-draw.js").as_uri()
 SCRIPT = """
 const written = [];
 const ignore = () => {};

@@ -2,12 +2,12 @@ import { feedbackOffer } from "../api.js";
 import { onLanguage, t, tag, textFor } from "../language.js";
 import { Bars } from "../parts/bars.js";
 import { ChannelPanel } from "../parts/channel-panel.js";
+import { conversationRows } from "../parts/conversation.js";
 import { element, setText } from "../parts/dom.js";
 import { duration } from "../parts/format.js";
 import { roleName } from "../parts/labels.js";
-import { AlertList } from "./alert-list.js";
-import { conversationRows } from "./conversation.js";
 import { markControl } from "../parts/mark.js";
+import { AlertList } from "./alert-list.js";
 import { partsOf } from "./streams.js";
 
 /** All data of one stream. */

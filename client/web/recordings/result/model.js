@@ -6,7 +6,7 @@ import { channelTitle } from "../messages.js";
 // Results in the form in which the page draws them. No DOM.
 
 /**
- * Return the channels of a result for timeline-draw.js. `peaks` are those of waveform.js and `frames`
+ * Return the channels of a result for utterance-timeline-draw.js. `peaks` are those of waveform.js and `frames`
  * those of `resultFrames`, both null if unknown. Channels that were not analysed follow if there are
  * peaks of them.
  */

@@ -2,10 +2,10 @@ import { t } from "../../language.js";
 import { element } from "../../parts/dom.js";
 import { LABELS, labelName, labelSymbol } from "../../parts/labels.js";
 import { palette } from "../../parts/palette.js";
+import { draw, height } from "../../parts/utterance-timeline-draw.js";
 import { log } from "../log.js";
 import { failureDetails, failureName } from "../messages.js";
 import { partialResult, timelineChannels } from "./model.js";
-import { draw, height } from "./timeline-draw.js";
 
 /** A recording without a result: its progress and utterances so far, or why it failed. */
 export class PendingResult {

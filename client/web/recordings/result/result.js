@@ -4,6 +4,7 @@ import { element, setText } from "../../parts/dom.js";
 import { timestamp } from "../../parts/format.js";
 import { labelClass, labelName, labelSymbol, sortLabels } from "../../parts/labels.js";
 import { markControl } from "../../parts/mark.js";
+import { UtteranceTimeline, positionText } from "../../parts/utterance-timeline.js";
 import { log } from "../log.js";
 import { FileDeleted, ResultFiles, downloads } from "../transfer/downloads.js";
 import { caveats } from "./caveats.js";
@@ -11,7 +12,6 @@ import { exportPng } from "./export-png.js";
 import { resultFrames, timelineChannels } from "./model.js";
 import { Player } from "./player.js";
 import { shareTable, utteranceTable } from "./tables.js";
-import { Timeline, positionText } from "./timeline.js";
 import { trialsCard } from "./trials.js";
 import { verdict } from "./verdict.js";
 import { readPeaks } from "./waveform.js";
@@ -43,7 +43,7 @@ export class Result {
       mode: this.mode,
     };
     this.#player = new Player(() => this.#showPosition());
-    this.#timeline = new Timeline(scene, {
+    this.#timeline = new UtteranceTimeline(scene, {
       seek: (seconds) => this.#player.seek(seconds),
       toggle: () => this.#player.toggle(),
     });

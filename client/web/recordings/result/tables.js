@@ -2,10 +2,10 @@ import { t } from "../../language.js";
 import { element } from "../../parts/dom.js";
 import { percent, timestamp } from "../../parts/format.js";
 import { labelClass, labelName, labelSymbol, sortLabels } from "../../parts/labels.js";
+import { lowerBound } from "../../parts/utterance-timeline-draw.js";
 import { channelTitle } from "../messages.js";
 import { hintName } from "./caveats.js";
 import { resultFrames } from "./model.js";
-import { lowerBound } from "./timeline-draw.js";
 
 /** Rows that a table shows at first; a recording may have thousands. */
 const FIRST_ROWS = 100;

@@ -1,12 +1,11 @@
+import { PEAK_S } from "../../parts/utterance-timeline-draw.js";
+
 const PIECE_BYTES = 4 << 20;
 const HEADER_BYTES = 64 << 10;
 // Formats of a WAV file.
 const PCM = 1;
 const FLOAT = 3;
 const EXTENSIBLE = 0xfffe;
-
-/** Seconds per peak. */
-export const PEAK_S = 0.01;
 
 /**
  * Return the peaks of a WAV blob: `{seconds, channels: [Uint8Array]}`, for each channel the largest

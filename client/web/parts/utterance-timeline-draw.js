@@ -1,5 +1,7 @@
-import { timestamp } from "../../parts/format.js";
-import { PEAK_S } from "./waveform.js";
+import { timestamp } from "./format.js";
+
+/** Seconds per peak of a waveform. */
+export const PEAK_S = 0.01;
 
 // Heights in CSS pixels. A channel has a title, its waveform, labels of utterances, and shares.
 const TITLE = 22;
@@ -20,15 +22,16 @@ const FONT = "12px system-ui, sans-serif";
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800];
 const STEP_PIXELS = 70;
 
-/** Return the height of a drawing with this number of channels. */
-export const height = (channels) => channels * (TITLE + WAVEFORM + LABELS + SHARES + GAP) - GAP + AXIS;
+/** Return the height of a drawing with this number of channels, with or without their waveforms. */
+export const height = (channels, waveform = true) =>
+  channels * (TITLE + (waveform ? WAVEFORM : 0) + LABELS + SHARES + GAP) - GAP + AXIS;
 
 /**
  * Draw a recording from `scene.from` to `scene.to` seconds into `width` pixels.
  *
  * `scene.channels` are `{title, peaks, utterances, frames, alerts}`: peaks of waveform.js or null, utterances
  * `{start, end, top, shares, text}`, alerts `{start, end, severity}`, frames `{start, hop, posteriors, order}` or null. `mode` is
- * "utterances", "stacked" or "lines". `colours` has text, soft, line, track and every label; `symbol`
+ * "utterances", "stacked" or "lines". Without `waveform` there is no room for one. `colours` has text, soft, line, track and every label; `symbol`
  * and `name` are functions of a label.
  */
 export function draw(context, width, scene) {
@@ -42,8 +45,10 @@ export function draw(context, width, scene) {
     context.fillText(channel.title, 2, y + (TITLE - ALERTS) / 2, width);
     y += TITLE;
     drawAlerts(context, x, y - ALERTS, channel, scene);
-    drawWaveform(context, width, y, channel, scene);
-    y += WAVEFORM;
+    if (scene.waveform ?? true) {
+      drawWaveform(context, width, y, channel, scene);
+      y += WAVEFORM;
+    }
     drawLabels(context, width, x, y, channel, scene);
     y += LABELS;
     context.fillStyle = scene.colours.track;

@@ -1,6 +1,6 @@
 import { t } from "../language.js";
-import { percent } from "../parts/format.js";
-import { roleName } from "../parts/labels.js";
+import { percent } from "./format.js";
+import { roleName } from "./labels.js";
 
 /** Return the conversation since the beginning as rows of a table: a name, and a cell per channel. */
 export function conversationRows({ call }) {

@@ -1,9 +1,9 @@
-import { t } from "../../language.js";
-import { element } from "../../parts/dom.js";
-import { timestamp } from "../../parts/format.js";
-import { labelName, labelSymbol } from "../../parts/labels.js";
-import { onPalette, palette } from "../../parts/palette.js";
-import { draw, height, lowerBound } from "./timeline-draw.js";
+import { t } from "../language.js";
+import { element } from "./dom.js";
+import { timestamp } from "./format.js";
+import { labelName, labelSymbol } from "./labels.js";
+import { onPalette, palette } from "./palette.js";
+import { draw, height, lowerBound } from "./utterance-timeline-draw.js";
 
 /** Seconds that are shown at the largest zoom. */
 const SHORTEST_S = 0.5;
@@ -11,10 +11,11 @@ const STEP_S = 1;
 const PAGE_S = 10;
 
 /**
- * Drawing of a recording with a playback cursor. `actions` has `seek(seconds)` and `toggle()`. The
- * scene is that of timeline-draw.js without from, to, colours, symbol and name, but with `seconds`.
+ * Drawing of a recording or a call with a cursor. `actions` has `seek(seconds)` and `toggle()`, which
+ * plays or pauses. The scene is that of utterance-timeline-draw.js without from, to, colours, symbol
+ * and name, but with `seconds`.
  */
-export class Timeline {
+export class UtteranceTimeline {
   #canvas = element("canvas");
   #cursor = element("div", { className: "cursor" });
   #actions;
@@ -103,7 +104,7 @@ export class Timeline {
   }
 
   get height() {
-    return height(this.#scene.channels.length);
+    return height(this.#scene.channels.length, this.#scene.waveform);
   }
 
   #completeScene() {
