@@ -4,7 +4,7 @@ import { labelName, roleName } from "./parts/labels.js";
 
 /** Show the model, its licence and the analysed roles in `node`, from the body of `/v1/info`. */
 export function showAbout(node, about) {
-  const { model, recordings_model: other, privacy, version, node: server } = about;
+  const { model, recordings_model: other, privacy, history, version, node: server } = about;
   if (!model) return;
   const facts = [
     ["about.model", `${model.id} (${model.revision})`],
@@ -17,6 +17,7 @@ export function showAbout(node, about) {
     ["about.missing_labels", model.missing_labels.map(labelName).join(", ")],
     ["about.analysed", privacy.analyse_roles.map(roleName).join(", ")],
     ["about.audio_kept", t(privacy.audio_kept ? "about.yes" : "about.no")],
+    ["about.history", history ? historyText(history) : ""],
     ["about.server", version === "0" ? server : `${server}, Emotide ${version}`],
   ];
   const list = element("dl");
@@ -25,4 +26,10 @@ export function showAbout(node, about) {
     list.append(element("div", {}, element("dt", {}, t(term)), element("dd", {}, value)));
   }
   node.replaceChildren(list);
+}
+
+/** Return for how long the server keeps calls after they end. */
+function historyText({ enabled, keep_days: days }) {
+  if (!enabled) return t("about.history.off");
+  return days === null ? t("about.history.unlimited") : t("about.history.days", { n: days });
 }

@@ -68,6 +68,16 @@ export function feedbackOffer() {
 }
 
 /**
+ * Return whether the page offers the history: if the key may read it, and on a server without keys also
+ * if none is kept, because whoever opens the page there can switch it on.
+ */
+export function historyOffer() {
+  if (!loadedInfo?.history) return false;
+  if (!loadedInfo.login) return true;
+  return loadedInfo.history.enabled && Boolean(rights?.scopes.includes("history"));
+}
+
+/**
  * Request a path of the server with the key, if there is one; `options` are those of `fetch`. Ask
  * for a key once after a 401.
  */

@@ -1,5 +1,6 @@
 import { showAbout } from "./about.js";
-import { serverInfo, setKeyPrompt } from "./api.js";
+import { historyOffer, serverInfo, setKeyPrompt } from "./api.js";
+import { mount as mountHistory } from "./history/view.js";
 import { LANGUAGES, language, onLanguage, setLanguage, t, tag, translate } from "./language.js";
 import { mount as mountMicrophone } from "./microphone/view.js";
 import { Feed } from "./monitor/feed.js";
@@ -16,6 +17,7 @@ const VIEWS = {
   monitor: (node) => mountMonitor(node, feed),
   microphone: mountMicrophone,
   recordings: mountRecordings,
+  history: mountHistory,
 };
 const mounted = new Map();
 
@@ -36,6 +38,7 @@ feed.onState((state, seconds) => {
 function showInfo(body) {
   info = body;
   showAbout(byId("about"), info);
+  byId("history-link").hidden = !historyOffer();
 }
 
 function showStatus() {
@@ -47,9 +50,9 @@ function showStatus() {
 
 /** Return the view and the rest of the address: `#monitor/call-7` is `monitor` and `call-7`. */
 function route() {
-  const [wanted, ...rest] = location.hash.slice(1).split("/");
+  const [, wanted, rest] = /^#?([^/?]*)\/?(.*)$/s.exec(location.hash);
   const name = Object.hasOwn(VIEWS, wanted) ? wanted : "monitor";
-  return { name, rest: decoded(rest.join("/")) };
+  return { name, rest: decoded(rest) };
 }
 
 /** Return a part of an address decoded, or as it is if it was not encoded: people edit addresses. */

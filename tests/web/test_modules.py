@@ -12,7 +12,7 @@ from stream.server.http.static_files import WEB
 from tests.test_english import BANNED, NO_VERB
 
 MODULES = sorted(p.relative_to(WEB) for p in WEB.rglob("*.js") if "vendor" not in p.parts)
-VIEWS = ("monitor", "microphone", "recordings")
+VIEWS = ("monitor", "microphone", "recordings", "history")
 COMMENT = re.compile(r"/\*\*(.*?)\*/\s*([^\n]*)", re.DOTALL)
 FUNCTION = re.compile(r"(export )?(static )?(async )?(function )?[#\w]+\([^;]*\) \{|.*=> ?")
 SAYING = re.compile(r"\b(say|says|said|tell|tells|told|hear|hears|heard|speak|anew)\b")

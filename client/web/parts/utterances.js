@@ -95,7 +95,8 @@ function row(utterance, mark) {
   return node;
 }
 
-function emotion(top) {
+/** Return the label of a top score, its symbol and its share; "–" without one. */
+export function emotion(top) {
   if (!top) return "–";
   const symbol = element("span", { className: `symbol tone ${labelClass(top.label)}`, ariaHidden: "true" });
   symbol.textContent = labelSymbol(top.label);
@@ -104,7 +105,7 @@ function emotion(top) {
 }
 
 /** Return all scores as one bar, and as text for pointers and screen readers. */
-function shareBar(scores) {
+export function shareBar(scores) {
   const labels = sortLabels(Object.keys(scores));
   const text = labels
     .filter((label) => scores[label] >= LEAST_SHARE)

@@ -1,3 +1,4 @@
+import history from "./history.en.js";
 import monitor from "./monitor.en.js";
 import recordings from "./recordings.en.js";
 
@@ -10,6 +11,7 @@ export default {
   "shell.monitor": "Monitor",
   "shell.microphone": "Microphone",
   "shell.recordings": "Recordings",
+  "shell.history": "History",
   "shell.language": "Language",
   "shell.retry": "Try now",
   "shell.contract": "API contract",
@@ -40,6 +42,10 @@ export default {
   "about.missing_labels": "Missing labels",
   "about.analysed": "Analysed roles",
   "about.audio_kept": "Live audio stored",
+  "about.history": "History of calls",
+  "about.history.off": "not kept",
+  "about.history.days": ({ n }) => `kept for ${count(n, "day", "days")}`,
+  "about.history.unlimited": "kept without a limit",
   "about.yes": "yes",
   "about.no": "no",
   "about.server": "Server",
@@ -233,6 +239,7 @@ export default {
   "mic.refused.unsupported_encoding": "it does not support this audio encoding. Reload the page.",
   "mic.fail.other": "The microphone did not start: {message}",
 
+  ...history,
   ...monitor,
   ...recordings,
 };

@@ -1,3 +1,4 @@
+import history from "./history.zh.js";
 import monitor from "./monitor.zh.js";
 import recordings from "./recordings.zh.js";
 
@@ -8,6 +9,7 @@ export default {
   "shell.monitor": "监控",
   "shell.microphone": "麦克风",
   "shell.recordings": "录音",
+  "shell.history": "历史",
   "shell.language": "语言",
   "shell.retry": "立即重试",
   "shell.contract": "接口约定",
@@ -38,6 +40,10 @@ export default {
   "about.missing_labels": "不支持的标签",
   "about.analysed": "分析的角色",
   "about.audio_kept": "保存实时音频",
+  "about.history": "通话历史",
+  "about.history.off": "不保存",
+  "about.history.days": "保存 {n} 天",
+  "about.history.unlimited": "不限期保存",
   "about.yes": "是",
   "about.no": "否",
   "about.server": "服务器",
@@ -231,6 +237,7 @@ export default {
   "mic.refused.unsupported_encoding": "它不支持这种音频编码。请重新加载页面。",
   "mic.fail.other": "麦克风未能启动：{message}",
 
+  ...history,
   ...monitor,
   ...recordings,
 };
