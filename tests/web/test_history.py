@@ -48,7 +48,7 @@ def node(script: str, zone: str = "Europe/Berlin") -> Any:
 
 
 def test_an_address_keeps_the_call_and_the_filters() -> None:
-    """A supervisor sends a colleague the address of a call, and both see the same list behind it."""
+    """A supervisor sends the address of a call to a colleague, who sees the same list behind it."""
     found = node("""
       const set = { tag: "queue:a/b & c", label: "angry", share: "0.4", range: "7d" };
       const filters = changed(filtersIn(""), set);
@@ -56,9 +56,7 @@ def test_an_address_keeps_the_call_and_the_filters() -> None:
       print([address, addressIn(address), addressOf("", filtersIn("")), addressIn("#history").id,
         addressIn("#history/%E0%A4%A").id, addressIn("#history?from=%")]);
     """)
-    assert found[0] == (
-        "#history/a%2Fb%3Fc?range=7d&tag=queue%3Aa%2Fb+%26+c&label=angry&share=0.4"
-    )
+    assert found[0] == ("#history/a%2Fb%3Fc?range=7d&tag=queue%3Aa%2Fb+%26+c&label=angry&share=0.4")
     assert found[1]["id"] == "a/b?c"
     assert {k: v for k, v in found[1]["filters"].items() if v} == {
         "range": "7d",

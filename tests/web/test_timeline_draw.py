@@ -1,4 +1,4 @@
-"""The drawing of a recording or a call (JavaScript, run in Node on a canvas that records its text)."""
+"""The drawing of a recording or a call (JavaScript, in Node on a canvas that records its text)."""
 
 from __future__ import annotations
 
