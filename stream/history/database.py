@@ -36,7 +36,8 @@ MIGRATION_LOCK: Final = 0x656D6F74
 PRAGMAS: Final = (
     f"busy_timeout = {round(BUSY_S * 1000)}",
     "journal_mode = WAL",
-    "synchronous = NORMAL",
+    # What was committed is on the disk: the spool's copy is deleted after it.
+    "synchronous = FULL",
     "foreign_keys = ON",
     # Deleted rows are overwritten: what was erased cannot be read from the file.
     "secure_delete = ON",
@@ -58,6 +59,11 @@ def open_engine(url: str, *, pool_size: int = 4) -> sa.Engine:
         connect = {
             "connect_timeout": CONNECT_S,
             "application_name": "emotide",
+            # A network that swallows packets must not hold a connection for ever.
+            "tcp_user_timeout": 20_000,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
             "options": f"-c statement_timeout={STATEMENT_MS}",
         }
         return sa.create_engine(

@@ -13,7 +13,7 @@ from typing import Any, Final
 from stream.config import HistoryConfig, PrivacyConfig
 from stream.delivery.stream_hash import stream_hash
 from stream.errors import ConfigError
-from stream.history.record import SessionRecord
+from stream.history.record import SessionRecord, decode
 from stream.printable import printable
 
 KEY_FILE: Final = "ids.key"
@@ -62,6 +62,19 @@ class Identities:
             self.digest("tenant", tenant),
             *(self.digest("attribute", tenant, name, value) for name, value in attributes),
         ]
+
+    def is_erased(self, session: bytes, before: Mapping[str, int]) -> bool:
+        """Return whether a session (see `record.encode`) began before an erasure that meets it.
+
+        `before` has Unix times in milliseconds by digest.
+        """
+        if not before:
+            return False
+        try:
+            record = decode(session)
+        except ValueError:
+            return False
+        return any(record.started_ms < before.get(each, 0) for each in self.digests(record))
 
     def digest(self, *parts: str) -> str:
         """Return the digest of a selection; its values are as stored."""

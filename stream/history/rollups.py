@@ -21,7 +21,7 @@ from stream.history.tables import (
 HOUR_MS: Final = 3_600_000
 
 LOCK: Final = 0x656D6F75
-"""Number of PostgreSQL's advisory lock: shared by those that add, exclusive to recompute."""
+"""Number of PostgreSQL's advisory lock; see `lock`."""
 
 Hour = tuple[str, int]
 """Tenant, and the Unix time in milliseconds at which an hour begins."""
@@ -35,7 +35,7 @@ def hour_of(started_ms: int) -> int:
 
 
 def add(connection: sa.Connection, records: Sequence[SessionRecord]) -> None:
-    """Add sessions that were just inserted."""
+    """Add sessions that were just inserted; the caller has the shared lock."""
     sums: defaultdict[tuple[str, str, int], dict[str, float]] = defaultdict(
         lambda: dict.fromkeys(SUMS, 0)
     )
@@ -49,7 +49,6 @@ def add(connection: sa.Connection, records: Sequence[SessionRecord]) -> None:
                 row[name] += values[name]
             for label, share in record.labels.items():
                 shares[(*key, label)] += share * record.speech_s
-    _lock(connection, shared=True)
     # In order, so that two servers never wait for each other's rows.
     _add_rows(connection, rollups, [(*key, *row.values()) for key, row in sorted(sums.items())])
     _add_rows(connection, rollup_labels, [(*key, s) for key, s in sorted(shares.items())])
@@ -85,8 +84,7 @@ def _add_rows(connection: sa.Connection, table: sa.Table, rows: list[tuple[Any, 
 
 
 def recompute(connection: sa.Connection, hours: Iterable[Hour]) -> None:
-    """Sum up hours again, in which sessions were deleted."""
-    _lock(connection, shared=False)
+    """Sum up hours again, in which sessions were deleted; the caller has the exclusive lock."""
     for tenant, hour_ms in sorted(set(hours)):
         for table in (rollups, rollup_labels):
             where = (table.c.tenant == tenant, table.c.hour_ms == hour_ms)
@@ -138,7 +136,12 @@ def _sum_up(connection: sa.Connection, tenant: str, hour_ms: int) -> None:
     )
 
 
-def _lock(connection: sa.Connection, *, shared: bool) -> None:
+def lock(connection: sa.Connection, *, shared: bool) -> None:
+    """Lock the history until the transaction ends: shared to insert, exclusive to erase.
+
+    An insertion either is complete before an erasure looks for sessions, or sees the erasure.
+    SQLite has one writer at a time anyway.
+    """
     if connection.dialect.name == "postgresql":
         lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
         connection.execute(sa.select(lock(LOCK)))

@@ -45,6 +45,7 @@ def insert(
     `connection` is in a transaction of `database.writing`.
     """
     records = list({record.uid: record for record in reversed(records)}.values())[::-1]
+    rollups.lock(connection, shared=True)
     erased = _erased(connection, records, identities)
     wanted = [record for record in records if record.uid not in erased]
     numbers = _insert_sessions(connection, wanted)

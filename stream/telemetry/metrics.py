@@ -163,6 +163,17 @@ class Metrics:
         self._file_time = Counter(
             "emotide_file_analysis_seconds_total", "Seconds of analysis of recordings", registry=r
         )
+        self._history = Counter(
+            "emotide_history_sessions_total",
+            "Finished sessions by outcome in the history",
+            ["outcome"],
+            registry=r,
+        )
+        self.history_waiting = Gauge(
+            "emotide_history_waiting",
+            "Finished sessions that wait for the history's database",
+            registry=r,
+        )
         self._webhooks = Counter(
             "emotide_webhook_messages_total",
             "Attempts to deliver an alert, and alerts dropped because too many waited",
@@ -273,6 +284,10 @@ class Metrics:
         """Report messages that the broker refused, and that are dropped."""
         self._mqtt_errors.inc(messages)
         self.dropped("mqtt", messages)
+
+    def history_sessions(self, outcome: str, sessions: int) -> None:
+        """Report finished sessions: written, dropped, refused or erased."""
+        self._history.labels(outcome).inc(sessions)
 
     def webhook(self, name: str, outcome: str, messages: int) -> None:
         """Report attempts to deliver alerts to a webhook, or alerts dropped."""

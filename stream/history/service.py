@@ -1,0 +1,108 @@
+"""History of one server: database, writer and sink, and erasure that leaves nothing behind."""
+
+from __future__ import annotations
+
+import logging
+
+import sqlalchemy as sa
+
+from stream.config import Config
+from stream.errors import ConfigError
+from stream.history import erasure
+from stream.history.database import open_engine
+from stream.history.erasure import Selection
+from stream.history.identity import Identities, configured_identities
+from stream.history.recordings import recording
+from stream.history.sink import HistorySink, new_uid
+from stream.history.spool import Spool
+from stream.history.writer import Writer
+from stream.protocol.wire.result import Result
+from stream.telemetry.audit import AuditLog
+from stream.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class History:
+    """What a server with `history.url` has. Methods that block are for a thread.
+
+    `engine` is for queries, in a thread. Raises `ConfigError`.
+    """
+
+    def __init__(self, config: Config, metrics: Metrics, audit: AuditLog) -> None:
+        self._config = config
+        self._audit = audit
+        self.engine = open_engine(config.history.url.get_secret_value())
+        self.identities = configured_identities(config.history, config.privacy)
+        self._writer = Writer(
+            self.engine,
+            config.history,
+            self.identities,
+            metrics.history_sessions,
+            lambda tenant, sessions: audit.record(
+                "history.expire", tenant=tenant, sessions=sessions
+            ),
+        )
+        metrics.history_waiting.set_function(lambda: self._writer.waiting)
+        self.sink = HistorySink(self._writer, config.history, config.server.name, self.identities)
+
+    def open(self) -> None:
+        """Migrate the database and take over the spool; blocks. Raises `ConfigError`."""
+        self._writer.open()
+        self._audit.record("history.on", keep_days=self._config.history.days(""))
+
+    def recorded(self, result: Result, tenant: str) -> None:
+        """Write the result of a recording, if `history.recordings` asks for it; never block."""
+        if self._config.history.recordings:
+            node = self._config.server.name
+            self._writer.put(recording(result, tenant, new_uid(), node, self.identities))
+
+    def erase(self, selection: Selection, tenant: str, key: str = "") -> int:
+        """Erase sessions from the database, the spool and memory; return their number; blocks.
+
+        `tenant` and `key` are those of the request, for the audit log. Raises
+        `sqlalchemy.exc.SQLAlchemyError`.
+        """
+        erased = erasure.erase(self.engine, selection, self.identities)
+        sessions = erased.sessions + self._writer.forget(erased.erasures)
+        record_erasure(self._audit, selection, sessions, tenant, key)
+        return sessions
+
+
+def record_erasure(
+    audit: AuditLog, selection: Selection, sessions: int, tenant: str | None, key: str
+) -> None:
+    """Write an erasure to the audit log, without what was erased."""
+    audit.record(
+        "history.erase",
+        tenant=tenant,
+        key=key or None,
+        kind=selection.kind,
+        tenants=sorted(selection.tenants),
+        sessions=sessions,
+    )
+
+
+def erase_offline(config: Config, engine: sa.Engine, selection: Selection) -> int:
+    """Erase sessions for the command line; return their number.
+
+    A server that runs meanwhile erases them from its own spool within seconds. Without one, this
+    process erases them from the spool of the configuration. Raises `ConfigError` and
+    `sqlalchemy.exc.SQLAlchemyError`.
+    """
+    identities: Identities = configured_identities(config.history, config.privacy)
+    erased = erasure.erase(engine, selection, identities)
+    sessions = erased.sessions
+    spool = Spool(config.history.spool, round(config.history.spool_mb * 1e6))
+    try:
+        spool.open()
+    except ConfigError:
+        log.info("the spool is in use; the server that uses it erases from it")
+    else:
+        before = {each.digest: each.before_ms for each in erased.erasures}
+        sessions += spool.erase(lambda line: identities.is_erased(line, before))
+        spool.close()
+    audit = AuditLog(config.privacy.audit_log)
+    record_erasure(audit, selection, sessions, None, "")
+    audit.close()
+    return sessions
