@@ -17,6 +17,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -71,6 +72,11 @@ def configured_port() -> int:
     return int(section.get("port", 8765))
 
 
+def without_history() -> list[str]:
+    """Return the options that switch the history off where its packages are not installed."""
+    return [] if find_spec("alembic") else ["--set", "history.url="]
+
+
 def number(name: str) -> float | None:
     """Return the number in an environment variable. Raises `CommandError` if it is invalid."""
     text = os.environ.get(name, "")
@@ -115,6 +121,7 @@ async def serving(port: int, log: IO[bytes]) -> AsyncIterator[asyncio.subprocess
         str(CONFIG),
         "--port",
         str(port),
+        *without_history(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=log,
         stderr=log,

@@ -20,6 +20,7 @@ from stream.delivery.group_sink import GroupSink
 from stream.delivery.hub import Hub
 from stream.delivery.sink_runner import keep_running
 from stream.feedback.service import feedback_of
+from stream.history.configured import history_of
 from stream.inference.engine import Engine
 from stream.inference.models import Models
 from stream.protocol.wire.mqtt import Info, Stats
@@ -88,6 +89,9 @@ class App:
         self._metrics.busy.set_function(live.busy_s)
         self._health = Health(config.model, self._lifecycle, live, self._metrics)
         self._sinks = configured_sinks(config, self._metrics, self._info, self._stats)
+        self._history = history_of(config, self._metrics, self._audit)
+        if self._history is not None:
+            self._sinks.append(self._history.sink)
         groups = GroupSink(config.privacy.min_group)
         self._metrics.registry.register(GroupCollector(groups, config.metrics.groups))
         self._hub = Hub([groups, *self._sinks], self._metrics.delivery_failed)
@@ -164,6 +168,8 @@ class App:
         preload()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        if self._history is not None:
+            await asyncio.to_thread(self._history.open)
         await self._listener.open()
         tasks = [
             asyncio.create_task(self._health.watch(), name="health"),
@@ -249,6 +255,8 @@ class App:
         shared = replace(services, model=recordings_model, scheduler=models.recordings)
         queue = JobQueue(config.files.max_jobs, self._quotas.is_shared("recordings"))
         recordings = RecordingServices(shared, self._store, self._disk, queue)
+        if self._history is not None:
+            recordings = replace(recordings, finished=self._history.recorded)
         self._jobs = BackgroundJobs(recordings)
         self._router.routes.update(routes(services, self._sessions, self._jobs, self._router))
         await self._audiosocket.open()

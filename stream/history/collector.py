@@ -16,7 +16,10 @@ MAX_ALERTS: Final = 1_000
 """Alerts of one session that are kept; later ones are left out."""
 
 TYPES: Final = frozenset(
-    ("session.updated", "emotion.segment", "stream.gap", "alert", "session.closed")
+    (
+        *("session.created", "session.updated", "session.closed"),
+        *("emotion.segment", "stream.gap", "alert"),
+    )
 )
 """Types of the events that a record is made of."""
 
@@ -51,7 +54,7 @@ class Collector:
     def add(self, body: Mapping[str, Any], room: int) -> None:
         """Take an event of `TYPES`; one that needs more than `room` bytes is left out."""
         match body["type"]:
-            case "session.updated":
+            case "session.created" | "session.updated":
                 model = body["session"]["analysis"]["model"]
                 self._model, self._license = model["id"], model["licence"]
                 self._revision = model["revision"]

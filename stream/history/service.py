@@ -49,13 +49,24 @@ class History:
     def open(self) -> None:
         """Migrate the database and take over the spool; blocks. Raises `ConfigError`."""
         self._writer.open()
-        self._audit.record("history.on", keep_days=self._config.history.days(""))
+        history = self._config.history
+        self._audit.record(
+            "history.on",
+            keep_days=history.keep_days or None,
+            recordings=history.recordings,
+            hashed=self._config.privacy.hash_ids,
+        )
 
     def recorded(self, result: Result, tenant: str) -> None:
         """Write the result of a recording, if `history.recordings` asks for it; never block."""
-        if self._config.history.recordings:
-            node = self._config.server.name
+        if not self._config.history.recordings:
+            return
+        node = self._config.server.name
+        try:
             self._writer.put(recording(result, tenant, new_uid(), node, self.identities))
+        except Exception:
+            # The recording has its result; a fault here must not take it away.
+            log.exception("recording not kept in the history")
 
     def erase(self, selection: Selection, tenant: str, key: str = "") -> int:
         """Erase sessions from the database, the spool and memory; return their number; blocks.

@@ -104,6 +104,7 @@ class RecordingJob:
             services.store.publish, upload.pending, names, title, self._principal.owner, upload.id
         )
         services.shared.metrics.file_done(result["file"]["duration_s"], time.monotonic() - began)
+        services.finished(result, self._principal.tenant)
         return messages.done(upload.id, result, stored, sizes)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stream.admission import admit_recording
 from stream.protocol.errors import ProtocolError
 from stream.protocol.messages import FileOptions
+from stream.protocol.wire.result import Result
 from stream.recordings.disk import DiskExecutor, disk_error
 from stream.recordings.job_queue import JobQueue
 from stream.recordings.store import ResultStore
@@ -22,6 +24,10 @@ SETTLE_S = 2.0
 """Seconds that closed connections have, when the process ends, to remove what they uploaded."""
 
 
+def _ignore(result: Result, tenant: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingServices:
     """Store, disk and queue of all recordings, however they arrive."""
@@ -30,6 +36,8 @@ class RecordingServices:
     store: ResultStore
     disk: DiskExecutor
     queue: JobQueue
+    finished: Callable[[Result, str], None] = _ignore
+    """Gets each result, without frames, and its tenant."""
     connections: set[asyncio.Task[None]] = field(default_factory=set)
     """Tasks of connections that may own an upload."""
 

@@ -61,6 +61,16 @@ class Feedback(TypedDict):
     """Labels that a listener can choose from."""
 
 
+class History(TypedDict):
+    """Finished sessions in a database."""
+
+    enabled: bool
+    keep_days: Annotated[float, Limits(gt=0)] | None
+    """Days after which a session is deleted; null: never, or nothing is kept."""
+    recordings: bool
+    """True if results of recordings are kept as well."""
+
+
 class Info(TypedDict):
     """Description of a server."""
 
@@ -77,6 +87,7 @@ class Info(TypedDict):
     """Section `limits` of the configuration."""
     privacy: Privacy
     feedback: NotRequired[Feedback]
+    history: NotRequired[History]
     notice: str
 
 

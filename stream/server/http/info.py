@@ -39,5 +39,10 @@ def info(
             "audio": config.feedback.enabled and config.feedback.audio,
             "labels": list(LABELS),
         },
+        "history": {
+            "enabled": config.history.enabled,
+            "keep_days": (config.history.keep_days or None) if config.history.enabled else None,
+            "recordings": config.history.enabled and config.history.recordings,
+        },
         "notice": NOTICE,
     }
