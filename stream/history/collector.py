@@ -25,7 +25,7 @@ TYPES: Final = frozenset(
 
 
 class Collector:
-    """What the history keeps of one live stream.
+    """The part of one live stream that the history keeps.
 
     Utterances and gaps are held as JSON, which needs a tenth of the memory of objects. `uid` makes
     sure that the session is written once.

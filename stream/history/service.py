@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class History:
-    """What a server with `history.url` has. Methods that block are for a thread.
+    """The history of a server with `history.url`. Methods that block are for a thread.
 
     `engine` is for queries, in a thread. Raises `ConfigError`.
     """
