@@ -69,6 +69,7 @@ class Spool:
                 self.append(_read(live).lines)
                 live.unlink()
         except BlockingIOError:
+            self.close()
             raise ConfigError(
                 f"history.spool: another server uses {self._folder}; give each its own folder"
             ) from None

@@ -167,13 +167,14 @@ class Writer:
 
     def _run(self) -> None:
         while True:
+            stopping = self._stopping  # before: what is queued by then is written
             try:
                 busy = self._step()
             except Exception:
                 log.exception("history writer failed")
                 busy = False
                 time.sleep(FIRST_RETRY_S)
-            if self._stopping and not (busy and self._away_since is None):
+            if stopping and not (busy and self._away_since is None):
                 return
             if not busy:
                 self._wake.wait(min(1.0, self._retry_s))

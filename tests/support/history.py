@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stream.history.record import AlertRecord, GapRecord, SessionRecord, UtteranceRecord
+from stream.history.record import AlertRecord, GapRecord, SessionRecord, UtteranceRecord, encode
 from stream.history.tables import metadata
 
 BEGAN_MS = 1_764_300_000_000
@@ -58,6 +58,11 @@ def record(**fields: Any) -> SessionRecord:
         "alerts": (alert(),),
     }
     return SessionRecord(**(values | fields))
+
+
+def encoded(**fields: Any) -> bytes:
+    """Return `record` as it is queued."""
+    return encode(record(**fields))
 
 
 def rows(engine: sa.Engine) -> dict[str, list[tuple[Any, ...]]]:
