@@ -44,9 +44,9 @@ def copy(into: Path) -> None:
     ).stdout.split(b"\0")
     for name in filter(None, map(os.fsdecode, names)):
         source, target = ROOT / name, into / name
-        if source.is_file() and not source.is_symlink():
+        if source.is_file() and source.name != ".venv":
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)
+            shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _child(tests: Sequence[str], folder: Path, log: Path) -> NoReturn:
