@@ -1,4 +1,5 @@
-"""Tags in front of the sound: ID3v2, which taggers also write where a format does not have it."""
+"""Bytes in front of the sound: ID3v2, which taggers also write where a format does not have it, and
+what is left of text: a byte-order mark, or line ends of a request."""
 
 from __future__ import annotations
 
@@ -12,6 +13,11 @@ PADDING = 65_536
 
 MAX_TAGS = 100
 """Tags that are skipped at most."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLANKS = b"\r\n\t "
+MAX_BLANKS = 16
+"""Blanks before a file that are skipped at most."""
 
 RECOGNISED = tuple(
     bytes(name, "latin-1")
@@ -46,9 +52,17 @@ def after_tags(file: Reader, at: int = 0) -> int:
     return at
 
 
+def _after_text(file: Reader) -> int:
+    """Return the position behind a byte-order mark and blanks."""
+    file.seek(0)
+    head = file.read(len(BYTE_ORDER_MARK) + MAX_BLANKS)
+    return len(head) - len(head.removeprefix(BYTE_ORDER_MARK).lstrip(BLANKS))
+
+
 def start_of_sound(file: Reader) -> int:
-    """Return the position at which FFmpeg has to begin: 0, or behind tags that mislead it."""
-    end = after_tags(file)
+    """Return the position at which FFmpeg has to begin: 0, or behind what misleads it."""
+    text = _after_text(file)
+    end = after_tags(file, text)
     if not end:
         return 0
     file.seek(end)
@@ -60,4 +74,4 @@ def start_of_sound(file: Reader) -> int:
     box = head.find(b"ftyp") - 4
     if -4 < box <= 0:
         return max(end, at + box)
-    return at if head.startswith(RECOGNISED) else 0
+    return at if head.startswith(RECOGNISED) else text

@@ -91,6 +91,22 @@ def test_a_tag_in_front_of_any_format_is_skipped(name: str, picture: int, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *((name, b"\xef\xbb\xbf\r\n ") for name in ("a.wav", "a.flac", "a.m4a", "a.mp3")),
+        *(("a.wav", text) for text in (b"\xef\xbb\xbf", b"\r\n", b"\n\n")),
+    ],
+)
+def test_text_in_front_of_any_format_is_skipped(name: str, text: bytes, tmp_path: Path) -> None:
+    """Scripts that send a file as text put a byte-order mark before it, or an empty line of a form;
+    the recording was refused as no audio."""
+    content = record(tmp_path / name, codec=TAGGED.get(name)).read_bytes()
+    plain, result = worked(content), worked(text + content)
+    assert (result.info["container"], result.damaged) == (plain.info["container"], False)
+    assert np.array_equal(result.pcm, plain.pcm)
+
+
+@pytest.mark.parametrize(
     "content",
     [
         wav(SOUND[:0]),
