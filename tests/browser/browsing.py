@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import shutil
 import threading
-from collections.abc import Coroutine, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # no types
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, TimeoutError
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class Tab:
     def __init__(self, browser: Browser, **options: Any) -> None:
         settings = {"viewport": DESK, "locale": "en-US", "color_scheme": "light", **options}
         self.context: BrowserContext = browser.new_context(**settings)
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(60_000)
         self.page: Page = self.context.new_page()
         self.problems: list[str] = []
         self.expected: list[str] = []
@@ -116,6 +117,74 @@ def no_timers(page: Page) -> Iterator[None]:
     page.clock.resume()
 
 
+WATCH_TEXTS = """(selector) => {
+  const texts = ((window.textsSeen ??= {})[selector] = []);
+  const note = () => {
+    const text = document.querySelector(selector)?.textContent ?? "";
+    if (text !== texts.at(-1)) texts.push(text);
+  };
+  note();
+  const changes = { childList: true, characterData: true, subtree: true };
+  new MutationObserver(note).observe(document.body, changes);
+}"""
+
+
+class Texts:
+    """All texts that an element has from now on, also those that end before the test looks.
+
+    The page retries by itself after less than 0.2 s, and a notice or an utterance ends by itself.
+    """
+
+    def __init__(self, page: Page, selector: str) -> None:
+        self._page, self._selector = page, selector
+        page.evaluate(WATCH_TEXTS, selector)
+
+    @property
+    def all(self) -> list[str]:
+        found: list[str] = self._page.evaluate("(of) => textsSeen[of]", self._selector)
+        return found
+
+    def expect(self, pattern: str) -> None:
+        """Wait until the element has, or has had, a text that matches."""
+        seen = "([of, pattern]) => textsSeen[of].some((text) => new RegExp(pattern).test(text))"
+        try:
+            self._page.wait_for_function(seen, arg=[self._selector, pattern], timeout=60_000)
+        except TimeoutError:
+            raise AssertionError(f"no {pattern!r} in {self.all}") from None
+
+
+def eventually(problem: Callable[[], object], timeout_s: float = 60.0) -> None:
+    """Wait, while the pages go on, until `problem()` is false; fail with what it returned."""
+    deadline = time.monotonic() + timeout_s
+    while found := problem():
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def keep_moving(page: Page, selector: str) -> None:
+    """Let the pointer move over an element until the test ends or `clearInterval(moving)`.
+
+    Moves that come from outside are late on a busy machine, and the pointer would count as still.
+    """
+    page.evaluate(
+        """(selector) => {
+          const node = document.querySelector(selector);
+          const move = () => node.dispatchEvent(new PointerEvent("pointermove", { bubbles: true }));
+          window.moving = setInterval(move, 100);
+        }""",
+        selector,
+    )
+
+
+def wait_until_drawn(canvas: Locator) -> None:
+    """Wait until a canvas has a pixel that is not empty; it is drawn after its data has come."""
+    canvas.evaluate("""async (c) => {
+      const empty = () => !c.width ||
+        !c.getContext("2d").getImageData(0, 0, c.width, c.height).data.some((value) => value);
+      while (empty()) await new Promise((done) => setTimeout(done, 50));
+    }""")
+
+
 class Background:
     """Event loop in a thread, because Playwright's calls block the thread of the test."""
 
@@ -127,7 +196,7 @@ class Background:
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:
         return self.start(coroutine).result(timeout)
 
     def stop(self) -> None:

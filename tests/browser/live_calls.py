@@ -118,7 +118,7 @@ async def _call(server: Server, number: int, seconds: int) -> None:
             "tags": list(TAGS[number % len(TAGS)]),
         }
         await client.send("session.update", session=session)
-        await client.until("session.updated", timeout=30)
+        await client.until("session.updated")
         size = int(CHUNK_S * RATE) * 4
         loop = asyncio.get_running_loop()
         started = loop.time()

@@ -12,10 +12,10 @@ from tests.support.audio_files import Pcm
 from tests.support.running import Server
 from tests.support.utterances import speech
 
-PATIENCE = 40_000
+PATIENCE = 80_000
 """Timeout in ms: a recording is decoded in a process that starts for it."""
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 def config(folder: Path, more: str = "") -> str:

@@ -18,7 +18,7 @@ from rich.console import Console
 from stream.backends.base import Embedder
 from stream.backends.registry import load
 from stream.server.access.auth import make_key
-from tests.browser.browsing import Background, Tab, findings
+from tests.browser.browsing import Background, Tab, eventually, findings
 from tests.browser.recordings_view import config, done, give, shown, visit
 from tests.support.audio_files import record
 from tests.support.clients import connect
@@ -123,16 +123,16 @@ def test_a_finished_utterance_of_a_live_stream_is_marked_in_the_monitor(
         live = await client.__aenter__()
         live.checks = False
         await live.send("session.update", session={"stream_id": "call-1"})
-        await live.until("session.updated", timeout=30)
+        await live.until("session.updated")
         await live.audio(speech().tobytes())
-        await live.until("emotion.segment", 2, timeout=30)
+        await live.until("emotion.segment", 2)
         return client, live
 
     async def go_on(live: Any) -> None:
         await live.audio(
             np.concatenate([clip("03a01Wa.flac"), np.zeros(16_000, np.int16)]).tobytes()
         )
-        await live.until("emotion.segment", timeout=30)
+        await live.until("emotion.segment")
 
     connection, live = loop.run(talk())
     page = open_tab().page
@@ -151,6 +151,7 @@ def test_a_finished_utterance_of_a_live_stream_is_marked_in_the_monitor(
     expect(control).to_be_focused()
     expect(controls(page).last).to_have_value("disgusted")
     assert not findings(page)
+    eventually(lambda: [r["label"] for r in manifest(server)] != ["disgusted"] and manifest(server))
     [row] = manifest(server)
     assert (row["label"], row["utterance"], row["channel"]) == ("disgusted", "0", "0")
     loop.run(connection.__aexit__(None, None, None))

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.browsing import PHONE, Background, Tab, background, findings, too_long, too_wide
+from tests.browser.browsing import (
+    PHONE,
+    Background,
+    Tab,
+    background,
+    findings,
+    keep_moving,
+    too_long,
+    too_wide,
+    wait_until_drawn,
+)
 from tests.support.clients import Client, connect
 from tests.support.running import Server, running_server
 from tests.support.utterances import clip, speech
@@ -46,12 +56,12 @@ class Streams:
         client.checks = False
         self.clients[name] = client
         await client.send("session.update", session={"stream_id": name, **session})
-        await client.until("session.updated", timeout=30)
+        await client.until("session.updated")
         if utterances:
             await client.audio(speech("03a01Wa.flac", "08a01Fd.flac").tobytes())
-            await client.until("emotion.segment", utterances, timeout=30)
+            await client.until("emotion.segment", utterances)
         await client.audio(sentence(gain))
-        await client.until("emotion.score", timeout=30)
+        await client.until("emotion.score")
 
     def send_loud(self, name: str) -> None:
         """Send loud speech that fills the last 10 s."""
@@ -98,6 +108,19 @@ def ids(page: Page) -> list[str]:
     return page.locator(".stream .id").all_text_contents()
 
 
+def settled(page: Page) -> list[str]:
+    """Return the order of the rows once they have kept it: they change places every two seconds."""
+    page.evaluate("""async () => {
+      const names = () => [...document.querySelectorAll(".stream .id")];
+      const order = () => names().map((name) => name.textContent).join();
+      for (let before = order(), kept = 0; kept < 25; kept += 1) {
+        await new Promise((done) => setTimeout(done, 100));
+        if (order() !== before) [before, kept] = [order(), 0];
+      }
+    }""")
+    return ids(page)
+
+
 def test_fifty_streams_are_shown_and_the_angry_come_first(
     open_tab: OpenTab, server: Server, streams: Streams
 ) -> None:
@@ -106,9 +129,7 @@ def test_fifty_streams_are_shown_and_the_angry_come_first(
     expect(page.locator("#count")).to_have_text(f"{ALL} streams")
     loud = {f"call-{number}" for number in range(3, ALL, ALL // LOUD)}
     expect(page.locator(".stream[data-attention=high]")).to_have_count(LOUD)
-    # Rows change places every two seconds at most.
-    page.wait_for_timeout(2_500)
-    order = ids(page)
+    order = settled(page)
     assert set(order[:LOUD]) == loud
     first = page.locator(".stream").first
     expect(first).to_contain_text("needs attention")
@@ -127,20 +148,18 @@ def test_no_row_moves_under_the_pointer(
     streams.open("late", 0.05)
     page = visit(open_tab(), server)
     expect(page.locator(".stream")).to_have_count(ALL + 1)
-    page.wait_for_timeout(2_500)
-    order = ids(page)
+    order = settled(page)
     assert order.index("late") >= LOUD
     box = page.locator(".stream").first.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 300, box["y"] + 20)
+    keep_moving(page, ".stream")
     streams.send_loud("late")
     late = page.locator(".stream").filter(has=page.get_by_role("link", name="late", exact=True))
-    for step in range(12):
-        page.mouse.move(box["x"] + 300 + step, box["y"] + 20)
-        page.wait_for_timeout(250)
     expect(late).to_have_attribute("data-attention", "high")
-    page.mouse.move(box["x"] + 300, box["y"] + 20)
+    page.wait_for_timeout(2_500)
     assert ids(page) == order
+    page.evaluate("clearInterval(moving)")
     page.mouse.move(5, 5)
     expect(page.locator(".stream .id").nth(LOUD)).to_have_text("late")
     streams.end("late")
@@ -210,9 +229,8 @@ def test_the_detail_shows_events_from_before_the_page(
     expect(rows.first).to_contain_text("%")
     plots = page.locator(".panel .plot-canvas canvas")
     expect(plots).to_have_count(2)
-    drawn = "(c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v)"
-    assert plots.first.evaluate(drawn)
-    assert plots.last.evaluate(drawn)
+    wait_until_drawn(plots.first)
+    wait_until_drawn(plots.last)
     timeline = page.get_by_role("img", name="Shares over the last")
     expect(timeline).to_be_visible()
     expect(page.get_by_role("img", name="frames of 20 ms")).to_be_visible()

@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
-from tests.browser.browsing import PHONE, background, findings, too_wide
-from tests.browser.test_monitor import OpenTab, Streams, ids, sentence, visit
+from tests.browser.browsing import (
+    PHONE,
+    background,
+    findings,
+    keep_moving,
+    too_wide,
+    wait_until_drawn,
+)
+from tests.browser.test_monitor import OpenTab, Streams, sentence, settled, visit
 from tests.support.clients import connect
 from tests.support.running import Server, running_server
 
@@ -81,7 +88,7 @@ async def two_sided(streams: Streams, server: Server) -> None:
     silence = np.zeros_like(loud)
     turns = [np.stack([loud, silence], 1), np.stack([silence, quiet], 1)]
     await client.audio(np.concatenate(2 * turns).tobytes())
-    await client.until("emotion.segment", 2, timeout=30)
+    await client.until("emotion.segment", 2)
 
 
 def rows_in_view(page: Page) -> int:
@@ -121,10 +128,9 @@ def test_a_row_shows_both_voices_the_trend_the_talk_and_the_alerts(
     expect(duet.locator(".voice").last).to_contain_text("agent")
     expect(duet.locator(".negative")).to_contain_text("%")
     expect(duet.locator(".talk")).to_contain_text(re.compile("customer .+ · agent .+%"))
-    drawn = "(c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v)"
     trend = duet.locator(".trend")
     expect(trend).not_to_have_attribute("width", "300")
-    assert trend.evaluate(drawn)
+    wait_until_drawn(trend)
     page.locator(".stream .id").first.hover()
     expect(page.locator(".stream").first).to_have_attribute("title", re.compile("angry_caller: "))
     page.get_by_label("Role").select_option("agent")
@@ -175,7 +181,7 @@ def test_filters_combine_and_stay_in_the_address(
 def test_a_supervisor_needs_no_mouse(open_tab: OpenTab, server: Server, streams: Streams) -> None:
     page = visit(open_tab(viewport=LAPTOP), server)
     expect(pending(page)).to_have_count(LOUD)
-    order = ids(page)
+    order = settled(page)
     for key, expected in (
         ("j", 0),
         ("j", 1),
@@ -224,6 +230,7 @@ def test_alerts_are_acknowledged_in_the_list(
 ) -> None:
     page = visit(open_tab(viewport=LAPTOP), server)
     expect(pending(page)).to_have_count(LOUD)
+    settled(page)
     page.keyboard.press("j")
     page.keyboard.press("a")
     expect(pending(page)).to_have_count(LOUD - 1)
@@ -244,9 +251,11 @@ def test_the_wall_shows_numbers_and_the_urgent_calls_without_controls(
     expect(tiles.first).to_contain_text("angry_caller")
     for name, number in (("live", CALLS + 1), ("alerts", LOUD)):
         expect(page.locator(f".wall-number[data-of={name}] .big")).to_have_text(str(number))
-    hidden = CALLS + 1 - tiles.count()
-    assert hidden > 0
-    expect(page.locator(".wall-more")).to_have_text(f"There are {hidden} more.")
+    page.wait_for_function(f"""() => {{
+      const hidden = {CALLS + 1} - document.querySelectorAll(".tile").length;
+      const more = document.querySelector(".wall-more").textContent;
+      return hidden > 0 && more === `There are ${{hidden}} more.`;
+    }}""")
     for part in (".top", "footer", ".streams", ".filters"):
         expect(page.locator(part)).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollHeight") <= SCREEN["height"]
@@ -278,6 +287,7 @@ def test_the_wall_is_left_by_key_or_button_and_kept_in_the_address(
     expect(page.locator(".tile").first).to_be_visible()
     page.mouse.move(300, 300)
     page.mouse.move(310, 310)
+    keep_moving(page, ".tile")
     page.get_by_role("button", name="Leave the wall").click()
     expect(page.locator(".stream").first).to_be_visible()
     page.goto(f"{server.url}?wall&tag=queue:complaints#monitor")

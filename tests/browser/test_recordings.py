@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Locator, expect
 
-from tests.browser.browsing import Tab, findings
+from tests.browser.browsing import Tab, Texts, findings
 from tests.browser.recordings_view import (
     PATIENCE,
     call,
@@ -61,10 +61,10 @@ def test_many_recordings_are_counted_and_an_opened_one_is_visible(
     page = visit(open_tab(), server)
     short = speech()[: 4 * RATE]
     files = [record(tmp_path / f"{number}.mp3", short) for number in range(11)]
+    texts = Texts(page, ".tally")
     give(page, *files, text(tmp_path / "diary.mp3"))
     tally = page.locator(".tally")
-    expect(tally).to_contain_text("12 recordings:")
-    expect(tally).to_contain_text("waiting")
+    texts.expect("^12 recordings:.* waiting")
     expect(tally).to_have_text("12 recordings: 11 done · 1 failed", timeout=PATIENCE)
     # The open recording is the first, and the list had scrolled to the running ones.
     assert page.locator(".queue").evaluate("({ scrollTop }) => scrollTop") == 0

@@ -84,7 +84,7 @@ def test_wrong_options_are_refused(wrong: list[str], capsys: pytest.CaptureFixtu
 
 
 async def replay(server: Scripted, *arguments: str) -> int:
-    async with asyncio.timeout(20), server.running():
+    async with asyncio.timeout(60), server.running():
         options = client.replay.parse([*arguments, server.url, "--speed", "0"])
         return await client.replay.replay(options)
 
@@ -126,17 +126,24 @@ async def test_replay_as_json(tmp_path: Path, capfdbinary: pytest.CaptureFixture
     assert [e["number"] for e in events if e["type"] == "emotion.score"] == [1, 2, 3]
 
 
+async def interrupt_after(server: Scripted, samples: int) -> None:
+    """Press Ctrl-C once the server has received a number of samples."""
+    await until(lambda: server.sessions and server.samples >= samples)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 async def test_an_interrupted_replay_ends_the_call(tmp_path: Path) -> None:
     path = str(write(tmp_path / "a.wav", tone(0.5)))
     server = Scripted(2, 8000)
 
-    async with asyncio.timeout(20), server.running():
+    async with asyncio.timeout(60), server.running():
         options = client.replay.parse([path, server.url, "--loop"])
-        asyncio.get_running_loop().call_later(0.8, os.kill, os.getpid(), signal.SIGINT)
+        interrupting = asyncio.create_task(interrupt_after(server, 4800))
         status = await client.replay.replay(options)
+        await interrupting
 
     assert status == INTERRUPTED
-    assert 0.5 < server.samples / 8000 < 2.0
+    assert 0.5 < server.samples / 8000 < 20.0, "the file of 0.5 s is repeated in real time"
 
 
 def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +167,7 @@ async def watch(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             await peer.send(json.dumps(event))
         await peer.close()
 
-    async with asyncio.timeout(10), serve(publish, "127.0.0.1", 0) as server:
+    async with asyncio.timeout(60), serve(publish, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         parsed = client.watch.parser().parse_args([f"ws://127.0.0.1:{port}", *options])
         await client.watch.watch(parsed, Console(width=150))
@@ -256,11 +263,12 @@ async def test_the_microphone_is_sent_until_ctrl_c(
     server = Scripted(2, 16_000)
     drawn = io.StringIO()
 
-    async with asyncio.timeout(10), server.running():
+    async with asyncio.timeout(60), server.running():
         options = client.mic.parser().parse_args([server.url])
-        asyncio.get_running_loop().call_later(0.5, os.kill, os.getpid(), signal.SIGINT)
+        interrupting = asyncio.create_task(interrupt_after(server, 16_000))
         console = Console(file=drawn, force_terminal=terminal, width=120, height=30)
         status = await client.mic.mic(options, console)
+        await interrupting
 
     assert status == OK
     assert server.audio == ENCODERS["linear16"](tone(1.0, 16_000))
@@ -276,7 +284,7 @@ async def test_an_unplugged_microphone_ends_the_call_with_its_reason(
     monkeypatch.setattr(client.mic, "sounddevice_module", lambda: fake_sounddevice(FakeStream))
     monkeypatch.setattr(client.mic, "STALL_S", 0.3)
     server = Scripted(2, 16_000)
-    async with asyncio.timeout(10), server.running():
+    async with asyncio.timeout(60), server.running():
         options = client.mic.parser().parse_args([server.url])
         with pytest.raises(client.mic.Unplugged, match="unplugged"):
             await client.mic.mic(options, Console(file=io.StringIO()))
@@ -307,7 +315,7 @@ async def test_a_room_microphone_waits_for_server_and_device(
     stopping = asyncio.get_running_loop()
     port = free_port()
     options = client.mic.parser().parse_args([f"ws://127.0.0.1:{port}", "--room", "kitchen"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         task = asyncio.create_task(client.mic.mic(options, Console(file=io.StringIO())))
         await until(lambda: opened[0] >= 3, "neither a missing device nor a missing server ends it")
         async with server.running(port):
@@ -372,7 +380,7 @@ async def test_the_demo_stops_its_server_after_an_error(
     monkeypatch.setattr(client.demo, "SERVE", (sys.executable, "-c", code))
 
     with (tmp_path / "log").open("w+b") as log, pytest.raises(CommandError, match="another error"):
-        async with asyncio.timeout(10), client.demo.serving(0, log) as process:
+        async with asyncio.timeout(60), client.demo.serving(0, log) as process:
             raise CommandError("another error")
 
     assert process.returncode == -signal.SIGTERM

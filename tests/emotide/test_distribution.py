@@ -82,7 +82,7 @@ def _environment() -> dict[str, str]:
 
 
 def _address(log: Path, server: subprocess.Popen[bytes]) -> str:
-    for _ in range(300):
+    for _ in range(900):
         found = re.search(r"http://127\.0\.0\.1:\d+/", log.read_text())
         if found:
             return found[0].rstrip("/")

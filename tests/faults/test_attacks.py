@@ -65,7 +65,7 @@ async def test_others_hardly_notice(name: str, server: Server, alone: Impact) ->
         beside = await measure(server, 3.0)
         begin = time.monotonic()
         server.signal()
-        assert await asyncio.to_thread(server.exit, 20) == 0, server.log()
+        assert await asyncio.to_thread(server.exit) == 0, server.log()
         drained_s = time.monotonic() - begin
 
     assert quantile(beside.health, 0.5) < HEALTH_MS, beside

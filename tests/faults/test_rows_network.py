@@ -81,7 +81,7 @@ async def resume(server: Server, client: Client, stack: contextlib.AsyncExitStac
     query = {"resume": client.token, "last_seq": client.events[-1]["seq"]}
     again = await stack.enter_async_context(connect(server, query=query))
     again.checks = False
-    await again.until("session.resumed", timeout=20)
+    await again.until("session.resumed")
     return again
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from uuid import UUID
 
 import pytest
@@ -12,6 +11,7 @@ from stream.ingest.audiosocket import AudioSocket
 from stream.ingest.calls import CallDefaults
 from stream.ingest.dialect import Annotate, Audio, Command, End, Silence, Start
 from stream.protocol.errors import ProtocolError
+from tests.support.broker import free_port
 from tests.support.captured import Captured, Clock, replay
 from tests.support.clients import subscriber
 from tests.support.running import running_server
@@ -197,13 +197,6 @@ def test_a_captured_call(name: str, rate: int) -> None:
     last = call.messages[-1][0]
     assert found.samples() / rate == pytest.approx(last - begin + 0.02, abs=0.2)
     assert call.end == "eof"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 async def test_a_call_on_a_real_server() -> None:

@@ -51,7 +51,7 @@ def refusal(*args: str, status: int) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert result.returncode == status, result.stderr
@@ -171,7 +171,7 @@ async def test_tls(tmp_path: Path) -> None:
         ).split(),
         check=True,
         capture_output=True,
-        timeout=20,
+        timeout=60,
     )
     trust = ssl.create_default_context(cafile=str(cert))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +12,8 @@ import orjson
 import pytest
 
 from tests.support.clients import Client, connect, stream, subscriber
-from tests.support.running import Server, running_server
+from tests.support.running import Event, Server, running_server
+from tests.support.scheduling import until
 from tests.support.utterances import encode, speech, talk, utterances
 
 PHONE = "4915112345678"
@@ -175,6 +175,16 @@ async def test_an_objection_ends_the_stream_without_results(server: Server) -> N
             assert (await refusal(again))[:2] == ("unknown_stream", 4404)
 
 
+def records(audit: Path) -> list[Event]:
+    """Return the complete lines; a thread of the server writes them."""
+    return [orjson.loads(line) for line in audit.read_bytes().rpartition(b"\n")[0].splitlines()]
+
+
+def ended(audit: Path, session_id: str) -> Iterator[bool]:
+    for record in records(audit):
+        yield record["event"] == "session.end" and record["session_id"] == session_id
+
+
 async def test_the_audit_log_records_sessions(server: Server, audit: Path) -> None:
 
     subscription = subscriber(server, filter={"streams": [PHONE, "queue-*"]})
@@ -190,9 +200,9 @@ async def test_the_audit_log_records_sessions(server: Server, audit: Path) -> No
         )
         await client.audio(encode(speech()))
         await client.close_session()
-    await asyncio.sleep(0.3)
     session_id = str(client.events[0]["session_id"])
-    lines = [orjson.loads(line) for line in audit.read_bytes().splitlines()]
+    await until(lambda: any(ended(audit, session_id)))
+    lines = records(audit)
     (start,) = [x for x in lines if x["event"] == "session.start" and x["session_id"] == session_id]
     (end,) = [x for x in lines if x["event"] == "session.end" and x["session_id"] == session_id]
     assert start["analysed"] == ["speaker"]
@@ -210,10 +220,13 @@ async def test_the_audit_log_records_sessions(server: Server, audit: Path) -> No
 async def test_the_audit_log_records_subscribers(server: Server, audit: Path) -> None:
     """Without the address of the subscriber, a record does not identify it."""
 
+    def subscribed() -> list[Event]:
+        return [record for record in records(audit) if record["event"] == "subscribe"]
+
+    before = len(subscribed())
     async with subscriber(server, filter={"streams": ["who"]}):
-        await asyncio.sleep(0.3)
-    last = [orjson.loads(x) for x in audit.read_bytes().splitlines() if b'"subscribe"' in x][-1]
-    assert last["event"] == "subscribe"
+        await until(lambda: len(subscribed()) > before)
+    last = subscribed()[-1]
     assert "127.0.0.1" in str(last), last
 
 
@@ -225,6 +238,6 @@ async def test_no_stream_id_is_logged(server: Server, audit: Path) -> None:
         stream(server, stream_id=PHONE) as client,
     ):
         await client.close_session()
-    await asyncio.sleep(0.3)
+    await until(lambda: any(ended(audit, client.events[0]["session_id"])))
     assert PHONE not in audit.read_text()
     assert PHONE not in server.log()

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from tests.support.clients import Client, connect, stream
 from tests.support.running import Event, Server, running_server
+from tests.support.scheduling import until
 from tests.support.utterances import encode, same_utterances, speech, talk, utterances
 
 DATA = encode(speech())
@@ -43,7 +44,7 @@ def reattach(
 
 async def wait_for_ack(client: Client, samples: int) -> None:
     """Wait until `samples` samples per channel are acknowledged."""
-    await client.until(lambda e: e.get("received_samples", 0) >= samples, timeout=5)
+    await client.until(lambda e: e.get("received_samples", 0) >= samples)
 
 
 async def refusal(client: Client) -> tuple[str, int | None]:
@@ -199,7 +200,7 @@ async def test_a_detached_stream_is_ended_by_a_new_one_with_its_id(server: Serve
     async with stream(server, stream_id="device") as before:
         await before.until("session.created")
         await before.abort()
-    await asyncio.sleep(0.1)
+    await until(lambda: server.json("/v1/streams/device")["state"] == "detached")
     async with stream(server, stream_id="device") as fresh:
         created = await fresh.until("session.created")
         assert created["session_id"] != before.events[0]["session_id"]
@@ -289,8 +290,8 @@ async def test_reattaching_during_a_throttled_burst() -> None:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Server]:
-    """A server that keeps a detached session for half a second, with at most two sessions."""
-    limits = ("limits.resume_s=0.5", "limits.idle_timeout_s=1", "limits.max_sessions=2")
+    """A server that keeps a detached session for two seconds, with at most two sessions."""
+    limits = ("limits.resume_s=2", "limits.idle_timeout_s=5", "limits.max_sessions=2")
     with running_server(*(x for limit in limits for x in ("--set", limit))) as running:
         yield running
 
@@ -304,22 +305,22 @@ async def wait_until_empty(server: Server, timeout: float) -> None:
 
 
 async def test_a_token_expires(strict: Server) -> None:
-    await wait_until_empty(strict, 3)
+    await wait_until_empty(strict, 20)
+    expired = strict.metric("emotide_sessions_total", reason="connection_lost")
     async with stream(strict) as before:
         await before.audio(talk(1.0))
         await before.until("speech.start")
         await before.abort()
-    await wait_until_empty(strict, 2)
+    await wait_until_empty(strict, 20)
     async with reattach(strict, before.token) as late:
         assert await refusal(late) == ("unknown_stream", 4404)
-    expired = strict.metric("emotide_sessions_total", reason="connection_lost")
-    assert expired == 1
+    assert strict.metric("emotide_sessions_total", reason="connection_lost") == expired + 1
 
 
 async def test_a_full_server_lets_detached_sessions_reattach(strict: Server) -> None:
     """A detached session counts in max_sessions; its reattachment was refused with 503."""
 
-    await wait_until_empty(strict, 3)
+    await wait_until_empty(strict, 20)
     async with stream(strict) as before, stream(strict) as other:
         await before.until("session.created")
         await other.until("session.created")
@@ -337,11 +338,11 @@ async def test_a_refused_reattachment_leaves_the_session_unchanged(strict: Serve
     expired, and counted in max_sessions for ever.
     """
 
-    await wait_until_empty(strict, 3)
+    await wait_until_empty(strict, 20)
     async with stream(strict) as before:
         await before.until("session.created")
         async with reattach(strict, before.token, "abc") as wrong:
             await refusal(wrong)
         await before.send("keepalive")
         await before.abort()
-    await wait_until_empty(strict, 3)
+    await wait_until_empty(strict, 20)

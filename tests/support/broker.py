@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,7 +19,7 @@ from typing import Self
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tcp_server import TcpServer
 
-READY_S = 5.0
+READY_S = 30.0
 
 
 def _binary(name: str) -> str:
@@ -27,10 +29,21 @@ def _binary(name: str) -> str:
     return path
 
 
+PORTS = range(20_000, 32_000)
+"""Ports that no system gives to a connection or to a listener on port 0 (Linux: from 32768 on)."""
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port that is free, and stays so until a test binds it, or binds it again.
+
+    The system gives out its own range at any time, so a port of that range may be taken by a
+    connection of another test before this one has bound it.
+    """
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
 
 
 class Broker:

@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.contract import Direction, validate
-from tests.support.running import Event, Server
+from tests.support.running import PATIENCE_S, Event, Server
 from tests.support.utterances import RATE
 
 
@@ -69,7 +69,7 @@ class Client:
         return [event for event in self.events if event["type"] in event_types]
 
     async def until(
-        self, wanted: str | Callable[[Event], bool], count: int = 1, timeout: float = 10.0
+        self, wanted: str | Callable[[Event], bool], count: int = 1, timeout: float = PATIENCE_S
     ) -> Event:
         """Wait for the `count`-th event of a type, or that a predicate accepts; return it."""
 
@@ -92,7 +92,7 @@ class Client:
         except TimeoutError:
             raise AssertionError(f"no {wanted} (x{count}) in {timeout} s: {self}") from None
 
-    async def closed(self, timeout: float = 10.0) -> int | None:
+    async def closed(self, timeout: float = PATIENCE_S) -> int | None:
         """Wait until the server has closed; return the close code."""
         try:
             await asyncio.wait_for(asyncio.shield(self.reader), timeout)
@@ -101,7 +101,7 @@ class Client:
         await self.socket.wait_closed()
         return self.code
 
-    async def close_session(self, timeout: float = 15.0) -> Event:
+    async def close_session(self, timeout: float = PATIENCE_S) -> Event:
         """End the stream with `session.close`; return the `session.closed` event."""
         await self.send("session.close")
         assert await self.closed(timeout) == 1000, str(self)
@@ -144,7 +144,7 @@ async def connect(
     """Connect a client to `path`; abort it at the end of the block if it is still open."""
     url = server.ws + path + (f"?{urlencode(query)}" if query else "")
     options = {"compression": None, "max_size": None, "max_queue": None, **options}
-    socket = await websocket(url, open_timeout=10, close_timeout=5, **options)
+    socket = await websocket(url, open_timeout=PATIENCE_S, close_timeout=5, **options)
     client = Client(socket, DIRECTIONS.get(path, "to_producer"))
     try:
         yield client

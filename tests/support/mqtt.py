@@ -19,7 +19,7 @@ from stream.sinks.mqtt.sink import MqttSink
 from tests.support.mqtt_samples import CALM, INFO, STATS, alert, encoded, score, segment, start
 
 READABLE = PrivacyConfig(hash_ids=False, min_group=1)
-WAIT_S = 8.0
+WAIT_S = 40.0
 STATUS = "emotide/node/n1/status"
 
 EXPECTED = {
@@ -42,6 +42,17 @@ async def until(condition: Callable[[], object], problem: str = "") -> None:
     while not condition():
         assert time.monotonic() < deadline, problem or "the condition never held"
         await asyncio.sleep(0.01)
+
+
+async def unchanged(state: Callable[[], object], seconds: float = 1.0) -> None:
+    """Wait until `state()` is the same for some seconds; fail after `WAIT_S` seconds."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        before = state()
+        await asyncio.sleep(seconds)
+        if state() == before:
+            return
+        assert time.monotonic() < deadline, f"it still changes: {before}, {state()}"
 
 
 class Reader:

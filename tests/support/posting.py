@@ -20,7 +20,7 @@ from jsonschema.exceptions import best_match
 from referencing import Registry
 from referencing.jsonschema import DRAFT7, DRAFT202012
 
-from tests.support.running import ROOT, Gate, Server, running_server
+from tests.support.running import PATIENCE_S, ROOT, Gate, Server, running_server
 
 DOCUMENT = ROOT / "docs" / "openapi.json"
 URI = "http://emotide.example/openapi.json"
@@ -145,7 +145,7 @@ def wait_until_running(server: Server, url: str, headers: Mapping[str, str] | No
     )
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     """Block this thread, never an event loop's, until `condition()` is true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -156,7 +156,7 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
 @contextlib.contextmanager
 def opened(server: Server, head: str, body: bytes = b"") -> Iterator[socket.socket]:
     """Send a request by hand: its first line and headers without Host, and a part of its body."""
-    with socket.create_connection((server.host, server.port), 10) as sock:
+    with socket.create_connection((server.host, server.port), PATIENCE_S) as sock:
         sock.sendall(head.replace("\n", f"\r\nHost: {server.host}\r\n", 1).encode() + body)
         yield sock
 

@@ -141,7 +141,7 @@ def window(mark: float = 0.5, length: int = SHORT, end: int = 0) -> Window:
     )
 
 
-async def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, "condition not met in time"
@@ -163,7 +163,7 @@ async def running_harness(**settings: Any) -> AsyncIterator[Harness]:
     assert harness.backend.closed
 
 
-async def idle(*slots: Slot, timeout: float = 20.0) -> None:
+async def idle(*slots: Slot, timeout: float = 60.0) -> None:
     """Wait until no window of the slots waits or is in flight."""
     for slot in slots:
         scheduler = slot._queue

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.clients import Client, connect
-from tests.support.running import Event, Server
+from tests.support.running import PATIENCE_S, Event, Server
 
 FINAL = ("file.done", "file.cancelled", "error")
 
@@ -48,7 +48,7 @@ def fetch(server: Server, done: Event, name: str) -> bytes:
     return body
 
 
-def wait_until_empty(folder: Path, timeout_s: float = 10.0) -> None:
+def wait_until_empty(folder: Path, timeout_s: float = PATIENCE_S) -> None:
     """Wait until the results folder is empty."""
     deadline = time.monotonic() + timeout_s
     while folder.exists() and any(folder.iterdir()):

@@ -107,7 +107,7 @@ def test_tls_uses_the_authority_that_was_given(
     assert files == [tmp_path / "ca.pem"]
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(90)
 async def test_http_responses_instead_of_the_upgrade_become_errors() -> None:
     async def error(status: HTTPStatus, text: str) -> Exception:
         def respond(socket: ServerConnection, request: Request) -> Response:

@@ -96,7 +96,7 @@ class Connection:
 
     async def answered(self, times: int = 1) -> None:
         """Wait for responses; each body is a multiple of 10 and a full stop."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.transport.written.count(b"0.") < times:
                 await self.transport.changed.wait()
                 self.transport.changed.clear()

@@ -53,7 +53,7 @@ class Setup:
         self._changed.set()
 
     async def received(self, size: int) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while sum(map(len, self.pieces)) < size:
                 self._changed.clear()
                 await self._changed.wait()
@@ -157,9 +157,9 @@ async def test_audio_is_read_after_a_rest_and_commands_are_read_at_once(setup: S
     setup.intake.rests = True
     setup.intake.feed(b"audio")
     setup.intake.feed(b"audio")
-    await setup.received(31)
     assert not setup.transport.reading
-    async with asyncio.timeout(5):
+    await setup.received(31)
+    async with asyncio.timeout(30):
         while not setup.transport.reading:  # noqa: ASYNC110 - the transport has no event
             await asyncio.sleep(0.005)
 

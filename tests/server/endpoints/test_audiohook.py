@@ -142,7 +142,7 @@ async def test_audio_before_open_ends_the_session_in_order(server: Server) -> No
 
 async def test_a_peer_that_never_closes_is_closed() -> None:
     """The server waits for the client to close after `disconnect`, but not for ever."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         with running_server() as server:
             async with genesys(server) as call:
                 await call.open()
@@ -174,7 +174,7 @@ async def test_a_drain_asks_genesys_to_close() -> None:
             disconnect = await call.receive("disconnect")
             assert disconnect["parameters"]["reason"] == "completed"
             await call.close("disconnect")
-        assert await asyncio.to_thread(server.exit, 10) == 0
+        assert await asyncio.to_thread(server.exit) == 0
         assert not server.non_json
 
 
@@ -189,7 +189,7 @@ async def test_opened_comes_at_once_while_the_model_hangs(tmp_path: Path) -> Non
             await busy.audio(stereo()[:64_000])
             calls = [genesys(server) for _ in range(20)]
             clients = await asyncio.gather(*(call.__aenter__() for call in calls))
-            async with asyncio.timeout(2.5):
+            async with asyncio.timeout(5):
                 await asyncio.gather(*(client.open() for client in clients))
             gate.open()
             await asyncio.gather(*(client.close() for client in clients))

@@ -134,7 +134,7 @@ async def test_a_flood_of_invalid_messages_closes_the_connection(server: Server)
 
 async def test_idle_connections_are_closed(tmp_path: Path) -> None:
     with running_server(
-        "--set", f"files.folder={tmp_path / 'o'}", "--set", "limits.idle_timeout_s=1"
+        "--set", f"files.folder={tmp_path / 'o'}", "--set", "limits.idle_timeout_s=2"
     ) as server:
         async with uploader(server) as idle, uploader(server) as stuck:
             await stuck.send("file.begin", name="a.wav", size=1000)

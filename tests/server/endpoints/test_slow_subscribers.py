@@ -57,14 +57,13 @@ async def fill(server: Server, listener: Client) -> int:
             await listener.send("list")
         requested += 500
         # The server reads a thousand messages of one connection a second.
-        for _ in range(30):
+        wanted, still = sent + 500, 0
+        while sent < wanted and still < 30:
             await asyncio.sleep(0.05)
-            now = server.metric("emotide_events_sent_total")
-            if now >= sent + 500:
-                break
-        else:
+            before, sent = sent, server.metric("emotide_events_sent_total")
+            still = 0 if sent > before else still + 1
+        if sent < wanted:
             return requested
-        sent = now
 
 
 async def unread(server: Server, stack: contextlib.AsyncExitStack, **subscribe: Any) -> Client:
@@ -94,7 +93,7 @@ async def test_a_subscriber_that_never_reads_is_closed_without_effect_on_others(
             await producer.close_session()
         await good.until("session.closed")
         assert len(good.of("emotion.segment")) == len(producer.of("emotion.segment")) == 2
-        for _ in range(200):
+        for _ in range(400):
             if strict.metric("emotide_subscribers_active") == 1:
                 break
             await asyncio.sleep(0.05)
@@ -105,16 +104,18 @@ async def test_a_subscriber_that_never_reads_is_closed_without_effect_on_others(
 async def test_a_slow_subscriber_receives_4408(strict: Server) -> None:
     """It reads again soon after the server has closed it, and then receives the close code."""
 
+    codes = []
     async with contextlib.AsyncExitStack() as stack:
-        since = asyncio.get_running_loop().time()
-        slow = await unread(strict, stack)
-        slow.checks = False
-        # The server checks once a second; a subscriber blocked since 1 s is closed at 2 s.
-        await asyncio.sleep(since + 0.75 - asyncio.get_running_loop().time())
-        await fill(strict, slow)
-        await asyncio.sleep(since + 2.3 - asyncio.get_running_loop().time())
-        slow.socket.transport.resume_reading()
-        assert await slow.closed() == 4408
+        while 4408 not in codes:
+            slow = await unread(strict, stack)
+            slow.checks = False
+            await fill(strict, slow)
+            # Blocked for 1.5 s, it is closed by the next check, and reset 5 s after that: a test
+            # that is later than that on a busy machine has to try again.
+            await asyncio.sleep(1.0)
+            slow.socket.transport.resume_reading()
+            codes.append(await slow.closed())
+            assert codes.count(1006) < 3, codes
 
 
 async def test_scores_conflate_and_drops_are_reported(patient: Server) -> None:

@@ -27,7 +27,7 @@ def server() -> Iterator[Server]:
 
 
 async def receive(socket: ClientConnection) -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(await asyncio.wait_for(socket.recv(), 20))
+    found: dict[str, Any] = orjson.loads(await asyncio.wait_for(socket.recv(), 60))
     return found
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 import pytest
 
 from tests.support.clients import Client, connect, stream, subscriber
 from tests.support.running import Server
+from tests.support.scheduling import until
 from tests.support.utterances import encode, speech, talk
 
 DATA = encode(speech())
@@ -167,12 +169,14 @@ async def test_rate_hz_limits_scores_only(server: Server) -> None:
         await listener.send("subscribe", id="all", filter={"streams": ["limited"]})
         await listener.send("subscribe", id="few", filter={"streams": ["limited"]}, rate_hz=1)
         await listener.until("subscribed", 2)
+        began = time.monotonic()
         async with stream(server, stream_id="limited", interval_ms=250) as producer:
             for _ in range(20):
                 await producer.audio(talk(0.3), 9600)
                 await asyncio.sleep(0.1)
             await producer.close_session()
         await listener.until(lambda e: e["type"] == "session.closed" and e["sub"] == "few")
+        took_s = time.monotonic() - began
         counts = {
             name: {
                 kind: sum(e["type"] == kind and e.get("sub") == name for e in listener.events)
@@ -181,7 +185,8 @@ async def test_rate_hz_limits_scores_only(server: Server) -> None:
             for name in ("all", "few")
         }
         assert counts["all"]["emotion.score"] >= 8
-        assert 2 <= counts["few"]["emotion.score"] <= 4
+        assert 2 <= counts["few"]["emotion.score"] <= took_s + 2
+        assert counts["few"]["emotion.score"] < counts["all"]["emotion.score"]
         assert counts["few"]["emotion.segment"] == counts["all"]["emotion.segment"]
         assert counts["few"]["speech.start"] == counts["all"]["speech.start"]
 
@@ -254,7 +259,8 @@ async def test_fifty_subscribers_receive_the_same_events(server: Server) -> None
         listeners = await asyncio.gather(
             *(stack.enter_async_context(subscriber(server, filter=wanted)) for _ in range(50))
         )
-        assert server.metric("emotide_subscribers_active") == 50
+        # Those of the tests before may not have been missed yet.
+        await until(lambda: server.metric("emotide_subscribers_active") == 50)
         producer = await call(server, "stage")
         for listener in listeners:
             await listener.until("session.closed")
@@ -264,8 +270,4 @@ async def test_fifty_subscribers_receive_the_same_events(server: Server) -> None
             rest = set(sent) - set(received)
             kinds = {e["type"] for e in producer.events if e["seq"] in rest}
             assert kinds <= {"emotion.score"}, "only scores conflate"
-    for _ in range(40):
-        if not server.metric("emotide_subscribers_active"):
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("closed subscribers still count")
+    await until(lambda: not server.metric("emotide_subscribers_active"))

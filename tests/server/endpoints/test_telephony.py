@@ -184,5 +184,5 @@ async def test_a_drained_server_closes_calls() -> None:
             server.signal()
             assert await peer.closed() == 1012
             peers.append(peer)
-        assert server.exit(15) == 0
+        assert server.exit() == 0
     assert peers[0].events == []

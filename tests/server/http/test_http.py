@@ -56,7 +56,7 @@ def test_head_equals_get_without_the_body(server: Server, path: str) -> None:
 def raw_head(server: Server, path: str) -> tuple[int, dict[str, str], bytes]:
     """Return all bytes of a response to HEAD; an HTTP client would discard an illegal body."""
     request = f"HEAD {path} HTTP/1.1\r\nHost: {server.host}\r\nConnection: close\r\n\r\n"
-    with socket.create_connection((server.host, server.port), 5) as sock:
+    with socket.create_connection((server.host, server.port), 60) as sock:
         sock.sendall(request.encode())
         data = b""
         while piece := sock.recv(65536):
@@ -85,7 +85,7 @@ def test_unknown_paths_are_not_found(server: Server, path: str) -> None:
 
 def raw(server: Server, request: bytes) -> tuple[bytes, bytes]:
     """Send any bytes; return head and body of the response, up to the end of the connection."""
-    with socket.create_connection((server.host, server.port), 5) as sock:
+    with socket.create_connection((server.host, server.port), 60) as sock:
         sock.sendall(request)
         data = b""
         while piece := sock.recv(65536):
@@ -123,7 +123,7 @@ def test_malformed_requests_are_refused_as_json_and_not_logged(
 def test_a_malformed_body_during_a_response_ends_the_connection_quietly(server: Server) -> None:
     """The second refusal could not be sent, and an error of asyncio was logged for each."""
     before = len(server.lines)
-    with socket.create_connection((server.host, server.port), 5) as sock:
+    with socket.create_connection((server.host, server.port), 60) as sock:
         sock.sendall(b"POST /healthz HTTP/1.1\r\nHost: localhost\r\n")
         sock.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
         received = sock.recv(4096)
@@ -173,7 +173,7 @@ def test_a_connection_serves_several_requests(server: Server) -> None:
 @pytest.mark.parametrize("target", ["//[", "http://[/", "//[/v1/stream", "*"])
 def test_malformed_request_targets_are_refused(server: Server, target: str) -> None:
     """`urlsplit` raises for an incomplete IPv6 address, which caused a 500 and a traceback."""
-    with socket.create_connection((server.host, server.port), 5) as sock:
+    with socket.create_connection((server.host, server.port), 60) as sock:
         sock.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         response = sock.recv(4096)
     assert int(response.split()[1]) in (400, 404, 421), response

@@ -195,7 +195,7 @@ def request_often(operation: Any, mode: GenerationMode) -> set[int]:
         wait = (case.query or {}).get("wait")
         if isinstance(wait, int | float) and 0.05 < wait <= MAX_WAIT_S:
             case.query["wait"] = 0.05
-        response = case.call(timeout=10)
+        response = case.call(timeout=60)
         # The bytes of a generated file are not audio, so valid requests may be refused.
         case.validate_response(response, excluded_checks=[positive_data_acceptance])
         if response.status_code >= 400 and response.content:

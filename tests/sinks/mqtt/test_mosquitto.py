@@ -10,7 +10,16 @@ import pytest
 
 from stream.sinks.mqtt import outages, scan
 from tests.support.broker import Broker, MqttProxy
-from tests.support.mqtt import STATUS, Counts, make, publish_utterance, reading, running, until
+from tests.support.mqtt import (
+    STATUS,
+    Counts,
+    make,
+    publish_utterance,
+    reading,
+    running,
+    unchanged,
+    until,
+)
 from tests.support.mqtt_samples import encoded, live, segment
 
 AS_3_1_1 = b"\x20\x03\x00\x84\x00"
@@ -67,17 +76,9 @@ async def test_a_broker_that_refuses_and_disconnects_gets_what_it_permits(
         async with reading(broker.port) as reader, running(sink):
             publish_utterance(sink, stream)
             await reader.last_is(STATUS, b"online")
-            ends = [0]
-
-            async def stays() -> bool:
-                ends.append(len(counts.connected))
-                await asyncio.sleep(0.9)
-                return ends[-1] == len(counts.connected) and counts.connected[-1]
-
-            for _ in range(10):
-                if await stays():
-                    break
-            assert await stays(), ends
+            await until(lambda: counts.connected[-1:] == [True])
+            await unchanged(lambda: len(counts.connected))
+            assert counts.connected[-1]
             assert counts.refused >= 4
             await until(lambda: sink.waiting == 0)
     assert problems(caplog, "MQTT messages refused")
@@ -142,10 +143,7 @@ async def test_two_servers_with_one_name_both_deliver(
                             or problems(caplog, "used by another server")
                         )
                     )
-                    await asyncio.sleep(0.5)
-                    before = [len(one.connected) for one in counts]
-                    await asyncio.sleep(1.0)
-                    assert [len(one.connected) for one in counts] == before
+                    await unchanged(lambda: [len(one.connected) for one in counts])
                     assert all(one.connected[-1] for one in counts)
                     for number, sink in enumerate((first, second)):
                         stream = live(f"call-{number}")

