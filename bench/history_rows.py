@@ -218,6 +218,11 @@ def fill_rollups(connection: sa.Connection) -> None:
     for source, tag in all_tags:
         key = (sessions.c.tenant, tag, hour)
         speech = sessions.c.speech_s
+        shares = (
+            sa.select(labels.c.session, *(_of_label(name, labels.c) for name in LABELS))
+            .group_by(labels.c.session)
+            .subquery()
+        )
         sums = sa.select(
             *key,
             sa.func.count(),
@@ -228,11 +233,11 @@ def fill_rollups(connection: sa.Connection) -> None:
             sa.func.sum(sessions.c.alerts),
             sa.func.count(sessions.c.dead_air_s),
             sa.func.coalesce(sa.func.sum(sessions.c.dead_air_s), 0.0),
-        ).select_from(source)
+            *(sa.func.sum(shares.c[name] * speech) for name in LABELS),
+        ).select_from(source.join(shares, shares.c.session == sessions.c.number))
         names = [column.name for column in tables.rollups.c]
         connection.execute(tables.rollups.insert().from_select(names, sums.group_by(*key)))
-        by_label = sa.select(*key, labels.c.label, sa.func.sum(labels.c.share * speech))
-        by_label = by_label.select_from(source.join(labels, labels.c.session == sessions.c.number))
-        names = [column.name for column in tables.rollup_labels.c]
-        grouped = by_label.group_by(*key, labels.c.label)
-        connection.execute(tables.rollup_labels.insert().from_select(names, grouped))
+
+
+def _of_label(name: str, columns: Any) -> sa.ColumnElement[Any]:
+    return sa.func.max(sa.case((columns.label == name, columns.share))).label(name)

@@ -31,6 +31,7 @@ COMMANDS = {
     "watch": Command("client.watch", "show live streams of a server in the terminal"),
     "analyze": Command("client.analyze", "analyse a folder of recordings into results on disk"),
     "alerts": Command("client.alerts", "try rules of alerts on a recording"),
+    "history": Command("emotide.history", "search, show, export and erase finished sessions"),
     "models": Command("emotide.models", "list, download, verify and export models"),
     "keys": Command("emotide.keys", "make a key for a client of the server"),
 }

@@ -16,6 +16,7 @@ examples:
   emotide keys dashboard --scopes subscribe
   emotide keys call-center --scopes stream
   emotide keys acme-calls --scopes stream --tenant acme
+  emotide keys supervisor --scopes subscribe history
   emotide keys monitoring --scopes subscribe metrics --watch '*'
 """
 
@@ -35,8 +36,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "emotide keys") -> 
         choices=SCOPES,
         default=["stream", "subscribe", "files"],
         help="stream: send audio; subscribe: receive events; files: analyse recordings; feedback: "
-        "mark utterances; metrics: read /metrics; alerts: set rules of alerts while subscribed "
-        "(default: stream subscribe files)",
+        "mark utterances; metrics: read /metrics; alerts: set rules of alerts while subscribed; "
+        "history: read and erase finished sessions (default: stream subscribe files)",
     )
     parser.add_argument(
         "--tenant",
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "emotide keys") -> 
         nargs="+",
         default=[],
         metavar="T",
-        help="other tenants whose live streams it may see; '*': those of all tenants",
+        help="other tenants whose live streams and history it may see; '*': those of all tenants",
     )
     options = parser.parse_args(arguments)
     key, digest = make_key()

@@ -42,6 +42,7 @@ from stream.server.http.application import Http
 from stream.server.http.feedback_requests import FeedbackRequests
 from stream.server.http.file_requests import FileRequests
 from stream.server.http.group_metrics import GroupCollector
+from stream.server.http.history_requests import HistoryRequests
 from stream.server.http.info import info
 from stream.server.listener import Listener
 from stream.server.process.descriptors import connection_limit, raise_limit
@@ -129,6 +130,7 @@ class App:
             self._file_requests() if files.enabled else None,
             groups.list,
             feedback=self._feedback_requests(),
+            history=HistoryRequests(self._history, self._audit, config.auth.tenants),
         )
         self._listener = Listener(
             config.server,
@@ -205,6 +207,8 @@ class App:
                 await self._jobs.services.settle()
             self._disk.close()
             self._feedback_disk.close()
+            if self._history is not None:
+                self._history.close()
             self._audit.close()
         log.info("stopped")
         if self._models.alive:

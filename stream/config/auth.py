@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from stream.config.section import KeyName, Section, TenantName, tenant_name
 from stream.tenants import ANY, DEFAULT
 
-Scope = Literal["stream", "subscribe", "files", "feedback", "metrics", "alerts"]
+Scope = Literal["stream", "subscribe", "files", "feedback", "metrics", "alerts", "history"]
 """Access that a key grants."""
 
 
@@ -41,7 +41,7 @@ class KeyConfig(Section):
     tenant: TenantName = DEFAULT
     """Tenant to which the key belongs: it sends and sees the streams and recordings of no other."""
     tenants: tuple[Annotated[str, AfterValidator(_watched)], ...] = ()
-    """Tenants whose live streams it may watch besides its own; ["*"]: those of all."""
+    """Tenants whose live streams and history it may see besides its own; ["*"]: those of all."""
     quota: QuotaConfig = QuotaConfig()
 
 

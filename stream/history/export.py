@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import orjson
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ from stream.types import timestamp
 
 Format = Literal["csv", "jsonl"]
 Rows = Literal["sessions", "utterances"]
+T = TypeVar("T")
 Connect = Callable[[], AbstractContextManager[sa.Connection]]
 """Opens a transaction for one piece."""
 
@@ -61,21 +62,37 @@ def exported(
 ) -> Iterator[bytes]:
     """Yield an export in pieces, the newest sessions first; `progress` gets their numbers."""
     columns = SESSION_COLUMNS if rows == "sessions" else UTTERANCE_COLUMNS
-    if form == "csv":
-        yield _line(columns)
+    # With the first rows, so that nothing is sent before a query has succeeded.
+    head = _line(columns) if form == "csv" else b""
+
+    def make(connection: sa.Connection, numbers: list[int]) -> bytes:
+        if rows == "sessions":
+            return b"".join(map(_writer_of(form), bodies(connection, numbers)))
+        return b"".join(_utterances(connection, numbers, form))
+
+    for rest in in_parts(connect, wanted, make, progress):
+        if piece := head + rest:
+            yield piece
+        head = b""
+
+
+def in_parts(
+    connect: Connect,
+    wanted: Filter,
+    make: Callable[[sa.Connection, list[int]], T],
+    progress: Callable[[int], None],
+) -> Iterator[T]:
+    """Yield what `make` returns for the numbers of some hundred sessions at a time.
+
+    Nothing is yielded within a transaction: the client may take it late, or never.
+    """
     after: Position | None = None
     while True:
-        # No piece is yielded within a transaction: the client may read it slowly, or never.
         with connect() as connection:
             keys = list(find(connection, wanted, CHUNK, after))
-            numbers = [number for _, _, number in keys]
-            if rows == "sessions":
-                piece = b"".join(map(_writer_of(form), bodies(connection, numbers)))
-            else:
-                piece = b"".join(_utterances(connection, numbers, form))
-        if piece:
-            yield piece
-        progress(len(numbers))
+            made = make(connection, [number for _, _, number in keys])
+        yield made
+        progress(len(keys))
         if len(keys) < CHUNK:
             return
         after = Position(*keys[-1][:2])
@@ -119,7 +136,7 @@ def spoken(connection: sa.Connection, numbers: Sequence[int]) -> Iterator[tuple[
     )
     query = query.where(u.session.in_(numbers)).order_by(u.session, u.channel, u.position)
     said: dict[int, list[Any]] = {number: [] for number in numbers}
-    for row in connection.execute(query):
+    for row in connection.execute(query).all():
         said[row[0]].append(row)
     yield from ((of[number], said[number]) for number in numbers if number in of)
 
@@ -142,11 +159,12 @@ def _csv_rows(session: sa.Row[Any], said: Sequence[Any]) -> str:
     roles = roles_of(session.detail)
     for _, channel, position, start, end, scores, activation, hints, weight in said:
         shares = orjson.loads(scores)
-        texts = ",".join([str(shares.get(label, "")) for label in LABELS])
+        if tuple(shares) != LABELS:
+            shares = {label: shares.get(label, "") for label in LABELS}
         rated = "" if activation is None else activation
         lines.append(
             f"{first},{channel},{roles.get(channel, 'speaker')},{position},{start / 1000},"
-            f"{end / 1000},{rated},{_words(hints)},{weight},{texts}\n"
+            f"{end / 1000},{rated},{_words(hints)},{weight},{','.join(map(str, shares.values()))}\n"
         )
     return "".join(lines)
 

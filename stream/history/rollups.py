@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -10,13 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stream.history.record import SessionRecord
-from stream.history.tables import (
-    rollup_labels,
-    rollups,
-    session_labels,
-    session_tags,
-    sessions,
-)
+from stream.history.tables import rollups, session_labels, session_tags, sessions
+from stream.labels import LABELS
 
 HOUR_MS: Final = 3_600_000
 
@@ -25,6 +19,12 @@ LOCK: Final = 0x656D6F75
 
 Hour = tuple[str, int]
 """Tenant, and the Unix time in milliseconds at which an hour begins."""
+
+Key = tuple[str, str, int]
+"""Tenant, tag, and hour: the key of a row."""
+
+Sums = dict[str, Any]
+"""Sums by the name of their column."""
 
 SUMS: Final = tuple(column.name for column in rollups.columns if not column.primary_key)
 
@@ -36,22 +36,22 @@ def hour_of(started_ms: int) -> int:
 
 def add(connection: sa.Connection, records: Sequence[SessionRecord]) -> None:
     """Add sessions that were just inserted; the caller has the shared lock."""
-    sums: defaultdict[tuple[str, str, int], dict[str, float]] = defaultdict(
-        lambda: dict.fromkeys(SUMS, 0)
-    )
-    shares: defaultdict[tuple[str, str, int, str], float] = defaultdict(float)
+    sums: dict[Key, Sums] = {}
     for record in records:
         values = _values(record)
         for tag in ("", *dict.fromkeys(record.tags)):
-            key = (record.tenant, tag, hour_of(record.started_ms))
-            row = sums[key]
-            for name in SUMS:
-                row[name] += values[name]
-            for label, share in record.labels.items():
-                shares[(*key, label)] += share * record.speech_s
+            row = sums.setdefault((record.tenant, tag, hour_of(record.started_ms)), {})
+            for name, value in values.items():
+                row[name] = row.get(name, 0) + value
     # In order, so that two servers never wait for each other's rows.
-    _add_rows(connection, rollups, [(*key, *row.values()) for key, row in sorted(sums.items())])
-    _add_rows(connection, rollup_labels, [(*key, s) for key, s in sorted(shares.items())])
+    _add_rows(connection, [_row(key, row) for key, row in sorted(sums.items())])
+
+
+def _row(key: Key, sums: Sums) -> dict[str, Any]:
+    """Return the columns of a row; labels that no session had are null."""
+    tenant, tag, hour_ms = key
+    names = {name: sums.get(name) for name in SUMS}
+    return {"tenant": tenant, "tag": tag, "hour_ms": hour_ms, **names}
 
 
 def _values(record: SessionRecord) -> dict[str, float]:
@@ -66,29 +66,27 @@ def _values(record: SessionRecord) -> dict[str, float]:
         "alerts": len(record.alerts),
         "dead_air_calls": int(record.dead_air_s is not None),
         "dead_air_s": record.dead_air_s or 0,
+        **{label: share * speech_s for label, share in record.labels.items() if label in LABELS},
     }
 
 
-def _add_rows(connection: sa.Connection, table: sa.Table, rows: list[tuple[Any, ...]]) -> None:
+def _add_rows(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
-    names = [column.name for column in table.columns]
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
-    added = {
-        column.name: column + insert.excluded[column.name]
-        for column in table.columns
-        if not column.primary_key
-    }
-    statement = insert.on_conflict_do_update(index_elements=[*table.primary_key], set_=added)
-    connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(rollups)
+    added = {}
+    for name in SUMS:
+        old, new = rollups.c[name], insert.excluded[name]
+        added[name] = sa.func.coalesce(old + new, old, new) if name in LABELS else old + new
+    statement = insert.on_conflict_do_update(index_elements=[*rollups.primary_key], set_=added)
+    connection.execute(statement, rows)
 
 
 def recompute(connection: sa.Connection, hours: Iterable[Hour]) -> None:
     """Sum up hours again, in which sessions were deleted; the caller has the exclusive lock."""
     for tenant, hour_ms in sorted(set(hours)):
-        for table in (rollups, rollup_labels):
-            where = (table.c.tenant == tenant, table.c.hour_ms == hour_ms)
-            connection.execute(sa.delete(table).where(*where))
+        where = (rollups.c.tenant == tenant, rollups.c.hour_ms == hour_ms)
+        connection.execute(sa.delete(rollups).where(*where))
         _sum_up(connection, tenant, hour_ms)
 
 
@@ -96,44 +94,36 @@ def _sum_up(connection: sa.Connection, tenant: str, hour_ms: int) -> None:
     s = sessions.c
     begun = sa.and_(s.tenant == tenant, s.started_ms.between(hour_ms, hour_ms + HOUR_MS - 1))
     scored = sa.exists().where(session_labels.c.session == s.number)
-    sums: list[sa.ColumnElement[Any]] = [
-        sa.func.count(),
-        sa.func.sum(s.speech_s),
-        sa.func.sum(sa.case((scored, s.speech_s), else_=0.0)),
-        sa.func.sum(sa.case((s.activation.is_not(None), s.speech_s), else_=0.0)),
-        sa.func.sum(sa.func.coalesce(s.activation, 0.0) * s.speech_s),
-        sa.func.sum(s.alerts),
-        sa.func.count(s.dead_air_s),
-        sa.func.coalesce(sa.func.sum(s.dead_air_s), 0.0),
-    ]
-    share = sa.func.sum(session_labels.c.share * s.speech_s)
-    labelled = sessions.join(session_labels)
-    everything, tag = sa.literal(""), session_tags.c.tag
-    t, h = sa.literal(tenant), sa.literal(hour_ms, sa.BigInteger)
-
-    def insert(table: sa.Table, query: sa.Select[Any]) -> None:
-        names = [column.name for column in table.columns]
-        connection.execute(sa.insert(table).from_select(names, query.where(begun)))
-
-    insert(
-        rollups,
-        sa.select(t, everything, h, *sums).select_from(sessions).having(sa.func.count() > 0),
-    )
-    insert(
-        rollups,
-        sa.select(t, tag, h, *sums).select_from(sessions.join(session_tags)).group_by(tag),
-    )
-    label = session_labels.c.label
-    insert(
-        rollup_labels,
-        sa.select(t, everything, h, label, share).select_from(labelled).group_by(label),
-    )
-    insert(
-        rollup_labels,
-        sa.select(t, tag, h, label, share)
-        .select_from(labelled.join(session_tags, session_tags.c.session == s.number))
-        .group_by(tag, label),
-    )
+    sums: dict[str, sa.ColumnElement[Any]] = {
+        "calls": sa.func.count(),
+        "speech_s": sa.func.sum(s.speech_s),
+        "scored_s": sa.func.sum(sa.case((scored, s.speech_s), else_=0.0)),
+        "activation_s": sa.func.sum(sa.case((s.activation.is_not(None), s.speech_s), else_=0.0)),
+        "activation_sum": sa.func.sum(sa.func.coalesce(s.activation, 0.0) * s.speech_s),
+        "alerts": sa.func.sum(s.alerts),
+        "dead_air_calls": sa.func.count(s.dead_air_s),
+        "dead_air_s": sa.func.coalesce(sa.func.sum(s.dead_air_s), 0.0),
+    }
+    columns = [column.label(name) for name, column in sums.items()]
+    label, share = session_labels.c.label, sa.func.sum(session_labels.c.share * s.speech_s)
+    tagged = session_tags.c.session == s.number
+    found: dict[Key, Sums] = {}
+    for tag in (sa.literal(""), session_tags.c.tag):
+        own = isinstance(tag, sa.Column)
+        source = sessions.join(session_tags, tagged) if own else sessions
+        each = sa.select(tag.label("of"), *columns).select_from(source).where(begun)
+        for row in connection.execute(
+            each.group_by(tag) if own else each.having(sums["calls"] > 0)
+        ):
+            values = row._asdict()
+            found[tenant, values.pop("of"), hour_ms] = values
+        labelled = source.join(session_labels, session_labels.c.session == s.number)
+        shares = sa.select(tag, label, share).select_from(labelled).where(begun)
+        for of, name, value in connection.execute(shares.group_by(*([tag] if own else []), label)):
+            found[tenant, of, hour_ms][name] = value
+    if found:
+        rows = [_row(key, values) for key, values in found.items()]
+        connection.execute(sa.insert(rollups), rows)
 
 
 def lock(connection: sa.Connection, *, shared: bool) -> None:

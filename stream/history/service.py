@@ -12,6 +12,7 @@ from stream.history import erasure
 from stream.history.database import open_engine
 from stream.history.erasure import Selection
 from stream.history.identity import Identities, configured_identities
+from stream.history.reader import HistoryReader
 from stream.history.recordings import recording
 from stream.history.sink import HistorySink, new_uid
 from stream.history.spool import Spool
@@ -44,6 +45,8 @@ class History:
             ),
         )
         metrics.history_waiting.set_function(lambda: self._writer.waiting)
+        self.reader = HistoryReader(config.history.url.get_secret_value())
+        """Answers queries."""
         self.sink = HistorySink(self._writer, config.history, config.server.name, self.identities)
 
     def open(self) -> None:
@@ -56,6 +59,10 @@ class History:
             recordings=history.recordings,
             hashed=self._config.privacy.hash_ids,
         )
+
+    def close(self) -> None:
+        """Answer no more queries; the sink closes the writer."""
+        self.reader.close()
 
     def recorded(self, result: Result, tenant: str) -> None:
         """Write the result of a recording, if `history.recordings` asks for it; never block."""

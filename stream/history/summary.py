@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from stream.history.conditions import conditions, tenants_of
 from stream.history.filters import Filter
 from stream.history.spans import Span, name_of, spans, unit_of
-from stream.history.tables import rollup_labels, rollups, session_labels, session_tags, sessions
+from stream.history.tables import rollups, session_labels, session_tags, sessions
 from stream.labels import LABELS
 from stream.protocol.errors import ProtocolError
 from stream.protocol.wire.history import Grouping, HistoryRow, HistorySummary
@@ -48,6 +48,10 @@ class Sums:
         """Add the columns of a row."""
         for name in NAMES:
             setattr(self, name, getattr(self, name) + (values[name] or 0))
+
+    def add_label(self, label: str, share: float) -> None:
+        """Add a sum of share x speech."""
+        self.labels[label] = self.labels.get(label, 0.0) + share
 
     def row(self, key: str) -> HistoryRow:
         """Return the sums and means."""
@@ -166,20 +170,22 @@ class _Summary:
         return session_tags.c.tag if table is sessions else table.c.tag
 
     def _add_rollups(self, span: Span) -> None:
-        def within(table: sa.Table) -> list[sa.ColumnElement[bool]]:
-            hour = table.c.hour_ms
-            tag = table.c.tag
-            chosen = tag != "" if self._by == "tag" else tag == (self._wanted.tag or "")
-            of = table.c.tenant.in_(self._tenants)
-            return [of, chosen, hour >= span.start_ms, hour < span.end_ms]
-
-        key = self._group(rollups, rollups.c.hour_ms, span).label(KEY)
-        sums = [sa.func.sum(rollups.c[name]).label(name) for name in NAMES]
-        self._add(span, sa.select(key, *sums).where(*within(rollups)).group_by(GROUPED))
-        key = self._group(rollup_labels, rollup_labels.c.hour_ms, span).label(KEY)
-        label, share = rollup_labels.c.label, sa.func.sum(rollup_labels.c.share_sum)
-        shares = sa.select(key, label, share).where(*within(rollup_labels))
-        self._add_labels(span, shares.group_by(GROUPED, label))
+        r = rollups.c
+        key = self._group(rollups, r.hour_ms, span).label(KEY)
+        sums = [sa.func.sum(r[name]).label(name) for name in (*NAMES, *LABELS)]
+        query = sa.select(key, *sums).where(
+            r.tenant.in_(self._tenants),
+            r.tag != "" if self._by == "tag" else r.tag == (self._wanted.tag or ""),
+            r.hour_ms >= span.start_ms,
+            r.hour_ms < span.end_ms,
+        )
+        for row in self._connection.execute(query.group_by(GROUPED)):
+            values = row._asdict()
+            found = self._sums_of(values[KEY], span)
+            found.add(values)
+            for label in LABELS:
+                if values[label] is not None:
+                    found.add_label(label, values[label])
 
     def _add_sessions(self, span: Span) -> None:
         s = sessions.c
@@ -219,8 +225,7 @@ class _Summary:
     def _add_labels(self, span: Span, query: Query) -> None:
         for row in self._connection.execute(query):
             key, label, share = tuple(row)
-            labels = self._sums_of(key, span).labels
-            labels[label] = labels.get(label, 0.0) + share
+            self._sums_of(key, span).add_label(label, share)
 
     def _sums_of(self, key: Any, span: Span) -> Sums:
         # The same hour comes twice when clocks are set back; a day may have two offsets.

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from stream.labels import LABELS
+
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """Type of `sessions.number`: SQLite counts up INTEGER primary keys only."""
 
@@ -163,28 +165,17 @@ rollups: Final = sa.Table(
     sa.Column("alerts", sa.BigInteger, nullable=False),
     sa.Column("dead_air_calls", sa.BigInteger, nullable=False),
     sa.Column("dead_air_s", sa.Float, nullable=False),
+    *(sa.Column(label, sa.Float) for label in LABELS),
     sa.Index("rollups_hour", "hour_ms"),
     sqlite_with_rowid=False,
 )
 """Sums over the sessions of a tenant that began in one hour and have a tag; tag "": all of them.
 
-`scored_s` is the speech of sessions with labels: the mean share of a label is its `share_sum` over
-that. `activation_s` is the speech of sessions with an activation: the mean is `activation_sum` over
-that. `dead_air_calls` are the sessions in which a conversation was measured.
+`scored_s` is the speech of sessions with labels. Each label has the sum of its share x speech in
+seconds, null where no session had it: the mean share is this over `scored_s`. `activation_s` is the
+speech of sessions with an activation: the mean is `activation_sum` over that. `dead_air_calls` are
+the sessions in which a conversation was measured.
 """
-
-rollup_labels: Final = sa.Table(
-    "rollup_labels",
-    metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("tag", sa.Text, primary_key=True),
-    sa.Column("hour_ms", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("label", sa.Text, primary_key=True),
-    sa.Column("share_sum", sa.Float, nullable=False),
-    sa.Index("rollup_labels_hour", "hour_ms"),
-    sqlite_with_rowid=False,
-)
-"""Sum of share x speech in seconds, beside `rollups`."""
 
 erasures: Final = sa.Table(
     "erasures",

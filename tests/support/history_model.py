@@ -40,7 +40,7 @@ def _call(chance: random.Random, number: int) -> SessionRecord:
     return record(
         uid=f"{number % 7:x}{number:06x}",
         tenant=chance.choice(TENANTS),
-        stream_id=f"call-{chance.randrange(40)}",
+        stream_id=f"call-{chance.randrange(12)}",
         kind=chance.choice(("live", "live", "recording")),
         started_ms=chance.choice(STARTS),
         duration_s=float(chance.randrange(8)),

@@ -13,6 +13,7 @@ from websockets.http11 import Request, Response
 
 from stream.config import Config
 from stream.feedback.service import feedback_of
+from stream.history.configured import history_of
 from stream.recordings.background import BackgroundJobs
 from stream.recordings.disk import DiskExecutor
 from stream.recordings.job_queue import JobQueue
@@ -27,6 +28,7 @@ from stream.server.endpoints.routes import paths, recordings_busy, routes
 from stream.server.http.application import Http
 from stream.server.http.feedback_requests import FeedbackRequests
 from stream.server.http.file_requests import FileRequests
+from stream.server.http.history_requests import HistoryRequests
 from stream.server.process.lifecycle import Lifecycle
 from tests.support.plugins import LENGTHS
 from tests.support.scheduling import until
@@ -68,8 +70,19 @@ class InProcess:
         feedback = FeedbackRequests(
             config.feedback, self.feedback, self.store, self.sessions.audit, self.disk
         )
-        metrics = services.metrics.text
-        http = Http(gate, {}, self.sessions.hub, metrics, self.store, 4, files, feedback=feedback)
+        self.history = history_of(config, services.metrics, self.sessions.audit)
+        history = HistoryRequests(self.history, self.sessions.audit, config.auth.tenants)
+        http = Http(
+            gate,
+            {},
+            self.sessions.hub,
+            services.metrics.text,
+            self.store,
+            4,
+            files,
+            feedback=feedback,
+            history=history,
+        )
         self._client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(http.app()), base_url="http://localhost"
         )
@@ -87,6 +100,8 @@ class InProcess:
     async def running(self) -> AsyncIterator[None]:
         """Run the sessions and the model for the duration of the block, then close everything."""
         await self.sessions.scheduler.start(LENGTHS)
+        if self.history is not None:
+            self.history.open()
         try:
             async with self.sessions.running():
                 yield
@@ -95,6 +110,9 @@ class InProcess:
             await self.sessions.scheduler.stop(2.0)
             await self._client.aclose()
             self.disk.close()
+            if self.history is not None:
+                await self.history.sink.stop(2.0)
+                self.history.close()
 
 
 class Peer(FakeTransport):

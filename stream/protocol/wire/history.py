@@ -12,7 +12,6 @@ from stream.protocol.wire.values import (
     ChannelNumber,
     Count,
     Scores,
-    Seconds,
     Tag,
     TenantName,
     Text,
@@ -29,6 +28,9 @@ HistoryId = Annotated[str, Limits(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Grouping = Literal["hour", "day", "tag", "tenant"]
 """Key of the rows of a summary."""
 
+SessionSeconds = Annotated[float, Limits(ge=0)]
+"""Seconds of the session's audio."""
+
 DeadAir = Annotated[float, Limits(ge=0)] | None
 """Seconds of silence of 3 s or more; null where no conversation was measured."""
 
@@ -42,8 +44,8 @@ class HistorySession(TypedDict):
     tenant: TenantName
     kind: HistoryKind
     started_at: Time
-    duration_s: Seconds
-    speech_s: Seconds
+    duration_s: SessionSeconds
+    speech_s: SessionSeconds
     tags: list[Tag]
     roles: list[Role]
     labels: Scores
@@ -70,8 +72,8 @@ class HistoryUtterance(TypedDict):
 
     channel: ChannelNumber
     role: Role
-    start_s: Seconds
-    end_s: Seconds
+    start_s: SessionSeconds
+    end_s: SessionSeconds
     scores: Scores
     activation: Activation
     hints: list[str]
@@ -83,8 +85,8 @@ class HistoryGap(TypedDict):
     """Speech that was not scored, and the reason."""
 
     channel: ChannelNumber
-    start_s: Seconds
-    end_s: Seconds
+    start_s: SessionSeconds
+    end_s: SessionSeconds
     reason: str
 
 
@@ -103,8 +105,8 @@ class HistoryAlert(TypedDict):
     severity: Severity
     role: Role | None
     """Null for an alert about the whole stream."""
-    start_s: Seconds
-    end_s: Seconds | None
+    start_s: SessionSeconds
+    end_s: SessionSeconds | None
     """Null if it was open when the session ended."""
     evidence: Mapping[str, Any]
     acknowledged: Acknowledgement | None
@@ -128,7 +130,7 @@ class HistoryRow(TypedDict):
 
     key: str
     calls: Count
-    speech_s: Seconds
+    speech_s: SessionSeconds
     scores: Scores
     activation: Activation
     alerts: Count

@@ -27,6 +27,7 @@ FILES = "/v1/files"
 RESULTS = "/v1/results/"
 STREAMS = "/v1/streams/"
 FEEDBACK = "/v1/feedback"
+HISTORY = "/v1/history"
 
 _LOG_KEY = secrets.token_bytes(16)
 
@@ -39,6 +40,8 @@ SCOPES: Mapping[str, Scope] = {
     STREAMS: "subscribe",
     FEEDBACK: "feedback",
     FEEDBACK + "/": "feedback",
+    HISTORY: "history",
+    HISTORY + "/": "history",
     "/metrics": "metrics",
 }
 """The scope that a key needs for an HTTP path, or for all paths below one that ends with "/"."""

@@ -1,4 +1,4 @@
-"""The HTTP application: page, health, metrics, streams, recordings, results, tokens, contracts."""
+"""The HTTP application: page, health, metrics, streams, recordings, history, tokens, contracts."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from stream.server.access.auth import TICKET_S
 from stream.server.access.gate import RESULTS, Gate, Refusal, over_quota, upgrade_required
 from stream.server.http.feedback_requests import FeedbackRequests
 from stream.server.http.file_requests import FileRequests
+from stream.server.http.history_requests import HistoryRequests
 from stream.server.http.middleware import AccessLayer, CommonLayer, CorsLayer, refused
 from stream.server.http.requests import Endpoint, principal_of
 from stream.server.http.static_files import CLIENT, CONTRACTS, PAGE, Downloads, fixed_file
@@ -53,6 +54,7 @@ class Http:
         files: FileRequests | None = None,
         groups: Callable[[Principal], GroupList] = lambda principal: {"groups": []},
         feedback: FeedbackRequests | None = None,
+        history: HistoryRequests | None = None,
     ) -> None:
         self._gate = gate
         self._documents = documents
@@ -62,6 +64,7 @@ class Http:
         self._files = files
         self._groups = groups
         self._feedback = feedback
+        self._history = history
 
     def app(self) -> ASGIApp:
         """Return the ASGI application with all layers around it."""
@@ -80,6 +83,7 @@ class Http:
         """Return all routes besides the page. Their endpoints run on the event loop."""
         files = self._files.routes() if self._files is not None else []
         feedback = self._feedback.routes() if self._feedback is not None else []
+        history = self._history.routes() if self._history is not None else []
         # The page is at "/", where clients of Vosk and FunASR connect.
         taken = {"/", *(route.path for route in files)}
         routes = [
@@ -96,6 +100,7 @@ class Http:
             *(Route(path, _get_websocket) for path in self._gate.websockets if path not in taken),
             *files,
             *feedback,
+            *history,
         ]
         if self._downloads is not None:
             routes.append(Route(RESULTS + "{result_id}/{name}", self._downloads.respond))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import orjson
 import pytest
@@ -13,6 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from openapi_spec_validator import validate
+from pydantic import BaseModel
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -24,7 +25,9 @@ from stream.feedback.mark import MarkBody
 from stream.labels import LABELS
 from stream.protocol.feedback import MAX_ID, MAX_UTTERANCE, SPEAKER, FeedbackRequest
 from stream.protocol.file_requests import MAX_NAME, MAX_WAIT_S, FileQuery
+from stream.protocol.history import ExportQuery, ListQuery, SummaryQuery
 from stream.protocol.messages import FileOptions
+from stream.protocol.wire import history
 from stream.protocol.wire.recordings import Stage
 from stream.quotas import Quotas
 from stream.recordings.background import MAX_LOG, Status
@@ -36,6 +39,7 @@ from stream.server.endpoints.routes import paths
 from stream.server.http.application import Http
 from stream.server.http.feedback_requests import FeedbackRequests
 from stream.server.http.file_requests import STATUS, FileRequests
+from stream.server.http.history_requests import HistoryRequests
 from stream.server.process.lifecycle import Lifecycle
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
@@ -57,7 +61,9 @@ def routes() -> list[Route]:
     disk = DiskExecutor()
     disk.close()
     feedback = FeedbackRequests(config.feedback, None, store, AuditLog(None), disk)
-    return Http(gate, documents, Hub(), bytes, store, 1, files, feedback=feedback).routes()
+    asked = HistoryRequests(None, AuditLog(None), ())
+    http = Http(gate, documents, Hub(), bytes, store, 1, files, feedback=feedback, history=asked)
+    return http.routes()
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -135,6 +141,41 @@ def test_feedback_is_that_of_the_code() -> None:
     assert scopes == list(SCOPES)
 
 
+def test_the_history_is_that_of_the_code() -> None:
+    """Parameters with their limits, and the fields of every body."""
+    parameters = document()["components"]["parameters"]
+    models: dict[str, type[BaseModel]] = {
+        "/v1/history": ListQuery,
+        "/v1/history/summary": SummaryQuery,
+        "/v1/history/export": ExportQuery,
+    }
+    for path, model in models.items():
+        stated = {}
+        for parameter in document()["paths"][path]["get"]["parameters"]:
+            name = parameter.get("$ref", "").removeprefix("#/components/parameters/")
+            found = parameters[name] if name else parameter
+            stated[found["name"]] = found["schema"]
+        expected = model.model_json_schema()["properties"]
+        assert stated.keys() == expected.keys(), path
+        for name, schema in expected.items():
+            limits = schema | schema.get("anyOf", [{}])[0]
+            for key in ("type", "enum", "default", "minimum", "maximum", "minLength"):
+                if limits.get(key) is not None and name not in ("from", "to", "label"):
+                    assert stated[name].get(key) == limits[key], (path, name, key)
+            if name not in ("from", "to"):
+                assert stated[name].get("pattern") == limits.get("pattern"), (path, name)
+    assert parameters["HistoryLabel"]["schema"]["enum"] == list(LABELS)
+    schemas = document()["components"]["schemas"]
+    for body in (
+        *(history.HistoryList, history.HistorySession, history.HistoryDetail),
+        *(history.HistoryUtterance, history.HistoryGap, history.HistoryAlert),
+        *(history.HistorySummary, history.HistoryRow, history.Erased, history.Acknowledgement),
+    ):
+        fields = {*get_type_hints(body)}
+        assert schemas[body.__name__]["properties"].keys() == fields, body
+        assert {*schemas[body.__name__]["required"]} == fields, body
+
+
 def test_examples_conform_to_their_schemas() -> None:
     def examples(node: Any) -> Iterator[tuple[str, Any]]:
         """Yield the name of a schema and an example of it, of all media types below a node."""
@@ -166,6 +207,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_server(
         *("--set", f"files.folder={folder}", "--set", "files.max_clients=1000"),
         *("--set", "feedback.enabled=true", "--set", f"feedback.folder={folder / 'feedback'}"),
+        *("--set", f"history.url=sqlite:///{folder / 'history.db'}"),
+        *("--set", f"history.spool={folder / 'spool'}"),
     ) as running:
         yield running
 

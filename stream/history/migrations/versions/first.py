@@ -10,6 +10,10 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+LABELS = (
+    *("angry", "disgusted", "fearful", "happy", "neutral"),
+    *("other", "sad", "surprised", "unknown"),
+)
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -108,17 +112,10 @@ def upgrade() -> None:
         sa.Column("alerts", sa.BigInteger, nullable=False),
         sa.Column("dead_air_calls", sa.BigInteger, nullable=False),
         sa.Column("dead_air_s", sa.Float, nullable=False),
+        *(sa.Column(label, sa.Float) for label in LABELS),
         sqlite_with_rowid=False,
     )
     _index("rollups_hour", "rollups", "hour_ms")
-    op.create_table(
-        "rollup_labels",
-        *(sa.Column(name, kind, primary_key=True, autoincrement=False) for name, kind in hour),
-        sa.Column("label", sa.Text, primary_key=True),
-        sa.Column("share_sum", sa.Float, nullable=False),
-        sqlite_with_rowid=False,
-    )
-    _index("rollup_labels_hour", "rollup_labels", "hour_ms")
     op.create_table(
         "erasures",
         sa.Column("number", NUMBER, primary_key=True),
@@ -131,7 +128,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in (
         "erasures",
-        "rollup_labels",
         "rollups",
         "session_alerts",
         "gaps",

@@ -1,0 +1,221 @@
+"""Times of queries and exports of a large history, and its size.
+
+A year of calls of three tenants is generated: few at night and at weekends, eight queues of
+different size, forty campaigns, three rules of alerts. Each kind of query is asked many times with
+other values: other times, tags, labels and levels, common and rare. A time is that of the answer
+with all its rows, from SQLite in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from rich.console import Console
+from rich.progress import Progress
+
+from bench.history_rows import DAY_MS, DAYS, END_MS, QUEUES, RULES, TENANTS, generate
+from bench.report import arguments, as_json, machine, percentile, print_text
+from bench.tables import table
+from stream.history.database import open_engine, upgrade
+from stream.history.export import Format, Rows, exported
+from stream.history.filters import Filter, Position
+from stream.history.queries import one, page
+from stream.history.summary import summary
+from stream.history.tables import sessions
+from stream.labels import LABELS
+from stream.protocol.wire.history import Grouping
+
+EXAMPLES: Final = """\
+  python -m bench.history                       a million sessions of 40 utterances: 20 min, 10 GB
+  python -m bench.history --sessions 20000
+  python -m bench.history --database year.db    make it once, or measure one that is there"""
+
+ZONE: Final = ZoneInfo("Europe/Berlin")
+EXPORTED: Final = 5_000
+"""Sessions of an export that is timed."""
+
+Query = Callable[[sa.Connection], Any]
+
+
+def main() -> None:
+    """Generate the history unless it is there; print a row per kind of query and of export."""
+    parser = arguments(__doc__ or "", EXAMPLES)
+    parser.add_argument("--sessions", type=int, default=1_000_000, help="default: 1000000")
+    parser.add_argument("--utterances", type=int, default=40, help="of each session; default: 40")
+    parser.add_argument("--times", type=int, default=60, help="of each kind; default: 60")
+    parser.add_argument("--database", type=Path, metavar="FILE", help="keep the database there")
+    options = parser.parse_args()
+    if options.quick:
+        options.sessions, options.times = 20_000, 20
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        measure(options, options.database or Path(folder) / "history.db")
+
+
+def measure(options: argparse.Namespace, file: Path) -> None:
+    """Measure the database in a file, which is made if it is not there."""
+    fresh = not file.exists()
+    engine = open_engine(f"sqlite:///{file}")
+    if fresh:
+        fill(engine, options.sessions, options.utterances)
+    with engine.connect() as connection:
+        count = connection.execute(sa.select(sa.func.count()).select_from(sessions)).scalar_one()
+    size = file.stat().st_size
+    print_text(options, machine(), f"{count} sessions, {size / 1e9:.2f} GB", "")
+    figures: dict[str, Any] = {"sessions": count, "bytes_per_session": size / count}
+    rows = []
+    for name, ask in kinds(random.Random(3)):
+        times = [timed(engine, ask()) for _ in range(options.times)]
+        figures[name] = {"p50_ms": percentile(times, 50), "p95_ms": percentile(times, 95)}
+        rows.append([name, *figures[name].values(), max(times)])
+    print_text(options, table(["query", "p50 ms", "p95 ms", "max ms"], rows), "")
+    rows = []
+    for of, form in (("utterances", "csv"), ("utterances", "jsonl"), ("sessions", "csv")):
+        speed = rate(engine, of, form)  # type: ignore[arg-type]
+        figures[f"{of} {form} per s"] = speed
+        rows.append([f"{of}, {form}", speed])
+    print_text(options, table(["export", "rows per s"], rows), "")
+    print_text(options, f"{size / count:.0f} bytes per session in the file")
+    if options.json:
+        print(as_json(figures))
+    engine.dispose()
+
+
+def fill(engine: sa.Engine, count: int, utterances: int) -> None:
+    """Make the tables and the sessions, without waiting for the disk."""
+    upgrade(engine)
+
+    def unsafe(raw: Any, _: object) -> None:
+        raw.execute("PRAGMA synchronous = OFF")
+        raw.execute("PRAGMA cache_size = -400000")
+
+    sa.event.listen(engine, "connect", unsafe)
+    engine.dispose()
+    with Progress(console=Console(stderr=True)) as bars:
+        bar = bars.add_task("sessions", total=count)
+        generate(engine, count, utterances, lambda done: bars.update(bar, completed=done))
+    sa.event.remove(engine, "connect", unsafe)
+    engine.dispose()
+
+
+def kinds(chance: random.Random) -> Iterator[tuple[str, Callable[[], Query]]]:
+    """Yield each kind of query: its name, and a function that returns one with other values."""
+
+    def some(**conditions: Any) -> Filter:
+        name = chance.choices(list(TENANTS), list(TENANTS.values()))[0]
+        return Filter(frozenset({name}), **conditions)
+
+    def span(days: float) -> dict[str, Any]:
+        end = END_MS - chance.randrange(DAYS * DAY_MS - round(days * DAY_MS))
+        return {"start_ms": end - round(days * DAY_MS), "end_ms": end}
+
+    def lists(**make: Callable[[], Any]) -> Callable[[], Query]:
+        def ask() -> Query:
+            wanted = some(**{name: value() for name, value in make.items()}, **half(span))
+            return lambda connection: page(connection, wanted, 50)
+
+        return ask
+
+    def half(times: Callable[[float], dict[str, Any]]) -> dict[str, Any]:
+        return times(30) if chance.random() < 0.5 else {}
+
+    def label() -> str:
+        return chance.choice(LABELS)
+
+    def near() -> float:
+        return chance.choice((0.1, 0.3, 0.5, 0.7, 0.9, 0.99))
+
+    tags = (*(f"queue:{name}" for name in QUEUES), "campaign:7", "queue:none")
+    yield "list: newest, or of a month", lists()
+    yield "list: tag", lists(tag=lambda: chance.choice(tags))
+    yield "list: role", lists(role=lambda: chance.choice(("customer", "supervisor")))
+    yield "list: strongest label", lists(label=label)
+    yield "list: label above a share", lists(label=label, share=near)
+    yield "list: activation", lists(min_activation=near)
+    yield "list: alert any, none, rule", lists(alert=lambda: chance.choice(("any", "none", *RULES)))
+    yield "list: duration", lists(min_duration_s=lambda: chance.choice((60, 600, 2400, 9999)))
+    yield "list: stream", lists(streams=lambda: frozenset({f"call-{chance.randrange(400_000)}"}))
+    yield (
+        "list: tag, label, activation, alert",
+        lists(
+            tag=lambda: chance.choice(tags),
+            label=label,
+            share=near,
+            min_activation=near,
+            alert=lambda: chance.choice(("any", "none", "angry_customer")),
+        ),
+    )
+
+    def deep() -> Query:
+        wanted, at = some(), Position(span(1)["end_ms"], "0")
+        return lambda connection: page(connection, wanted, 50, at)
+
+    yield "list: a page far down", deep
+
+    def shown() -> Query:
+        wanted = some(**span(1))
+
+        def ask(connection: sa.Connection) -> Any:
+            found = page(connection, wanted, 1)["sessions"]
+            return one(connection, found[0]["id"], None) if found else None
+
+        return ask
+
+    yield "one session", shown
+    grouped: tuple[tuple[str, Grouping, float], ...] = (
+        ("summary: a day by hour", "hour", 1),
+        ("summary: a month by day", "day", 30),
+        ("summary: a year by day", "day", DAYS - 1),
+        ("summary: a month by tag", "tag", 30),
+        ("summary: a year by tag", "tag", DAYS - 1),
+        ("summary: a year by tenant", "tenant", DAYS - 1),
+    )
+    for name, by, days in grouped:
+
+        def summed(by: Grouping = by, days: float = days) -> Query:
+            wanted = Filter(None, **span(days)) if by == "tenant" else some(**span(days))
+            return lambda connection: summary(connection, wanted, by, ZONE)
+
+        yield name, summed
+
+    def filtered() -> Query:
+        wanted = some(alert="any", **span(7))
+        return lambda connection: summary(connection, wanted, "day", UTC)
+
+    yield "summary: a week by day, with alerts only", filtered
+
+
+def timed(engine: sa.Engine, ask: Query) -> float:
+    """Return the milliseconds of one query."""
+    with engine.connect() as connection:
+        began = time.perf_counter()
+        ask(connection)
+        return (time.perf_counter() - began) * 1000
+
+
+def rate(engine: sa.Engine, rows: Rows, form: Format) -> float:
+    """Return the rows per second of an export of some thousand sessions."""
+    done = lines = 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        done += count
+
+    began = time.perf_counter()
+    for piece in exported(engine.connect, Filter(), rows, form, progress):
+        lines += piece.count(b"\n")
+        if done >= EXPORTED:
+            break
+    return lines / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
