@@ -5,16 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config as Alembic
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
 
 from stream.errors import ConfigError
@@ -30,8 +26,8 @@ CONNECT_S: Final = 5
 STATEMENT_MS: Final = 60_000
 """Longest time of one statement in PostgreSQL."""
 
-MIGRATION_LOCK: Final = 0x656D6F74
-"""Number of PostgreSQL's advisory lock that a server holds while it migrates."""
+HEAD: Final = "0001"
+"""Version of the newest migration in `migrations/versions`."""
 
 PRAGMAS: Final = (
     f"busy_timeout = {round(BUSY_S * 1000)}",
@@ -118,44 +114,35 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
             yield connection
 
 
-def upgrade(engine: sa.Engine, revision: str = "head") -> None:
+def upgrade(engine: sa.Engine) -> None:
     """Migrate the database to the version of this program, under a lock.
 
     Raises `ConfigError` if the database is newer, and `sqlalchemy.exc.DBAPIError`.
     """
-    with _alembic() as alembic, writing(engine) as connection:
-        _lock(connection)
-        current = MigrationContext.configure(connection).get_current_revision()
-        known = {
-            script.revision for script in ScriptDirectory.from_config(alembic).walk_revisions()
-        }
-        if current is not None and current not in known:
-            raise ConfigError(
-                f"history.url: the database has version {current}, which this program does not "
-                "know: a newer Emotide made it; install that version, or name another database"
-            )
-        alembic.attributes["connection"] = connection
-        command.upgrade(alembic, revision)
+    if _version(engine) != HEAD:
+        # Alembic takes 10 MB of memory, and is needed once after an update.
+        from stream.history.migration import migrate
+
+        with writing(engine) as connection:
+            migrate(connection)
 
 
-def downgrade(engine: sa.Engine, revision: str) -> None:
-    """Migrate the database to an older version; "base" removes all tables."""
-    with _alembic() as alembic, writing(engine) as connection:
-        _lock(connection)
-        alembic.attributes["connection"] = connection
-        command.downgrade(alembic, revision)
+def _version(engine: sa.Engine) -> str | None:
+    """Return the version of the database; None for an empty one."""
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        version: str | None = connection.execute(
+            sa.text("SELECT version_num FROM alembic_version")
+        ).scalar()
+        return version
 
 
-def _lock(connection: sa.Connection) -> None:
-    # SQLite's BEGIN IMMEDIATE is a lock already.
+def upserting(connection: sa.Connection, table: sa.Table) -> Any:
+    """Return an insertion into `table` that can have an `ON CONFLICT`, for either database."""
+    # The dialect of PostgreSQL takes 2 MB of memory.
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+        from sqlalchemy.dialects import postgresql
 
-
-@contextmanager
-def _alembic() -> Iterator[Alembic]:
-    with as_file(files("stream.history") / "migrations") as folder:
-        alembic = Alembic()
-        alembic.set_main_option("script_location", str(folder).replace("%", "%%"))
-        alembic.set_main_option("path_separator", "os")
-        yield alembic
+        return postgresql.insert(table)
+    return sqlite.insert(table)

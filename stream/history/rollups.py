@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
+from stream.history.database import upserting
 from stream.history.record import SessionRecord
 from stream.history.tables import rollups, session_labels, session_tags, sessions
 from stream.labels import LABELS
@@ -73,7 +73,7 @@ def _values(record: SessionRecord) -> dict[str, float]:
 def _add_rows(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(rollups)
+    insert = upserting(connection, rollups)
     added = {}
     for name in SUMS:
         old, new = rollups.c[name], insert.excluded[name]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from stream.history import rollups
+from stream.history.database import upserting
 from stream.history.identity import Identities
 from stream.history.record import AlertRecord, GapRecord, SessionRecord, UtteranceRecord
 from stream.history.tables import (
@@ -87,8 +87,7 @@ def _insert_sessions(connection: sa.Connection, records: Sequence[SessionRecord]
     if not records:
         return {}
     statement = (
-        (postgresql if connection.dialect.name == "postgresql" else sqlite)
-        .insert(sessions)
+        upserting(connection, sessions)
         .on_conflict_do_nothing(index_elements=["uid"])
         .returning(sessions.c.uid, sessions.c.number)
     )

@@ -12,7 +12,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from stream.errors import ConfigError
-from stream.history.database import downgrade, open_engine, upgrade, writing
+from stream.history.database import HEAD, open_engine, upgrade, writing
+from stream.history.migration import downgrade
 from stream.history.tables import metadata
 from tests.support.postgres import Postgres
 
@@ -27,8 +28,14 @@ def test_the_migrations_make_the_tables_of_the_program(engine: sa.Engine) -> Non
             assert {index.name for index in table.indexes} <= named
 
 
+def test_the_version_of_the_program_is_that_of_the_newest_migration(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == HEAD
+
+
 def test_all_migrations_can_be_undone_and_done_again(engine: sa.Engine) -> None:
-    downgrade(engine, "base")
+    with writing(engine) as connection:
+        downgrade(connection, "base")
     with engine.connect() as connection:
         assert sa.inspect(connection).get_table_names() == ["alembic_version"]
     upgrade(engine)
