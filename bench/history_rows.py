@@ -150,7 +150,11 @@ class Batch:
             dead_air = round(duration * 0.02, 1)
             talk = {"heard_ms": int(duration * 1000), "dead_air_ms": int(dead_air * 1000)}
             summary = [{"channel": 0, "role": "customer", "scores": scores}]
-            detail = {"summary": summary, "conversation": {"call": talk}}
+            detail = {
+                "channels": ["customer", "agent"],
+                "summary": summary,
+                "conversation": {"call": talk},
+            }
             yield (
                 number,
                 "ses_" + uids[24 * at : 24 * at + 24],

@@ -23,6 +23,8 @@ from stream.protocol.wire.history import HistoryKind
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from stream.history.filters import Filter
+
 PROG = "emotide history"
 
 EXAMPLES = """\
@@ -76,8 +78,8 @@ erased. It cannot be undone.
 
 FORMATS = ("csv", "jsonl", "parquet")
 
-PIPED_WIDTH = 100
-"""Columns of a drawing if the output is not a terminal."""
+PIPED_WIDTH = 160
+"""Columns of a table or drawing if the output is not a terminal."""
 
 
 def parser(prog: str = PROG) -> argparse.ArgumentParser:
@@ -176,7 +178,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
         return USAGE
     except (CommandError, OSError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
-        return FAILED
+        return getattr(error, "status", FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -235,15 +237,19 @@ def _query(model: type[Parsed], options: argparse.Namespace) -> Parsed:
         raise CommandError(f"{option}{colon}{text}", USAGE) from None
 
 
-def _filter(query: HistoryQuery, config: Config) -> Any:
+def _filter(query: HistoryQuery, config: Config, engine: sa.Engine) -> Filter:
+    from stream.history.erasure import tenants
     from stream.history.filters import Filter
     from stream.history.identity import configured_identities
 
     identities = configured_identities(config.history, config.privacy)
-    tenants = [query.tenant] if query.tenant else config.auth.tenants
-    return Filter.of(
-        query, None, lambda s: frozenset({s, *(identities.stream(t, s) for t in tenants)})
-    )
+
+    def stored(stream_id: str) -> frozenset[str]:
+        # Each tenant's ids have other hashes.
+        of = [query.tenant] if query.tenant else {*tenants(engine), *config.auth.tenants}
+        return frozenset({stream_id, *(identities.stream(tenant, stream_id) for tenant in of)})
+
+    return Filter.of(query, None, stored)
 
 
 def _list(options: argparse.Namespace, config: Config, engine: sa.Engine) -> int:
@@ -253,8 +259,9 @@ def _list(options: argparse.Namespace, config: Config, engine: sa.Engine) -> int
     from stream.history.queries import page
 
     query = _query(ListQuery, options)
+    wanted = _filter(query, config, engine)
     with engine.connect() as connection:
-        found = page(connection, _filter(query, config), query.limit)
+        found = page(connection, wanted, query.limit)
     if options.json:
         for session in found["sessions"]:
             print(orjson.dumps(session).decode())
@@ -300,7 +307,7 @@ def _export(options: argparse.Namespace, config: Config, engine: sa.Engine) -> i
 
     form = _format(options)
     query = _query(HistoryQuery, options)
-    wanted = _filter(query, config)
+    wanted = _filter(query, config, engine)
     with engine.connect() as connection:
         total = count(connection, wanted)
     # On stderr, so that it does not mix with an export on standard output.
@@ -331,7 +338,7 @@ def _format(options: argparse.Namespace) -> str:
 
 def _write(
     engine: sa.Engine,
-    wanted: Any,
+    wanted: Filter,
     options: argparse.Namespace,
     form: str,
     progress: Callable[[int], None],

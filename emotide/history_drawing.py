@@ -38,12 +38,10 @@ def clock(seconds: float) -> str:
 def listed(sessions: Sequence[HistorySession], zone: tzinfo) -> Table:
     """Return the table of sessions."""
     table = Table(box=None, pad_edge=False)
-    for name in ("started", "id", "stream", "length"):
+    for name in ("started", "id", "stream", "length", "strongest", "activation"):
         table.add_column(name, no_wrap=True)
-    table.add_column("strongest", no_wrap=True)
-    table.add_column("activation", no_wrap=True)
-    table.add_column("alerts", justify="right")
-    table.add_column("tags")
+    table.add_column("alerts", justify="right", min_width=6)
+    table.add_column("tags", overflow="fold")
     for session in sessions:
         table.add_row(
             local(session["started_at"], zone),

@@ -91,7 +91,7 @@ class HistoryGap(TypedDict):
 
 
 class Acknowledgement(TypedDict):
-    """Who took notice of an alert, and when."""
+    """Acknowledgement of an alert."""
 
     by: str
     at: Time
