@@ -32,6 +32,9 @@ def make(root: Path, suite: str, packages: str) -> None:
     for name in (CERTIFICATES, "/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf"):
         if Path(name).exists():
             shutil.copy(name, root / name.lstrip("/"))
+    # A mirror that is a copy of an earlier day has files past their date; apt is told here.
+    dates = command("apt-config", "dump", "Acquire::Check-Valid-Until")
+    (root / "etc/apt/apt.conf.d/90dates").write_text(dates)
 
 
 def _mirror() -> str:

@@ -7,9 +7,10 @@ and the reason codes of PUBACK and DISCONNECT.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -46,6 +47,9 @@ MAX_RECEIVED: Final = 65_536
 MAX_WAITING: Final = 10_000
 """Received messages that may wait to be looked at."""
 
+Answer: TypeAlias = "asyncio.Future[ReasonCode]"
+"""Answer to a publication, to come."""
+
 _UNSPECIFIED, _KEEPALIVE_TIMEOUT = 0x80, 0x8D
 
 
@@ -59,7 +63,7 @@ class Client(aiomqtt.Client):
         super().__init__(*arguments, **options)
         self._connack: Properties | None = None
         self._disconnect_reason: ReasonCode | None = None
-        self._answers: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._answers: dict[int, Answer] = {}
 
     @property
     def v5(self) -> bool:
@@ -91,13 +95,27 @@ class Client(aiomqtt.Client):
             return None, 1
         return properties, len(properties.pack())  # type: ignore[no-untyped-call]  # as paho is
 
-    async def send(self, message: Message, properties: Properties | None) -> tuple[int, str]:
-        """Publish; return code and name of the answer to QoS 1, (0, "") for QoS 0."""
+    def send(self, message: Message, properties: Properties | None) -> Answer | None:
+        """Publish at once; return the answer to come, None for QoS 0 that the socket took."""
+        info = self._client.publish(
+            message.topic, message.payload, message.qos, message.retain, properties
+        )
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            raise self._lost(aiomqtt.MqttCodeError(info.rc, "Could not publish message"))
+        self._write()
+        if info.is_published():
+            return None
+        answer = self._answers[info.mid] = self._loop.create_future()
+        return answer
+
+    async def answered(self, answer: Answer) -> tuple[int, str]:
+        """Wait for the answer to a publication; return its code and name."""
         try:
-            answer = await self._send(message, properties)
-        except aiomqtt.MqttError as error:
-            raise self._lost(error) from None
-        return (0, "") if answer is None else (answer.value, str(answer))
+            async with asyncio.timeout(self.timeout):
+                code = await answer
+        except TimeoutError:
+            raise self._lost(aiomqtt.MqttError("no answer to a publication")) from None
+        return code.value, str(code)
 
     async def receive(self, received: Callable[[str, bytes, bool], None]) -> NoReturn:
         """Pass topic, payload and retain flag of all messages to `received`, until it is lost."""
@@ -139,21 +157,13 @@ class Client(aiomqtt.Client):
         if self._disconnected.done() and not self._disconnected.cancelled():
             self._disconnected.exception()
 
-    async def _send(self, message: Message, properties: Properties | None) -> ReasonCode | None:
-        info = self._client.publish(
-            message.topic, message.payload, message.qos, message.retain, properties
-        )
-        if info.rc != paho.MQTT_ERR_SUCCESS:
-            raise aiomqtt.MqttCodeError(info.rc, "Could not publish message")
-        if info.is_published():
-            return None
-        answer = self._answers[info.mid] = asyncio.get_running_loop().create_future()
+    def _write(self) -> None:
+        """Write what waits, as far as the socket takes it."""
         try:
-            return await asyncio.wait_for(answer, self.timeout)
-        except TimeoutError:
-            raise aiomqtt.MqttError("no answer to a publication") from None
-        finally:
-            self._answers.pop(info.mid, None)
+            self._client.loop_write()
+        except Exception as error:  # any of them ends the connection, as in aiomqtt
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
     def _lost(self, error: BaseException) -> BrokerUnavailable:
         reason = self._disconnect_reason
@@ -192,6 +202,17 @@ class Client(aiomqtt.Client):
             self._connected.set_exception(_ClosedEarly("connection closed before the CONNACK"))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
+    def _on_socket_register_write(
+        self, client: paho.Client, userdata: Any, sock: paho.SocketLike
+    ) -> None:
+        # aiomqtt registers the number of the socket later. By then the socket may be closed, or its
+        # number may be that of another connection, which the event loop would then confuse.
+        def register() -> None:
+            if client.socket() is sock and client.want_write():
+                self._loop.add_writer(sock.fileno(), self._write)
+
+        self._loop.call_soon_threadsafe(register)
+
     def _on_publish(
         self,
         client: paho.Client,
@@ -200,7 +221,7 @@ class Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties,
     ) -> None:
-        answer = self._answers.get(mid)
+        answer = self._answers.pop(mid, None)
         if answer is not None and not answer.done():
             answer.set_result(reason_code)
 
@@ -232,6 +253,8 @@ async def open_client(
         tls_params=aiomqtt.TLSParameters() if config.tls else None,
         max_inflight_messages=IN_FLIGHT,
         max_queued_incoming_messages=MAX_WAITING,
+        # With Nagle's algorithm, messages wait until the broker's system confirms the one before.
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     )
     client._client.connect_timeout = CONNECT_S
     disconnected = client._disconnected

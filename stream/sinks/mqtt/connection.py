@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stream.config import MqttConfig
-from stream.sinks.mqtt.client import IN_FLIGHT, Client, open_client
+from stream.sinks.mqtt.client import IN_FLIGHT, Answer, Client, open_client
 from stream.sinks.mqtt.errors import BrokerRefused, ConnectUnanswered, SubscriptionRefused
 from stream.sinks.mqtt.limits import (
     FAILURE,
@@ -48,15 +48,22 @@ class MqttConnection:
         """Number of publications that may wait for an answer at once."""
         return min(IN_FLIGHT, self.limits.in_flight)
 
-    async def publish(self, message: Message) -> None:
-        """Publish within the broker's limits; with QoS 1 wait for the answer.
+    def send(self, message: Message) -> Answer | None:
+        """Publish within the broker's limits; return the answer to come, None if there is none.
 
         Raises `MessageRefused`, and `BrokerUnavailable`.
         """
         if message.retain and not message.payload and not self.limits.retain:
-            return  # nothing is retained, so that nothing has to be deleted
+            return None  # nothing is retained, so that nothing has to be deleted
         properties, size = self._client.properties_of(message)
-        code, reason = await self._client.send(self.limits.adapted(message, size), properties)
+        return self._client.send(self.limits.adapted(message, size), properties)
+
+    async def answered(self, answer: Answer) -> None:
+        """Wait for the answer.
+
+        Raises `MessageRefused`, and `BrokerUnavailable`.
+        """
+        code, reason = await self._client.answered(answer)
         if code >= FAILURE:
             raise MessageRefused(code, reason)
 

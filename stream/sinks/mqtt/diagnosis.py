@@ -44,13 +44,13 @@ class Diagnosis:
 
     def sent(self, message: Message) -> None:
         """Take note that a message was taken by the broker."""
-        del self._sending[id(message)]
+        self._forget(message)
         self._answered = True
         self._refused.clear()
 
     def refused(self, message: Message, refusal: MessageRefused) -> None:
         """Take note of a refused message; log the first of its kind."""
-        del self._sending[id(message)]
+        self._forget(message)
         self._answered = True
         self._refused.append(message)
         kind = self._kind(message)
@@ -59,6 +59,10 @@ class Diagnosis:
                 "MQTT messages refused",
                 extra={"topics": kind, "reason": str(refusal), "remedy": refusal.remedy},
             )
+
+    def _forget(self, message: Message) -> None:
+        # A message that is retained again before its answer is in flight twice, under one number.
+        self._sending.pop(id(message), None)
 
     def ended(self, problem: BrokerUnavailable, up_s: float | None) -> bool:
         """Take note of a connection's end; return whether another client uses the identifier."""

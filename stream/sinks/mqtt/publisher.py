@@ -11,9 +11,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from stream.config import MqttConfig
 from stream.delivery.queues import ConflatingQueue
+from stream.sinks.mqtt.client import Answer
 from stream.sinks.mqtt.connection import MqttConnection, connect
 from stream.sinks.mqtt.diagnosis import Diagnosis
 from stream.sinks.mqtt.errors import BrokerDisconnected, BrokerRefused, BrokerUnavailable
@@ -25,6 +27,9 @@ from stream.sinks.mqtt.scan import Scan
 from stream.sinks.mqtt.topics import Topics
 
 log = logging.getLogger(__name__)
+
+_END: Final = object()
+"""Key of the end marker."""
 
 
 class Publisher:
@@ -125,8 +130,8 @@ class Publisher:
         """Deliver all queued messages, disconnect, and end `run`.
 
         Expiring messages are deleted last on a broker that does not expire them (MQTT 3.1.1).
-        Without a connection there is one more attempt to connect. Returns after `timeout_s`
-        seconds in any case.
+        Without a connection, or if it is lost meanwhile, there is one more attempt to connect.
+        Returns after `timeout_s` seconds in any case.
         """
         if not self._running:
             return
@@ -135,7 +140,7 @@ class Publisher:
             # No process will delete them later. They follow the last JSON of their topics.
             for topic in self._retained.expiring():
                 self.post(deletion(topic))
-        self._outbox.put(None)
+        self._outbox.put(None, key=_END)
         try:
             await asyncio.wait_for(self._finished.wait(), timeout_s)
         except TimeoutError:
@@ -143,9 +148,20 @@ class Publisher:
                 "MQTT stop timed out",
                 extra={"timeout_s": timeout_s, "undelivered": self.waiting},
             )
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Count and log the messages that no connection will take any more."""
+        rest = [*self._backlog, *(self._outbox.pop() for _ in range(len(self._outbox)))]
+        left = len(self._in_flight) + sum(isinstance(item, ExpiringMessage) for item in rest)
+        if left:
+            self._observer.dropped(left)
+            log.warning("MQTT messages undelivered", extra={"messages": left})
 
     async def _stay_connected(self) -> None:
         outages, last_reason = self._diagnosis.outages, ""
+        last_attempt = False
         while True:
             problem: BaseException | None = None
             self._up_since = math.inf
@@ -153,15 +169,16 @@ class Publisher:
                 await self._session()
             except* BrokerUnavailable as group:
                 problem = _first_error(group)
-            if problem is None or self._stopping.is_set():
+            was_up = self._up_since < math.inf
+            if problem is None or (self._stopping.is_set() and (last_attempt or not was_up)):
                 return
+            last_attempt = self._stopping.is_set()
             assert isinstance(problem, BrokerUnavailable)
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 # A task group whose tasks fail while it is cancelled raises their errors only.
                 raise asyncio.CancelledError
             reason = str(problem)
-            was_up = self._up_since < math.inf
             # One warning per outage and reason; repetitions are logged at debug level, also those
             # of connections that end right after they began.
             repeated = reason == last_reason and (not was_up or outages.careful)
@@ -238,6 +255,8 @@ class Publisher:
         unsent = [item for item in self._backlog if isinstance(item, ExpiringMessage)]
         self._backlog = deque([*topics, *self._in_flight.values(), *unsent])
         self._in_flight.clear()
+        if self._stopping.is_set():
+            self._outbox.put(None, key=_END)  # the lost connection may have taken it
         self._connection = connection
         self._up_since = time.monotonic()
         self._broker_expires = connection.expires
@@ -258,18 +277,24 @@ class Publisher:
                 group.create_task(connection.wait_lost(), name="mqtt-watch"),
                 group.create_task(self._scan.run(connection), name="mqtt-scan"),
             ]
+            at_once = 0
             while True:
                 await slots.acquire()
                 item = self._backlog.popleft() if self._backlog else await self._outbox.get()
                 if item is None:
                     break
                 message = self._message(item)
-                if message is None:
-                    slots.release()
+                # Sent here and not in a task of its own, because each turn of a busy event loop
+                # takes milliseconds, and the broker permits only so many messages at a time.
+                answer = None if message is None else self._send(connection, item, message)
+                if message is not None and answer is not None:
+                    waiting = self._answered(connection, item, message, answer, slots)
+                    group.create_task(waiting, name="mqtt-publish")
                     continue
-                if isinstance(item, ExpiringMessage):
-                    self._in_flight[id(item)] = item
-                group.create_task(self._send(connection, item, message, slots), name="mqtt-publish")
+                slots.release()
+                at_once += 1
+                if at_once % places == 0:
+                    await asyncio.sleep(0)
             for _ in range(places - 1):
                 await slots.acquire()
             for task in background:
@@ -284,33 +309,57 @@ class Publisher:
             self._observer.dropped(1)
         return message
 
-    async def _send(
+    def _send(
+        self, connection: MqttConnection, item: str | ExpiringMessage, message: Message
+    ) -> Answer | None:
+        """Send a message; return the answer to come, None if there is none."""
+        diagnosis = self._diagnosis
+        if diagnosis.drops(message):
+            self._observer.refused(1)
+            return None
+        if isinstance(item, ExpiringMessage):
+            self._in_flight[id(item)] = item
+        diagnosis.sending(message)
+        try:
+            # Only an answer tells whether the broker took the message.
+            careful = replace(message, qos=1) if diagnosis.outages.careful else message
+            answer = connection.send(careful)
+        except MessageRefused as refusal:
+            self._refused(item, message, refusal)
+            return None
+        if answer is None:
+            self._sent(item, message)
+        return answer
+
+    async def _answered(
         self,
         connection: MqttConnection,
         item: str | ExpiringMessage,
         message: Message,
+        answer: Answer,
         slots: asyncio.Semaphore,
     ) -> None:
-        diagnosis = self._diagnosis
-        if diagnosis.drops(message):
-            self._observer.refused(1)
+        try:
+            await connection.answered(answer)
+        except MessageRefused as refusal:
+            self._refused(item, message, refusal)
         else:
-            diagnosis.sending(message)
-            try:
-                # Only an answer tells whether the broker took the message.
-                careful = replace(message, qos=1) if diagnosis.outages.careful else message
-                await connection.publish(careful)
-            except MessageRefused as refusal:
-                diagnosis.refused(message, refusal)
-                self._observer.refused(1)
-            else:
-                diagnosis.sent(message)
-                self._observer.sent(1)
-                if isinstance(item, str) and not message.payload:
-                    self._retained.deleted(item)
-        if isinstance(item, ExpiringMessage):
-            del self._in_flight[id(item)]
+            self._sent(item, message)
         slots.release()
+
+    def _sent(self, item: str | ExpiringMessage, message: Message) -> None:
+        self._diagnosis.sent(message)
+        self._observer.sent(1)
+        if isinstance(item, str) and not message.payload:
+            self._retained.deleted(item)
+        self._in_flight.pop(id(item), None)
+
+    def _refused(
+        self, item: str | ExpiringMessage, message: Message, refusal: MessageRefused
+    ) -> None:
+        self._diagnosis.refused(message, refusal)
+        self._observer.refused(1)
+        self._in_flight.pop(id(item), None)
 
 
 def _size(item: str | ExpiringMessage | None) -> int:

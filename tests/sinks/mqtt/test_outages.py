@@ -17,7 +17,7 @@ from stream.sinks.mqtt import client, outages, topics
 from stream.sinks.mqtt import sink as sink_module
 from stream.sinks.mqtt.message import Message
 from stream.sinks.mqtt.sink import MqttSink
-from tests.support.broker import Broker, MqttProxy, SilentBroker
+from tests.support.broker import Broker, MqttProxy, SilentBroker, free_port
 from tests.support.mqtt import (
     EXPECTED,
     STATUS,
@@ -174,6 +174,69 @@ async def test_messages_in_flight_are_sent_again(broker: Broker) -> None:
         utterances = [body["utterance"] for body in reader.bodies(topic)]
         assert utterances == list(range(30)), "in order"
         assert counts.failed >= 1
+
+
+async def test_a_connection_lost_during_the_stop_loses_no_message(broker: Broker) -> None:
+    """A broker that restarted together with the server: what it had not answered was gone, and
+    neither a number nor a record told it.
+    """
+    topic = "emotide/stream/call-1/customer/segment"
+    async with reading(broker.port) as reader, TcpProxy(broker.port) as proxy:
+        counts = Counts()
+        async with running(sink := make(proxy.port, counts=counts)) as task:
+            stream = live()
+            sink.opened(stream)
+            await until(lambda: counts.connected == [True] and sink.waiting == 0)
+            proxy.up.stalled = True
+            for number in range(100):
+                sink.event(stream, encoded(stream, segment(utterance=number)))
+            stop = asyncio.create_task(sink.stop(5))
+            await until(lambda: len(sink._publisher._in_flight) > 0)
+            proxy.reset()
+            await until(lambda: counts.connected[:2] == [True, False])
+            proxy.up.stalled = False
+            await stop
+            await asyncio.wait_for(task, 5)
+        await until(lambda: len(reader.payloads(topic)) == 100)
+        await reader.last_is(STATUS, b"offline")
+        assert counts.dropped == 0
+
+
+async def test_messages_that_a_stop_cannot_deliver_are_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counts = Counts()
+    async with running(sink := make(free_port(), counts=counts)):
+        stream = live()
+        sink.opened(stream)
+        for number in range(7):
+            sink.event(stream, encoded(stream, segment(utterance=number)))
+        await until(lambda: "MQTT broker unreachable" in caplog.text)
+        await sink.stop(5)
+    # Each segment is one message and ends one utterance.
+    assert counts.dropped == 14
+    [record] = [one for one in caplog.records if one.message == "MQTT messages undelivered"]
+    assert vars(record)["messages"] == 14
+
+
+async def test_a_message_in_flight_twice_does_not_end_the_sink(broker: Broker) -> None:
+    """Home Assistant started twice in a row: the configuration of a room was sent again before its
+    first answer, and the second answer ended the sink with a KeyError.
+    """
+    sink, message = make(broker.port), Message("emotide/x", b"1", 1, True, None, "x")
+    async with reading(broker.port) as reader, running(sink) as task:
+        await reader.last_is(STATUS, b"online")
+        await until(lambda: sink.waiting == 0)
+        broker.pause()
+        for _ in range(2):
+            sink._publisher.retain(message)
+            await until(lambda: sink.waiting == 0)
+        broker.resume()
+        await until(lambda: reader.payloads("emotide/x") == [b"1", b"1"])
+        sink._publisher.post(Message("emotide/y", b"2", 1, False, None, "x"))
+        await reader.first("emotide/y")
+        await until(lambda: sink.waiting == 0)
+        assert not task.done()
 
 
 async def test_a_wrong_password_is_logged_once_as_a_warning(
