@@ -4,6 +4,8 @@
 import { Emotide, EmotideError } from "./emotide.js";
 
 const STORAGE_KEY = "emotide.key";
+/** Tenant of every request to a server without keys. */
+const DEFAULT_TENANT = "default";
 
 let askForKey = async () => null;
 let keyRequest = null;
@@ -76,6 +78,9 @@ export function historyOffer() {
   if (!loadedInfo.login) return true;
   return loadedInfo.history.enabled && Boolean(rights?.scopes.includes("history"));
 }
+
+/** Return the tenant whose calls the user may delete: that of the key, or the only one without keys. */
+export const ownTenant = () => (loadedInfo?.login ? (rights?.tenant ?? null) : DEFAULT_TENANT);
 
 /**
  * Request a path of the server with the key, if there is one; `options` are those of `fetch`. Ask

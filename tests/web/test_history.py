@@ -9,8 +9,6 @@ import os
 import subprocess
 from typing import Any
 
-import pytest
-
 from stream.server.http.static_files import WEB
 from tests.web.fakes import FAKES
 
@@ -26,8 +24,8 @@ NAMES = {
 }
 
 
-def node(script: str, zone: str = "Europe/Berlin") -> Any:
-    """Run `script` with the functions of the modules in a time zone; return what it prints."""
+def node(script: str) -> Any:
+    """Run `script` in Berlin with the functions of the modules; return what it prints."""
     imports = "\n".join(
         f"const {{ {names} }} = await import({json.dumps((WEB / f'history/{name}.js').as_uri())});"
         for name, names in NAMES.items()
@@ -41,7 +39,7 @@ def node(script: str, zone: str = "Europe/Berlin") -> Any:
       {script}
     """
     command = ["node", "--input-type=module", "-e", text]
-    env = {**os.environ, "TZ": zone}
+    env = {**os.environ, "TZ": "Europe/Berlin"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=env)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -68,67 +66,56 @@ def test_an_address_keeps_the_call_and_the_filters() -> None:
     assert found[5]["filters"]["range"] == "30d"
 
 
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("", {"range": "30d"}),
-        ("range=month", {"range": "month"}),
-        ("range=constructor&kind=toString&share=2", {"range": "30d"}),
-        ("from=2026-11-31", {"range": "30d"}),
-        ("from=2026-11-09&to=2026-11-02", {"from": "2026-11-02", "to": "2026-11-09"}),
-        ("to=2026-11-02", {"from": "2026-11-02", "to": "2026-11-02"}),
-        ("from=2026-11-02&to=2026-11-09&hour=3", {"from": "2026-11-02", "to": "2026-11-09"}),
-        ("range=today&hour=24", {"range": "today"}),
-        ("range=today&hour=23", {"range": "today", "hour": "23"}),
-        ("share=0.5", {"range": "30d"}),
-        ("min_activation=-1&max_activation=1e3&min_duration_s=NaN", {"range": "30d"}),
-        ("min_duration_s=90&max_activation=0.25", None),
-    ],
-)
-def test_people_edit_addresses_and_invalid_values_filter_nothing(
-    query: str, expected: dict[str, str] | None
-) -> None:
+EDITED: dict[str, dict[str, str]] = {
+    "": {"range": "30d"},
+    "range=month": {"range": "month"},
+    "range=constructor&kind=toString&share=2": {"range": "30d"},
+    "from=2026-11-31": {"range": "30d"},
+    "from=2026-11-09&to=2026-11-02": {"from": "2026-11-02", "to": "2026-11-09"},
+    "to=2026-11-02": {"from": "2026-11-02", "to": "2026-11-02"},
+    "from=2026-11-02&to=2026-11-09&hour=3": {"from": "2026-11-02", "to": "2026-11-09"},
+    "range=today&hour=24": {"range": "today"},
+    "range=today&hour=23": {"range": "today", "hour": "23"},
+    "share=0.5": {"range": "30d"},
+    "min_activation=-1&max_activation=1e3&min_duration_s=NaN": {"range": "30d"},
+    "min_duration_s=90&max_activation=0.25": {
+        "range": "30d",
+        "min_duration_s": "90",
+        "max_activation": "0.25",
+    },
+}
+
+
+def test_people_edit_addresses_and_invalid_values_filter_nothing() -> None:
     found = node(f"""
-      const filters = filtersIn({json.dumps(query)});
-      print([filters, filtersIn(queryOf(filters))]);
+      const read = {json.dumps(list(EDITED))}.map((query) => filtersIn(query));
+      print(read.map((filters) => [filters, filtersIn(queryOf(filters))]));
     """)
-    assert found[0] == found[1]
-    if expected is None:
-        expected = {"range": "30d", "min_duration_s": "90", "max_activation": "0.25"}
-    assert {k: v for k, v in found[0].items() if v} == expected
+    for (query, expected), (filters, again) in zip(EDITED.items(), found, strict=True):
+        assert filters == again, query
+        assert {k: v for k, v in filters.items() if v} == expected, query
 
 
-@pytest.mark.parametrize(
-    ("zone", "query", "since", "until"),
-    [
-        ("Europe/Berlin", "range=today", "2026-11-27T23:00:00.000Z", "2026-11-28T23:00:00.000Z"),
-        ("UTC", "range=yesterday", "2026-11-27T00:00:00.000Z", "2026-11-28T00:00:00.000Z"),
-        (
-            "Europe/Berlin",
-            "from=2026-10-25&to=2026-10-25",
-            "2026-10-24T22:00:00.000Z",
-            "2026-10-25T23:00:00.000Z",
-        ),
-        (
-            "Europe/Berlin",
-            "from=2026-10-25&to=2026-10-25&hour=2",
-            "2026-10-25T00:00:00.000Z",
-            "2026-10-25T02:00:00.000Z",
-        ),
-        ("Asia/Kolkata", "range=month", "2026-10-31T18:30:00.000Z", "2026-11-30T18:30:00.000Z"),
-        ("America/Lima", "range=7d", "2026-11-22T05:00:00.000Z", "2026-11-29T05:00:00.000Z"),
-    ],
-)
-def test_days_are_those_of_the_browser(zone: str, query: str, since: str, until: str) -> None:
+DAYS = [
+    ("Europe/Berlin", "range=today", "2026-11-27T23:00", "2026-11-28T23:00"),
+    ("UTC", "range=yesterday", "2026-11-27T00:00", "2026-11-28T00:00"),
+    ("Europe/Berlin", "from=2026-10-25", "2026-10-24T22:00", "2026-10-25T23:00"),
+    ("Europe/Berlin", "from=2026-10-25&hour=2", "2026-10-25T00:00", "2026-10-25T02:00"),
+    ("Asia/Kolkata", "range=month", "2026-10-31T18:30", "2026-11-30T18:30"),
+    ("America/Lima", "range=7d", "2026-11-22T05:00", "2026-11-29T05:00"),
+]
+
+
+def test_days_are_those_of_the_browser() -> None:
     """A day has 25 hours when summer time ends, and the hour from 2 to 3 takes two of them."""
-    found = node(
-        f"""
-      const query = serverQuery(filtersIn({json.dumps(query)}), now);
-      print([query.get("from"), query.get("to")]);
-    """,
-        zone,
-    )
-    assert found == [since, until]
+    found = node(f"""
+      print({json.dumps(DAYS)}.map(([zone, text]) => {{
+        process.env.TZ = zone;
+        const query = serverQuery(filtersIn(text), new Date(2026, 10, 28, 9, 30));
+        return [query.get("from"), query.get("to")];
+      }}));
+    """)
+    assert found == [[f"{since}:00.000Z", f"{until}:00.000Z"] for _, _, since, until in DAYS]
 
 
 def test_the_server_gets_the_filters_that_it_knows() -> None:
@@ -144,40 +131,41 @@ def test_the_server_gets_the_filters_that_it_knows() -> None:
     assert found[3] == "from=2026-11-27T23%3A00%3A00.000Z&to=2026-11-28T23%3A00%3A00.000Z"
 
 
-@pytest.mark.parametrize(
-    ("query", "direction", "expected"),
-    [
-        ("range=month", -1, ["2026-10-01", "2026-10-31"]),
-        ("from=2026-03-01&to=2026-03-31", -1, ["2026-02-01", "2026-02-28"]),
-        ("range=today", -1, ["2026-11-27", "2026-11-27"]),
-        ("range=today", 1, None),
-        ("range=7d", -1, ["2026-11-15", "2026-11-21"]),
-        ("from=2026-11-15&to=2026-11-21", 1, ["2026-11-22", "2026-11-28"]),
-        ("range=all", -1, None),
-    ],
-)
-def test_the_time_before_has_the_same_length(
-    query: str, direction: int, expected: list[str] | None
-) -> None:
+MOVES: list[tuple[str, int, list[str] | None]] = [
+    ("range=month", -1, ["2026-10-01", "2026-10-31"]),
+    ("from=2026-03-01&to=2026-03-31", -1, ["2026-02-01", "2026-02-28"]),
+    ("range=today", -1, ["2026-11-27", "2026-11-27"]),
+    ("range=today", 1, None),
+    ("range=7d", -1, ["2026-11-15", "2026-11-21"]),
+    ("from=2026-11-15&to=2026-11-21", 1, ["2026-11-22", "2026-11-28"]),
+    ("range=all", -1, None),
+]
+
+
+def test_the_time_before_has_the_same_length() -> None:
     found = node(f"""
-      const next = moved(filtersIn({json.dumps(query)}), {direction}, now);
-      print(next && [next.from, next.to]);
+      print({json.dumps(MOVES)}.map(([text, direction]) => {{
+        const next = moved(filtersIn(text), direction, now);
+        return next && [next.from, next.to];
+      }}));
     """)
-    assert found == expected
+    assert found == [expected for *_, expected in MOVES]
 
 
-@pytest.mark.parametrize(
-    ("query", "step"),
-    [
-        ("range=today", "hour"),
-        ("range=30d", "day"),
-        ("from=2026-09-01&to=2026-11-28", "day"),
-        ("from=2026-08-01&to=2026-11-28", "month"),
-        ("range=all", "day"),
-    ],
-)
-def test_the_step_of_a_picture_follows_its_length(query: str, step: str) -> None:
-    assert node(f"print(period(filtersIn({json.dumps(query)}), now).step);") == step
+STEPS = {
+    "range=today": "hour",
+    "range=30d": "day",
+    "from=2026-09-01&to=2026-11-28": "day",
+    "from=2026-08-01&to=2026-11-28": "month",
+    "range=all": "day",
+}
+
+
+def test_the_step_of_a_picture_follows_its_length() -> None:
+    found = node(f"""
+      print({json.dumps(list(STEPS))}.map((text) => period(filtersIn(text), now).step));
+    """)
+    assert found == list(STEPS.values())
 
 
 ROW = {"calls": 1, "speech_s": 10.0, "scores": {"angry": 0.5, "sad": 0.25, "happy": 0.25}}
@@ -203,7 +191,7 @@ def test_days_without_calls_have_a_column_of_their_own() -> None:
 
 
 def test_the_hour_that_occurs_twice_is_one_column() -> None:
-    """When summer time ends, the server has two rows from 2 to 3."""
+    """The server has two rows from 2 to 3 when summer time ends."""
     rows = [
         row("2026-10-25T02:00:00+02:00", calls=1, speech_s=10.0, activation=0.2, dead_air_s=4.0),
         row("2026-10-25T02:00:00+01:00", calls=2, speech_s=30.0, activation=0.6, alerts=1),

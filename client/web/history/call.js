@@ -1,3 +1,4 @@
+import { ownTenant } from "../api.js";
 import { t, textFor } from "../language.js";
 import { Bars } from "../parts/bars.js";
 import { conversationRows } from "../parts/conversation.js";
@@ -29,9 +30,10 @@ export class Call {
       "div",
       { className: "history-call" },
       this.#facts(remove),
-      this.#summary(),
+      ...(this.channels.length ? [this.#timelineCard()] : []),
       this.#alerts(),
-      ...(this.channels.length ? [this.#timelineCard(), this.#utterances()] : []),
+      this.#summary(),
+      ...(this.channels.length ? [this.#utterances()] : []),
     );
     if (this.timeline) this.#seek(0);
   }
@@ -61,7 +63,8 @@ export class Call {
         { className: "tools" },
         button("JSON", () => save(new Blob([JSON.stringify(call, null, 2)], { type: "application/json" }), `${name}.json`)),
         button("CSV", () => save(new Blob([utterancesCsv(call, this.labels)], { type: "text/csv" }), `${name}.csv`)),
-        button(t("history.delete"), remove),
+        // A key may see the calls of other tenants, but deletes those of its own.
+        ...(call.tenant === ownTenant() ? [button(t("history.delete"), remove)] : []),
       ),
     );
   }
@@ -109,7 +112,7 @@ export class Call {
       ...(evidence?.text ? [element("span", { lang: "en" }, evidence.text)] : []),
       element("span", { className: "soft" }, [alert.role && textFor(`role.${alert.role}`, alert.role), scores.join(", ")].filter(Boolean).join(" · ")),
     ];
-    if (alert.acknowledged) parts.push(element("span", {}, t("alerts.acknowledged")));
+    if (alert.acknowledged) parts.push(element("span", {}, t("history.acknowledged", { name: alert.acknowledged.by })));
     const item = element("li", {}, ...parts);
     item.dataset.severity = alert.severity;
     return item;

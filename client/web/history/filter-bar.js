@@ -2,7 +2,7 @@ import { onLanguage, t, translate } from "../language.js";
 import { element, translated } from "../parts/dom.js";
 import { LABELS, labelName, labelSymbol } from "../parts/labels.js";
 import { dayOf } from "./dates.js";
-import { RANGES, changed, countOf, period } from "./filters.js";
+import { PLAIN, RANGES, changed, countOf, period } from "./filters.js";
 
 const ALERTS = ["any", "none"];
 /** Fields that are below "More filters". */
@@ -20,7 +20,6 @@ export class FilterBar {
     this.range = this.#select("range", () => [...RANGES, ""].map((range) => [range, t(`history.range.${range || "days"}`)]));
     this.tags = element("datalist", { id: "history-tags" });
     this.roles = element("datalist", { id: "history-roles" }, ...ROLES.map((value) => element("option", { value })));
-    this.rules = element("datalist", { id: "history-rules" });
     const day = (name) => this.#input(name, { type: "date" });
     const share = (name) => this.#input(name, { type: "number", min: 0, max: 100, step: 1, inputMode: "numeric" }, 100);
     const minutes = (name) => this.#input(name, { type: "number", min: 0, step: "any", inputMode: "decimal" }, 1 / MINUTE_S);
@@ -37,7 +36,6 @@ export class FilterBar {
       ["rule", t("history.alert.rule")],
     ]);
     this.rule = this.#field("rule", alert);
-    alert.setAttribute("list", this.rules.id);
     const tag = this.#input("tag", { type: "search", autocomplete: "off" });
     tag.setAttribute("list", this.tags.id);
     const role = this.#input("role", { type: "search", autocomplete: "off" });
@@ -80,7 +78,6 @@ export class FilterBar {
       this.more,
       this.tags,
       this.roles,
-      this.rules,
     );
     this.offered = { tags: [], tenants: [] };
     this.node.addEventListener("submit", (event) => event.preventDefault());
@@ -91,6 +88,7 @@ export class FilterBar {
     });
     this.clear.addEventListener("click", () => {
       this.range.focus();
+      this.alert.value = "";
       const { range, from, to } = this.#filters;
       const none = Object.fromEntries(Object.keys(this.#filters).map((name) => [name, ""]));
       set(changed({ ...none, range, from, to }, {}));
@@ -127,11 +125,6 @@ export class FilterBar {
     this.#fill("tenant");
   }
 
-  /** Offer names of rules that were seen in calls. */
-  offerRules(rules) {
-    this.rules.replaceChildren(...rules.map((value) => element("option", { value })));
-  }
-
   #tenants() {
     const { tenants } = this.offered;
     const wanted = this.#filters?.tenant;
@@ -142,25 +135,38 @@ export class FilterBar {
   #read(target, set) {
     const name = [...this.#fields.keys()].find((key) => this.#fields.get(key).input === target);
     if (!name || !target.checkValidity()) return;
-    const { scale } = this.#fields.get(name);
     const value = target.value.trim();
-    if (name === "range") return set(this.#withRange(value));
-    if (name === "alert_kind") {
-      this.rule.hidden = value !== "rule";
-      if (value === "rule") return this.rule.querySelector("input").focus();
-      return set(changed(this.#filters, { alert: value }));
-    }
     // A date that is being typed is empty for a moment.
     if (["from", "to"].includes(name) && !value) return;
-    set(changed(this.#filters, { [name]: scale ? unscaled(value, scale) : value }));
+    set(changed(this.#filters, { ...this.#typed(), ...this.#change(name, value) }));
+    if (name === "alert_kind" && value === "rule") this.rule.querySelector("input").focus();
   }
 
-  /** Return the filters with another range; own days begin with those of the range before. */
-  #withRange(range) {
-    if (range) return changed(this.#filters, { range });
+  /** Return what the new value of a field changes in the filters. */
+  #change(name, value) {
+    if (name === "alert_kind") return { alert: value === "rule" ? "" : value };
+    if (name !== "range") return { [name]: this.#value(name) };
+    if (value) return { range: value };
+    // Own days begin with those of the range before.
     const now = new Date();
     const { from, to } = period(this.#filters, now);
-    return changed(this.#filters, { from: from || dayOf(now), to: to || dayOf(now) });
+    return { from: from || dayOf(now), to: to || dayOf(now) };
+  }
+
+  /** Return the values of fields that were typed and not confirmed yet. */
+  #typed() {
+    const names = [...this.#fields.keys()].filter((name) => PLAIN.includes(name) && name !== "alert");
+    const fields = names.filter((name) => this.#fields.get(name).input.checkValidity());
+    return Object.fromEntries(fields.map((name) => [name, this.#value(name)]));
+  }
+
+  /** Return the value of a field as it is in the filters. */
+  #value(name) {
+    const { input, scale } = this.#fields.get(name);
+    const value = input.value.trim();
+    // A share that was rounded for the field stays as it is in the address.
+    if (value === scaled(this.#filters[name], scale)) return this.#filters[name];
+    return scale ? unscaled(value, scale) : value;
   }
 
   #select(name, options) {

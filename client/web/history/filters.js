@@ -6,7 +6,7 @@ import { addDays, dayOf, daysBetween, isDay, monthOf, startOf } from "./dates.js
 export const RANGES = ["today", "yesterday", "7d", "30d", "month", "last_month", "all"];
 const DEFAULT_RANGE = "30d";
 /** Filters that the server's queries have under the same name. */
-const PLAIN = [
+export const PLAIN = [
   "tag", "role", "label", "share", "min_activation", "max_activation", "alert", "min_duration_s",
   "max_duration_s", "kind", "tenant", "stream",
 ];
@@ -24,7 +24,6 @@ export function filtersIn(query) {
   for (const name of SHARES) if (!isNumber(filters[name], 1)) filters[name] = "";
   for (const name of SECONDS) if (!isNumber(filters[name], Infinity)) filters[name] = "";
   if (!KINDS.includes(filters.kind)) filters.kind = "";
-  if (!filters.label) filters.share = "";
   return withRange(filters);
 }
 
@@ -114,9 +113,10 @@ function ends({ range, from, to }, today) {
   }
 }
 
-/** Return the filters with either a range or two days in their order, and the hour of one day. */
+/** Return the filters with either a range or two days in their order; an hour needs one day, a share its label. */
 function withRange(filters) {
   const next = { ...filters };
+  if (!next.label) next.share = "";
   const known = [next.from, next.to].filter(isDay).sort();
   if (known.length && !RANGES.includes(next.range)) {
     Object.assign(next, { range: "", from: known[0], to: known.at(-1) });

@@ -28,9 +28,11 @@ export function offCard() {
   );
 }
 
-/** Return a card for filters, or a history, without calls; `clear()` removes the filters. */
-export function emptyCard(filtered, clear) {
+/** Return a card for a time without calls; `widen()` removes the `filtered` filters, or the ends of the time. */
+export function emptyCard(filtered, widen) {
   const card = element("section", { className: "card history-notice" }, element("p", {}, t(filtered ? "history.no_match" : "history.empty")));
-  if (filtered) card.append(element("p", {}, element("button", { type: "button", onclick: clear }, t("history.clear"))));
+  if (!widen) return card;
+  const text = t(filtered ? "history.clear" : "history.range.all");
+  card.append(element("p", {}, element("button", { type: "button", onclick: widen }, text)));
   return card;
 }

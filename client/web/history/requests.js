@@ -3,6 +3,9 @@ import { NotSignedIn, request } from "../api.js";
 const PATH = "v1/history";
 /** Kinds of failures by HTTP status; others are "failed". */
 const KINDS = { 400: "invalid", 403: "forbidden", 422: "invalid", 429: "busy", 503: "busy", 504: "busy" };
+/** Attempts at a query that the server has no time for, and the longest wait before the next one. */
+const ATTEMPTS = 4;
+const MOST_WAIT_S = 10;
 
 /**
  * A request that failed. `kind` is "off" (no history is kept), "gone" (unknown call), "forbidden",
@@ -10,10 +13,11 @@ const KINDS = { 400: "invalid", 403: "forbidden", 422: "invalid", 429: "busy", 5
  * the server's text, in English.
  */
 export class HistoryError extends Error {
-  constructor(kind, detail = "") {
+  constructor(kind, detail = "", retryAfterS = 0) {
     super(detail || kind);
     this.kind = kind;
     this.detail = detail;
+    this.retryAfterS = retryAfterS;
   }
 }
 
@@ -56,8 +60,18 @@ export async function exportCalls(query, { format, rows }, progress, signal) {
 }
 
 async function getJson(path, signal) {
-  return (await checked(path, { signal })).json();
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await (await checked(path, { signal })).json();
+    } catch (error) {
+      if (error.kind !== "busy" || attempt === ATTEMPTS) throw error;
+      await pause(Math.min(error.retryAfterS || 1, MOST_WAIT_S) * (0.5 + Math.random()));
+      signal?.throwIfAborted();
+    }
+  }
 }
+
+const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 /** Return a response that succeeded. Throw HistoryError, or the reason of an aborted request. */
 async function checked(path, options) {
@@ -69,9 +83,10 @@ async function checked(path, options) {
     throw new HistoryError(error instanceof NotSignedIn ? "locked" : "away");
   }
   if (response.ok) return response;
-  const { error = "" } = await response.json().catch(() => ({}));
+  const { error = "", code } = await response.json().catch(() => ({}));
   if (response.status === 404) throw new HistoryError(error.startsWith("history_off") ? "off" : "gone", error);
-  throw new HistoryError(KINDS[response.status] ?? "failed", error);
+  const kind = code === "internal_error" ? "failed" : (KINDS[response.status] ?? "failed");
+  throw new HistoryError(kind, error, Number(response.headers.get("Retry-After")) || 0);
 }
 
 /** Return the time zone by its IANA name, or undefined if the browser does not know it. */

@@ -6,7 +6,7 @@ import { Chart } from "./chart.js";
 import { Confirm } from "./confirm.js";
 import { dayOf, monthOf } from "./dates.js";
 import { FilterBar } from "./filter-bar.js";
-import { changed, filtersIn, isFiltered, moved, period, queryOf, serverQuery } from "./filters.js";
+import { changed, filtersIn, isFiltered, moved, onlyRange, period, queryOf, serverQuery } from "./filters.js";
 import { Groups } from "./groups.js";
 import { List } from "./list.js";
 import { loadOverview } from "./loading.js";
@@ -16,7 +16,7 @@ import { HistoryError, deleteCall, listCalls, readCall } from "./requests.js";
 import { Exports } from "./save.js";
 
 /** Time after which a list that includes today is loaded again. */
-const REFRESH_MS = 10_000;
+const REFRESH_MS = 5_000;
 /** Tags that the filter offers. */
 const MOST_TAGS = 200;
 
@@ -124,8 +124,9 @@ class View {
     const filters = this.#filters;
     this.results.ariaBusy = String(!quiet);
     try {
-      const data = await loadOverview(filters, abort.signal);
-      if (abort.signal.aborted) return;
+      const shown = quiet && this.#loaded === queryOf(filters) ? this.#data?.page : null;
+      const data = await loadOverview(filters, abort.signal, shown);
+      if (abort.signal.aborted || data === null) return;
       this.#failure = null;
       if (quiet && this.#loaded === queryOf(filters)) this.#pages.refresh(data.page);
       else this.#pages.replace(data.page);
@@ -189,8 +190,10 @@ class View {
     this.groups.show(byTag);
     this.#showList();
     if (!this.#pages.calls.length) {
-      const clear = () => this.#go(filtersIn(""));
-      this.notice.append(emptyCard(isFiltered(this.#filters) || this.#filters.range !== "all", clear));
+      const filtered = isFiltered(this.#filters);
+      const wider = filtered ? onlyRange(this.#filters) : changed(this.#filters, { range: "all" });
+      const widen = filtered || this.#filters.range !== "all" ? () => this.#go(wider) : null;
+      this.notice.append(emptyCard(filtered, widen));
     }
   }
 
