@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from stream.history.tables import sessions, utterances
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 from tests.support.clients import connect, stream
+from tests.support.history_outage import outage
+from tests.support.postgres import Postgres
 from tests.support.posting import post
 from tests.support.running import ROOT, Server, running_server, started_server
 from tests.support.utterances import CLIPS, talk
@@ -141,27 +142,15 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
         history_of(given, Metrics("1"), AuditLog(None))
 
 
-async def test_a_killed_server_keeps_what_ended_and_what_was_live(tmp_path: Path) -> None:
-    """A supervisor finds the calls of the morning, also those that were cut off."""
-    with started_server(config=config(tmp_path)) as server:
-        ready = server.line("ready")
-        server.url, server.port = ready["url"], int(ready["url"].rstrip("/").rpartition(":")[2])
-        await call(server, "ended")
-        async with stream(server, stream_id="cut-off") as client:
-            await client.audio(talk(4.0), 6400)
-            await client.send("input.flush")
-            await client.until("emotion.segment", timeout=30)
-            live = tmp_path / "spool" / "live.jsonl"
-            wait(lambda: live.exists() and b"cut-off" in live.read_bytes())
-            server.signal(signal.SIGKILL)
-            await client.closed()
-    with running_server(config=config(tmp_path)):
-        wait(lambda: len(stored(tmp_path)) == 2)
-    ended, cut_off = stored(tmp_path)
-    assert (ended.stream_id, ended.reason) == ("ended", "completed")
-    assert (cut_off.stream_id, cut_off.reason) == ("cut-off", "interrupted")
-    assert cut_off.utterances == 1
-    assert cut_off.activation is not None
+async def test_a_server_killed_while_its_database_is_away_loses_and_doubles_nothing(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """A supervisor finds all calls of the morning, also the one that was cut off: once each.
+    `make soak` does the same with more calls for longer."""
+    found = await outage(2.0, 2, 60.0, postgres, tmp_path, call_s=0.5)
+    assert found.ended >= 4
+    assert (found.missing, found.twice) == ((), ())
+    assert found.cut_off >= 1
 
 
 def test_a_server_whose_spool_is_in_use_refuses_to_start(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 from tests.soak.load import Through, producer, retained, speakers
 from tests.support.broker import Broker, MqttProxy
 from tests.support.clients import Client, connect, stream
+from tests.support.history_outage import outage as database_outage
+from tests.support.postgres import Postgres
 from tests.support.posting import send
 from tests.support.running import Server
 from tests.support.tcp_proxy import TcpProxy
@@ -30,6 +32,8 @@ SILENT_STREAMS, SILENT_S = 100, 3600
 AHEAD_S = 60
 """Seconds of silence that a stream sends before they are acknowledged."""
 RETURNING = 300
+CALLERS = 100
+"""Streams whose calls go to the history."""
 RESETS = ("failed to receive on socket", "failed to send on socket")
 """Errors of the MQTT library about a connection that is reset."""
 NO_MQTT_5 = b"\x20\x02\x00\x01"
@@ -284,6 +288,20 @@ async def receiver_away(server: Server, seconds: float) -> tuple[str, list[str]]
     return f"{work} {found.took_s:.0f} s after its return", wrong
 
 
+async def database_away(server: Server, seconds: float) -> tuple[str, list[str]]:
+    """Let the history's database be away under 100 streams, and kill the server meanwhile.
+
+    That is another server than the one whose memory is watched.
+    """
+    with tempfile.TemporaryDirectory() as folder, Postgres() as database:
+        found = await database_outage(seconds, CALLERS, 60.0, database, Path(folder))
+    wrong = [f"{len(found.missing)} calls missing"] if found.missing else []
+    if found.twice:
+        wrong.append(f"{len(found.twice)} calls twice")
+    work = f"{found.ended} calls and {found.cut_off} cut off, database away for {seconds:.0f} s"
+    return f"{work}, all there {found.took_s:.0f} s after its return", wrong
+
+
 @dataclass(frozen=True, slots=True)
 class Brokers:
     """A real broker, a proxy that can hide it, and one behind which it knows MQTT 3.1.1 only."""
@@ -309,7 +327,7 @@ def rows(made: Brokers) -> list[Row]:
 
     short = settings("limits.resume_s=2", "limits.idle_timeout_s=2")
     return [
-        Row("churn", 9, churn, settings("limits.resume_s=1"), "embedded"),
+        Row("churn", 7, churn, settings("limits.resume_s=1"), "embedded"),
         # A stream that has sent its hour waits for the slowest one.
         Row(
             "silence",
@@ -329,5 +347,6 @@ def rows(made: Brokers) -> list[Row]:
         Row("half-open peers", 2.5, half_open, short),
         Row("300 return at once", 2.5, returning, settings("limits.idle_timeout_s=600")),
         Row("slow disk", 2, slow_disk, (), "tests.soak.slow_disk:backend"),
-        Row("webhook receiver away", 10, receiver_away),
+        Row("webhook receiver away", 8, receiver_away),
+        Row("history database away", 4, database_away),
     ]
