@@ -256,7 +256,7 @@ def events(data: bytes) -> None:
 KNOWN = frozenset(
     {
         *("session.created", "session.resumed", "session.closed", "speech.start", "stream.gap"),
-        *("emotion.score", "emotion.segment", "warning", "error", "lagged"),
+        *("emotion.score", "emotion.segment", "alert", "warning", "error", "lagged"),
         *("client.reconnecting", "client.restarted", "client.lagged"),
     }
 )

@@ -113,6 +113,7 @@ TESTS: Mapping[str, Sequence[str]] = {
         "tests/sessions/test_descriptions.py",
         "tests/sessions/test_conversation.py",
         "tests/sessions/test_alerts.py",
+        "tests/sessions/test_ticks.py",
     ),
     "stream/alerts/monitor.py": ("tests/alerts/test_monitor.py",),
     "stream/alerts/state.py": ("tests/alerts/test_state.py",),
@@ -238,6 +239,11 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         ),
         "return mean if steady and SLOW < mean <= FAST and abs(mean - 1) > CLOSE else None": (
             "likewise"
+        ),
+    },
+    "stream/sessions/session.py": {
+        "body = self._bodies.body(event, round((latency_s or 1.0) * 1000))": (
+            "only scores state a latency, and they have one"
         ),
     },
     "stream/sessions/registry.py": {
