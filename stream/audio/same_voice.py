@@ -33,8 +33,9 @@ ALIKE = 0.6
 """Correlation from which a block is the same in both channels: that of noise at 2 dB SNR."""
 ALIKE_SHARE = 0.8
 """Share of the blocks that must be alike."""
-MOST_DB = 8.0
-"""Largest median difference of the levels. A line lets -12 dB of the other side through at most."""
+MOST_DB = 10.0
+"""Largest median difference of the levels: a voice may be panned by 9 dB, and a line lets -12 dB of
+the other side through at most."""
 SPREAD_DB = 6.0
 """Largest spread of the difference: from a tenth to nine tenths of the blocks."""
 LEAST_BLOCKS = 3

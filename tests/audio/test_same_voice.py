@@ -64,6 +64,7 @@ ONE_VOICE = {
     "much noise": (noisy(VOICE, -34, 1), noisy(VOICE, -34, 2)),
     "noise on one": (VOICE, noisy(VOICE, -36, 2)),
     "other level": (VOICE, VOICE * np.float32(0.45)),
+    "panned by 9 dB": (noisy(VOICE, -55, 1), noisy(VOICE * np.float32(amplitude(-9)), -55, 2)),
     "other codec": (VOICE, telephone(VOICE)),
     "delay of 6 ms": (VOICE, np.roll(VOICE, 96)),
     "delay of -6 ms": (VOICE, np.roll(VOICE, -96)),
@@ -97,11 +98,14 @@ def test_two_people_are_not_one_voice_even_if_each_is_heard_on_the_other_side(
     assert not comparison.same()
 
 
+@pytest.mark.parametrize("line", [-60, -45])
 @pytest.mark.parametrize("crosstalk", [-20, -12])
-def test_a_side_that_only_lets_the_other_through_is_not_the_same_voice(crosstalk: float) -> None:
+def test_a_side_that_only_lets_the_other_through_is_not_the_same_voice(
+    crosstalk: float, line: float
+) -> None:
     """A call is not answered yet: that side has only the caller's own voice, 12 dB lower."""
     echo = VOICE * np.float32(amplitude(crosstalk))
-    assert not compared(noisy(VOICE, -60, 1), noisy(echo, -60, 2)).same()
+    assert not compared(noisy(VOICE, line, 1), noisy(echo, line, 2)).same()
 
 
 def test_two_people_at_the_same_time_are_not_one_voice() -> None:
