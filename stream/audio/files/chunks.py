@@ -1,4 +1,4 @@
-"""Layout of WAV and AIFF files: where the sound is, whatever the sizes in the header state.
+"""Layout of WAV, Wave64 and AIFF files: where the sound is, whatever the header states.
 
 Recorders that write to a pipe cannot know a length, and state 0, the highest number, or one of
 their own; others forget the header, or write over a longer file. FFmpeg believes them.
@@ -23,6 +23,11 @@ UNKNOWN_FROM = 0x7F00_0000
 
 HEADER_SLACK = 8_192
 """Bytes by which a length may be wrong because a header was counted or left out, at most."""
+
+WAVE64_BEGIN, WAVE64_CHUNK = 40, 24
+"""Bytes of a Wave64 before its chunks, and of a chunk before its contents."""
+WAVE64_UNKNOWN_FROM = 1 << 62
+"""Sizes of a Wave64 from here on are placeholders."""
 
 FORMS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")
 GARBAGE = 64
@@ -76,10 +81,13 @@ class _Form:
 
 
 def layout(file: Reader, file_size: int) -> Layout | None:
-    """Return the layout of a WAV or AIFF file of `file_size` bytes; None for other formats."""
+    """Return the layout of a WAV or AIFF file of `file_size` bytes; None for other formats.
+
+    That of a Wave64 only if it was written to a pipe: FFmpeg reads all others.
+    """
     form = _read_form(file, 0, file_size)
     if form is None:
-        return None
+        return _wave64(file, file_size)
     slack = _slack(form)
     if form.size is None or (form.size == 0 and _rest(file, form.sound, file_size)[0] == "sound"):
         return _corrected(file, form, [(form.sound, file_size)])
@@ -145,6 +153,34 @@ def _read_form(file: Reader, at: int, file_size: int) -> _Form | None:
         position += size + size % 2
         if position > file_size:
             return None
+    return None
+
+
+def _wave64(file: Reader, file_size: int) -> Layout | None:
+    """Return the layout of a Wave64 of unknown length: FFmpeg states 2^63 - 1, and refuses that.
+
+    Each chunk has a GUID and its size with both, and is padded to 8 bytes.
+    """
+    file.seek(0)
+    if file.read(4) != b"riff":
+        return None
+    at = WAVE64_BEGIN
+    for _ in range(MAX_CHUNKS):
+        file.seek(at)
+        chunk = file.read(WAVE64_CHUNK)
+        if len(chunk) < WAVE64_CHUNK or at > HEADER_LIMIT:
+            return None
+        size = int(struct.unpack_from("<Q", chunk, 16)[0])
+        if chunk[:4] == b"data" and size >= WAVE64_UNKNOWN_FROM:
+            sound = at + WAVE64_CHUNK
+            file.seek(0)
+            header = bytearray(file.read(sound))
+            struct.pack_into("<Q", header, 16, file_size)
+            struct.pack_into("<Q", header, sound - 8, file_size - at)
+            return Layout(bytes(header), ((sound, file_size),))
+        if size < WAVE64_CHUNK or size >= WAVE64_UNKNOWN_FROM:
+            return None
+        at += size + -size % 8
     return None
 
 

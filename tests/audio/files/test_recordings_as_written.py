@@ -90,6 +90,21 @@ def test_a_tag_in_front_of_any_format_is_skipped(name: str, picture: int, tmp_pa
         assert np.array_equal(result.pcm, plain.pcm)
 
 
+@pytest.mark.parametrize("size", [(1 << 63) - 1, (1 << 64) - 1])
+def test_a_wave64_that_was_written_to_a_pipe_is_whole(size: int, tmp_path: Path) -> None:
+    """FFmpeg states a length of 2^63 - 1, which it refuses itself: "damaged, export it again"."""
+    content = record(tmp_path / "a.w64", codec="pcm_s16le").read_bytes()
+    plain = worked(content)
+    data = content.index(b"data\xf3\xac")
+    piped = bytearray(content)
+    piped[16:24] = (0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
+    piped[data + 16 : data + 24] = size.to_bytes(8, "little")
+    result = worked(bytes(piped))
+    assert (result.info["container"], result.damaged) == (plain.info["container"], False)
+    assert np.array_equal(result.pcm, plain.pcm)
+    assert len(worked(bytes(piped[:-20_000])).pcm) == len(plain.pcm) - 10_000
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
