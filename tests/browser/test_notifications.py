@@ -91,7 +91,7 @@ def test_each_alert_is_signalled_once_in_one_of_two_tabs(
     page = visit(tab, server)
     switches(page).get_by_label("Desktop notification").check()
     switches(page).get_by_label("Sound").check()
-    page.wait_for_function("tones === 1")  # switching it on lets the user hear it
+    page.wait_for_function("() => tones === 1")  # switching it on lets the user hear it
     page.evaluate("tones = 0")
     other = tab.context.new_page()
     other.goto(f"{server.url}#microphone")
@@ -104,7 +104,7 @@ def test_each_alert_is_signalled_once_in_one_of_two_tabs(
     )
     both = "shown.length + tones"
     eventually(lambda: page.evaluate(both) + other.evaluate(both) < 1 + 3 and "not signalled")
-    page.wait_for_function("new Promise((done) => setTimeout(() => done(true), 300))")
+    page.wait_for_timeout(300)
     assert page.evaluate(both) + other.evaluate(both) == 1 + 3, "one, and three tones: critical"
     one = page if page.evaluate("shown.length") else other
     [shown] = one.evaluate("shown")

@@ -162,7 +162,7 @@ def test_a_recording_fails_after_three_lost_connections(open_tab: OpenTab, tmp_p
             expect(job(page, "bad.wav").locator(".outcome")).to_contain_text("analysis")
             opened = page.evaluate(SOCKETS)
             page.evaluate(CLOSE_SOCKET)
-            page.wait_for_function(f"{SOCKETS} > {opened}")
+            page.wait_for_function(f"() => {SOCKETS} > {opened}")
         expect(done(page, "bad.wav", "failed").locator(".outcome")).to_contain_text(
             "Connection lost"
         )
