@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from emotide.serve import EXIT_CONFIG, add_configuration, configuration
 from stream.audio.confinement import report as confinement
@@ -100,6 +101,11 @@ def _key(name: str, key: KeyConfig) -> str:
 
 def _folders(config: Config) -> Iterator[str]:
     folders = [config.files.folder] if config.files.enabled else []
+    if config.history.enabled:
+        folders.append(config.history.spool)
+        if config.history.is_sqlite:
+            url = config.history.url.get_secret_value()
+            folders.append(Path(url.removeprefix("sqlite:///")).parent)
     folders += [config.privacy.audit_log.parent] if config.privacy.audit_log else []
     for folder in folders:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -125,6 +131,32 @@ def _mqtt(config: Config) -> Iterator[str]:
         yield f"{address[0]}:{address[1]} accepts connections"
 
 
+def _history(config: Config) -> Iterator[str]:
+    if not config.history.enabled:
+        yield "off; finished sessions are not kept"
+        return
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from stream.history.database import open_engine
+    except ImportError:
+        raise ConfigError("not installed: pip install 'emotide[history]'") from None
+    url = config.history.url.get_secret_value()
+    if config.history.is_sqlite and not Path(url.removeprefix("sqlite:///")).exists():
+        yield "the server will make the file of the database"
+        return
+    engine = open_engine(url)
+    try:
+        engine.connect().close()
+    except SQLAlchemyError as error:
+        raise ConfigError(f"the database cannot be reached: {error.__cause__ or error}") from None
+    finally:
+        engine.dispose()
+    days = config.history.keep_days
+    kept = f"for {days:g} days" if days else "until they are erased"
+    yield f"{engine.dialect.name} accepts connections; sessions are kept {kept}"
+
+
 CHECKS: dict[str, Callable[[Config], Iterator[str]]] = {
     "model": _model,
     "port": _port,
@@ -133,5 +165,6 @@ CHECKS: dict[str, Callable[[Config], Iterator[str]]] = {
     "folders": _folders,
     "decoder": _decoder,
     "MQTT": _mqtt,
+    "history": _history,
 }
 """Name of a check → generator of one line per fact; it raises if something does not fit."""

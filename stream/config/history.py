@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr
 
 from stream.config.section import Section, TenantName
 
@@ -15,10 +15,19 @@ Days = Annotated[float, Field(ge=0, le=36_500)]
 URL = r"(sqlite:///.+|postgresql://.+)"
 
 
+def _database(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    if text and re.fullmatch(URL, text) is None:
+        raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME")
+    if text.startswith("sqlite:///:memory:"):
+        raise ValueError("a database in memory keeps nothing; name a file")
+    return url
+
+
 class HistoryConfig(Section):
     """Memory of finished sessions: scores, never audio, words or features; docs/operations.md."""
 
-    url: SecretStr = SecretStr("")
+    url: Annotated[SecretStr, AfterValidator(_database)] = SecretStr("")
     """Database: sqlite:///FILE (one server) or postgresql://USER:PASSWORD@HOST/NAME; empty: nothing
     is kept."""
     keep_days: Days = 90.0
@@ -49,14 +58,3 @@ class HistoryConfig(Section):
     def days(self, tenant: str) -> float | None:
         """Return the days for which a tenant's sessions are kept; None: until they are erased."""
         return self.tenants.get(tenant, self.keep_days) or None
-
-    @model_validator(mode="after")
-    def _url_names_a_database(self) -> HistoryConfig:
-        url = self.url.get_secret_value()
-        if url and re.fullmatch(URL, url) is None:
-            raise ValueError(
-                "url: must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
-            )
-        if url.startswith("sqlite:///:memory:"):
-            raise ValueError("url: a database in memory keeps nothing; name a file")
-        return self

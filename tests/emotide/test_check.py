@@ -71,6 +71,37 @@ def test_a_broker_that_answers_passes(taken: int, capsys: pytest.CaptureFixture[
     assert f"ok      MQTT: 127.0.0.1:{taken} accepts connections" in capsys.readouterr().out
 
 
+def test_the_database_of_the_history_is_tried(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        away = f"history.url=postgresql://127.0.0.1:{unused.getsockname()[1]}/x"
+        assert check("--set", away, "--set", "privacy.hash_key=key") == 1
+    assert "FAILED  history: the database cannot be reached" in capsys.readouterr().out
+    spool = f"history.spool={tmp_path}/spool"
+    assert check("--set", f"history.url=sqlite:///{tmp_path}/h.db", "--set", spool) == 0
+    assert list(tmp_path.iterdir()) == [], "a check creates nothing"
+    (tmp_path / "h.db").touch()
+    assert check("--set", f"history.url=sqlite:///{tmp_path}/h.db", "--set", spool) == 0
+    printed = capsys.readouterr().out
+    assert "ok      history: sqlite accepts connections; sessions are kept for 90 days" in printed
+
+
+def test_servers_that_share_a_history_need_the_same_key(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each would hash with a key of its own, and no id could be found on another machine."""
+    assert check("--set", "history.url=postgresql://db/x") == 2
+    assert "privacy.hash_key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["mysql://db/x", "sqlite://", "sqlite:///:memory:", "h.db"])
+def test_a_url_of_another_database_is_refused(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--set", f"history.url={url}") == 2
+    assert "history.url" in capsys.readouterr().err
+
+
 def test_an_open_port_without_keys_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert check("--host", "0.0.0.0") == 1
     assert "make keys with `emotide keys NAME`" in capsys.readouterr().out
