@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from stream.config import HistoryConfig
 from stream.errors import ConfigError
+from stream.history import rollups
 from stream.history import spool as spool_module
 from stream.history import writer as writer_module
 from stream.history.database import open_engine, upgrade, writing
@@ -28,7 +29,7 @@ from stream.history.record import SessionRecord, encode
 from stream.history.spool import Spool
 from stream.history.tables import sessions, utterances
 from stream.history.writer import Writer
-from tests.support.history import BEGAN_MS, record
+from tests.support.history import BEGAN_MS, record, rows
 from tests.support.postgres import Postgres
 from tests.support.running import ROOT
 
@@ -376,3 +377,34 @@ def test_sessions_whose_time_is_over_are_deleted(url: str, tmp_path: Path) -> No
         wait(lambda: node.expired == {"default": 231, "acme": 2})
     assert stored(engine) == {calls[1].uid: 2}
     engine.dispose()
+
+
+def test_two_servers_and_an_erasure_keep_the_rollups_right(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """Two servers add to the sums of the same hours, while sessions of these hours are erased."""
+    url = postgres.database()
+    with (
+        running(url, tmp_path / "a") as first,
+        running(url, tmp_path / "b") as second,
+    ):
+        for number in range(60):
+            for node in (first, second):
+                at = BEGAN_MS + number % 3 * 3_600_000
+                node.put(record(stream_id=f"call-{number % 4}", started_ms=at))
+            if number % 15 == 14:
+                erase(first.engine, Selection("stream", ["default"], "call-1"), IDS)
+        wait(lambda: not first.writer.waiting and not second.writer.waiting)
+        erase(first.engine, Selection("stream", ["default"], "call-1"), IDS)
+        kept = rows(first.engine)
+        hours = {("default", row[2]) for row in kept["rollups"]}
+        with writing(first.engine) as connection:
+            rollups.lock(connection, shared=False)
+            rollups.recompute(connection, hours)
+        again = rows(first.engine)
+    assert len(kept["sessions"]) == 90
+    assert _rounded(again["rollups"]) == _rounded(kept["rollups"])
+
+
+def _rounded(found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [tuple(round(v, 6) if isinstance(v, float) else v for v in row) for row in found]
