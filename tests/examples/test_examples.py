@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 
 from examples import mood_light as untyped
+from stream.history.database import open_engine, upgrade, writing
+from stream.history.identity import Identities
+from stream.history.store import insert
+from tests.support import history_model as model
 from tests.support.broker import Broker
 from tests.support.running import ROOT, Server, running_server
 
@@ -119,6 +123,33 @@ def test_a_light_reads_long_messages_and_notices_the_end(tmp_path: Path) -> None
         broker.kill()
         with pytest.raises(OSError, match=r"closed the connection|reset"):
             next(received)
+
+
+def test_a_month_of_the_history_becomes_a_picture(tmp_path: Path) -> None:
+    lines = (EXAMPLES / "history_month.py").read_text().partition("import json")[2].splitlines()
+    assert len(lines) <= 25, "about twenty"
+    url = f"sqlite:///{tmp_path}/history.db"
+    engine = open_engine(url)
+    upgrade(engine)
+    with writing(engine) as connection:
+        insert(connection, model.calls(60), Identities(None))
+    engine.dispose()
+    out = tmp_path / "month.png"
+    history = ("--set", f"history.url={url}", "--set", f"history.spool={tmp_path / 'spool'}")
+    with running_server(*history, "--set", "history.keep_days=0") as server:
+        done = subprocess.run(
+            [
+                *(sys.executable, EXAMPLES / "history_month.py"),
+                *(server.url.rstrip("/"), "2025-12", str(out)),
+            ],
+            env={"MPLCONFIGDIR": str(tmp_path), "PATH": ""},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert out.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_becomes_a_table_and_a_plot(tmp_path: Path) -> None:

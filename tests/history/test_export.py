@@ -141,3 +141,27 @@ def test_an_empty_export_has_its_head(sqlite_engine: sa.Engine) -> None:
         "session",
         "stream_id",
     ]
+
+
+ORDERS = {
+    "as in LABELS": '{"angry":0.1,"disgusted":0.0,"fearful":0.0,"happy":0.2,"neutral":0.5,'
+    '"other":0.0,"sad":0.1,"surprised":0.05,"unknown":0.05}',
+    "fewer": '{"angry":0.5,"neutral":0.5}',
+    "another order": '{"sad":0.25,"angry":0.75}',
+    "none": "{}",
+    "with spaces": '{"angry": 0.5, "sad": 0.5}',
+    "a foreign label": '{"bored":0.5,"sad":0.5}',
+    "small": '{"angry":1e-05,"sad":1}',
+}
+
+
+@pytest.mark.parametrize("first", ORDERS)
+@pytest.mark.parametrize("scores", ORDERS)
+def test_shares_are_under_their_label(first: str, scores: str) -> None:
+    """The fast way cuts numbers out of stored text; a wrong order would swap emotions silently.
+
+    Utterances of a session that differ in their labels must come out right all the same.
+    """
+    shares = orjson.loads(ORDERS[scores])
+    cells = export._cells_of(tuple(orjson.loads(ORDERS[first])))(ORDERS[scores]).split(",")
+    assert [float(cell) if cell else None for cell in cells] == [shares.get(n) for n in LABELS]
