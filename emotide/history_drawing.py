@@ -15,6 +15,7 @@ from stream.printable import printable
 from stream.protocol.wire.history import (
     HistoryAlert,
     HistoryDetail,
+    HistoryGap,
     HistorySession,
     HistoryUtterance,
 )
@@ -78,15 +79,12 @@ def call(detail: HistoryDetail, zone: tzinfo, width: int) -> Iterator[Text]:
     yield _axis(seconds, columns)
     yield _legend(detail)
     yield Text()
-    for utterance in detail["utterances"]:
-        yield _line(utterance)
     if not detail["utterances"]:
         yield Text("no utterances: nothing was said, or nothing was analysed", "dim")
-    for alert in detail["alerts"]:
-        yield _alert(alert)
-    for gap in detail["gaps"]:
-        text = f"{clock(gap['start_s']):>7}  not scored until {clock(gap['end_s'])}: "
-        yield Text(text + gap["reason"], "dim")
+    lines = [(u["start_s"], _line(u)) for u in detail["utterances"]]
+    lines += [(alert["start_s"], _alert(alert)) for alert in detail["alerts"]]
+    lines += [(gap["start_s"], _gap(gap)) for gap in detail["gaps"]]
+    yield from (line for _, line in sorted(lines, key=lambda item: item[0]))
 
 
 def _head(detail: HistoryDetail, zone: tzinfo) -> Iterator[Text]:
@@ -169,6 +167,11 @@ def _line(utterance: HistoryUtterance) -> Text:
         line.append(bar(rated or 0.0, 10) + " ", COLOURS[best["label"]])
         line.append(f"{best['label']} {best['score']:.0%}", COLOURS[best["label"]])
     return line + Text(f"  {', '.join(utterance['hints'])}", "dim")
+
+
+def _gap(gap: HistoryGap) -> Text:
+    text = f"{clock(gap['start_s']):>7}  not scored until {clock(gap['end_s'])}: {gap['reason']}"
+    return Text(text, "dim")
 
 
 def _alert(alert: HistoryAlert) -> Text:
