@@ -32,19 +32,18 @@ class _Filter(NamedTuple):
     Its state is w[n] = x[n] + p w[n - 1], and p^k w is what a state adds k samples later.
     """
 
-    direct: np.float32
     settled: complex
     """State after a constant of 1."""
-    part: Floats
-    """[PART, PART + 2]: 2 Re(r w) of a part after silence, and the state at its end (re, im)."""
+    ends: Floats
+    """[PART, 2]: the state at the end of a part after silence (re, im)."""
     states: Complexes
     """[PARTS, PARTS + 1]: the states before each part and after the last, from those ends."""
     tails: Complexes
     """[PARTS]: what the state before a frame is before each of its parts."""
     decay: complex
     """Factor of the state before a frame in the state after it."""
-    tail: Floats
-    """[2, PART]: what the state before a part (re, im) adds to its output."""
+    output: Floats
+    """[PART + 2, PART]: the output of a part, from its samples and the state before it (re, im)."""
 
 
 @cache
@@ -59,19 +58,19 @@ def _butterworth() -> _Filter:
     n = np.arange(PART)
     later = n[None, :] - n[:, None]
     response = np.where(later >= 0, (residue * pole ** np.maximum(later, 0)).real, 0.0)
+    response += np.eye(PART) * (gain / product)
     ends = pole ** (PART - 1 - n)
     tail = residue * pole ** (n + 1)
 
     step, m = pole**PART, np.arange(PARTS + 1)
     between = m[None, :] - 1 - m[:PARTS, None]
     return _Filter(
-        direct=np.float32(gain / product),
         settled=1 / (1 - pole),
-        part=np.column_stack((response, ends.real, ends.imag)),
+        ends=np.column_stack((ends.real, ends.imag)),
         states=np.where(between >= 0, step ** np.maximum(between, 0), 0),
         tails=np.asarray(step ** m[:PARTS], np.complex128),
         decay=step**PARTS,
-        tail=np.stack((tail.real, -tail.imag)),
+        output=np.vstack((response, tail.real, -tail.imag)),
     )
 
 
@@ -102,8 +101,11 @@ class HighPass:
         state = self._state
         if state is None:
             state = samples.item(0) * filter_.settled
-        output = samples.reshape(-1, PART).astype(np.float64) @ filter_.part
-        ends = np.ascontiguousarray(output[:, PART:]).view(np.complex128)
+        parts = len(samples) // PART
+        # Samples and the state before them side by side: one product gives the output of a part.
+        known = np.empty((parts, PART + 2))
+        known[:, :PART] = samples.reshape(-1, PART)
+        ends = (known[:, :PART] @ filter_.ends).view(np.complex128)
         states = ends.reshape(-1, PARTS) @ filter_.states
         before = []
         for end in states[:, PARTS].tolist():
@@ -112,9 +114,6 @@ class HighPass:
             if abs(state) < INAUDIBLE:
                 state = 0j
         self._state = state
-        states = states[:, :PARTS] + np.multiply.outer(before, filter_.tails)
-        decaying = states.view(np.float64).reshape(-1, 2) @ filter_.tail
-        decaying += output[:, :PART]
-        filtered = samples * filter_.direct
-        filtered += decaying.reshape(-1)
-        return filtered
+        within = states[:, :PARTS] + np.multiply.outer(before, filter_.tails)
+        known[:, PART:] = within.view(np.float64).reshape(-1, 2)
+        return (known @ filter_.output).astype(np.float32).reshape(-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -165,7 +165,8 @@ class ChannelScores:
             for seconds in self._rolling.horizons
         }
         means["call"] = self._timeline.overall()
-        return {name: self._by_label(mean) for name, (mean, count) in means.items() if count}
+        scored = {name: mean for name, (mean, count) in means.items() if count}
+        return dict(zip(scored, self._by_labels(list(scored.values())), strict=True))
 
     def _embedding(self, utterance: Utterance) -> Features | None:
         """Return the mean features float32[dim] of the utterance's scored frames, or None."""
@@ -207,16 +208,23 @@ class ChannelScores:
             return None
         state = self._baseline.state
         logits = mean[: len(self._model.labels)]
-        scores = self._shares(logits)
+        scores = self._shares([logits])[0]
         return BaselineUse(state.speech_s, state.weight, logits, scores, state.activation)
 
     def _by_label(self, mean: Mean) -> dict[str, float]:
         """Return the scores of a mean row of the timeline, moved by the baseline if it is on."""
-        if self._baseline is not None:
-            logits, shift = np.split(mean, 2)
-            mean = adapted(logits, shift, self._baseline.emotions)
-        return self._shares(mean)
+        return self._by_labels([mean])[0]
 
-    def _shares(self, mean: Mean) -> dict[str, float]:
-        shares = softmax(mean, self._model.temperature).tolist()
-        return {label: round(p, 4) for label, p in zip(self._model.labels, shares, strict=True)}
+    def _by_labels(self, means: Sequence[Mean]) -> list[dict[str, float]]:
+        if self._baseline is not None:
+            emotions = self._baseline.emotions
+            halves = (np.split(mean, 2) for mean in means)
+            means = [adapted(logits, shift, emotions) for logits, shift in halves]
+        return self._shares(means)
+
+    def _shares(self, logits: Sequence[Mean]) -> list[dict[str, float]]:
+        if not logits:
+            return []
+        shares = softmax(np.stack(logits), self._model.temperature).astype(np.float64)
+        rows = shares.round(4).tolist()
+        return [dict(zip(self._model.labels, row, strict=True)) for row in rows]

@@ -55,6 +55,8 @@ class Timeline:
         cells = int(capacity_s * SAMPLE_RATE) // hop
         self._sums = np.zeros((cells, width), np.float32)
         self._counts = np.zeros(cells, np.float32)
+        self._weights = np.zeros(cells, np.float32)
+        """1 / count of every cell, 0 without a window."""
         self._head = 0
         self._past_sum = np.zeros(width, np.float64)
         self._past_count = 0
@@ -67,7 +69,9 @@ class Timeline:
         inside = cells >= max(0, self._head - len(self._counts))
         at = cells[inside] % len(self._counts)
         self._sums[at] += logits[mask][inside]
-        self._counts[at] += 1
+        counts = self._counts[at] + 1
+        self._counts[at] = counts
+        self._weights[at] = 1 / counts
 
     def mean(self, start: int, end: int) -> tuple[Mean, int]:
         """Return the mean logits of the scored cells in `[start, end)` and their number.
@@ -76,7 +80,7 @@ class Timeline:
         """
         first = max(start // self._hop, self._head - len(self._counts), 0)
         last = min(-(-end // self._hop), self._head)
-        return self._mean(np.arange(first, last) % len(self._counts))
+        return self._mean(self._slices(first, last))
 
     def cells(self, start: int, end: int) -> tuple[NDArray[np.intp], Mean]:
         """Return the scored cells in `[start, end)` that the ring still holds.
@@ -94,21 +98,28 @@ class Timeline:
 
     def overall(self) -> tuple[Mean, int]:
         """Return the mean logits over all cells scored since the stream began, and their number."""
-        recent, count = self._mean(np.arange(len(self._counts)))
+        recent, count = self._mean([slice(None)])
         total = self._past_count + count
         if not total:
             return recent, 0
         mean = (self._past_sum + recent.astype(np.float64) * count) / total
         return mean.astype(np.float32), total
 
-    def _mean(self, at: NDArray[np.intp]) -> tuple[Mean, int]:
-        counts = self._counts[at]
-        scored = counts > 0
-        n = int(np.count_nonzero(scored))
-        if n == 0:
-            return np.zeros(self._sums.shape[1], np.float32), 0
-        weights = np.divide(1, counts, out=np.zeros_like(counts), where=scored)
-        return np.asarray(weights @ self._sums[at] / n, dtype=np.float32), n
+    def _slices(self, first: int, last: int) -> list[slice]:
+        """Return where the ring holds the cells `[first, last)`: in one slice or two."""
+        if first >= last:
+            return []
+        cells = len(self._counts)
+        begin, end = first % cells, (last - 1) % cells + 1
+        return [slice(begin, end)] if begin < end else [slice(begin, cells), slice(end)]
+
+    def _mean(self, slices: list[slice]) -> tuple[Mean, int]:
+        total, count = np.zeros(self._sums.shape[1], np.float32), 0
+        for part in slices:
+            weights = self._weights[part]
+            count += int(np.count_nonzero(weights))
+            total += weights @ self._sums[part]
+        return total / np.float32(max(1, count)), count
 
     def _advance(self, head: int) -> None:
         """Make room up to cell `head`; cells that leave the ring are added to the running sums."""
@@ -116,10 +127,10 @@ class Timeline:
         added = min(head - self._head, cells)
         if added <= 0:
             return
-        at = np.arange(head - added, head) % cells
-        mean, count = self._mean(at)
+        slices = self._slices(head - added, head)
+        mean, count = self._mean(slices)
         self._past_sum += mean.astype(np.float64) * count
         self._past_count += count
-        self._sums[at] = 0
-        self._counts[at] = 0
+        for part in slices:
+            self._sums[part] = self._counts[part] = self._weights[part] = 0
         self._head = head
