@@ -176,11 +176,9 @@ def _pitch(power: Floats, energy: Floats) -> tuple[Floats, Floats]:
 
     Of several peaks of about the same height the first is used: the others are its multiples.
     """
-    # numpy would convert a real spectrum row by row: 35 us for 20 frames, 23 us with this cast.
-    correlation = np.fft.irfft(power.astype(np.complex64), axis=1)
-    # The autocorrelation at lag 0 is the mean of the spectrum over both halves.
-    scaled = (LENGTH / 2) / (np.maximum(energy, 1e-20)[:, None] * _bias())
-    scaled *= correlation[:, MIN_PERIOD - 1 : MAX_PERIOD + 2]
+    # A fifth of the lags is wanted: the product takes half of the time of a Fourier transform.
+    scaled = power @ _correlation()
+    scaled /= np.maximum(energy, np.float32(1e-20))[:, None]
     # All frames are compared in one row: 4 us instead of 8 in two dimensions. Across two frames it
     # finds false peaks at their first and last lags, which `inner` leaves out.
     row = scaled.reshape(-1)
@@ -194,7 +192,9 @@ def _pitch(power: Floats, energy: Floats) -> tuple[Floats, Floats]:
     before, peak, after = row.take(first), row.take(first + 1), row.take(first + 2)
     # A parabola through three points. Without a peak its vertex may lie anywhere, hence the clip.
     curve = np.minimum(before - 2 * peak + after, -1e-6)
-    period = MIN_PERIOD + at + ((before - after) / (2 * curve)).clip(-0.5, 0.5)
+    vertex = (before - after) / (2 * curve)
+    # ndarray.clip takes three times as long for so few numbers.
+    period = MIN_PERIOD + at + np.minimum(np.maximum(vertex, -0.5), 0.5)
     return strength, period
 
 
@@ -207,8 +207,14 @@ def _held_runs(high: NDArray[np.bool_]) -> int:
 
 
 @cache
-def _bias() -> Floats:
-    """Return the autocorrelation of the taper at the periods in question, 1 at lag 0."""
-    power = np.abs(np.fft.rfft(np.hanning(LENGTH))) ** 2
-    correlation = np.fft.irfft(power)[MIN_PERIOD - 1 : MAX_PERIOD + 2]
-    return np.asarray(correlation / np.fft.irfft(power)[0], np.float32)
+def _correlation() -> Floats:
+    """Return float32[bins, periods]: power spectrum → autocorrelation at the periods in question.
+
+    It is 1 at lag 0 for a spectrum with the sum 1, and divided by that of the taper.
+    """
+    lags = np.arange(MIN_PERIOD - 1, MAX_PERIOD + 2)
+    bins = np.arange(LENGTH // 2 + 1)
+    cosines = np.cos(2 * np.pi / LENGTH * np.outer(bins, lags))
+    cosines[[0, -1]] /= 2  # the other bins stand for two each
+    taper = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(LENGTH))) ** 2)
+    return np.asarray(cosines * taper[0] / taper[lags], np.float32)

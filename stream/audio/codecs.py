@@ -49,12 +49,13 @@ def _f32le(data: bytes) -> Samples:
     return samples
 
 
+# A byte is always within the table; `mode` only spares the check, half of the time.
 def _mulaw(data: bytes) -> Samples:
-    return _MULAW.take(np.frombuffer(data, np.uint8))
+    return _MULAW.take(np.frombuffer(data, np.uint8), mode="clip")
 
 
 def _alaw(data: bytes) -> Samples:
-    return _ALAW.take(np.frombuffer(data, np.uint8))
+    return _ALAW.take(np.frombuffer(data, np.uint8), mode="clip")
 
 
 CODECS: dict[str, Callable[[bytes], Samples]] = {

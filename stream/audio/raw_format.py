@@ -43,6 +43,9 @@ UNEQUAL = 1.25
 FAINT = 0.002
 """Standard deviation of a block that is not judged."""
 
+SPECTRUM = 512
+"""Samples of one spectrum of a block."""
+
 RANGES = ((127.0, 8), (32_767.0, 16), (8_388_607.0, 24), (2_147_483_647.0, 32))
 """Full scale of integers, and their bits."""
 
@@ -327,6 +330,8 @@ def _window(samples: int) -> Samples:
 
 def _bandwidth(samples: Samples, rate: int) -> float:
     """Return the frequency in Hz below which the samples have 99 % of their power."""
-    spectrum = np.fft.rfft(samples * _window(len(samples)))
-    total = np.cumsum(spectrum.real**2 + spectrum.imag**2)
-    return float(np.searchsorted(total, 0.99 * total[-1]) * rate / len(samples))
+    size = min(SPECTRUM, len(samples))
+    frames = samples[: len(samples) // size * size].reshape(-1, size)
+    spectra = np.fft.rfft(frames * _window(size), axis=1)
+    total = np.cumsum((spectra.real**2 + spectra.imag**2).sum(axis=0))
+    return float(np.searchsorted(total, 0.99 * total[-1]) * rate / size)

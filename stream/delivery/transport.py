@@ -42,6 +42,13 @@ class Transport(Protocol):
         """Read again."""
         ...
 
+    def rest(self, messages: int, size: int, seconds: float) -> None:
+        """Read next when `messages` of `size` bytes came, or after `seconds`; only a hint.
+
+        Nothing in them matters before the last one. `messages` = 1 ends a rest.
+        """
+        ...
+
 
 class Handler(Protocol):
     """The owner of a transport. An exception that it raises ends this connection only."""

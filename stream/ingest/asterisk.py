@@ -51,6 +51,7 @@ class Asterisk:
     name = "asterisk"
     resumes = False
     parting_s = 0.0
+    rest_s = 0.06
     answers = False
 
     def __init__(

@@ -74,6 +74,7 @@ class AudioHook:
     name = "audiohook"
     resumes = False
     parting_s = 3.0
+    rest_s = 0.2
     answers = False
 
     def __init__(self, request: Request, config: TelephonyConfig) -> None:

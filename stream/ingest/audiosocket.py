@@ -50,6 +50,7 @@ class AudioSocket:
     name = "audiosocket"
     resumes = False
     parting_s = 0.0
+    rest_s = 0.06
     answers = False
 
     def __init__(self, defaults: CallDefaults, clock: Callable[[], float] = time.monotonic) -> None:

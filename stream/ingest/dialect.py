@@ -146,6 +146,11 @@ class Dialect(Protocol):
 
     Messages that come meanwhile still get their replies. 0: this server closes at once.
     """
+    rest_s: float
+    """Seconds for which messages may wait unread while the audio in them decides nothing.
+
+    0 for a peer that waits for answers; little where the time of arrival counts.
+    """
     answers: bool
     """True if mistakes are reported to the producer; otherwise they are logged."""
 

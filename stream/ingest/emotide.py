@@ -42,6 +42,7 @@ class Emotide:
     resumes = True
     answers = True
     parting_s = 0.0
+    rest_s = 0.2
 
     def __init__(self, request: Request) -> None:
         self._query = request.query

@@ -59,6 +59,7 @@ class L16:
     resumes = False
     answers = False
     parting_s = 0.0
+    rest_s = 0.2
 
     def __init__(self, request: Request, defaults: CallDefaults) -> None:
         self._options = options_of(request.query)

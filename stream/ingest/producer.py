@@ -44,6 +44,9 @@ from stream.tenants import ANYONE, Principal
 
 log = logging.getLogger(__name__)
 
+LATE_S = 0.06
+"""Seconds by which audio may be late before its connection rests no longer."""
+
 CLEAN_CLOSES = (1000, 1001, 1005)
 """Close codes that end the stream: normal closure, page left, no status code."""
 
@@ -87,6 +90,8 @@ class Producer(Owner):
         self._gone = asyncio.Event()
         """Set once the connection has ended."""
         self._probes = False
+        self._message_size = self._chunks = 0
+        """Length of the newest message, and the chunks of audio in it."""
         self._mistakes = Mistakes()
         self._logged: set[ErrorCode] = set()
         """Codes of mistakes that were logged, because the producer does not get to know them."""
@@ -117,8 +122,12 @@ class Producer(Owner):
         if session is not None and not self._sessions.is_attached(session, self):
             # After a reattachment the producer sends this connection's unread audio again.
             return
+        self._message_size, self._chunks = len(message), 0
         self._messages.append(message)
         self._work()
+        if not self._chunks:
+            # A command: the peer may wait for the answer, and a close may follow.
+            self._transport.rest(1, 0, 0.0)
 
     def resumed(self) -> None:
         self._outbox.flush()
@@ -177,6 +186,12 @@ class Producer(Owner):
 
     def resume(self) -> None:
         self._transport.resume()
+
+    def rest(self, chunks: int, chunk_s: float) -> None:
+        chunks = min(chunks, int(self._dialect.rest_s / chunk_s))
+        if chunks > 1 and self._chunks:
+            size = self._message_size // self._chunks
+            self._transport.rest(chunks, size, chunks * chunk_s + LATE_S)
 
     # -- callbacks of the registry, see `registry.Connection` --------------------------------
 
@@ -253,6 +268,7 @@ class Producer(Owner):
     def _do(self, command: Command) -> None:
         if type(command) is Audio and self._session is not None:
             # Fifty times a second; everything else is rare.
+            self._chunks += 1
             self._session.audio(command.data)
             return
         match command:

@@ -61,6 +61,7 @@ class SpeechClient:
 
     resumes = False
     parting_s = 3.0
+    rest_s = 0.0
     answers = False
 
     def __init__(self, request: Request, config: TelephonyConfig) -> None:

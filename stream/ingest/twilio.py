@@ -47,6 +47,7 @@ class Twilio:
     resumes = False
     answers = False
     parting_s = 0.0
+    rest_s = 0.2
 
     def __init__(self, request: Request, defaults: CallDefaults) -> None:
         self._query = request.query

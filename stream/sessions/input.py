@@ -39,7 +39,8 @@ class AudioInput:
 
     The pump processes what was gathered. Audio that is ahead of real time by more than `ahead_s`
     seconds waits, at most until real time reaches it, or shorter as `Ahead` permits; `on_full` and
-    `on_room` are called when no more may wait, and when there is room again. `on_error` gets the
+    `on_room` are called when no more may wait, and when there is room again. `on_rest` gets how
+    many more chunks nothing can be due before, and the seconds of each. `on_error` gets the
     exception of audio that could not be processed, `on_processed` is called after other audio.
     `on_finding` gets what `check` found.
     `on_speed` gets the speed of `ArrivalMeter` that points to a wrong format. `paused` says that
@@ -86,6 +87,8 @@ class AudioInput:
         """Time of the first gathered message (monotonic seconds)."""
         self._due_bytes = 0
         """Gathered bytes with which an event may be due."""
+        self._chunk_bytes = 0
+        """Bytes of the newest chunk; the next ones are expected to have as many."""
         self._is_pumped = self._is_due = False
         self._ahead_until = 0.0
         """Time until which the audio is ahead of real time (monotonic seconds)."""
@@ -98,6 +101,7 @@ class AudioInput:
         self.waiting_bytes = 0
         self.on_full: Callable[[], None] | None = None
         self.on_room: Callable[[], None] | None = None
+        self.on_rest: Callable[[int, float], None] | None = None
 
     @property
     def received(self) -> int:
@@ -123,6 +127,7 @@ class AudioInput:
         if not self._gathered:
             self._gathers_since = time.monotonic()
         self._gathered += data
+        self._chunk_bytes = received
         self._bytes += received
         if len(self._gathered) > self._gather_bytes:
             self._process()
@@ -249,7 +254,7 @@ class AudioInput:
         self._on_error = lambda error: None
         self._on_processed = lambda: None
         self._on_speed = lambda speed: None
-        self.on_full = self.on_room = None
+        self.on_full = self.on_room = self.on_rest = None
         self._gathered.clear()
         self.waiting_bytes = 0
         self._share()
@@ -292,7 +297,13 @@ class AudioInput:
         else:
             if not self.waiting_bytes:
                 self._due_bytes = self._pipeline.due_in * self._audio.bytes_per_frame
+                self._rest()
             self._on_processed()
+
+    def _rest(self) -> None:
+        size, missing = self._chunk_bytes, self._due_bytes - len(self._gathered)
+        if self.on_rest is not None and size and missing > size:
+            self.on_rest(-(-missing // size), size / self._audio.bytes_per_second)
 
     def _share(self) -> None:
         """Count what is above `HIGH_BYTES` in the shared memory."""

@@ -94,6 +94,9 @@ class Owner:
     def resume(self) -> None:
         """Read again."""
 
+    def rest(self, chunks: int, chunk_s: float) -> None:
+        """Note that nothing can be due before `chunks` more came, of `chunk_s` seconds each."""
+
 
 DETACHED = Owner()
 
@@ -190,6 +193,7 @@ class Session:
         )
         self._input.on_full = lambda: self.owner.pause()
         self._input.on_room = lambda: self.owner.resume()
+        self._input.on_rest = lambda chunks, chunk_s: self.owner.rest(chunks, chunk_s)
 
     def become(self, state: SessionState) -> None:
         """Change the state. Raises RuntimeError for a transition that `NEXT` does not have."""

@@ -183,3 +183,14 @@ async def test_a_voice_on_the_other_channel_only_is_warned_of() -> None:
     assert warning["code"] == "silent_channel"
     assert "channel 0 (customer) is analysed and silent" in warning["message"]
     assert "channel 1 (agent)" in warning["message"]
+
+
+async def test_a_session_reports_how_many_chunks_nothing_can_be_due_before() -> None:
+    sessions = Sessions()
+    session, _ = await sessions.open()
+    reports: list[tuple[int, float]] = []
+    session._input.on_rest = lambda chunks, chunk_s: reports.append((chunks, chunk_s))
+    session.audio(bytes(640))
+    await until(lambda: bool(reports))
+    # Nobody speaks: the next ten frames are gathered.
+    assert reports == [(10, 0.02)]

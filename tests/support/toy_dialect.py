@@ -24,6 +24,7 @@ class ToyDialect:
     resumes = False
     answers = True
     parting_s = 0.0
+    rest_s = 0.0
 
     def __init__(self) -> None:
         self._bytes = bytearray()

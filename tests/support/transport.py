@@ -15,6 +15,7 @@ class FakeTransport:
         self.sent: list[Message] = []
         self.closes: list[tuple[int, str]] = []
         self.aborted = False
+        self.rests: list[tuple[int, int, float]] = []
 
     def send(self, message: Message) -> None:
         self.sent.append(message)
@@ -30,3 +31,6 @@ class FakeTransport:
 
     def resume(self) -> None:
         self.reading = True
+
+    def rest(self, messages: int, size: int, seconds: float) -> None:
+        self.rests.append((messages, size, seconds))

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 
 from stream.server.connections.fair_queue import FairQueue, Usage
-from stream.server.connections.rests import RestDecider
 
 log = logging.getLogger(__name__)
 
@@ -42,23 +41,12 @@ class Intake:
         """Bytes received, and the number of them that are parsed."""
         self._is_queued = False
         self._is_reading = True
-        self.rests = False
-        """Set by the owner if more audio is expected, which is read after a rest; see `Rests`."""
-        self._is_resting = False
-        self._rest_decider = RestDecider()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.paused = False
 
     def feed(self, data: bytes) -> None:
         """Parse bytes that were received, now or later."""
-        self._feed(data)
-        if self.rests and self._rest_decider.rests_after(len(data), self._queue.now()):
-            self._is_resting = True
-            self._read(False)
-            self._queue.rests.begin(self._end_rest)
-
-    def _feed(self, data: bytes) -> None:
         if self._is_idle and len(data) <= PIECE and self._wait_s() <= 0 and self._at_once(data):
             return
         self._held = self._held[self._at :] + data if self._at < len(self._held) else data
@@ -87,10 +75,6 @@ class Intake:
         if parsed and (self.paused or self._behind()):
             self._continue()
         return parsed
-
-    def _end_rest(self) -> None:
-        self._is_resting = False
-        self._continue()
 
     def pause(self) -> None:
         """Stop; a few messages of the piece that is being parsed may still arrive."""
@@ -164,8 +148,6 @@ class Intake:
         self._continue()
 
     def _read(self, wanted: bool) -> None:
-        """Read the socket or not; it is not read during a rest."""
-        wanted = wanted and not self._is_resting
         if wanted is self._is_reading or self._transport.is_closing():
             return
         self._is_reading = wanted

@@ -15,6 +15,7 @@ from stream.delivery.transport import Handler, Message
 from stream.server.connections.fair_queue import FairQueue
 from stream.server.connections.intake import Intake
 from stream.server.connections.keepalive import keep_alive
+from stream.server.connections.rests import Rest
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class TcpConnection(asyncio.Protocol):
         self._serve = serve
         self._queue = queue or FairQueue()
         self._intake: Intake
+        self._rest: Rest
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
@@ -77,6 +79,9 @@ class TcpConnection(asyncio.Protocol):
     def resume(self) -> None:
         self._intake.resume()
 
+    def rest(self, messages: int, size: int, seconds: float) -> None:
+        self._rest.begin(messages, size, seconds)
+
     def keep_alive(self) -> None:
         """Let the system find out when the peer is gone, because nothing is sent to it."""
         keep_alive(self._transport)
@@ -89,7 +94,7 @@ class TcpConnection(asyncio.Protocol):
         self._intake = Intake(
             self._queue, self._queue.usage(), self._transport, self._parse, self._penalty_s
         )
-        self._intake.rests = True
+        self._rest = Rest(self._queue.rests, self._transport)
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
         self._connections.add(self)
@@ -105,6 +110,7 @@ class TcpConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
         self._intake.close()
+        self._rest.close()
         if self._closing is not None:
             self._closing.cancel()
         handler, self._handler = self._handler, None

@@ -25,9 +25,10 @@ from stream.delivery.transport import Handler, Message
 from stream.protocol.version import SUBPROTOCOL
 from stream.server.access.gate import Refusal
 from stream.server.connections.fair_queue import FairQueue, Usage
-from stream.server.connections.frames import FrameReader
+from stream.server.connections.frames import FrameReader, wire_size
 from stream.server.connections.intake import Intake
 from stream.server.connections.keepalive import keep_alive
+from stream.server.connections.rests import Rest
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._handler: Handler | None = None
         self._transport: asyncio.Transport
         self._intake: Intake
+        self._rest: Rest
         self._writing_paused = False
         self.shares_sending = False
         """True if sending counts as use of the event loop, and waits like reading does."""
@@ -180,6 +182,9 @@ class WebSocketConnection(asyncio.Protocol):
             self._unfinished_since = time.monotonic()
         self._intake.resume()
 
+    def rest(self, messages: int, size: int, seconds: float) -> None:
+        self._rest.begin(messages, wire_size(size), seconds)
+
     # -- time limits, called once a second ---------------------------------------------------
 
     def ping(self) -> None:
@@ -215,6 +220,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._penalty_s,
             lambda: bool(self._frames),
         )
+        self._rest = Rest(self.queue.rests, self._transport)
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
         self._connections.add(self)
@@ -231,6 +237,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._closed = True
         self._connections.discard(self)
         self._intake.close()
+        self._rest.close()
         self._fragments = bytearray()
         self._frames.clear()
         self._ws.reader.buffer.clear()
@@ -277,11 +284,9 @@ class WebSocketConnection(asyncio.Protocol):
     def _frame(self, frame: Frame | bytes) -> None:
         if isinstance(frame, bytes):
             self._count(AUDIO_WEIGHT if len(frame) >= AUDIO_BYTES else 1.0)
-            self._is_text, self._intake.rests = False, True
+            self._is_text = False
             self._received(frame)
             return
-        # A command, a ping or a close is answered at once, and so is what follows it.
-        self._intake.rests = False
         opcode = frame.opcode
         is_audio = opcode is Opcode.BINARY or (opcode is Opcode.CONT and not self._is_text)
         is_large = is_audio and len(frame.data) >= AUDIO_BYTES

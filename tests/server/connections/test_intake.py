@@ -53,7 +53,7 @@ class Setup:
         self._changed.set()
 
     async def received(self, size: int) -> bytes:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(5):
             while sum(map(len, self.pieces)) < size:
                 self._changed.clear()
                 await self._changed.wait()
@@ -146,30 +146,3 @@ async def test_a_lost_connection_drops_the_rest(setup: Setup) -> None:
     setup.intake.close()
     await asyncio.sleep(0.02)
     assert len(setup.pieces) == 1
-
-
-async def test_audio_is_read_after_a_rest_and_commands_are_read_at_once(setup: Setup) -> None:
-    """The close frame behind a command came 60 ms late, and its session could still be resumed."""
-    for n in range(3):
-        setup.intake.feed(b"command")
-        await setup.received(7 * (n + 1))
-        assert setup.transport.reading
-    setup.intake.rests = True
-    setup.intake.feed(b"audio")
-    setup.intake.feed(b"audio")
-    assert not setup.transport.reading
-    await setup.received(31)
-    async with asyncio.timeout(30):
-        while not setup.transport.reading:  # noqa: ASYNC110 - the transport has no event
-            await asyncio.sleep(0.005)
-
-
-async def test_a_rest_that_ends_does_not_read_a_paused_connection(setup: Setup) -> None:
-    setup.intake.rests = True
-    setup.intake.feed(b"audio")
-    setup.intake.feed(b"audio")
-    setup.intake.pause()
-    await asyncio.sleep(0.1)
-    assert not setup.transport.reading
-    setup.intake.resume()
-    assert setup.transport.reading

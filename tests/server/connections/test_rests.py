@@ -1,74 +1,169 @@
-"""Rests between reads: several small messages in one read, and no peer slowed down by them."""
+"""Rests between reads, on real sockets: several messages in one read, and nothing missed."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
-from stream.server.connections.rests import IN_VAIN, OFTEN_S, REST_S, SMALL, RestDecider, Rests
+from stream.server.connections.rests import MOST_BYTES, Rest, Rests
+
+MESSAGE = bytes(166)
 
 
-def sizes_read(
-    decider: RestDecider, period_s: float, size: int, messages: int, lockstep: bool = False
-) -> tuple[list[int], float]:
-    """Return the sizes of the reads of a peer's messages, and the seconds that all took.
+class Reader(asyncio.Protocol):
+    """A connection that records its reads, and may rest."""
 
-    In `lockstep` the peer sends the next message when it has the answer to the one before.
-    """
-    reads, now, sent_at = [], 0.0, [n * period_s for n in range(messages)]
-    while sent_at:
-        now = max(now, sent_at[0])
-        arrived = 1 if lockstep else sum(at <= now for at in sent_at)
-        sent_at = [now + period_s] * (len(sent_at) - 1) if lockstep else sent_at[arrived:]
-        reads.append(arrived * size)
-        if decider.rests_after(arrived * size, now):
-            now += REST_S
-    return reads, now
+    def __init__(self, rests: Rests) -> None:
+        self._rests = rests
+        self.rest: Rest
+        self.reads: list[int] = []
+        self.connected = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.lost = asyncio.Event()
+        self._changed = asyncio.Event()
+        self.transport: asyncio.Transport
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.rest = Rest(self._rests, self.transport)
+        self.connected.set()
 
-def test_three_messages_of_20_ms_come_in_one_read() -> None:
-    reads, _ = sizes_read(RestDecider(), 0.02, 166, 200)
-    assert len(reads) <= 200 / 3 + 5
-    assert max(reads) <= 4 * 166
+    def data_received(self, data: bytes) -> None:
+        self.reads.append(len(data))
+        self._changed.set()
 
+    def eof_received(self) -> bool:
+        self.ended.set()
+        return False
 
-def test_messages_of_100_ms_do_not_wait() -> None:
-    reads, took_s = sizes_read(RestDecider(), 0.1, 806, 50)
-    assert len(reads) == 50
-    assert took_s == pytest.approx(4.9)
+    def connection_lost(self, error: Exception | None) -> None:
+        self.rest.close()
+        self.lost.set()
 
-
-def test_a_peer_that_waits_for_answers_is_not_slowed_down() -> None:
-    """Clients of Vosk send the next chunk after the answer: each would have waited for a rest."""
-    reads, took_s = sizes_read(RestDecider(), 0.001, 326, 500, lockstep=True)
-    assert len(reads) == 500
-    assert took_s < 500 * 0.001 + (IN_VAIN + 1) * REST_S
-
-
-def test_a_handshake_that_is_larger_than_a_message_does_not_end_the_rests() -> None:
-    decider = RestDecider()
-    assert not decider.rests_after(700, 0.0)
-    decider.rests_after(250, 0.01)
-    reads, _ = sizes_read(decider, 0.02, 166, 200)
-    assert len(reads) <= 200 / 3 + 5
+    async def received(self, size: int) -> None:
+        async with asyncio.timeout(10):
+            while sum(self.reads) < size:
+                self._changed.clear()
+                await self._changed.wait()
 
 
-def test_large_reads_are_followed_at_once() -> None:
-    decider = RestDecider()
-    assert not any(decider.rests_after(SMALL, n * OFTEN_S / 100) for n in range(100))
+@contextlib.asynccontextmanager
+async def connected(rests: Rests) -> AsyncIterator[tuple[Reader, asyncio.StreamWriter]]:
+    """Connect a writer to a reader."""
+    loop, reader = asyncio.get_running_loop(), Reader(rests)
+    server = await loop.create_server(lambda: reader, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    await asyncio.wait_for(reader.connected.wait(), 10)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        reader.transport.abort()
+        server.close()
 
 
-async def test_all_rests_end_in_time_with_one_timer() -> None:
-    loop = asyncio.get_running_loop()
-    rests, ended = Rests(loop), list[float]()
-    began = loop.time()
-    for _ in range(100):
-        rests.begin(lambda: ended.append(loop.time()))
-    await asyncio.sleep(0.02)
-    rests.begin(lambda: ended.append(loop.time()))
-    async with asyncio.timeout(30):
-        while len(ended) < 101:  # noqa: ASYNC110 - the rests have no event
-            await asyncio.sleep(0.005)
-    assert ended[0] - began > REST_S * 0.8
-    assert ended[100] > ended[99]
+@pytest.fixture
+async def rests() -> Rests:
+    return Rests(asyncio.get_running_loop())
+
+
+async def send(writer: asyncio.StreamWriter, messages: int) -> None:
+    """Send messages one by one, with time for the reader to read each."""
+    for _ in range(messages):
+        writer.write(MESSAGE)
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def test_all_messages_of_a_rest_come_in_one_read(rests: Rests) -> None:
+    async with connected(rests) as (reader, writer):
+        reader.rest.begin(10, len(MESSAGE), 60)
+        await send(writer, 9)
+        assert not reader.reads
+        await send(writer, 1)
+        await reader.received(10 * len(MESSAGE))
+        assert len(reader.reads) == 1
+
+
+async def test_messages_that_are_a_little_smaller_end_a_rest_all_the_same(rests: Rests) -> None:
+    async with connected(rests) as (reader, writer):
+        reader.rest.begin(10, len(MESSAGE) + 6, 60)
+        await send(writer, 10)
+        await reader.received(10 * len(MESSAGE))
+        assert len(reader.reads) == 1
+
+
+async def test_a_rest_ends_in_time_if_less_comes(rests: Rests) -> None:
+    """A command of a few bytes behind the audio would have waited for the next audio."""
+    async with connected(rests) as (reader, writer):
+        reader.rest.begin(10, len(MESSAGE), 0.2)
+        await send(writer, 1)
+        assert not reader.reads
+        await reader.received(len(MESSAGE))
+        await send(writer, 3)
+        assert len(reader.reads) == 4, "each message is read at once after the rest"
+
+
+async def test_a_rest_that_begins_anew_has_its_own_time(rests: Rests) -> None:
+    async with connected(rests) as (reader, writer):
+        reader.rest.begin(2, len(MESSAGE), 0.05)
+        reader.rest.begin(10, len(MESSAGE), 60)
+        await send(writer, 5)
+        await asyncio.sleep(0.1)
+        assert not reader.reads
+
+
+async def test_one_message_ends_a_rest(rests: Rests) -> None:
+    async with connected(rests) as (reader, writer):
+        reader.rest.begin(10, len(MESSAGE), 60)
+        await send(writer, 1)
+        assert not reader.reads
+        reader.rest.begin(1, 0, 0.0)
+        await reader.received(len(MESSAGE))
+
+
+async def test_the_end_of_the_stream_is_noticed_during_a_rest(rests: Rests) -> None:
+    async with connected(rests) as (reader, writer):
+        reader.rest.begin(10, len(MESSAGE), 60)
+        writer.write(MESSAGE)
+        writer.write_eof()
+        async with asyncio.timeout(10):
+            await reader.ended.wait()
+        assert reader.reads == [len(MESSAGE)]
+
+
+async def test_large_messages_are_not_waited_for_beyond_the_bound(rests: Rests) -> None:
+    async with connected(rests) as (reader, writer):
+        reader.rest.begin(10, MOST_BYTES // 2, 60)
+        writer.write(bytes(MOST_BYTES))
+        await reader.received(MOST_BYTES)
+
+
+async def test_a_rest_does_not_touch_the_socket_of_a_later_connection(rests: Rests) -> None:
+    """The number of a closed socket goes to the next one, which then would have waited."""
+    async with connected(rests) as (reader, _):
+        reader.rest.begin(10, len(MESSAGE), 0.05)
+        reader.transport.abort()
+        async with asyncio.timeout(10):
+            await reader.lost.wait()
+        async with connected(rests) as (other, writer):
+            reader.rest.begin(10, len(MESSAGE), 60)
+            await asyncio.sleep(0.1)
+            await send(writer, 1)
+            await other.received(len(MESSAGE))
+
+
+async def test_many_rests_share_a_timer(rests: Rests) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        pairs = [await stack.enter_async_context(connected(rests)) for _ in range(20)]
+        for n, (reader, writer) in enumerate(pairs):
+            reader.rest.begin(2, len(MESSAGE), 0.02 * (20 - n))
+            writer.write(MESSAGE)
+        for reader, _ in pairs:
+            await reader.received(len(MESSAGE))
