@@ -19,8 +19,17 @@ log = logging.getLogger(__name__)
 LONGEST_S = 0.8
 """Longest wait of a message for those with which an event may be due."""
 
-BATCH_S = 0.03
-"""Wait of an input that is due, for others to be processed with it."""
+BATCH_S = 0.06
+"""Longest wait of an input that is due, for others to be processed with it."""
+
+BATCH_PER_INPUT_S = 1e-4
+"""That wait for each input a second: 60 ms for the 600 of 200 telephone calls, 8 ms for 25 calls.
+
+Few streams have no need to save the processor's time, and their events come sooner.
+"""
+
+MEASURE_S = 1.0
+"""Seconds over which the inputs are counted."""
 
 SLICE_S = 0.004
 """Time after which other work of the event loop comes first."""
@@ -46,6 +55,10 @@ class Pump:
         """Latest time to process each input that is not due (of the loop), and its tenant."""
         self._lanes: dict[str, deque[Gathering]] = {}
         """Inputs that are due, by tenant; the tenant whose turn it is comes first."""
+        self._batch_s = 0.0
+        self._processed = 0
+        """Inputs since `_counts_since`."""
+        self._counts_since = float("-inf")
         self._alarm: asyncio.Handle | None = None
         self._timer: asyncio.Handle | None = None
 
@@ -65,7 +78,7 @@ class Pump:
         self._waiting.pop(gathering, None)
         self._lanes.setdefault(tenant, deque()).append(gathering)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(BATCH_S, self._run)
+            self._timer = asyncio.get_running_loop().call_later(self._batch_s, self._run)
 
     def _end_waiting(self) -> None:
         """Hasten the inputs whose time has come; they are the first ones."""
@@ -83,14 +96,24 @@ class Pump:
         self._timer = None
         end = time.monotonic() + SLICE_S
         for _ in range(sum(map(len, self._lanes.values()))):
+            self._processed += 1
             try:
                 self._next().process()
             except Exception:
                 log.exception("audio not processed")
             if time.monotonic() > end:
                 break
+        self._set_batch()
         if self._lanes:
             self._timer = asyncio.get_running_loop().call_soon(self._run)
+
+    def _set_batch(self) -> None:
+        """Adapt the wait to the inputs of the last second."""
+        now = asyncio.get_running_loop().time()
+        passed = now - self._counts_since
+        if passed >= MEASURE_S:
+            self._batch_s = min(BATCH_S, BATCH_PER_INPUT_S * self._processed / passed)
+            self._processed, self._counts_since = 0, now
 
     def _next(self) -> Gathering:
         """Remove the next input of the first tenant, which then is the last."""

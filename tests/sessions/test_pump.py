@@ -94,3 +94,26 @@ async def test_the_pump_takes_turns_between_tenants() -> None:
     await until(lambda: len(order) == 7)
     assert order == ["flood-0", "calm-0", "flood-1", "calm-1", "flood-2", "flood-3", "flood-4"]
     assert pump._lanes == {}
+
+
+async def test_an_input_waits_for_others_only_where_there_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pump_module, "MEASURE_S", 0.0)
+    monkeypatch.setattr(pump_module, "BATCH_S", 0.3)
+    pump, first = Pump(), [Recorded() for _ in range(5)]
+    for gathering in first:
+        pump.hasten(gathering)
+    # Far sooner than BATCH_S: nothing has been counted yet.
+    await until(lambda: all(gathering.processed for gathering in first))
+    monkeypatch.setattr(pump_module, "BATCH_PER_INPUT_S", 1e9)
+    for gathering in first:
+        pump.hasten(gathering)
+    await until(lambda: all(len(gathering.processed) == 2 for gathering in first))
+    began, late, later = time.monotonic(), Recorded(), Recorded()
+    pump.hasten(late)
+    await asyncio.sleep(0.05)
+    pump.hasten(later)
+    await until(lambda: bool(late.processed and later.processed))
+    assert late.processed[0] - began > 0.25
+    assert later.processed[0] - late.processed[0] < 0.05, "in the same batch"
