@@ -52,6 +52,8 @@ MUSIC_SHARE = 0.45
 frames; in speech it is in a tenth."""
 NOISE_VOICED_SHARE = 0.08
 """Noise has a pitch in a smaller share of frames than this."""
+SPEECH_VOICED_SHARE = 0.3
+"""Clear speech has a pitch in a larger share of frames than this; on average it is half of them."""
 STEADY_DB = 1.5
 """Noise is steady (a line, a fan) if the standard deviation of its level in dB is below this."""
 
@@ -93,6 +95,18 @@ class SoundStats:
             self.level_square + other.level_square,
             self.energy + other.energy,
             self.tonal + other.tonal,
+        )
+
+    @property
+    def is_clear_speech(self) -> bool:
+        """True if the pitch of a piece long enough to be classified moves as that of speech does."""
+        return (
+            self.frames >= MIN_FRAMES
+            and self.voiced >= SPEECH_VOICED_SHARE * self.frames
+            and self.pairs > FEW_PAIRS
+            and self.steady <= MAY_BE_STEADY * self.pairs
+            and not self.held
+            and not self.tonal
         )
 
     @property

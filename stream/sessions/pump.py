@@ -22,8 +22,8 @@ LONGEST_S = 0.8
 BATCH_S = 0.06
 """Longest wait of an input that is due, for others to be processed with it."""
 
-BATCH_PER_INPUT_S = 1e-4
-"""That wait for each input a second: 60 ms for the 600 of 200 telephone calls, 8 ms for 25 calls.
+BATCH_PER_INPUT_S = 1.25e-4
+"""That wait for each input a second: 60 ms for 200 telephone calls, 8 ms for 25.
 
 Few streams have no need to save the processor's time, and their events come sooner.
 """

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.analysis import quality as quality_module
 from stream.analysis.levels import clipped_samples, frame_power
+from stream.analysis.nonspeech import SoundStats, measure
 from stream.analysis.quality import QualityMeter, dbfs, gain_is_automatic, hints
 from stream.types import FRAME, SAMPLE_RATE, Quality, Samples
 from tests.support.signals import at_rate, clip_audio, clips, int16, noise, silence, sine
@@ -282,3 +284,34 @@ def test_hints_list_every_reason_to_doubt_a_score(
 )
 def test_automatic_gain_is_read_from_the_attributes(attrs: dict[str, Any], automatic: bool) -> None:
     assert gain_is_automatic(attrs) is automatic
+
+
+def test_the_piece_after_clear_speech_is_not_measured_and_the_next_one_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The search for other sounds was the dearest part of a telephone call's analysis."""
+    measured: list[int] = []
+
+    def counted(audio: Samples) -> SoundStats:
+        measured.append(len(audio))
+        return measure(audio)
+
+    monkeypatch.setattr(quality_module, "measure", counted)
+    meter = QualityMeter(16_000)
+    speech = next(
+        piece
+        for path in clips()
+        for piece in (clip_audio(path)[8_000:24_000], clip_audio(path)[:16_000])
+        if measure(piece).is_clear_speech
+    )
+    for _ in range(3):
+        meter.sound(speech)
+    assert len(measured) == 2
+    assert not meter.not_speech
+    # A tone is found in the second piece of it at the latest, and hides behind no speech then.
+    meter.begin()
+    tone = sine(1, 440)
+    for audio in (speech, tone, tone):
+        meter.sound(audio)
+    assert len(measured) == 4
+    assert meter.not_speech
