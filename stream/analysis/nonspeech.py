@@ -99,7 +99,7 @@ class SoundStats:
 
     @property
     def is_clear_speech(self) -> bool:
-        """True if the pitch of a piece long enough to be classified moves as that of speech does."""
+        """True if the piece is long enough to be classified and its pitch moves as in speech."""
         return (
             self.frames >= MIN_FRAMES
             and self.voiced >= SPEECH_VOICED_SHARE * self.frames

@@ -25,6 +25,7 @@ def small_queues(slow_consumer_s: float) -> AbstractContextManager[Server]:
         "subscriber_queue=100",
         "resume_events=5000",
         f"slow_consumer_s={slow_consumer_s}",
+        "idle_timeout_s=600",  # a producer waits while a loaded machine fills the buffers
     )
     return running_server(*(x for limit in limits for x in ("--set", f"limits.{limit}")))
 
@@ -37,7 +38,7 @@ def strict() -> Iterator[Server]:
 
 @pytest.fixture
 def patient() -> Iterator[Server]:
-    with small_queues(30.0) as running:
+    with small_queues(600.0) as running:
         yield running
 
 
