@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from stream.config import HistoryConfig
 from stream.errors import ConfigError
-from stream.history import rollups
+from stream.history import availability, rollups
 from stream.history import spool as spool_module
 from stream.history import writer as writer_module
 from stream.history.database import open_engine, upgrade, writing
@@ -27,6 +27,7 @@ from stream.history.erasure import Selection, erase
 from stream.history.identity import Identities
 from stream.history.record import SessionRecord, encode
 from stream.history.spool import Spool
+from stream.history.store import Inserted, insert
 from stream.history.tables import sessions, utterances
 from stream.history.writer import Writer
 from tests.support.history import BEGAN_MS, record, rows
@@ -38,8 +39,11 @@ IDS = Identities(None)
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("FIRST_RETRY_S", 0.05), ("LAST_RETRY_S", 0.2), ("POLL_S", 0.05)):
-        monkeypatch.setattr(writer_module, name, seconds)
+    monkeypatch.setattr(availability, "FIRST_RETRY_S", 0.05)
+    monkeypatch.setattr(availability, "LAST_RETRY_S", 0.2)
+    monkeypatch.setattr(writer_module, "FIRST_RETRY_S", 0.05)
+    monkeypatch.setattr(writer_module, "IDLE_S", 0.05)
+    monkeypatch.setattr(writer_module, "POLL_S", 0.05)
 
 
 class Node:
@@ -165,7 +169,7 @@ def test_a_locked_file_delays_sessions_only(
                 node.engine, "checkout", lambda c, *_: c.execute("PRAGMA busy_timeout = 50")
             )
             node.put(record())
-            wait(lambda: node.spooled() and node.writer._away_since is not None)
+            wait(lambda: node.spooled() and node.writer._database.away)
             assert node.writer.waiting == 1
         wait(lambda: node.counts == {"written": 1})
 
@@ -180,6 +184,30 @@ def test_a_session_that_the_database_refuses_does_not_hold_the_others(
         wait(lambda: node.counts == {"written": 5, "refused": 2})
         wait(lambda: not node.writer.waiting)
     assert "sessions not kept" in caplog.text
+
+
+def test_a_damaged_line_is_counted_once_however_often_the_file_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is read again at every attempt, and each attempt counted its damaged lines."""
+    spool = Spool(tmp_path / "spool", 10_000_000)
+    spool.open()
+    spool.append([encode(record())])
+    spool.close()
+    [path] = (tmp_path / "spool").glob("0*.jsonl")
+    path.write_bytes(path.read_bytes() + b"half a li")
+    attempts = iter(range(100))
+
+    def failing_twice(*given: Any) -> Inserted:
+        if next(attempts) < 2:
+            raise sa.exc.OperationalError("INSERT", {}, OSError("connection lost"))
+        return insert(*given)
+
+    monkeypatch.setattr(writer_module, "insert", failing_twice)
+    with running(f"sqlite:///{tmp_path}/history.db", tmp_path) as node:
+        wait(lambda: not node.writer.waiting)
+    assert node.counts == {"written": 1, "refused": 1}
+    assert next(attempts) == 3
 
 
 def test_a_full_disk_is_reported_once_and_loses_nothing_while_there_is_memory(
