@@ -15,12 +15,12 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -52,7 +52,8 @@ environment:
   DEMO_PORT      port of the demo's server (default: the configured one, or a free one)
   DEMO_SECONDS   end after this many seconds of the call
 
-Ctrl-C ends the call and the server.
+Ctrl-C ends the call and the server. In a terminal the server runs on after the whole call, which is
+then in the history of its page.
 """
 
 
@@ -68,13 +69,23 @@ def free_port(preferred: int, host: str = "127.0.0.1") -> int:
 
 def configured_port() -> int:
     """Return the port in the demo's configuration, or the server's default."""
-    section = tomllib.loads(CONFIG.read_text(encoding="utf-8")).get("server", {})
-    return int(section.get("port", 8765))
+    return int(section("server").get("port", 8765))
+
+
+def section(name: str) -> dict[str, Any]:
+    """Return a section of the demo's configuration."""
+    found: dict[str, Any] = tomllib.loads(CONFIG.read_text(encoding="utf-8")).get(name, {})
+    return found
+
+
+def keeps_history() -> bool:
+    """Return whether the configuration asks for a history, and its packages are installed."""
+    return bool(section("history").get("url")) and find_spec("alembic") is not None
 
 
 def without_history() -> list[str]:
     """Return the options that switch the history off where its packages are not installed."""
-    return [] if find_spec("alembic") else ["--set", "history.url="]
+    return [] if keeps_history() else ["--set", "history.url="]
 
 
 def number(name: str) -> float | None:
@@ -238,30 +249,31 @@ async def demo(console: Console) -> int:
             if not stop.is_set():
                 print(f"the server is ready; its page is {page_url(url)}", flush=True)
                 print(CAVEAT, flush=True)
-                await _show_while_running(url, seconds, stop, console, process, log)
+                await _while_running(show(url, seconds, stop, console), process, log)
+            # In a terminal somebody may want to open the call that has just ended.
+            if not stop.is_set() and seconds is None and console.is_terminal and keeps_history():
+                print(f"the call is in the history: {page_url(url)}#history", flush=True)
+                print("Ctrl-C ends the server", flush=True)
+                await _while_running(stop.wait(), process, log)
+                return OK
     return INTERRUPTED if stop.is_set() else OK
 
 
-async def _show_while_running(
-    url: str,
-    seconds: float | None,
-    stop: asyncio.Event,
-    console: Console,
-    process: asyncio.subprocess.Process,
-    log: IO[bytes],
+async def _while_running(
+    work: Coroutine[Any, Any, object], process: asyncio.subprocess.Process, log: IO[bytes]
 ) -> None:
-    """Show the call. Raises `CommandError` with the server's log if the server exits."""
-    showing = asyncio.create_task(show(url, seconds, stop, console))
+    """Run `work` to its end. Raises `CommandError` with the server's log if the server exits."""
+    working = asyncio.create_task(work)
     exiting = asyncio.create_task(process.wait())
     try:
-        await asyncio.wait({showing, exiting}, return_when=asyncio.FIRST_COMPLETED)
-        if not showing.done():
+        await asyncio.wait({working, exiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
             raise CommandError(_exit_message(process, log))
-        showing.result()
+        working.result()
     finally:
-        for task in (showing, exiting):
+        for task in (working, exiting):
             task.cancel()
-        await asyncio.gather(showing, exiting, return_exceptions=True)
+        await asyncio.gather(working, exiting, return_exceptions=True)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "emotide demo") -> int:

@@ -120,6 +120,7 @@ def test_a_call_that_ended_appears_and_can_be_deleted(
         expect(page.get_by_text("The call was deleted.")).to_be_visible()
         expect(page.get_by_text("no calls of this time")).to_be_visible()
         assert server.json("/v1/history")["sessions"] == []
+        page.close()  # it would miss its server
 
 
 def test_the_list_has_pages_and_the_export_has_all_calls(
@@ -279,6 +280,7 @@ def test_a_server_without_a_history_explains_how_to_keep_one(open_tab: OpenTab) 
         expect(page.locator(".history-filters")).to_be_hidden()
         assert too_wide(page) <= 0
         assert not findings(page)
+        page.close()
 
 
 def test_the_tab_is_for_keys_that_may_read_the_history(open_tab: OpenTab, tmp_path: Path) -> None:
@@ -328,6 +330,7 @@ scopes = ["stream"]
         expect(page.get_by_role("heading", name=other.stream_id)).to_be_visible()
         expect(page.get_by_role("heading", name="Utterances")).to_be_visible()
         expect(page.get_by_role("button", name="Delete …")).to_have_count(0)
+        page.close()
 
 
 def test_a_server_that_is_away_is_shown_and_found_again(

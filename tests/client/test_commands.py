@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -384,6 +385,42 @@ async def test_the_demo_stops_its_server_after_an_error(
             raise CommandError("another error")
 
     assert process.returncode == -signal.SIGTERM
+
+
+async def test_the_demo_runs_on_in_a_terminal_with_its_call_in_the_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server of the demo ended with the call, so nobody could open the history of the page."""
+    voices = np.hstack([tone(1.0), tone(1.0)])
+    stops: list[asyncio.Event] = []
+    port = free_port()
+    monkeypatch.setattr(client.demo, "SAMPLE", write(tmp_path / "call.wav", voices))
+    monkeypatch.setattr(client.demo, "stop_on_signals", stops.append)
+    monkeypatch.setenv("DEMO_PORT", str(port))
+    monkeypatch.delenv("DEMO_SECONDS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    console = Console(file=io.StringIO(), force_terminal=True)
+    running = asyncio.create_task(client.demo.demo(console))
+    printed: list[str] = []
+
+    def ended() -> bool:
+        printed.append(capsys.readouterr().out)
+        return running.done() or "#history" in "".join(printed)
+
+    await until(ended)
+    assert f"http://127.0.0.1:{port}/#history" in "".join(printed)
+
+    def kept() -> list[dict[str, Any]]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/history", timeout=5) as response:
+            sessions: list[dict[str, Any]] = json.load(response)["sessions"]
+            return sessions
+
+    await until(kept)
+    assert [one["stream_id"] for one in kept()] == ["demo"]
+    assert kept()[0]["duration_s"] == pytest.approx(1.0, abs=0.1)
+    stops[0].set()
+    assert await running == OK
 
 
 @pytest.mark.parametrize("name", ["DEMO_SECONDS", "DEMO_PORT"])

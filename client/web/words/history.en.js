@@ -12,7 +12,7 @@ export default {
   "history.no_speech": "There was no speech.",
   "history.off": "This server keeps no history",
   "history.off.about": "When a call ends, its scores are discarded. To keep them, install the extra, add the lines to the configuration, and restart the server:",
-  "history.off.privacy": "The history has scores, never audio or words. docs/operations.md describes it, docs/privacy.md what people have to know about it.",
+  "history.off.privacy": "The history has scores, never audio or words. docs/history.md describes it, docs/privacy.md what people have to know about it.",
   "history.error.off": "This server keeps no history.",
   "history.error.gone": "This call is no longer in the history. It was deleted, or it is older than the history goes back.",
   "history.error.forbidden": "Your key may not read the history. Ask the operator for the scope history.",

@@ -10,7 +10,7 @@ export default {
   "history.no_speech": "没有语音。",
   "history.off": "此服务器不保存历史",
   "history.off.about": "通话结束后，分数即被丢弃。如需保存，请安装附加组件，在配置中加入以下几行，然后重新启动服务器：",
-  "history.off.privacy": "历史只有分数，从不包含音频或话语。说明见 docs/operations.md，需要告知当事人的内容见 docs/privacy.md。",
+  "history.off.privacy": "历史只有分数，从不包含音频或话语。说明见 docs/history.md，需要告知当事人的内容见 docs/privacy.md。",
   "history.error.off": "此服务器不保存历史。",
   "history.error.gone": "历史中已没有这次通话：它已被删除，或者超过了保存期限。",
   "history.error.forbidden": "您的密钥无权查看历史。请向管理员申请 history 权限。",
