@@ -154,7 +154,7 @@ def _mean(utterances: list[UtteranceRecord]) -> dict[str, float]:
 
 def _alerts(chance: random.Random, number: int, duration: float) -> Iterator[AlertRecord]:
     severity: Severity = "critical" if chance.random() < 0.5 else "warning"
-    begin, end = round(duration * 340), round(duration * 700)
+    begin, end = round(duration * 3.4) * 100, round(duration * 7) * 100
     scores = _scores(chance, upset=True)
     evidence = {"text": SENTENCE, "peak": 0.8, "scores": scores}
     seen = ("anna", 1_795_824_000_000) if number % 2 else (None, None)
