@@ -181,7 +181,8 @@ def test_a_key_within_its_sessions_is_never_slowed_down() -> None:
 
 def test_requests_beyond_the_rate_are_refused() -> None:
     clock = Clock()
-    quotas = Quotas(config(THREE), clock=clock)
+    reported: list[tuple[str, str]] = []
+    quotas = Quotas(config(THREE), lambda tenant, what: reported.append((tenant, what)), clock)
     for _ in range(int(REQUESTS_PER_S * BURST_S)):
         quotas.check_request(A1)
     with pytest.raises(ProtocolError, match=r"100 requests per second.*a1\.quota\.requests_per_s"):
@@ -191,6 +192,7 @@ def test_requests_beyond_the_rate_are_refused() -> None:
     quotas.check_request(A1)
     with pytest.raises(ProtocolError):
         quotas.check_request(A1)
+    assert reported == [("acme", "requests_per_s")] * 2
 
 
 def test_a_slow_rate_still_allows_one_request() -> None:

@@ -69,6 +69,7 @@ def test_the_score_of_a_single_window_is_that_of_its_utterance() -> None:
     assert score.scores == segment.scores
     assert score.scores == score.rolling["2s"] == score.rolling["call"] == segment.rolling["call"]
     assert slot.pipeline.scores.summary() == segment.scores
+    assert "one_voice" not in score.hints + segment.hints
 
 
 def test_the_score_of_an_utterance_is_the_mean_over_all_windows_that_cover_it() -> None:

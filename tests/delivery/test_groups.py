@@ -57,6 +57,9 @@ def test_the_share_of_streams_with_alerts() -> None:
         groups.event(streams[0], alert(streams[0], state=state), 1)
     groups.event(streams[1], alert(streams[1], state="end"), 1)
     assert groups.summary(Q, 1)["m1"]["alerted"] == 0.25
+    for stream in streams:
+        groups.closed(stream, 2)
+    assert groups.summary(Q, 200)["m1"]["alerted"] == 0, "no stream, no share"
 
 
 def test_a_label_is_averaged_over_those_who_send_it() -> None:

@@ -27,6 +27,7 @@ TESTS: Mapping[str, Sequence[str]] = {
     "stream/analysis/scores.py": (
         "tests/analysis/test_scores.py",
         "tests/analysis/test_baseline.py",
+        "tests/analysis/test_channel.py",
     ),
     "stream/analysis/sides.py": ("tests/analysis/test_sides.py",),
     "stream/analysis/silero.py": ("tests/analysis/test_silero.py",),
@@ -161,6 +162,9 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         "if float(np.dot(steps, steps)) <= _MAY_CLIP or not _is_high(steps):": (
             "a shortcut; the sum is never equal"
         ),
+    },
+    "stream/analysis/scores.py": {
+        "mean = self._rows(logits[mask].mean(axis=0, keepdims=True))[ -1]": "the only row",
     },
     "stream/analysis/talk.py": {
         "self._start = 1": "set by the first voiced frame before it is read",
