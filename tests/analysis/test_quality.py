@@ -188,6 +188,13 @@ def test_the_band_follows_the_newest_seconds_and_only_them() -> None:
     assert meter.quality().band == "narrow"
 
 
+def test_a_faint_hiss_does_not_decide_the_band_after_a_loud_voice() -> None:
+    meter = QualityMeter(16_000)
+    meter.spectrum(sine(1, 440, -10))
+    meter.spectrum(noise(1, -55))
+    assert meter.quality().band == "narrow"
+
+
 def test_the_band_becomes_wide_again_after_a_narrow_start() -> None:
     meter = QualityMeter(SAMPLE_RATE)
     meter.spectrum(sine(3, 440))
