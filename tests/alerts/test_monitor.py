@@ -129,6 +129,37 @@ def test_what_is_not_judged_ends_no_alert_either_until_30_s_have_passed() -> Non
     assert ended.change.reason == "no_speech"
 
 
+def test_a_rule_that_does_not_apply_hides_no_other() -> None:
+    """Of another role, of the conversation, of a trend, of an index that this event lacks."""
+    others = [
+        rule(roles=["agent"]),
+        rule(conversation="dead_air", above=1.0),
+        rule(trend=True),
+        rule(index="activation_change", above=0.1),
+        rule(label="surprised"),
+    ]
+    for other in others:
+        assert states(monitor(other, rule()).scored(score(5))) == ["new"], other
+
+
+@pytest.mark.parametrize(("horizon", "angry"), [("window", 0.7), ("10s", 0.65)])
+def test_the_evidence_is_what_the_rule_compared(horizon: str, angry: float) -> None:
+    watched = monitor(rule(horizon=horizon))
+    [alert] = watched.scored(score(5, rolling={**ANGRY, "angry": 0.65}))
+    assert alert.evidence is not None
+    assert alert.evidence.scores["angry"] == angry
+
+
+def test_every_value_that_a_rule_compares_is_reported() -> None:
+    """The trial of rules on a recording draws them."""
+    seen: list[tuple[int | None, int, float]] = []
+    owned = OwnedRule(rule())
+    alerts = StreamAlerts(ROLES, [owned], lambda _, channel, at, v: seen.append((channel, at, v)))
+    alerts.scored(score(5))
+    alerts.scored(score(6, CALM, channel=1))
+    assert seen == [(0, 5 * S, 0.7), (1, 6 * S, 0.1)]
+
+
 def test_each_channel_has_its_own_state() -> None:
     watched = monitor(rule())
     [one] = watched.scored(score(4))

@@ -193,6 +193,9 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
     "stream/recordings/job_queue.py": {
         "self._turns[tenant] = max(self._turns.values(), default=-1) + 2": "only the order counts",
     },
+    "stream/alerts/monitor.py": {
+        "self._made += 2": "a number is only part of an id",
+    },
     "stream/inference/turns.py": {
         "self._ends = {name: end for name, end in self._ends.items() if end >= self._present}": (
             "an end at the present is the start that is taken without one"

@@ -374,6 +374,22 @@ async def tiny_chunks(port: int) -> None:
 
 
 @attack
+async def form_parts(port: int) -> None:
+    """Send forms of hundreds of parts, a connection for each."""
+    part = '--b\r\nContent-Disposition: form-data; name="p{}"\r\n\r\nx\r\n'
+    body = ("".join(part.format(n) for n in range(500)) + "--b--\r\n").encode()
+    head = f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body)}\r\n"
+
+    async def client(port: int, number: int) -> None:
+        connection = await tcp(port)
+        await connection.send(request("/v1/files", head + "Connection: close\r\n", "POST") + body)
+        await connection.reader.read()
+        connection.drop()
+
+    await each(port, client)
+
+
+@attack
 async def many_ranges(port: int) -> None:
     """Ask for thousands of ranges of a file."""
     ranges = ",".join(f"{n}-{n}" for n in range(0, 4000, 2))
