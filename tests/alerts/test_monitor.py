@@ -14,7 +14,7 @@ from stream.alert_rules import AlertRule
 from stream.alerts.bodies import alert_body
 from stream.alerts.book import MAX_SUBSCRIBERS_RULES, RuleBook, TooManyRules
 from stream.alerts.monitor import Alert, OwnedRule, StreamAlerts
-from stream.alerts.values import Trend
+from stream.alerts.values import LEAST_SPAN_S, Trend
 from stream.analysis.conversation import ConversationReport, Measures, Side
 from stream.tenants import Principal
 from stream.terms import Hint
@@ -250,6 +250,13 @@ def test_a_trend_is_the_rise_of_a_line_through_the_utterances() -> None:
     assert rises[:4] == [None] * 4, "five utterances over a minute are needed"
     assert rises[4] == pytest.approx(0.4)
     assert rises[5] == pytest.approx(0.5)
+
+
+def test_a_trend_needs_a_minute_and_speech() -> None:
+    line, silent = Trend(), Trend()
+    rises = [line.add(LEAST_SPAN_S / 4 * n, 0.1 * n, 3.0) for n in range(5)]
+    assert rises[4] == pytest.approx(0.4), "a minute is enough"
+    assert [silent.add(20.0 * n, 0.1 * n, 0.0) for n in range(6)] == [None] * 6
 
 
 def test_a_long_utterance_weighs_more_in_the_trend() -> None:

@@ -50,6 +50,7 @@ TESTS: Mapping[str, Sequence[str]] = {
     "stream/protocol/errors.py": ("tests/protocol/test_errors.py",),
     "stream/protocol/events.py": ("tests/protocol/test_events.py",),
     "stream/protocol/messages.py": (
+        "tests/protocol/test_messages.py",
         "tests/protocol/test_parsing.py",
         "tests/protocol/test_query.py",
         "tests/ingest/test_emotide.py",
@@ -192,6 +193,13 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
     },
     "stream/recordings/job_queue.py": {
         "self._turns[tenant] = max(self._turns.values(), default=-1) + 2": "only the order counts",
+    },
+    "stream/alerts/state.py": {
+        "self._cool_until = -1": "no position is negative",
+        "self._judged = -1": "the first value begins its condition in any case",
+    },
+    "stream/alerts/values.py": {
+        "self._first = self._last = -1.0": "set by the first utterance before it is read",
     },
     "stream/alerts/monitor.py": {
         "self._made += 2": "a number is only part of an id",

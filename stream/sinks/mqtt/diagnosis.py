@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from stream.sinks.mqtt.errors import BrokerDisconnected, BrokerUnavailable
 from stream.sinks.mqtt.limits import MessageRefused, packet_bytes
@@ -23,7 +24,8 @@ class Diagnosis:
     def __init__(self, prefix: str) -> None:
         self.outages = Outages()
         self._prefix = prefix
-        self._sending: dict[int, Message] = {}
+        self._sending: dict[int, tuple[Message, float]] = {}
+        """Messages without an answer, and when each was sent."""
         self._refused: list[Message] = []
         self._answered = False
         self._logged: set[tuple[int, str]] = set()
@@ -40,7 +42,7 @@ class Diagnosis:
 
     def sending(self, message: Message) -> None:
         """Take note of a message that is being sent."""
-        self._sending[id(message)] = message
+        self._sending[id(message)] = message, time.monotonic()
 
     def sent(self, message: Message) -> None:
         """Take note that a message was taken by the broker."""
@@ -82,13 +84,13 @@ class Diagnosis:
 
     def _blame(self) -> bool:
         """Drop the messages that broke the connection from now on; return whether there are any."""
-        in_flight = list(self._sending.values())
+        in_flight, now = list(self._sending.values()), time.monotonic()
         # Some brokers refuse a message and close the connection as well.
-        suspects = self._refused or (in_flight if len(in_flight) == 1 else [])
+        refused = [(message, now) for message in self._refused]
         found = False
-        for message in suspects:
+        for message, sent_at in refused or (in_flight if len(in_flight) == 1 else []):
             kind, size = self._kind(message), packet_bytes(message, 0)
-            if self.outages.blame(kind, size, refused=bool(self._refused)):
+            if self.outages.blame(kind, size, bool(refused), now - sent_at):
                 found = True
                 log.error(
                     "MQTT messages dropped: the broker closes the connection at each",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 RETRY_S, RETRY_MAX_S = 0.2, 30.0
@@ -15,21 +18,40 @@ CONTESTED_AFTER: Final = 4
 """Closed connections in a row after which another client is assumed to use the identifier."""
 STRIKES: Final = 2
 """Connections that a message has to break before it is dropped."""
+PROMPT_S: Final = 0.75
+"""A broker closes the connection at once at a message that it does not permit. One that has waited
+longer for its answer was in flight when a network failed."""
+BLAMED_S, BLAMED_MAX_S = 300.0, 86_400.0
+"""Seconds for which a message is dropped, at first and at most, before it is tried again: networks
+that fail again and again look the same, and brokers are given other limits."""
 
 CLASS_BYTES: Final = 1024
 """A message of at most this size was not refused for its size: its whole class is dropped."""
 
 
-class Outages:
-    """Ends of connections in a row: the next delay, and what to do differently."""
+@dataclass(frozen=True, slots=True)
+class _Blamed:
+    """Messages that are dropped: their least size in bytes, until when, and for how long."""
 
-    def __init__(self) -> None:
+    size: int
+    until: float
+    for_s: float
+
+
+class Outages:
+    """Ends of connections in a row: the next delay, and what to do differently.
+
+    `clock` returns monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.delay_s = RETRY_S
         """Delay before the next attempt, without jitter."""
         self._closed = 0
         self._unexplained = 0
         self._strikes: dict[str, int] = {}
-        self._dropped: dict[str, int] = {}
+        self._dropped: dict[str, _Blamed] = {}
+        self._clock = clock
 
     @property
     def careful(self) -> bool:
@@ -69,25 +91,30 @@ class Outages:
         self._closed = self._unexplained = 0
         self._strikes.clear()
 
-    def blame(self, kind: str, size: int, refused: bool = False) -> bool:
+    def blame(self, kind: str, size: int, refused: bool = False, waited_s: float = 0.0) -> bool:
         """Blame a message for the end of the connection; return whether to drop it from now on.
 
-        It was the only one in flight or, if `refused`, the broker refused it just before. `kind` is
-        the class of its topic, `size` in bytes. Of its class, messages of at least this size are
-        dropped, or all if it was small or the class was to blame before.
+        It was the only one in flight, for `waited_s`, or, if `refused`, the broker refused it just
+        before. `kind` is the class of its topic, `size` in bytes. Of its class, messages of at
+        least this size are dropped, or all if it was small or the class was to blame before; for
+        twice as long each time.
         """
         if not refused:
-            if not self.careful:
+            if not self.careful or waited_s > PROMPT_S:
                 return False
             self._strikes[kind] = self._strikes.get(kind, 0) + 1
             if self._strikes[kind] < STRIKES:
                 return False
-        self._dropped[kind] = size if size > CLASS_BYTES and kind not in self._dropped else 0
+        before = self._dropped.get(kind)
+        least = size if size > CLASS_BYTES and before is None else 0
+        for_s = BLAMED_S if before is None else min(2 * before.for_s, BLAMED_MAX_S)
+        self._dropped[kind] = _Blamed(least, self._clock() + for_s, for_s)
         # There may be others: stay careful until a connection lasts.
         self._closed, self._unexplained = CAREFUL_AFTER, 0
         self._strikes.clear()
         return True
 
     def drops(self, kind: str, size: int) -> bool:
-        """Return whether a message of this class and size is not to be sent any more."""
-        return size >= self._dropped.get(kind, size + 1)
+        """Return whether a message of this class and size is not to be sent now."""
+        found = self._dropped.get(kind)
+        return found is not None and size >= found.size and self._clock() < found.until

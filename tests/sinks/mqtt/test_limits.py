@@ -9,7 +9,14 @@ import pytest
 from stream.sinks.mqtt.limits import BrokerLimits, MessageRefused, packet_bytes
 from stream.sinks.mqtt.message import Message
 from stream.sinks.mqtt.names import topic_class
-from stream.sinks.mqtt.outages import RETRY_MAX_S, RETRY_S, STABLE_S, Outages
+from stream.sinks.mqtt.outages import (
+    BLAMED_S,
+    PROMPT_S,
+    RETRY_MAX_S,
+    RETRY_S,
+    STABLE_S,
+    Outages,
+)
 
 MESSAGE = Message("a/b", b"x" * 100, 1, True, None, "s", short=b"y" * 10)
 
@@ -113,6 +120,28 @@ def test_a_large_message_is_dropped_for_its_size_and_a_small_one_for_its_class()
     assert outages.drops("state", 1)
     blamed("info", 4000)
     assert outages.drops("info", 1), "its size was not the reason"
+
+
+def test_what_was_dropped_is_tried_again_after_a_while_that_doubles() -> None:
+    """A network that failed every few seconds looked like a broker that closes the connection at
+    scores: none was published any more until the server was started again."""
+    now = [1000.0]
+    outages = Outages(lambda: now[0])
+    for period in (BLAMED_S, 2 * BLAMED_S, 4 * BLAMED_S):
+        assert outages.blame("score", 300, refused=True)
+        now[0] += period - 1
+        assert outages.drops("score", 300)
+        now[0] += 1
+        assert not outages.drops("score", 300)
+
+
+def test_a_message_that_waited_for_its_answer_did_not_break_the_connection() -> None:
+    outages = Outages()
+    for _ in range(2):
+        outages.ended(0.1, closed=True, explained=False, answered=False)
+    for _ in range(5):
+        assert not outages.blame("score", 300, waited_s=PROMPT_S + 0.1)
+    assert not outages.drops("score", 300)
 
 
 def test_a_refused_message_is_to_blame_at_once() -> None:
