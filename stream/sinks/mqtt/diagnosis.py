@@ -49,6 +49,8 @@ class Diagnosis:
         self._forget(message)
         self._answered = True
         self._refused.clear()
+        if self.outages.careful:
+            self.outages.took(self._kind(message), packet_bytes(message, 0))
 
     def refused(self, message: Message, refusal: MessageRefused) -> None:
         """Take note of a refused message; log the first of its kind."""

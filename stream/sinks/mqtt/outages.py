@@ -49,7 +49,8 @@ class Outages:
         """Delay before the next attempt, without jitter."""
         self._closed = 0
         self._unexplained = 0
-        self._strikes: dict[str, int] = {}
+        # Number of connections that messages of a class broke, and the size of the smallest.
+        self._strikes: dict[str, tuple[int, int]] = {}
         self._dropped: dict[str, _Blamed] = {}
         self._clock = clock
 
@@ -102,8 +103,9 @@ class Outages:
         if not refused:
             if not self.careful or waited_s > PROMPT_S:
                 return False
-            self._strikes[kind] = self._strikes.get(kind, 0) + 1
-            if self._strikes[kind] < STRIKES:
+            strikes, least = self._strikes.get(kind, (0, size))
+            self._strikes[kind] = strikes + 1, min(least, size)
+            if strikes + 1 < STRIKES:
                 return False
         before = self._dropped.get(kind)
         least = size if size > CLASS_BYTES and before is None else 0
@@ -113,6 +115,11 @@ class Outages:
         self._closed, self._unexplained = CAREFUL_AFTER, 0
         self._strikes.clear()
         return True
+
+    def took(self, kind: str, size: int) -> None:
+        """Take note of a message that the broker took: no one of its class and size is to blame."""
+        if kind in self._strikes and size >= self._strikes[kind][1]:
+            del self._strikes[kind]
 
     def drops(self, kind: str, size: int) -> bool:
         """Return whether a message of this class and size is not to be sent now."""

@@ -149,3 +149,21 @@ def test_a_refused_message_is_to_blame_at_once() -> None:
     assert outages.blame("state", 200, refused=True)
     assert outages.drops("state", 100)
     assert outages.careful, "there may be others"
+
+
+def test_a_bad_line_is_not_blamed_on_the_messages_that_it_cut_off() -> None:
+    """A connection that broke every few seconds, with an alert under way each second time: no alert
+    was sent any more until the restart, though the broker took hundreds in between.
+    """
+    outages = Outages()
+    for _ in range(20):
+        outages.ended(2.0, closed=True, explained=False, answered=True)
+        assert not outages.blame("emotide/stream/+/+/alert", 500)
+        outages.took("emotide/stream/+/+/alert", 500)
+    assert outages.careful
+    # A broker that refuses large ones still takes the small ones.
+    assert not outages.blame("emotide/node/+/info", 5000)
+    outages.took("emotide/node/+/info", 300)
+    assert outages.blame("emotide/node/+/info", 6000)
+    assert outages.drops("emotide/node/+/info", 6000)
+    assert not outages.drops("emotide/node/+/info", 300)
