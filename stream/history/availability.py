@@ -1,4 +1,4 @@
-"""Whether the database can be used: when to try again, and one log record per outage."""
+"""Availability of the database: when to try again, and one log record per outage."""
 
 from __future__ import annotations
 

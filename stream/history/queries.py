@@ -101,6 +101,8 @@ def one(
     return {
         **body,
         "model_license": row.model_license,
+        "reason": row.reason,
+        "left_out": row.detail.get("left_out", 0),
         "summary": summary,
         "conversation": row.detail.get("conversation"),
         "utterances": [_utterance(entry, of_channel) for entry in said],

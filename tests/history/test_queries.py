@@ -135,7 +135,8 @@ def test_the_same_hour_comes_twice_when_clocks_are_set_back(sqlite_engine: sa.En
 
 
 def test_a_session_has_everything_about_it(engine: sa.Engine) -> None:
-    call = record(detail={"channels": ["customer", "agent"], "summary": [], "conversation": None})
+    detail = {"channels": ["customer", "agent"], "summary": [], "conversation": None, "left_out": 2}
+    call = record(detail=detail, reason="interrupted")
     taken = replace(call.alerts[0], acknowledged_by="ann", acknowledged_ms=call.started_ms)
     put(engine, replace(call, alerts=(taken,)))
     with engine.connect() as connection:
@@ -146,6 +147,7 @@ def test_a_session_has_everything_about_it(engine: sa.Engine) -> None:
     assert found["started_at"] == "2025-11-28T03:20:00.000Z"
     assert (found["tags"], found["alert_count"]) == (["queue:billing", "team:a"], 1)
     assert [u["role"] for u in found["utterances"]] == ["customer", "customer"]
+    assert (found["reason"], found["left_out"]) == ("interrupted", 2)
     assert found["utterances"][1]["start_s"] == 5.0
     assert found["utterances"][0]["scores"] == LABELS
     assert found["gaps"] == [{"channel": 0, "start_s": 10.0, "end_s": 12.0, "reason": "overload"}]

@@ -116,6 +116,11 @@ class HistoryDetail(HistorySession):
     """A session with its utterances, gaps and alerts."""
 
     model_license: str
+    reason: Text
+    """Reason for the end, as in `session.closed`; interrupted: the server was killed, and this is
+    the session up to the last copy before."""
+    left_out: Count
+    """Utterances, gaps and alerts beyond the limits of memory."""
     summary: list[Mapping[str, Any]]
     """Each analysed channel over the whole session, as in `session.closed`."""
     conversation: Mapping[str, Any] | None
