@@ -154,7 +154,7 @@ def rows(folder: Path) -> tuple[list[Row], list[str]]:
         contextlib.ExitStack() as stack,
         tempfile.TemporaryDirectory() as shop,
         _web_server(Path(shop)) as origin,
-        running_server("--set", f'server.origins=["{origin}"]', model="embedded") as server,
+        running_server(config=_config(origin, Path(shop)), model="embedded") as server,
     ):
         kinds: dict[str, Callable[[], Kind]] = {
             "Firefox": lambda: firefox(folder, stack.enter_context(audio_output())),
@@ -169,6 +169,19 @@ def rows(folder: Path) -> tuple[list[Row], list[str]]:
             found += more
             broken += wrong
     return found, broken
+
+
+def _config(origin: str, folder: Path) -> str:
+    """Return the configuration of a server for a page of another origin, with a history."""
+    return f"""
+[server]
+origins = ["{origin}"]
+[privacy]
+hash_ids = false
+[history]
+url = "sqlite:///{folder / "history.db"}"
+spool = "{folder / "spool"}"
+"""
 
 
 def _compile(folder: Path) -> tuple[list[Row], list[str]]:
@@ -222,6 +235,7 @@ def _drive(
         ("a broken connection is resumed", _resumes),
         ("a lost device is waited for", lambda page: _device(page, server, origin)),
         ("a recording on the page", lambda page: _recording(page, server)),
+        ("a call in the history, and its deletion", lambda page: _history(page, server)),
     )
     try:
         with browser(kind.command, kind.capabilities, kind.environ, log) as page:
@@ -320,6 +334,22 @@ def _recording(page: Browser, server: Server) -> None:
       input.dispatchEvent(new Event("change", {{ bubbles: true }}));
     """)
     page.until("document.querySelector('#view-recordings .verdict, #view-recordings canvas')", 90)
+
+
+def _history(page: Browser, server: Server) -> None:
+    page.open(f"{server.url}#history")
+    rows = "document.querySelectorAll('.history-table tbody a')"
+    page.until(f"{rows}.length && document.querySelector('.picture-columns a')")
+    page.run(f"""
+      const shop = [...{rows}].find((link) => link.textContent === "shop");
+      shop.click();
+    """)
+    page.until("document.querySelector('.history-call .result-timeline canvas')")
+    page.run("[...document.querySelectorAll('.history-head button')].at(-1).click()")
+    page.until("document.querySelector('.history-confirm[open]')")
+    page.run("document.querySelector('.history-confirm .danger').click()")
+    page.until("document.querySelector('#view-history [role=status]').textContent")
+    assert page.run("return location.hash") == "#history"
 
 
 def _wav() -> str:
