@@ -1,4 +1,4 @@
-"""Times of queries and exports of a large history, and its size.
+"""Times of queries and exports of a large history, its size, and what an export delays.
 
 A year of calls of three tenants is generated: few at night and at weekends, eight queues of
 different size, forty campaigns, three rules of alerts. Each kind of query is asked many times with
@@ -9,6 +9,7 @@ with all its rows, from SQLite in this process. Where others use the cores, comp
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import tempfile
 import time
@@ -29,6 +30,7 @@ from stream.history.database import open_engine, upgrade
 from stream.history.export import Format, Rows, exported
 from stream.history.filters import Filter, Position
 from stream.history.queries import one, page
+from stream.history.reader import HistoryReader
 from stream.history.summary import summary
 from stream.history.tables import sessions
 from stream.labels import LABELS
@@ -40,6 +42,9 @@ EXAMPLES: Final = """\
   python -m bench.history --database year.db    make it once, or measure one that is there"""
 
 ZONE: Final = ZoneInfo("Europe/Berlin")
+LATE_S: Final = 5.0
+"""Seconds for which delays are measured."""
+
 EXPORTED: Final = 5_000
 """Sessions of an export that is timed."""
 
@@ -71,6 +76,11 @@ def measure(options: argparse.Namespace, file: Path) -> None:
     size = file.stat().st_size
     print_text(options, machine(), f"{count} sessions, {size / 1e9:.2f} GB", "")
     figures: dict[str, Any] = {"sessions": count, "bytes_per_session": size / count}
+    rows = []
+    for name, late in asyncio.run(delays(f"sqlite:///{file}")).items():
+        figures[f"event loop, {name}"] = {f"p{p}_ms": percentile(late, p) for p in (50, 99)}
+        rows.append([name, *figures[f"event loop, {name}"].values()])
+    print_text(options, table(["delay of the event loop", "p50 ms", "p99 ms"], rows), "")
     rows = []
     for name, ask in kinds(random.Random(3)):
         pairs = [timed(engine, ask()) for _ in range(options.times)]
@@ -221,6 +231,30 @@ def rate(engine: sa.Engine, rows: Rows, form: Format) -> tuple[float, float]:
         if done >= EXPORTED:
             break
     return lines / (time.perf_counter() - began), lines / (time.process_time() - used)
+
+
+async def delays(url: str) -> dict[str, list[float]]:
+    """Return how late a timer of the event loop is in ms: alone, and while an export runs."""
+    reader = HistoryReader(url)
+
+    async def measured() -> list[float]:
+        late, end = [], time.perf_counter() + LATE_S
+        while (now := time.perf_counter()) < end:
+            await asyncio.sleep(0.002)
+            late.append((time.perf_counter() - now - 0.002) * 1000)
+        return late
+
+    async def export() -> None:
+        async for _ in await reader.export(Filter(), "utterances", "csv"):
+            pass
+
+    found = {"alone": await measured()}
+    running = asyncio.create_task(export())
+    found["during an export"] = await measured()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    reader.close()
+    return found
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import tzinfo
@@ -42,6 +42,10 @@ EXPORTS: Final = 2
 NICENESS: Final = 10
 """Priority of the threads below that of live streams (Linux)."""
 
+TURN_S: Final = 0.0005
+"""Seconds after which a thread passes the interpreter on while queries run. With Python's usual
+5 ms, an export delays what the event loop does for streams by so much, again and again."""
+
 STEPS: Final = 50_000
 """Instructions of SQLite between two looks at the clock: some milliseconds."""
 
@@ -59,6 +63,9 @@ class HistoryReader:
         self._threads = ThreadPoolExecutor(THREADS, "emotide-history", _lower_priority)
         self._running = 0
         self._exports = 0
+        self._active = 0
+        """Calls in the threads, or on their way there."""
+        self._usual_turn_s = sys.getswitchinterval()
 
     async def page(self, wanted: Filter, limit: int, after: Position | None) -> HistoryList:
         """Return a page of the list."""
@@ -72,7 +79,7 @@ class HistoryReader:
         """Return a summary."""
         return await self._query(summary, wanted, by, zone)
 
-    async def export(self, wanted: Filter, rows: Rows, form: Format) -> AsyncIterator[bytes]:
+    async def export(self, wanted: Filter, rows: Rows, form: Format) -> AsyncGenerator[bytes, None]:
         """Return the pieces of an export, of which the first has been read."""
         if self._exports >= EXPORTS:
             text = f"{EXPORTS} exports run already; try again when one has ended"
@@ -81,7 +88,7 @@ class HistoryReader:
         first = await anext(pieces, b"")
         return _joined(first, pieces)
 
-    async def _pieces(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    async def _pieces(self, pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
         self._exports += 1
         try:
             while piece := await self._run(partial(next, pieces, b"")):
@@ -114,7 +121,16 @@ class HistoryReader:
             self._running -= 1
 
     async def _run(self, function: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._threads.submit(_translated, function))
+        self._active += 1
+        if self._active == 1:
+            self._usual_turn_s = sys.getswitchinterval()
+            sys.setswitchinterval(TURN_S)
+        try:
+            return await asyncio.wrap_future(self._threads.submit(_translated, function))
+        finally:
+            self._active -= 1
+            if not self._active:
+                sys.setswitchinterval(self._usual_turn_s)
 
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:
@@ -147,10 +163,13 @@ def _until(connection: sa.Connection, deadline: float) -> Iterator[None]:
         raw.set_progress_handler(None, 0)
 
 
-async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
+async def _joined(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    try:
+        yield first
+        async for piece in rest:
+            yield piece
+    finally:
+        await rest.aclose()
 
 
 def _translated(function: Callable[[], T]) -> T:

@@ -27,7 +27,7 @@ from tests.support.postgres import Postgres
 
 CALLS = model.calls(120)
 FEW = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,

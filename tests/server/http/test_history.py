@@ -224,11 +224,11 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("query", MISTAKES)
-async def test_a_mistake_is_named(server: Server, query: str) -> None:
-    response = await server.request("acme", "GET", f"/v1/history?{query}")
-    assert response.status_code == 400, response.text
-    assert response.json()["error"].startswith(MISTAKES[query])
+async def test_a_mistake_is_named(server: Server) -> None:
+    for query, error in MISTAKES.items():
+        response = await server.request("acme", "GET", f"/v1/history?{query}")
+        assert response.status_code == 400, (query, response.text)
+        assert response.json()["error"].startswith(error), query
 
 
 async def test_a_time_may_have_its_plus_unescaped(server: Server) -> None:
@@ -282,22 +282,21 @@ async def test_sessions_of_one_tenant_are_erased_together(
     assert foreign == {*uids("default", "globex")}
 
 
-@pytest.mark.parametrize(
-    ("query", "status", "error"),
-    [
-        ("", 400, "stream: name one of stream, attribute=NAME:VALUE and tenant"),
-        ("stream=a&tenant=acme", 400, "stream: name one of"),
-        ("attribute=customer", 400, "attribute: "),
-        ("tenant=globex", 403, "tenant: this key erases sessions of its own tenant, acme, only"),
-        ("label=angry", 400, "unknown query parameter 'label'; known: attribute, stream, tenant"),
-    ],
-)
-async def test_an_erasure_that_names_no_extent_erases_nothing(
-    server: Server, query: str, status: int, error: str
-) -> None:
+NO_EXTENT = {
+    "": (400, "stream: name one of stream, attribute=NAME:VALUE and tenant"),
+    "stream=a&tenant=acme": (400, "stream: name one of"),
+    "attribute=customer": (400, "attribute: "),
+    "tenant=globex": (403, "tenant: this key erases sessions of its own tenant, acme, only"),
+    "label=angry": (400, "unknown query parameter 'label'; known: attribute, stream, tenant"),
+}
+
+
+async def test_an_erasure_that_names_no_extent_erases_nothing(server: Server) -> None:
     """DELETE without a parameter must not mean everything."""
-    response = await server.request("acme", "DELETE", f"/v1/history?{query}")
-    assert (response.status_code, response.json()["error"][: len(error)]) == (status, error)
+    for query, (status, error) in NO_EXTENT.items():
+        response = await server.request("acme", "DELETE", f"/v1/history?{query}")
+        assert response.status_code == status, query
+        assert response.json()["error"].startswith(error), query
     assert len((await server.get("acme", limit=500))["sessions"]) == len(uids("acme"))
 
 
