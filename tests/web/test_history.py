@@ -20,6 +20,7 @@ NAMES = {
     "filters": "changed, filtersIn, isFiltered, moved, onlyRange, period, queryOf, serverQuery",
     "picture": "axisEnd, columns, merged, negativeOf, stepOf",
     "pages": "Pages",
+    "requests": "listCalls",
     "call-model": "labelsOf, missing, timelineChannels, utterancesCsv",
 }
 
@@ -264,6 +265,43 @@ def test_a_refresh_adds_new_calls_and_keeps_older_pages() -> None:
         ["zx", "4"],
         ["zx", None],
         ["", None],
+    ]
+
+
+def test_a_query_is_repeated_while_the_server_has_no_time_for_it() -> None:
+    """A server answers a few queries at a time; many supervisors open the page at nine o'clock."""
+    found = node("""
+      globalThis.sessionStorage = { getItem: () => null };
+      const body = (status, json, headers = {}) =>
+        new Response(JSON.stringify(json), { status, headers });
+      const busy = () => body(503, { error: "overloaded" }, { "Retry-After": "2" });
+      const seen = [];
+      const ask = async (...answers) => {
+        let count = 0;
+        globalThis.fetch = async () => (count += 1, (answers.shift() ?? busy)());
+        const result = listCalls("", null).then(
+          (page) => page.next, ({ kind, detail }) => [kind, detail]);
+        for (let n = 0; n < 8; n += 1) {
+          await new Promise((next) => setImmediate(next));
+          await advance(4_000);
+        }
+        seen.push([await result, count]);
+      };
+      await ask(busy, busy, () => body(200, { sessions: [], next: "x" }));
+      await ask();
+      await ask(() => body(400, { error: "share: too large", code: "invalid_message" }));
+      await ask(() => body(404, { error: "history_off: set history.url" }));
+      await ask(() => body(404, { error: "unknown" }));
+      await ask(() => body(500, {}));
+      print(seen);
+    """)
+    assert found == [
+        ["x", 3],
+        [["busy", "overloaded"], 4],
+        [["invalid", "share: too large"], 1],
+        [["off", "history_off: set history.url"], 1],
+        [["gone", "unknown"], 1],
+        [["failed", ""], 1],
     ]
 
 

@@ -3,7 +3,7 @@ import { element, setText } from "../parts/dom.js";
 import { percent } from "../parts/format.js";
 import { labelClass, labelName, labelSymbol, sortLabels } from "../parts/labels.js";
 import { axisEnd, columns, merged, negativeOf, stepOf } from "./picture.js";
-import { columnText, dayText, figuresText, hours, periodText, tickText } from "./texts.js";
+import { columnText, dayText, figuresText, hours, periodText, tickText, whole } from "./texts.js";
 
 /** Steps between columns that a key moves. */
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
@@ -67,9 +67,9 @@ export class Chart {
   #showFacts(total) {
     const negative = negativeOf(total);
     const facts = [
-      ["history.fact.calls", String(total.calls)],
+      ["history.fact.calls", whole(total.calls)],
       ["history.fact.speech", hours(total.speech_s)],
-      ["history.fact.alerts", String(total.alerts)],
+      ["history.fact.alerts", whole(total.alerts)],
       ["history.fact.negative", negative === null ? "–" : percent(negative)],
       ["history.fact.activation", total.activation === null ? "–" : percent(total.activation)],
       ...(total.dead_air_s === null ? [] : [["history.fact.dead_air", hours(total.dead_air_s)]]),
@@ -86,8 +86,8 @@ export class Chart {
     const names = element(
       "div",
       { className: "picture-axis", ariaHidden: "true" },
-      axis("history.fact.calls", calls),
-      axis("history.fact.alerts", alerts),
+      axis("history.fact.calls", whole(calls)),
+      axis("history.fact.alerts", whole(alerts)),
       axis("history.picture.labels", percent(1)),
       axis("history.fact.activation", percent(1)),
     );
@@ -137,11 +137,14 @@ export class Chart {
     return element("li", {}, node);
   }
 
-  /** Draw, and give the focus back to the column that had it. */
+  /** Draw, and give the focus back to the column that had it, or to another one if it is gone. */
   #focusKept(draw) {
     const key = this.content.contains(document.activeElement) && document.activeElement.dataset.key;
     draw();
-    if (key) this.content.querySelector(`a[data-key="${key}"]`)?.focus();
+    if (!key) return;
+    const columns = this.content.querySelectorAll("a.picture-column");
+    const same = [...columns].find((column) => column.dataset.key === key);
+    (same ?? [...columns].find((column) => column.tabIndex === 0))?.focus();
   }
 
   #toggle() {
@@ -186,7 +189,7 @@ function figureTable(list, labels, period) {
     .filter(({ calls }) => calls)
     .map((column) => {
       const figures = [
-        column.calls, hours(column.speech_s), column.alerts, column.activation === null ? "–" : percent(column.activation),
+        whole(column.calls), hours(column.speech_s), whole(column.alerts), column.activation === null ? "–" : percent(column.activation),
         ...labels.map((label) => (label in column.scores ? percent(column.scores[label]) : "–")),
       ];
       const name = period.step === "day" ? dayText(column.key) : columnText(column.key, period);

@@ -3,7 +3,7 @@ import { element } from "../parts/dom.js";
 import { percent } from "../parts/format.js";
 import { negativeOf } from "./picture.js";
 import { sharesCell } from "./shares.js";
-import { hours } from "./texts.js";
+import { hours, whole } from "./texts.js";
 
 const FIRST_ROWS = 8;
 const COLUMNS = ["calls", "alerts", "negative", "activation", "labels", "speech", "dead_air"];
@@ -55,8 +55,8 @@ export class Groups {
       "tr",
       {},
       element("th", { scope: "row" }, element("a", { href: this.hrefOf(row.key) }, row.key)),
-      number(String(row.calls)),
-      element("td", { className: "number" }, bar, String(row.alerts)),
+      number(whole(row.calls)),
+      element("td", { className: "number" }, bar, whole(row.alerts)),
       number(share(negative)),
       number(share(row.activation)),
       element("td", {}, sharesCell(row.scores)),

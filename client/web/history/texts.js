@@ -63,6 +63,9 @@ export function hours(seconds) {
   return t("history.hours", { n: (seconds / HOUR_S).toLocaleString(tag(), { maximumFractionDigits: seconds < 100 * HOUR_S ? 1 : 0 }) });
 }
 
+/** Return a whole number with the separators of the language. */
+export const whole = (number) => number.toLocaleString(tag());
+
 /** Return roles as text. */
 export const rolesText = (roles) => roles.map(roleName).join(", ");
 
