@@ -37,6 +37,10 @@ COLUMNS_HZ = (1209, 1336, 1477, 1633)
 """Frequencies of keyed digits (DTMF). Source: ITU-T Q.23."""
 DIGIT_TOLERANCE = 0.018
 """Largest relative deviation of a digit's frequencies. Source: ITU-T Q.24, table A.1 (1.8 %)."""
+SIGNALS_HZ = (700, 900, 1100, 1300, 1500, 1700)
+SIGNAL_TOLERANCE = 0.015
+"""Frequencies of the digits between exchanges (MF), any two at a time, for 68 ms each, and their
+largest relative deviation. Source: ITU-T Q.320 to Q.323 (signalling system R1)."""
 DIGIT_TWIST = 10.0
 """Largest ratio of the energies of a digit's two lines: 10 dB."""
 DIGIT_SHARE = 0.75
@@ -71,7 +75,8 @@ def tonal_share(samples: Floats) -> float:
     hz, second_hz = _frequency(power, bins), _frequency(power, second_bins)
     pure = (held + second_held) / energy
     steady = _steady(hz, second_hz) & (pure > PURE_SHARE)
-    digits = _digits(hz, second_hz) & (held < DIGIT_TWIST * second_held) & (pure > DIGIT_SHARE)
+    keyed = _digits(hz, second_hz) | _signals(hz, second_hz)
+    digits = keyed & (held < DIGIT_TWIST * second_held) & (pure > DIGIT_SHARE)
     return float(energy[steady | digits].sum() / energy.sum())
 
 
@@ -126,6 +131,15 @@ def _digits(hz: Floats, second_hz: Floats) -> NDArray[np.bool_]:
         for found, nominal in ((row, ROWS_HZ), (column, COLUMNS_HZ))
     )
     return np.asarray(near_row & near_column, np.bool_)
+
+
+def _signals(hz: Floats, second_hz: Floats) -> NDArray[np.bool_]:
+    """Return which frames have two different frequencies of a digit between exchanges."""
+    low, high = (
+        np.abs(found[:, None] / np.array(SIGNALS_HZ) - 1) < SIGNAL_TOLERANCE
+        for found in (np.minimum(hz, second_hz), np.maximum(hz, second_hz))
+    )
+    return np.asarray(low.any(axis=1) & high.any(axis=1) & ~(low & high).any(axis=1), np.bool_)
 
 
 @cache

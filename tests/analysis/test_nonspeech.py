@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -80,6 +81,14 @@ def test_a_single_telephone_key_is_a_tone(key: str, seconds: float) -> None:
     """An utterance has a pre-roll of 0.3 s before its first voiced frame."""
     pressed = np.concatenate([noise(0.3, -70), burst(DTMF[key], seconds), noise(0.1, -70)])
     assert stats(pressed).sound == "tone"
+
+
+@pytest.mark.parametrize("pair", [*combinations((700, 900, 1100, 1300, 1500, 1700), 2)])
+def test_a_single_digit_between_exchanges_is_a_tone(pair: tuple[float, float]) -> None:
+    """They last 68 ms, in which no two frames show that a frequency is constant: half of them were
+    no tones."""
+    sent = np.concatenate([noise(0.3, -70), burst(pair, 0.068), noise(0.1, -70)])
+    assert stats(sent).sound == "tone"
 
 
 def test_keyed_digits_are_known_in_noise_in_which_other_tones_are_not() -> None:

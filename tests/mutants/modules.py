@@ -184,8 +184,9 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
     },
     "stream/analysis/tones.py": {
         "return np.hanning(LENGTH).astype(np.float32) * np.float32( -0.5)": "squared",
-        "digits = _digits(hz, second_hz) & (held <= DIGIT_TWIST * second_held) "
-        "& (pure > DIGIT_SHARE)": ("no measured energy is equal to the limit"),
+        "digits = keyed & (held <= DIGIT_TWIST * second_held) & (pure > DIGIT_SHARE)": (
+            "no measured energy is equal to the limit"
+        ),
         "steady = _steady(hz, second_hz) & (pure >= PURE_SHARE)": "likewise",
         "curve = np.minimum(before - 2 * peak + after, - 1.000001)": (
             "that of a line through the taper is below -2"

@@ -342,7 +342,8 @@ def rows(made: Brokers) -> list[Row]:
             3,
             partial(mqtt_311, made),
             mqtt(made.old.port),
-            expected=RESETS,
+            # The server cannot tell these breaks from those that another server causes.
+            expected=(*RESETS, "MQTT connections keep ending"),
         ),
         Row("half-open peers", 2.5, half_open, short),
         Row("300 return at once", 2.5, returning, settings("limits.idle_timeout_s=600")),
