@@ -83,7 +83,13 @@ def test_ids_with_other_characters_stay_different() -> None:
 
 @pytest.mark.parametrize(
     ("name", "encoding", "rate"),
-    [("alaw", "alaw", 8_000), ("slin", "linear16", 8_000), ("slin48", "linear16", 48_000)],
+    [
+        *(("ulaw", "mulaw", 8_000), ("alaw", "alaw", 8_000), ("slin", "linear16", 8_000)),
+        *(("slin12", "linear16", 12_000), ("slin16", "linear16", 16_000)),
+        *(("slin24", "linear16", 24_000), ("slin32", "linear16", 32_000)),
+        *(("slin44", "linear16", 44_100), ("slin48", "linear16", 48_000)),
+        *(("slin96", "linear16", 96_000), ("slin192", "linear16", 192_000)),
+    ],
 )
 def test_formats(name: str, encoding: str, rate: int) -> None:
     audio = started(dialect(), media_start(format=name)).config.format

@@ -193,6 +193,13 @@ def test_an_unknown_codec_is_refused(media_format: dict[str, Any]) -> None:
     assert (refused.value.code, refused.value.fatal) == ("unsupported_encoding", True)
 
 
+def test_a_long_name_of_a_codec_is_cut_in_the_answer() -> None:
+    with pytest.raises(ProtocolError) as refused:
+        run(started(mediaFormat={"encoding": "x" * 500}))
+    assert "x" * 32 in refused.value.message
+    assert "x" * 33 not in refused.value.message
+
+
 @pytest.mark.parametrize("at", ["", "x", None, -1, "1e400", True, {}, "nan"])
 def test_a_timestamp_that_is_none_does_not_lose_the_audio(at: object) -> None:
     commands = run(started(tracks=["inbound"]), media(b"\1" * 160, at))

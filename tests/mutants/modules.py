@@ -132,7 +132,11 @@ TESTS: Mapping[str, Sequence[str]] = {
     "stream/sinks/mqtt/leftovers.py": ("tests/sinks/mqtt/test_leftovers.py",),
     "stream/sinks/mqtt/limits.py": ("tests/sinks/mqtt/test_limits.py",),
     "stream/sinks/mqtt/retained.py": ("tests/sinks/mqtt/test_retained.py",),
-    "stream/sinks/mqtt/topics.py": ("tests/sinks/mqtt/test_topics.py",),
+    "stream/sinks/mqtt/topics.py": (
+        "tests/sinks/mqtt/test_topics.py",
+        "tests/sinks/mqtt/test_utterances.py",
+        "tests/sessions/test_conversation.py",
+    ),
     "stream/sinks/mqtt/utterances.py": ("tests/sinks/mqtt/test_utterances.py",),
     "stream/server/access/auth.py": ("tests/server/access/test_auth.py",),
     "stream/server/access/credentials.py": ("tests/server/access/test_credentials.py",),
@@ -194,6 +198,16 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
     },
     "stream/recordings/job_queue.py": {
         "self._turns[tenant] = max(self._turns.values(), default=-1) + 2": "only the order counts",
+    },
+    "stream/sinks/mqtt/limits.py": {
+        'PACKET_TOO_LARGE: "raise the broker\'s maximum packet size", 149: "raise the broker\'s '
+        'message rate limit, or lower mqtt.score_rate_hz",': "a table of the specification",
+        '0x97: "raise the broker\'s quota of this user", 154: "turn off the broker\'s check of '
+        'payloads for these topics",': "likewise",
+        "if message.qos >= self.qos or (message.retain and not self.retain):": (
+            "what it lowers is as low already"
+        ),
+        "if message.qos > self.qos or (message.retain or not self.retain):": "likewise",
     },
     "stream/alerts/state.py": {
         "self._cool_until = -1": "no position is negative",

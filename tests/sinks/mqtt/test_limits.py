@@ -45,6 +45,15 @@ def test_qos_and_retention_are_lowered_to_what_the_broker_has() -> None:
     lowered = BrokerLimits(qos=0, retain=False).adapted(MESSAGE, 0)
     assert (lowered.qos, lowered.retain) == (0, False)
     assert BrokerLimits(qos=1, retain=False).adapted(MESSAGE, 0).qos == 1
+    lowered = BrokerLimits(qos=0).adapted(MESSAGE, 0)
+    assert (lowered.qos, lowered.retain) == (0, True), "one limit does not bring the other"
+    lowered = BrokerLimits(retain=False).adapted(MESSAGE, 0)
+    assert (lowered.qos, lowered.retain) == (1, False)
+
+
+def test_a_broker_that_states_no_limits_has_those_of_the_specification() -> None:
+    """MQTT 5.0, 3.2.2.3."""
+    assert BrokerLimits() == BrokerLimits(None, 65_535, 2, True, True)
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,13 @@ def test_a_summary_takes_the_window_where_there_is_no_horizon() -> None:
     assert "top" not in fields(summary(READABLE, "t", [], 1))
 
 
+def test_the_summary_of_an_empty_group_is_its_last() -> None:
+    stream = live(tags=("t",))
+    stream.last[0] = encoded(stream, score(ANGRY), ts=1)
+    assert not summary(READABLE, "t", [stream], 1).final
+    assert summary(READABLE, "t", [], 1).final
+
+
 def test_topics_of_the_default_tenant_are_those_without_tenants() -> None:
     body = encoded(live(), score()).body
     assert READABLE.score(live(), body).topic == "emotide/stream/call-1/customer/score"

@@ -29,6 +29,13 @@ def test_an_utterance_has_a_beginning_updates_and_an_end() -> None:
     new = step(start())
     assert new is not None
     assert (new[0], new[1], new[2]["start_ms"], new[2]["top"]) == ("new", None, 1000, None)
+    message = READABLE.change("new", None, new[2])
+    assert (message.topic, message.qos, message.retain, message.minor) == (
+        "emotide/events",
+        1,
+        False,
+        True,
+    )
     first = step(score(CALM))
     assert first is not None
     assert (first[0], first[1]["top"], first[2]["top"]) == ("update", None, "neutral")
