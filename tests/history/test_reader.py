@@ -44,7 +44,7 @@ async def test_queries_are_answered(reader: HistoryReader) -> None:
 
 
 def test_a_query_changes_nothing(reader: HistoryReader) -> None:
-    """Whatever a query does by mistake, it cannot lose a session."""
+    """A mistake in a query cannot lose a session."""
     with pytest.raises(sa.exc.DBAPIError, match=r"readonly|read-only"), reader.connect() as opened:
         opened.execute(sa.delete(sessions))
 
