@@ -116,9 +116,13 @@ def audiohook(client: Path, folder: Path) -> dict[str, Callable[[], str]]:
             )
             closed = text.count("onClosedMessage - Session closed")
             opened = text.count("Session open!")
-            if (opened, closed) != (expected, expected):
-                raise Failed(f"{opened} opened, {closed} closed of {expected}: {text[-500:]}")
             ended = _ended(server, key)
+            # On a busy machine the client exits before the end of its log is written.
+            if opened != expected or expected not in (closed, ended):
+                raise Failed(
+                    f"{opened} opened, {closed} closed, {ended} streams completed of {expected}: "
+                    f"{text[-500:]}"
+                )
             longest = [float(ms) for ms in re.findall(r"p99\s+=\s+([0-9.]+) ms", text)]
             rtt = f"; pings p99 {longest[0]:.0f} ms" if longest else ""
             return f"{opened} opened, {closed} closed, {ended} streams completed{rtt}"
