@@ -294,11 +294,13 @@ async def database_away(server: Server, seconds: float) -> tuple[str, list[str]]
     That is another server than the one whose memory is watched.
     """
     with tempfile.TemporaryDirectory() as folder, Postgres() as database:
-        found = await database_outage(seconds, CALLERS, 60.0, database, Path(folder))
+        found = await database_outage(seconds, CALLERS, 120 + seconds / 2, database, Path(folder))
     wrong = [f"{len(found.missing)} calls missing"] if found.missing else []
     if found.twice:
         wrong.append(f"{len(found.twice)} calls twice")
     work = f"{found.ended} calls and {found.cut_off} cut off, database away for {seconds:.0f} s"
+    if found.late:
+        work += f", {len(found.late)} of the moment before the kill lost"
     return f"{work}, all there {found.took_s:.0f} s after its return", wrong
 
 

@@ -22,18 +22,19 @@ from tests.support.postgres import Postgres
 from tests.support.running import Server, running_server, started_server
 from tests.support.utterances import talk
 
-SAFE_S = 1.0
-"""Seconds after its end from which a call must be on the disk."""
-
 
 @dataclass(frozen=True, slots=True)
 class Outage:
     """Calls that ended, those of them that are missing or without utterances, and those that are
-    there twice; calls that the kill cut off; seconds after the return until all were there."""
+    there twice; calls that the kill cut off; seconds after the return until all were there.
+
+    `late` are calls that ended after the last look at the spool before the kill, and are missing.
+    """
 
     ended: int
     missing: tuple[str, ...]
     twice: tuple[str, ...]
+    late: tuple[str, ...]
     cut_off: int
     took_s: float
 
@@ -69,6 +70,11 @@ checkpoint_s = 1
         server.url = server.line("ready")["url"]
         server.port = int(server.url.rstrip("/").rpartition(":")[2])
         await calls.run(server, 0)  # one each, while the database is there
+        first = set(calls.ended)
+        await asyncio.to_thread(
+            _until,
+            lambda: server.metric("emotide_history_sessions_total", outcome="written") == streams,
+        )
         database.kill()
         async with contextlib.AsyncExitStack() as stack:
             live = await stack.enter_async_context(stream(server, stream_id="live"))
@@ -76,22 +82,27 @@ checkpoint_s = 1
             await live.audio(talk(4.0), 6400)
             await live.send("input.flush")
             await live.until("emotion.segment", timeout=60)
-            copy = folder / "spool" / "live.jsonl"
+            spool = folder / "spool"
+            copy = spool / "live.jsonl"
             await asyncio.to_thread(
                 _until, lambda: copy.exists() and b'"live"' in copy.read_bytes()
             )
             running = asyncio.create_task(calls.run(server, begin + 1e9))
-            await asyncio.sleep(max(SAFE_S, begin + away_s / 2 - time.monotonic()))
-            killed, calls.killed = time.monotonic(), server
+            await asyncio.sleep(max(0.5, begin + away_s / 2 - time.monotonic()))
+            await asyncio.to_thread(_until, lambda: set(calls.ended) > first)
+            safe = set(calls.ended)
+            await asyncio.to_thread(_until, lambda: _spooled(spool, safe - first))
+            calls.killed = server
             server.signal(signal.SIGKILL)
             await running
+            late = set(calls.ended) - safe
         server.exit(10)
     with running_server(config=config) as server:
         await calls.run(server, begin + away_s)
         database.start()
         back = time.monotonic()
         engine = open_engine(url)
-        wanted = calls.ended_before(killed - SAFE_S, killed)
+        wanted = set(calls.ended) - late
         while True:
             found = await asyncio.to_thread(_stored, engine)
             missing = tuple(sorted(wanted - {name for name, count in found.items() if count}))
@@ -99,28 +110,24 @@ checkpoint_s = 1
                 break
             await asyncio.sleep(0.2)
         took_s = time.monotonic() - back
-        await asyncio.sleep(SAFE_S)
         names = await asyncio.to_thread(_names, engine)
         engine.dispose()
     twice = tuple(sorted(name for name, count in Counter(names).items() if count > 1))
     cut_off = sum(name not in calls.ended for name in names)
-    return Outage(len(calls.ended), missing, twice, cut_off, took_s)
+    late -= set(names)
+    return Outage(len(calls.ended), missing, twice, tuple(sorted(late)), cut_off, took_s)
 
 
 class Calls:
-    """Calls one after another on some streams; `ended` has the times of those that were closed."""
+    """Calls one after another on some streams; `ended` are those that were closed."""
 
     def __init__(self, streams: int, call_s: float) -> None:
         self._streams = streams
         self._call_s = call_s
         self._numbers = itertools.count()
-        self.ended: dict[str, float] = {}
+        self.ended: dict[str, None] = {}
         self.killed: Server | None = None
         """Server that may close connections in any way."""
-
-    def ended_before(self, safe: float, killed: float) -> set[str]:
-        """Return the calls that must not be missing: not those of the last moment of a process."""
-        return {name for name, at in self.ended.items() if not safe < at <= killed}
 
     async def run(self, server: Server, until: float) -> None:
         """Run calls until a time, or until the server is killed; at least one on each stream."""
@@ -135,7 +142,7 @@ class Calls:
                     client.checks = False
                     await client.audio(talk(4.0), 6400)
                     await client.close_session(120)
-                    self.ended[name] = time.monotonic()
+                    self.ended[name] = None
                 if time.monotonic() > until:
                     return
                 await asyncio.sleep(max(0.0, began + self._call_s - time.monotonic()))
@@ -151,6 +158,12 @@ def _until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def _spooled(spool: Path, names: set[str]) -> bool:
+    """Return whether calls are on the disk."""
+    text = b"".join(path.read_bytes() for path in spool.glob("0*.jsonl"))
+    return all(f'"stream_id":"{name}"'.encode() in text for name in names)
 
 
 def _stored(engine: sa.Engine) -> dict[str, int]:
