@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 TESTS: Mapping[str, Sequence[str]] = {
     "stream/analysis/activity.py": (
-        "tests/analysis/test_pipeline.py",
+        "tests/analysis/test_activity.py",
         "tests/analysis/test_conversation.py",
     ),
     "stream/analysis/baseline.py": ("tests/analysis/test_baseline.py",),

@@ -37,6 +37,31 @@ def test_a_deletion_is_repeated_until_it_is_confirmed() -> None:
     assert retained.reconnected() == []
 
 
+def test_only_messages_with_an_expiry_expire() -> None:
+    retained, state = Retained(), READABLE.status(True)
+    short = replace(state, topic="emotide/short", expiry_s=2)
+    retained.set(state, 0)
+    retained.set(short, 0)
+    assert retained.expiring() == [short.topic]
+    for now, left_s in ((0.5, 2), (1.0, 1), (1.9, 1)):
+        retained.set(short, 0)
+        sent = retained.next(short.topic, now)
+        assert sent is not None
+        assert sent.expiry_s == left_s, "whole seconds, rounded up"
+    retained.set(short, 0)
+    assert retained.next(short.topic, 2.0) is None
+
+
+def test_a_topic_that_is_left_to_another_server_is_not_sent_to() -> None:
+    retained, one = Retained(), READABLE.status(True)
+    retained.set(one, 0)
+    retained.next(one.topic, 0)
+    retained.forget(one.topic)
+    assert one.topic not in retained
+    assert retained.reconnected() == []
+    assert retained.next(one.topic, 1) is None
+
+
 def test_a_message_that_was_never_sent_is_not_deleted() -> None:
     retained, one = Retained(), READABLE.status(True)
     retained.set(one, 0)
