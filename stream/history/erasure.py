@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 
 from stream.history import rollups
-from stream.history.database import writing
+from stream.history.database import BUSY_S, writing
 from stream.history.identity import Identities
 from stream.history.tables import erasures, session_attributes, sessions
 from stream.history.tables import rollups as rollup_rows
@@ -183,23 +183,24 @@ def erasures_since(engine: sa.Engine, number: int) -> tuple[int, list[Erasure]]:
     return highest, [Erasure(row.digest, row.before_ms) for row in found]
 
 
-def empty_log(engine: sa.Engine) -> bool:
+def empty_log(engine: sa.Engine, timeout_s: float = TRUNCATE_S) -> bool:
     """Empty SQLite's write-ahead log, which holds older contents of pages; return whether it did.
 
-    A reader may prevent it for `TRUNCATE_S` seconds.
+    A reader, such as an export, prevents it; wait for at most `timeout_s` seconds.
     """
     if engine.dialect.name != "sqlite":
         return True
-    deadline = time.monotonic() + TRUNCATE_S
+    deadline = time.monotonic() + timeout_s
     connection = engine.raw_connection()
+    cursor = connection.cursor()
     try:
+        # While it waits for readers, SQLite lets no one write.
+        cursor.execute("PRAGMA busy_timeout = 50")
         while True:
-            cursor = connection.cursor()
-            busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            if not busy:
-                return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
+            [busy, _, _] = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy or time.monotonic() > deadline:
+                return not busy
+            time.sleep(0.1)
     finally:
+        cursor.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1000)}")
         connection.close()

@@ -77,6 +77,8 @@ class Writer:
         """Erasures by digest; replaced, never changed, because any thread may read it."""
         self._last_erasure = 0
         self._poll_at = 0.0
+        self._log_is_stale = False
+        """True if SQLite's log may hold what was erased."""
         self._migrated = False
         self._disk_failed = False
         self._next_log: dict[str, float] = {}
@@ -290,6 +292,10 @@ class Writer:
         self._poll_at = now + POLL_S
         if found:
             self.forget(found)
+            self._log_is_stale = True
+        if self._log_is_stale:
+            # An export that ran during the erasure kept the log from being emptied.
+            self._log_is_stale = not erasure.empty_log(self._engine, 0.0)
 
     def _is_erased(self, session: bytes) -> bool:
         return self._identities.is_erased(session, self._erased)

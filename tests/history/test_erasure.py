@@ -11,6 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from stream.config import Config
+from stream.history import erasure
+from stream.history import writer as writer_module
 from stream.history.database import open_engine, upgrade, writing
 from stream.history.erasure import Selection, SelectionKind, erase, expire, tenants
 from stream.history.identity import Identities, configured_identities
@@ -131,6 +133,32 @@ def test_nothing_erased_stays_in_the_files_of_sqlite(tmp_path: Path) -> None:
         assert SECRET.encode() not in path.read_bytes(), path.name
     assert counts(engine)["sessions"] == 40
     engine.dispose()
+
+
+def test_an_export_during_an_erasure_leaves_no_trace_in_the_log_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader keeps SQLite from emptying its log, in which the erased rows still are."""
+    monkeypatch.setattr(writer_module, "POLL_S", 0.05)
+    monkeypatch.setattr(writer_module, "IDLE_S", 0.05)
+    history = History(config(tmp_path), Metrics("1"), FakeAuditLog())
+    history.open()
+    put(history.engine, secret(), record())
+    log = tmp_path / "db" / "history.db-wal"
+    with history.engine.connect() as reader:
+        reader.execute(sa.select(sessions)).all()
+        monkeypatch.setattr(erasure.empty_log, "__defaults__", (0.0,))
+        found = erasure.erase(
+            history.engine, Selection("stream", ["default"], SECRET), history.identities
+        )
+        assert found.sessions == 1
+        assert SECRET.encode() in log.read_bytes()
+    deadline = time.monotonic() + 60
+    while SECRET.encode() in everything(tmp_path / "db"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    history._writer.close(5.0)
+    history.close()
 
 
 def test_retention_deletes_by_tenant_and_corrects_the_rollups(engine: sa.Engine) -> None:
