@@ -173,6 +173,7 @@ class Batch:
                 len(severities),
                 max(severities, key=("info", "warning", "critical").index, default=None),
                 dead_air,
+                *scores.values(),
                 orjson.dumps(detail).decode(),
             )
 
@@ -212,7 +213,7 @@ def _scores(row: Shares) -> dict[str, float]:
 
 def fill_rollups(connection: sa.Connection) -> None:
     """Compute the roll-ups of all sessions."""
-    sessions, tags, labels = tables.sessions, tables.session_tags, tables.session_labels
+    sessions, tags = tables.sessions, tables.session_tags
     hour = sessions.c.started_ms - sessions.c.started_ms % 3_600_000
     all_tags: Iterable[tuple[Any, Any]] = (
         (sessions, sa.literal("")),
@@ -222,11 +223,6 @@ def fill_rollups(connection: sa.Connection) -> None:
     for source, tag in all_tags:
         key = (sessions.c.tenant, tag, hour)
         speech = sessions.c.speech_s
-        shares = (
-            sa.select(labels.c.session, *(_of_label(name, labels.c) for name in LABELS))
-            .group_by(labels.c.session)
-            .subquery()
-        )
         sums = sa.select(
             *key,
             sa.func.count(),
@@ -237,11 +233,7 @@ def fill_rollups(connection: sa.Connection) -> None:
             sa.func.sum(sessions.c.alerts),
             sa.func.count(sessions.c.dead_air_s),
             sa.func.coalesce(sa.func.sum(sessions.c.dead_air_s), 0.0),
-            *(sa.func.sum(shares.c[name] * speech) for name in LABELS),
-        ).select_from(source.join(shares, shares.c.session == sessions.c.number))
+            *(sa.func.sum(sessions.c[name] * speech) for name in LABELS),
+        ).select_from(source)
         names = [column.name for column in tables.rollups.c]
         connection.execute(tables.rollups.insert().from_select(names, sums.group_by(*key)))
-
-
-def _of_label(name: str, columns: Any) -> sa.ColumnElement[Any]:
-    return sa.func.max(sa.case((columns.label == name, columns.share))).label(name)

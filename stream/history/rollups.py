@@ -104,23 +104,20 @@ def _sum_up(connection: sa.Connection, tenant: str, hour_ms: int) -> None:
         "dead_air_calls": sa.func.count(s.dead_air_s),
         "dead_air_s": sa.func.coalesce(sa.func.sum(s.dead_air_s), 0.0),
     }
+    sums |= {label: sa.func.sum(s[label] * s.speech_s) for label in LABELS}
     columns = [column.label(name) for name, column in sums.items()]
-    label, share = session_labels.c.label, sa.func.sum(session_labels.c.share * s.speech_s)
-    tagged = session_tags.c.session == s.number
     found: dict[Key, Sums] = {}
     for tag in (sa.literal(""), session_tags.c.tag):
         own = isinstance(tag, sa.Column)
-        source = sessions.join(session_tags, tagged) if own else sessions
+        source = (
+            sessions.join(session_tags, session_tags.c.session == s.number) if own else sessions
+        )
         each = sa.select(tag.label("of"), *columns).select_from(source).where(begun)
         for row in connection.execute(
             each.group_by(tag) if own else each.having(sums["calls"] > 0)
         ):
             values = row._asdict()
             found[tenant, values.pop("of"), hour_ms] = values
-        labelled = source.join(session_labels, session_labels.c.session == s.number)
-        shares = sa.select(tag, label, share).select_from(labelled).where(begun)
-        for of, name, value in connection.execute(shares.group_by(*([tag] if own else []), label)):
-            found[tenant, of, hour_ms][name] = value
     if found:
         rows = [_row(key, values) for key, values in found.items()]
         connection.execute(sa.insert(rollups), rows)

@@ -23,6 +23,7 @@ from stream.history.tables import (
     sessions,
     utterances,
 )
+from stream.labels import LABELS
 
 MAX_PARAMETERS: Final = 500
 """Values in one list of a query."""
@@ -113,6 +114,7 @@ def _session(record: SessionRecord) -> dict[str, Any]:
         "alerts": len(record.alerts),
         "severity": record.severity,
         "dead_air_s": record.dead_air_s,
+        **{label: record.labels.get(label) for label in LABELS},
         "detail": record.detail,
     }
 

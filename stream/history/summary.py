@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from stream.history.conditions import conditions, tenants_of
 from stream.history.filters import Filter
 from stream.history.spans import Span, name_of, spans, unit_of
-from stream.history.tables import rollups, session_labels, session_tags, sessions
+from stream.history.tables import rollups, session_tags, sessions
 from stream.labels import LABELS
 from stream.protocol.errors import ProtocolError
 from stream.protocol.wire.history import Grouping, HistoryRow, HistorySummary
@@ -45,13 +45,12 @@ class Sums:
     """Share x seconds of speech."""
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Add the columns of a row."""
+        """Add the columns of a row; labels are null where no session had them."""
         for name in NAMES:
             setattr(self, name, getattr(self, name) + (values[name] or 0))
-
-    def add_label(self, label: str, share: float) -> None:
-        """Add a sum of share x speech."""
-        self.labels[label] = self.labels.get(label, 0.0) + share
+        for label in LABELS:
+            if values[label] is not None:
+                self.labels[label] = self.labels.get(label, 0.0) + values[label]
 
     def row(self, key: str) -> HistoryRow:
         """Return the sums and means."""
@@ -179,13 +178,7 @@ class _Summary:
             r.hour_ms >= span.start_ms,
             r.hour_ms < span.end_ms,
         )
-        for row in self._connection.execute(query.group_by(GROUPED)):
-            values = row._asdict()
-            found = self._sums_of(values[KEY], span)
-            found.add(values)
-            for label in LABELS:
-                if values[label] is not None:
-                    found.add_label(label, values[label])
+        self._add(span, query.group_by(GROUPED))
 
     def _add_sessions(self, span: Span) -> None:
         s = sessions.c
@@ -210,22 +203,15 @@ class _Summary:
             "dead_air_calls": sa.func.count(s.dead_air_s),
             "dead_air_s": sa.func.sum(s.dead_air_s),
         }
-        columns = [sums[name].label(name) for name in NAMES]
+        sums |= {label: sa.func.sum(s[label] * s.speech_s) for label in LABELS}
+        columns = [column.label(name) for name, column in sums.items()]
         query = sa.select(key, *columns).select_from(source).where(*where)
         self._add(span, query.group_by(GROUPED))
-        label, share = session_labels.c.label, sa.func.sum(session_labels.c.share * s.speech_s)
-        source = source.join(session_labels, session_labels.c.session == s.number)
-        shares = sa.select(key, label, share).select_from(source).where(*where)
-        self._add_labels(span, shares.group_by(GROUPED, label))
 
     def _add(self, span: Span, query: Query) -> None:
         for row in self._connection.execute(query):
-            self._sums_of(row[0], span).add(row._asdict())
-
-    def _add_labels(self, span: Span, query: Query) -> None:
-        for row in self._connection.execute(query):
-            key, label, share = tuple(row)
-            self._sums_of(key, span).add_label(label, share)
+            values = row._asdict()
+            self._sums_of(values.pop(KEY), span).add(values)
 
     def _sums_of(self, key: Any, span: Span) -> Sums:
         # The same hour comes twice when clocks are set back; a day may have two offsets.

@@ -52,6 +52,7 @@ sessions: Final = sa.Table(
     sa.Column("alerts", sa.Integer, nullable=False),
     sa.Column("severity", sa.Text),
     sa.Column("dead_air_s", sa.Float),
+    *(sa.Column(label, sa.Float) for label in LABELS),
     sa.Column("detail", sa.JSON, nullable=False),
     sa.Index("sessions_scan", *SCANNED),
     sa.Index("sessions_started", "started_ms"),
@@ -59,7 +60,9 @@ sessions: Final = sa.Table(
     sa.Index("sessions_activation", "tenant", "activation"),
     sa.Index("sessions_duration", "tenant", "duration_s"),
 )
-"""One row per finished session; `started_ms` is Unix time in milliseconds."""
+"""One row per finished session; `started_ms` is Unix time in milliseconds.
+
+Each label has its share as in `session_labels`, so that a summary reads one row per session."""
 
 session_tags: Final = sa.Table(
     "session_tags",

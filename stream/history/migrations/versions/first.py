@@ -37,6 +37,7 @@ def upgrade() -> None:
         sa.Column("alerts", sa.Integer, nullable=False),
         sa.Column("severity", sa.Text),
         sa.Column("dead_air_s", sa.Float),
+        *(sa.Column(label, sa.Float) for label in LABELS),
         sa.Column("detail", sa.JSON, nullable=False),
     )
     scanned = ("started_ms", "uid", "kind", "duration_s", "activation", "dominant", "alerts")
