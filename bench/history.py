@@ -14,7 +14,6 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -203,10 +202,10 @@ def kinds(chance: random.Random) -> Iterator[tuple[str, Callable[[], Query]]]:
         yield name, summed
 
     def filtered() -> Query:
-        wanted = some(alert="any", **span(7))
-        return lambda connection: summary(connection, wanted, "day", UTC)
+        wanted = some(**chance.choice(({"alert": "any"}, {"kind": "live"})), **span(30))
+        return lambda connection: summary(connection, wanted, "day", ZONE)
 
-    yield "summary: a week by day, with alerts only", filtered
+    yield "summary: a month by day, with alerts or live only", filtered
 
 
 def timed(engine: sa.Engine, ask: Query) -> tuple[float, float]:
