@@ -190,13 +190,13 @@ async def test_a_connection_lost_during_the_stop_loses_no_message(broker: Broker
             proxy.up.stalled = True
             for number in range(100):
                 sink.event(stream, encoded(stream, segment(utterance=number)))
-            stop = asyncio.create_task(sink.stop(5))
+            stop = asyncio.create_task(sink.stop(30))
             await until(lambda: len(sink._publisher._in_flight) > 0)
             proxy.reset()
             await until(lambda: counts.connected[:2] == [True, False])
             proxy.up.stalled = False
             await stop
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 30)
         await until(lambda: len(reader.payloads(topic)) == 100)
         await reader.last_is(STATUS, b"offline")
         assert counts.dropped == 0
