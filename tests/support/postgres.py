@@ -54,7 +54,7 @@ class Postgres:
             os.chown(self._folder, self._user["user"], self._user["group"])
         self._process: subprocess.Popen[bytes] | None = None
         command = ["initdb", "-D", self._data, "-U", "emotide", "-A", "trust", "-E", "UTF8"]
-        self._run([*command, "--locale=C", "--no-sync", "--no-instructions"])
+        self._run([*command, "--locale=C", "--no-sync"])
 
     @property
     def _data(self) -> str:
