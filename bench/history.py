@@ -25,13 +25,13 @@ from rich.progress import Progress
 from bench.history_rows import DAY_MS, DAYS, END_MS, QUEUES, RULES, TENANTS, generate
 from bench.report import arguments, as_json, machine, percentile, print_text
 from bench.tables import table
-from stream.history.database import open_engine, upgrade
-from stream.history.export import Format, Rows, exported
-from stream.history.filters import Filter, Position
-from stream.history.queries import one, page
-from stream.history.reader import HistoryReader
-from stream.history.summary import summary
-from stream.history.tables import sessions
+from stream.history.queries.export import Format, Rows, exported
+from stream.history.queries.filters import Filter, Position
+from stream.history.queries.reader import HistoryReader
+from stream.history.queries.sessions import one, page
+from stream.history.queries.summary import summary
+from stream.history.storage.connect import open_engine, upgrade
+from stream.history.storage.tables import sessions
 from stream.labels import LABELS
 from stream.protocol.wire.history import Grouping
 

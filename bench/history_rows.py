@@ -10,7 +10,7 @@ import orjson
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from stream.history import tables
+from stream.history.storage import tables
 from stream.labels import LABELS, activation
 
 DAYS: Final = 365

@@ -48,7 +48,7 @@ SHARES: Final = {
 BASELINE: Final = {"speech_s": 31.2, "weight": 0.31, "scores": SHARES, "activation": 0.4}
 MIGRATE: Final = """
 import sys
-from stream.history.database import open_engine, upgrade
+from stream.history.storage.connect import open_engine, upgrade
 upgrade(open_engine(sys.argv[1]))
 """
 MODEL: Final = {"id": "emotide-embedded-4", "revision": "1", "licence": "MIT"}

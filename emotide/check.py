@@ -138,7 +138,7 @@ def _history(config: Config) -> Iterator[str]:
     try:
         from sqlalchemy.exc import SQLAlchemyError
 
-        from stream.history.database import open_engine
+        from stream.history.storage.connect import open_engine
     except ImportError:
         raise ConfigError("not installed: pip install 'emotide[history]'") from None
     url = config.history.url.get_secret_value()

@@ -23,7 +23,7 @@ from stream.protocol.wire.history import HistoryKind
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from stream.history.filters import Filter
+    from stream.history.queries.filters import Filter
 
 PROG = "emotide history"
 
@@ -203,7 +203,7 @@ def _database(config: Config) -> Iterator[sa.Engine]:
     try:
         import sqlalchemy as sa
 
-        from stream.history.database import open_engine
+        from stream.history.storage.connect import open_engine
     except ImportError as error:
         raise ConfigError(
             f"history.url: the package {error.name} is not installed: pip install "
@@ -238,9 +238,9 @@ def _query(model: type[Parsed], options: argparse.Namespace) -> Parsed:
 
 
 def _filter(query: HistoryQuery, config: Config, engine: sa.Engine) -> Filter:
-    from stream.history.erasure import tenants
-    from stream.history.filters import Filter
-    from stream.history.identity import configured_identities
+    from stream.history.queries.filters import Filter
+    from stream.history.storage.erasure import tenants
+    from stream.history.storage.identity import configured_identities
 
     identities = configured_identities(config.history, config.privacy)
 
@@ -256,7 +256,7 @@ def _list(options: argparse.Namespace, config: Config, engine: sa.Engine) -> int
     from rich.console import Console
 
     from emotide.history_drawing import listed
-    from stream.history.queries import page
+    from stream.history.queries.sessions import page
 
     query = _query(ListQuery, options)
     wanted = _filter(query, config, engine)
@@ -279,7 +279,7 @@ def _show(options: argparse.Namespace, config: Config, engine: sa.Engine) -> int
     from rich.console import Console
 
     from emotide.history_drawing import call
-    from stream.history.queries import one
+    from stream.history.queries.sessions import one
 
     zone = _query(HistoryQuery, argparse.Namespace(tz=options.tz)).zone
     with engine.connect() as connection:
@@ -303,7 +303,7 @@ def _export(options: argparse.Namespace, config: Config, engine: sa.Engine) -> i
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from stream.history.export import count
+    from stream.history.queries.export import count
 
     form = _format(options)
     query = _query(HistoryQuery, options)
@@ -344,7 +344,7 @@ def _write(
     progress: Callable[[int], None],
 ) -> None:
     """Write an export. A file has its name only when it is complete."""
-    from stream.history.export import Format, exported
+    from stream.history.queries.export import Format, exported
 
     connect, rows = engine.connect, options.rows
     text: Format = "jsonl" if form == "jsonl" else "csv"
@@ -356,7 +356,7 @@ def _write(
     partial: Path = options.out.with_name(options.out.name + ".part")
     try:
         if form == "parquet":
-            from stream.history.parquet import write
+            from stream.history.queries.parquet import write
 
             write(partial, connect, wanted, rows, progress)
         else:
@@ -369,8 +369,8 @@ def _write(
 
 
 def _erase(options: argparse.Namespace, config: Config, engine: sa.Engine) -> int:
-    from stream.history.erasure import Selection, SelectionKind, tenants
     from stream.history.service import erase_offline
+    from stream.history.storage.erasure import Selection, SelectionKind, tenants
 
     kinds: list[tuple[SelectionKind, str | None]] = [
         ("session", options.id),

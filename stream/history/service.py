@@ -8,15 +8,15 @@ import sqlalchemy as sa
 
 from stream.config import Config
 from stream.errors import ConfigError
-from stream.history import erasure
-from stream.history.database import open_engine
-from stream.history.erasure import Selection
-from stream.history.identity import Identities, configured_identities
-from stream.history.reader import HistoryReader
-from stream.history.recordings import recording
-from stream.history.sink import HistorySink, new_uid
-from stream.history.spool import Spool
-from stream.history.writer import Writer
+from stream.history.queries.reader import HistoryReader
+from stream.history.storage import erasure
+from stream.history.storage.connect import open_engine
+from stream.history.storage.erasure import Selection
+from stream.history.storage.identity import Identities, configured_identities
+from stream.history.writing.recordings import recording
+from stream.history.writing.sink import HistorySink, new_uid
+from stream.history.writing.spool import Spool
+from stream.history.writing.writer import Writer
 from stream.protocol.wire.result import Result
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics

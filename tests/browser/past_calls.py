@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from stream.history.database import open_engine, upgrade, writing
-from stream.history.identity import Identities
-from stream.history.record import AlertRecord, GapRecord, SessionRecord, UtteranceRecord
-from stream.history.store import insert
+from stream.history.storage.connect import open_engine, upgrade, writing
+from stream.history.storage.identity import Identities
+from stream.history.storage.record import AlertRecord, GapRecord, SessionRecord, UtteranceRecord
+from stream.history.storage.store import insert
 from stream.labels import activation
 from stream.terms import Severity
 

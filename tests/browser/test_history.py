@@ -12,7 +12,7 @@ import orjson
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from stream.history.record import SessionRecord
+from stream.history.storage.record import SessionRecord
 from stream.server.access.auth import make_key
 from tests.browser.browsing import DESK, PHONE, Background, Tab, findings, too_wide
 from tests.browser.past_calls import ZONE, fill, past_calls

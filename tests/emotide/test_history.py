@@ -19,10 +19,10 @@ import pytest
 from emotide.history import main
 from emotide.history_drawing import call
 from stream.config import HistoryConfig, PrivacyConfig
-from stream.history.database import open_engine, upgrade, writing
-from stream.history.filters import Filter
-from stream.history.identity import configured_identities
-from stream.history.store import insert
+from stream.history.queries.filters import Filter
+from stream.history.storage.connect import open_engine, upgrade, writing
+from stream.history.storage.identity import configured_identities
+from stream.history.storage.store import insert
 from tests.support import history_model as model
 from tests.support.running import ROOT
 
@@ -136,7 +136,7 @@ def test_an_export_that_fails_leaves_no_file(
         yield b"half"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stream.history.export.exported", broken)
+    monkeypatch.setattr("stream.history.queries.export.exported", broken)
     status, _, told = run("export", "--out", str(tmp_path / "all.csv"))
     assert status == 1
     assert "No space left on device" in told

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from examples import mood_light as untyped
-from stream.history.database import open_engine, upgrade, writing
-from stream.history.identity import Identities
-from stream.history.store import insert
+from stream.history.storage.connect import open_engine, upgrade, writing
+from stream.history.storage.identity import Identities
+from stream.history.storage.store import insert
 from tests.support import history_model as model
 from tests.support.broker import Broker
 from tests.support.running import ROOT, Server, running_server

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from stream.history.database import open_engine, upgrade
+from stream.history.storage.connect import open_engine, upgrade
 from tests.support.postgres import Postgres
 
 

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from stream.config import Config
 from stream.errors import ConfigError
 from stream.history.configured import history_of
-from stream.history.database import open_engine
-from stream.history.spool import Spool
-from stream.history.tables import sessions, utterances
+from stream.history.storage.connect import open_engine
+from stream.history.storage.tables import sessions, utterances
+from stream.history.writing.spool import Spool
 from stream.telemetry.audit import AuditLog
 from stream.telemetry.metrics import Metrics
 from tests.support.clients import connect, stream

@@ -7,8 +7,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stream.history.record import AlertRecord, GapRecord, SessionRecord, UtteranceRecord, encode
-from stream.history.tables import metadata
+from stream.history.storage.record import (
+    AlertRecord,
+    GapRecord,
+    SessionRecord,
+    UtteranceRecord,
+    encode,
+)
+from stream.history.storage.tables import metadata
 
 BEGAN_MS = 1_764_300_000_000
 """Start of the first session: 2025-11-28T03:20:00Z."""

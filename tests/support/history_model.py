@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from stream.history.filters import Filter
-from stream.history.record import SessionRecord
+from stream.history.queries.filters import Filter
+from stream.history.storage.record import SessionRecord
 from stream.labels import LABELS
 from tests.support.history import BEGAN_MS, alert, record, utterance
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from websockets.exceptions import WebSocketException
 
-from stream.history.database import open_engine
-from stream.history.tables import sessions, utterances
+from stream.history.storage.connect import open_engine
+from stream.history.storage.tables import sessions, utterances
 from tests.support.clients import stream
 from tests.support.postgres import Postgres
 from tests.support.running import Server, running_server, started_server

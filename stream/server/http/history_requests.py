@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from stream.history.filters import Filter, Position
+from stream.history.queries.filters import Filter, Position
 from stream.protocol.errors import ProtocolError
 from stream.protocol.history import (
     ErasureQuery,
@@ -31,8 +31,8 @@ from stream.telemetry.audit import AuditLog
 from stream.tenants import ANY, Principal
 
 if TYPE_CHECKING:
-    from stream.history.erasure import Selection, SelectionKind
     from stream.history.service import History
+    from stream.history.storage.erasure import Selection, SelectionKind
 
 MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 
@@ -120,7 +120,7 @@ class HistoryRequests:
 
     async def _erase(self, request: Request, kind: SelectionKind, value: str = "") -> int:
         """Return the number of sessions that were erased; one request after the other."""
-        from stream.history.erasure import Selection
+        from stream.history.storage.erasure import Selection
 
         history, principal = self._enabled(), principal_of(request)
         selection = Selection(kind, (principal.tenant,), value)
@@ -168,7 +168,7 @@ def _visible(principal: Principal) -> frozenset[str] | None:
 def _erased(history: History, selection: Selection, principal: Principal) -> int:
     from sqlalchemy.exc import SQLAlchemyError
 
-    from stream.history.reader import unreadable
+    from stream.history.queries.reader import unreadable
 
     try:
         return history.erase(selection, principal.tenant, principal.key)

@@ -17,11 +17,12 @@ import orjson
 import pytest
 
 from stream.config import Config
-from stream.history import queries, reader
-from stream.history.database import writing
-from stream.history.filters import Filter
-from stream.history.record import SessionRecord
-from stream.history.store import insert
+from stream.history.queries import reader
+from stream.history.queries import sessions as queries
+from stream.history.queries.filters import Filter
+from stream.history.storage.connect import writing
+from stream.history.storage.record import SessionRecord
+from stream.history.storage.store import insert
 from stream.server.access.auth import make_key
 from tests.support import history_model as model
 from tests.support.in_process import InProcess

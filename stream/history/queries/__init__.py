@@ -1,0 +1,1 @@
+"""Questions to the history: conditions, lists, summaries, exports."""

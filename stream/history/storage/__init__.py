@@ -1,0 +1,1 @@
+"""Database of the history: tables, migrations, insertion, sums, erasure."""

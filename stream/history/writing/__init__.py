@@ -1,0 +1,1 @@
+"""Way of a finished session: collected, queued, on the disk, in the database."""
