@@ -50,7 +50,13 @@ def rows() -> tuple[list[Row], list[str]]:
     if found is None:
         return [["Prometheus", "-", "not run", "apt-get install prometheus"]], []
     with tempfile.TemporaryDirectory() as folder, Broker(Path(folder)) as broker:
-        options = {"mqtt.host": "127.0.0.1", "mqtt.port": broker.port, "privacy.min_group": 1}
+        options = {
+            "mqtt.host": "127.0.0.1",
+            "mqtt.port": broker.port,
+            "privacy.min_group": 1,
+            "history.url": f"sqlite:///{folder}/history.db",
+            "history.spool": f"{folder}/spool",
+        }
         words = [word for k, v in options.items() for word in ("--set", f"{k}={v}")]
         with running_server(*words) as server:
             port = free_port()
