@@ -142,6 +142,10 @@ def test_an_embedding_is_the_mean_over_the_speech_frames_of_the_utterance() -> N
             np.mean(rows, 0) for at, rows in cells.items() if segment.start <= at < segment.end
         ]
         assert segment.embedding == pytest.approx(np.mean(inside, axis=0), abs=1e-4)
+    every = [np.mean(rows, 0) for rows in cells.values()]
+    whole, count = slot.pipeline.scores.embedding()
+    assert count >= len(every) > 0
+    assert whole.shape == (3,)
     for score in scores:
         assert score.frames is not None
         assert score.frames.features is not None
@@ -153,3 +157,4 @@ def test_embeddings_are_computed_only_on_request() -> None:
     speak(slot, "xxxxxxxts")
     slot.finish()
     assert [segment.embedding for segment in slot.of(Segment)] == [None]
+    assert slot.pipeline.scores.embedding()[1] == 0
