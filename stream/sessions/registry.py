@@ -73,7 +73,7 @@ class _Entry:
     """A session with its connection, which is None unless the session is attached.
 
     `since` is when it was detached or ended, `acknowledged` when `audio.ack` was sent, `busy` when
-    audio that the producer had sent last waited for real time (monotonic seconds).
+    audio that the producer had sent last waited (monotonic seconds).
     """
 
     session: Session
@@ -312,7 +312,7 @@ class SessionRegistry:
                     entry.acknowledged = now
                     session.acknowledge()
                 entry.connection.tick()
-                if session.is_behind:
+                if session.is_busy:
                     entry.busy = now
                 self._expire(entry, entry.connection, now)
             case SessionState.DETACHED:

@@ -209,6 +209,11 @@ class Session:
         return self.state in (SessionState.ENDING, SessionState.ENDED)
 
     @property
+    def is_busy(self) -> bool:
+        """True while audio that was received waits, for real time or for the model."""
+        return self._input.waiting_bytes > 0
+
+    @property
     def is_behind(self) -> bool:
         """True while audio that was received waits for real time."""
         return self._input.is_behind

@@ -60,6 +60,19 @@ async def test_a_session_that_receives_messages_is_not_idle(
     assert sessions.registry.is_attached(session, connection)
 
 
+async def test_a_producer_whose_audio_waits_for_the_model_is_not_idle() -> None:
+    """It had sent a file, `ahead_s` let all of it in, and after 30 s its connection was closed."""
+    sessions = Sessions(idle_timeout_s=0.05, ahead_s=1000)
+    session, connection = await sessions.open()
+    session._scorer.feed(iter(()), 0.0, not_before=time.monotonic() + 1000)  # nothing goes on
+    session.audio(bytes(32_000))
+    await until(lambda: session.is_busy)
+    assert not session.is_behind
+    async with sessions.running():
+        await asyncio.sleep(0.4)
+        assert not connection.closes
+
+
 async def test_a_session_without_audio_ends_although_it_sends_messages() -> None:
     """Keepalives alone held a place for ever."""
     sessions = Sessions(no_audio_timeout_s=0.2, idle_timeout_s=60)
