@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import tzinfo
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -53,8 +53,8 @@ STEPS: Final = 50_000
 class HistoryReader:
     """Answers queries from the database of the history, which need not be reachable always.
 
-    Every method raises `ProtocolError`: overloaded if too many queries wait, or if one is cut off;
-    internal_error if the database cannot be read.
+    Every method raises `ProtocolError` overloaded: if too many queries wait, if one is cut off, or
+    if the database cannot be read.
     """
 
     def __init__(self, url: str, query_s: float = QUERY_S) -> None:
@@ -66,6 +66,9 @@ class HistoryReader:
         self._active = 0
         """Calls in the threads, or on their way there."""
         self._usual_turn_s = sys.getswitchinterval()
+        self._interrupts: set[Callable[[], object]] = set()
+        """Functions that cut off the queries that run."""
+        self._is_closed = False
 
     async def page(self, wanted: Filter, limit: int, after: Position | None) -> HistoryList:
         """Return a page of the list."""
@@ -97,8 +100,12 @@ class HistoryReader:
             self._exports -= 1
 
     def close(self) -> None:
-        """Accept no more queries, and close the connections that are idle."""
+        """Accept no more queries, and cut off those that run: the process waits for its threads."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for interrupt in list(self._interrupts):
+            with suppress(Exception):  # the connection may be gone
+                interrupt()
         self._engine.dispose()
 
     async def _query(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -135,7 +142,7 @@ class HistoryReader:
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:
         """Open a transaction that only reads, and that is cut off in time."""
-        with self._engine.connect() as connection, connection.begin():
+        with self._engine.connect() as connection, self._interruptible(connection):
             if connection.dialect.name == "sqlite":
                 with _until(connection, time.monotonic() + self._query_s):
                     yield connection
@@ -144,6 +151,20 @@ class HistoryReader:
                 connection.exec_driver_sql("SET TRANSACTION READ ONLY")
                 connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}")
                 yield connection
+
+    @contextmanager
+    def _interruptible(self, connection: sa.Connection) -> Iterator[None]:
+        """Begin a transaction that `close` can cut off."""
+        raw: Any = connection.connection.driver_connection
+        interrupt = raw.interrupt if connection.dialect.name == "sqlite" else raw.cancel
+        self._interrupts.add(interrupt)
+        try:
+            with connection.begin():
+                yield
+        finally:
+            self._interrupts.discard(interrupt)
+            if self._is_closed:
+                connection.invalidate()  # there is no pool to return it to
 
 
 def _lower_priority() -> None:
@@ -202,4 +223,4 @@ def unreadable(error: sa.exc.SQLAlchemyError) -> ProtocolError:
 
 def _was_cut_off(error: sa.exc.DBAPIError) -> bool:
     text = str(error.orig)
-    return text == "interrupted" or "statement timeout" in text
+    return text == "interrupted" or "canceling statement" in text

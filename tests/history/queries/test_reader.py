@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -18,6 +19,7 @@ from stream.history.storage.store import insert
 from stream.history.storage.tables import sessions
 from stream.protocol.errors import ProtocolError
 from tests.support import history_model as model
+from tests.support.scheduling import until
 
 CALLS = model.calls(120, seed=2)
 
@@ -49,24 +51,39 @@ def test_a_query_changes_nothing(reader: HistoryReader) -> None:
         opened.execute(sa.delete(sessions))
 
 
+ENDLESS = (
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x > 0) "
+    "SELECT count(*) FROM n"
+)
+"""A query of rows without end."""
+
+
+def endless(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(ENDLESS)
+
+
 async def test_a_query_is_cut_off_and_the_next_one_answered(url: str) -> None:
     engine = open_engine(url)
     upgrade(engine)
     engine.dispose()
     reader = HistoryReader(url, query_s=0.2)
-    # Rows without end.
-    endless = (
-        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x > 0) "
-        "SELECT count(*) FROM n"
-    )
-
-    def run(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(endless)
-
     with pytest.raises(ProtocolError, match="the query took too long and was cut off"):
-        await reader._query(run)
+        await reader._query(endless)
     assert await reader.one("x", None) is None
     reader.close()
+
+
+async def test_a_query_that_runs_does_not_delay_the_end_of_the_server(url: str) -> None:
+    """A process waits for its threads, so a slow query delayed a restart by 10 s."""
+    reader = HistoryReader(url, query_s=3600)
+    query = asyncio.create_task(reader._query(endless))
+    await until(lambda: bool(reader._interrupts))
+    await asyncio.sleep(0.2)  # the statement begins after its transaction
+    reader.close()
+    async with asyncio.timeout(60):
+        with pytest.raises(ProtocolError):
+            await query
+    reader._threads.shutdown(wait=True)
 
 
 async def test_other_threads_get_their_turn_during_an_export(reader: HistoryReader) -> None:
