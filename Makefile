@@ -27,7 +27,7 @@ serve: $(VENV)/core ## Start the server with the default configuration
 	$(BIN)/emotide serve
 
 test: $(VENV)/dev system lint types ## Check format, lint, import rules and types, run all tests with coverage
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --reruns 1 -raR
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --reruns 1 -raR --durations=30
 
 unit: $(VENV)/unit ## Run the tests without torch, a browser, a broker or other processes (a minute)
 	$(BIN)/python -m pytest --unit -q -n $(WORKERS)

@@ -299,6 +299,7 @@ def test_every_endpoint_is_in_the_matrix(server: TenantServer) -> None:
 
     tested = {"/v1/files", "/v1/files/", "/v1/results/", "/v1/streams", "/v1/streams/"}
     tested |= {"/v1/feedback", "/v1/feedback/"}  # test_feedback.py: nothing crosses tenants
+    tested |= {"/v1/history", "/v1/history/"}  # test_history.py: others are neither seen nor erased
     tested |= {"/v1/groups"}  # delivery/test_groups.py: a tenant sees its own groups
     assert set(SCOPES) - tested == {"/metrics"}, "metrics: only for keys that watch all tenants"
     calls = {"/", *(f"/v1/{name}" for name in ("asterisk", "audiohook", "l16", "twilio"))}
