@@ -79,6 +79,9 @@ export function historyOffer() {
   return loadedInfo.history.enabled && Boolean(rights?.scopes.includes("history"));
 }
 
+/** Return whether the server takes acknowledgements of alerts from this user; others see none of them. */
+export const mayAcknowledge = () => !loadedInfo?.login || Boolean(rights?.scopes.includes("alerts"));
+
 /** Return the tenant whose calls the user may delete: that of the key, or the only one without keys. */
 export const ownTenant = () => (loadedInfo?.login ? (rights?.tenant ?? null) : DEFAULT_TENANT);
 

@@ -1,5 +1,12 @@
 // Messages of the protocol, generated from the types of the server: `make schemas`.
 
+/** First acknowledgement of an alert. */
+export interface Acknowledgement {
+  /** Name of the key; empty on a server without keys. */
+  by: string;
+  at: Time;
+}
+
 /**
  * Angry + fearful + happy as a share of angry + fearful + happy + neutral + sad. Null if that sum
  * is 0. It depends less on the language than the labels do.
@@ -40,10 +47,20 @@ export interface Alert {
   /** Position at which the condition began to hold. */
   since_ms: number;
   audio_ms: Milliseconds;
+  /** Given once a subscriber has acknowledged the alert. */
+  acknowledged?: Acknowledgement;
   reason?: AlertEnd;
   channel?: ChannelNumber;
   role?: Role;
   evidence?: AlertEvidence;
+}
+
+/** Answer to `alert.acknowledge`. */
+export interface AlertAcknowledged {
+  type: "alert.acknowledged";
+  v: Version;
+  ts: Time;
+  id: AlertId;
 }
 
 /**
@@ -1028,4 +1045,5 @@ export type Answer =
   | Snapshot
   | Lagged
   | AlertRules
+  | AlertAcknowledged
   | Refusal;

@@ -70,6 +70,8 @@ class LiveStream:
     `emotion.score` of each analysed channel, `conversation` the newest event of that type, `alerts`
     the newest step of each open alert by its id, `replay` the last events, for producers and
     subscribers that return. `frames` returns the frames of the newest utterance of each channel.
+    `acknowledge` gets the id of an alert and who acknowledges it; it returns False unless the alert
+    is open.
     """
 
     stream_id: str
@@ -83,6 +85,7 @@ class LiveStream:
     mqtt: bool = True
     attrs: Mapping[str, Any] = field(default_factory=dict)
     frames: Callable[[], list[Body]] = list
+    acknowledge: Callable[[str, str], bool] = lambda alert_id, by: False
     state: StreamState = "active"
     speaking: frozenset[int] = frozenset()
     last: dict[int, EncodedEvent] = field(default_factory=dict)

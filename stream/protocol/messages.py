@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from stream.alert_rules import AlertRule, parse_rules
 from stream.fields import Limits, Role, Share, Stated
 from stream.labels import Label
+from stream.protocol.wire.alerts import AlertId
 from stream.protocol.wire.result import Granularity
 from stream.protocol.wire.values import (
     MAX_TAGS,
@@ -22,6 +23,7 @@ from stream.protocol.wire.values import (
     SampleRate,
     StreamId,
     Tag,
+    TenantName,
     WindowMs,
 )
 from stream.terms import MAX_RULES, MAX_TRACKS
@@ -251,6 +253,19 @@ class SetAlertRules(_Message):
     rules: Annotated[tuple[AlertRule, ...], Limits(max_length=MAX_RULES)] = ()
 
 
+class AcknowledgeAlert(_Message):
+    """The acknowledgement of an open alert: its next steps carry it, for everybody.
+
+    The key needs the scope `alerts`. The stream is of the tenant of the key unless `tenant` names
+    another one that it watches.
+    """
+
+    type: Literal["alert.acknowledge"]
+    stream_id: StreamId
+    id: AlertId
+    tenant: TenantName | None = None
+
+
 Language = Annotated[str, Limits(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$", max_length=35)]
 """Language tag (RFC 5646), or an empty string."""
 
@@ -341,6 +356,6 @@ ProducerMessage = Annotated[
     Field(discriminator="type"),
 ]
 SubscriberMessage = Annotated[
-    Subscribe | Unsubscribe | ListSubscriptions | SetAlertRules | KeepAlive,
+    Subscribe | Unsubscribe | ListSubscriptions | SetAlertRules | AcknowledgeAlert | KeepAlive,
     Field(discriminator="type"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterable
 
 from stream.alerts.bodies import alert_body
@@ -11,7 +12,7 @@ from stream.alerts.monitor import Alert, StreamAlerts
 from stream.analysis.conversation import ConversationReport
 from stream.delivery.live_stream import LiveStream
 from stream.protocol.wire.alerts import AlertBody
-from stream.types import Score, Segment
+from stream.types import Score, Segment, timestamp
 
 
 class SessionAlerts:
@@ -24,6 +25,8 @@ class SessionAlerts:
         self._prefix = secrets.token_hex(8)
         self._version = book.version
         self._alerts = StreamAlerts(live.roles, book.rules(live.tenant, live.tags))
+        self._open: dict[str, AlertBody] = {}
+        """Newest step of each open alert."""
 
     def scored(self, event: Score | Segment) -> None:
         """Process the scores of a window or of an utterance."""
@@ -45,6 +48,27 @@ class SessionAlerts:
         """End all open alerts, before the end of the stream."""
         self._send(self._alerts.finish(at, "objected" if objected else "stream_ended"))
 
+    def acknowledge(self, alert_id: str, by: str) -> bool:
+        """Add who acknowledged an open alert to its steps; return False if it is not open.
+
+        The first acknowledgement stays.
+        """
+        step = self._open.get(alert_id)
+        if step is None:
+            return False
+        if "acknowledged" not in step:
+            step = {**step, "state": "update"}
+            step["acknowledged"] = {"by": by, "at": timestamp(time.time())}
+            self._open[alert_id] = step
+            self._emit(step)
+        return True
+
     def _send(self, alerts: Iterable[Alert]) -> None:
         for alert in alerts:
-            self._emit(alert_body(alert, self._live.roles, self._prefix))
+            step = alert_body(alert, self._live.roles, self._prefix)
+            before = self._open.pop(step["id"], None)
+            if before is not None and "acknowledged" in before:
+                step["acknowledged"] = before["acknowledged"]
+            if step["state"] != "end":
+                self._open[step["id"]] = step
+            self._emit(step)

@@ -176,6 +176,7 @@ class Session:
             principal.tenant,
         )
         self._alerts = SessionAlerts(services.rules, self.live, self.emit)
+        self.live.acknowledge = self._alerts.acknowledge
         self._input = AudioInput(
             audio,
             self._format,

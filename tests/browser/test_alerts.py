@@ -69,6 +69,11 @@ def test_a_stream_with_an_alert_comes_first_until_it_is_acknowledged(
         page.get_by_role("button", name="Acknowledge").click()
         expect(item).to_contain_text("acknowledged")
         expect(page.get_by_role("button", name="Acknowledge")).to_have_count(0)
+        # Another supervisor knows it, too.
+        second = visit(open_tab(), server)
+        second.locator(".stream .id", has_text="angry").click()
+        expect(second.locator(".alerts li")).to_contain_text("acknowledged")
+        expect(second.get_by_role("button", name="Acknowledge")).to_have_count(0)
         streams.end("angry")
         expect(item).to_contain_text("ended with the stream")
         streams.close()

@@ -40,6 +40,10 @@ async def test_a_live_session_conforms_to_the_contract(server: Server) -> None:
         await producer.until("session.updated")
         await producer.audio(talk(4.0), pace_s=0.03)
         await producer.until("audio.ack")
+        raised = await listener.until("alert")
+        stream_id = raised["stream_id"]
+        await listener.send("alert.acknowledge", stream_id=stream_id, id=raised["id"])
+        await listener.until("alert.acknowledged")
 
         await producer.send("session.annotate", attrs={"language": "de"}, dtmf="5", mark="m")
         await producer.send("input.pause")
@@ -59,7 +63,8 @@ async def test_a_live_session_conforms_to_the_contract(server: Server) -> None:
     documented = {name for name, _ in messages("to_producer")}
     others = {"session.resumed", "stream.detached", "stream.gap", "warning", "conversation"}
     assert sent == documented - others
-    answers = {"subscribed", "snapshot", "subscriptions", "unsubscribed", "alert.rules"}
+    answers = {"subscribed", "snapshot", "subscriptions", "unsubscribed"}
+    answers |= {"alert.rules", "alert.acknowledged"}
     assert published == answers | (sent - {"audio.ack", "session.created"})
 
 

@@ -66,6 +66,52 @@ severity = "critical"
             assert (steps[0], steps[-1]) == ("new", "end")
 
 
+async def test_an_acknowledgement_reaches_everybody_and_needs_the_scope() -> None:
+    desk, desk_hash = make_key()
+    viewer, viewer_hash = make_key()
+    config = f"""
+[auth.keys.desk]
+sha256 = "{desk_hash}"
+scopes = ["stream", "subscribe", "alerts"]
+[auth.keys.viewer]
+sha256 = "{viewer_hash}"
+scopes = ["subscribe"]
+[[alerts.rules]]
+name = "configured"
+index = "activation"
+horizon = "window"
+above = 0.0001
+"""
+    with running_server(config=config) as server:
+
+        def headers(key: str) -> dict[str, Any]:
+            return {"additional_headers": {"Authorization": f"Bearer {key}"}}
+
+        query = {"sample_rate": 16_000, "stream_id": "call-1"}
+        async with (
+            connect(server, "/v1/subscribe", **headers(viewer)) as watching,
+            connect(server, "/v1/subscribe", **headers(desk)) as deciding,
+            connect(server, query=query, **headers(desk)) as producer,
+        ):
+            await watching.send("subscribe", filter={"events": ["alert"]})
+            await producer.audio(talk(4.0), 6400)
+            raised = await watching.until("alert")
+            alert = {"stream_id": "call-1", "id": raised["id"]}
+            await watching.send("alert.acknowledge", **alert)
+            refused = await watching.until("error")
+            assert (refused["code"], refused["fatal"]) == ("forbidden", False)
+            wrong = ({"stream_id": "call-2"}, {"id": "alr_0000000000000000-1.1"})
+            for number, change in enumerate(wrong, 1):
+                await deciding.send("alert.acknowledge", **(alert | change))
+                unknown = await deciding.until("error", number)
+                assert (unknown["param"], unknown["fatal"]) == ("id", False)
+            await deciding.send("alert.acknowledge", **alert)
+            assert (await deciding.until("alert.acknowledged"))["id"] == raised["id"]
+            await producer.close_session()
+            end = await watching.until(lambda event: event.get("state") == "end")
+            assert end["acknowledged"]["by"] == "desk"
+
+
 async def test_a_killed_server_loses_no_alert_of_a_webhook(tmp_path: Path) -> None:
     """The receiver was away when the server was killed in the middle of an alert.
 

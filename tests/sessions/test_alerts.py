@@ -99,3 +99,30 @@ async def test_a_producer_without_results_gets_no_alert(results: bool) -> None:
     await sessions.registry.finish(session, "completed")
     await sessions.scheduler.stop(1.0)
     assert bool(alerts(connection)) is results
+
+
+async def test_an_acknowledgement_is_in_all_later_steps_and_the_first_one_stays() -> None:
+    """An acknowledgement was known to one page only: nobody else saw it, and no history kept it."""
+    config = Config.model_validate({"limits": {"ahead_s": 1e9}, "alerts": {"rules": [ALWAYS]}})
+    sessions = Sessions(config=config)
+    sessions.services.rules.replace("always", config.alerts.rules)
+    await sessions.scheduler.start(LENGTHS)
+    session, connection = await sessions.open()
+    session.audio(talk(3.0))
+    await until(lambda: bool(session.live.alerts))
+    [alert_id] = session.live.alerts
+    assert not session.live.acknowledge("alr_0000000000000000-1.1", "anna")
+    assert session.live.acknowledge(alert_id, "anna")
+    assert session.live.acknowledge(alert_id, "bert"), "it is acknowledged already"
+    seen = session.live.snapshot()["alerts"][0]["acknowledged"]
+    assert seen["by"] == "anna"
+    await sessions.registry.finish(session, "completed")
+    await sessions.scheduler.stop(1.0)
+    steps = alerts(connection)
+    for step in steps:
+        validate(step, "to_producer")
+    first = next(n for n, step in enumerate(steps) if "acknowledged" in step)
+    assert steps[first]["state"] == "update"
+    assert [step["acknowledged"] for step in steps[first:]] == [seen] * len(steps[first:])
+    assert steps[-1]["state"] == "end"
+    assert not session.live.acknowledge(alert_id, "anna"), "it has ended"

@@ -123,3 +123,22 @@ def test_the_most_severe_alert_that_waits_comes_first() -> None:
       print(seen);
     """)
     assert found == [["", "", 0], ["bca", "critical", 3], ["cab", "warning", 2], ["cba", "", 0]]
+
+
+def test_an_acknowledgement_is_reported_once_and_those_of_others_count() -> None:
+    """Two supervisors saw one alert, and each thought that nobody had."""
+    found = node("""
+      const reported = [];
+      const alerts = new Alerts((id) => reported.push(id));
+      const made = { severity: "warning", state: "new" };
+      const step = (id, fields) => alerts.apply({ id, ...made, ...fields });
+      step("a"); step("b"); step("c");
+      alerts.acknowledge("a"); alerts.acknowledge("a"); alerts.acknowledge("unknown");
+      step("b", { state: "update", acknowledged: { by: "anna", at: "2026-11-28T10:00:00.000Z" } });
+      const seen = ["a", "b", "c"].map((id) => alerts.isAcknowledged(id));
+      alerts.acknowledgeAll();
+      const rank = alerts.rank;
+      alerts.replace([{ id: "d", ...made, acknowledged: { by: "", at: "" } }]);
+      print([reported, seen, rank, alerts.isAcknowledged("d")]);
+    """)
+    assert found == [["a", "c"], [True, True, False], 0, True]

@@ -40,8 +40,9 @@ export class AlertList {
     );
     item.dataset.severity = isOpen && !seen ? step.severity : "";
     if (!isOpen) item.append(" ", textFor(`alerts.end.${step.reason}`, t("alerts.ended")));
-    else if (seen) item.append(" ", t("alerts.acknowledged"));
-    else item.append(" ", acknowledgeButton(() => alerts.acknowledge(step.id)));
+    if (step.acknowledged?.by) item.append(" ", t("alerts.acknowledged_by", { name: step.acknowledged.by }));
+    else if (seen || step.acknowledged) item.append(" ", t("alerts.acknowledged"));
+    else if (isOpen) item.append(" ", acknowledgeButton(() => alerts.acknowledge(step.id)));
     return item;
   }
 }

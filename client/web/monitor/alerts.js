@@ -4,11 +4,18 @@ const RANKS = { info: 1, warning: 2, critical: 3 };
 /** Alerts of one stream: the newest step of each that is open, and those that ended. No DOM. */
 export class Alerts {
   #open = new Map();
+  /** Ids that were acknowledged on this page. */
   #acknowledged = new Set();
+  #report;
   /** Alerts that ended, the newest first. */
   past = [];
   /** Grows with every change. */
   revision = 0;
+
+  /** `report(id)` is called for every alert that is acknowledged on this page. */
+  constructor(report = () => {}) {
+    this.#report = report;
+  }
 
   /** Apply a step of an alert. */
   apply(step) {
@@ -29,20 +36,22 @@ export class Alerts {
     for (const id of this.#acknowledged) if (!this.#open.has(id)) this.#acknowledged.delete(id);
   }
 
-  /** Mark an open alert as seen on this page: it no longer moves its stream to the top. */
+  /** Acknowledge an open alert: it no longer moves its stream to the top. */
   acknowledge(id) {
-    if (!this.#open.has(id)) return;
+    if (!this.#open.has(id) || this.isAcknowledged(id)) return;
     this.#acknowledged.add(id);
     this.revision += 1;
+    this.#report(id);
   }
 
-  /** Mark all open alerts as seen on this page. */
+  /** Acknowledge all open alerts. */
   acknowledgeAll() {
     for (const id of this.#open.keys()) this.acknowledge(id);
   }
 
+  /** Return whether an open alert was acknowledged, on this page or by anybody. */
   isAcknowledged(id) {
-    return this.#acknowledged.has(id);
+    return this.#acknowledged.has(id) || this.#open.get(id)?.acknowledged !== undefined;
   }
 
   /** Open alerts, the oldest first. */
@@ -67,6 +76,6 @@ export class Alerts {
   }
 
   #rankOf({ id, severity }) {
-    return this.#acknowledged.has(id) ? 0 : (RANKS[severity] ?? 1);
+    return this.isAcknowledged(id) ? 0 : (RANKS[severity] ?? 1);
   }
 }

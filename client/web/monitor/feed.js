@@ -39,6 +39,11 @@ export class Feed {
     this.#subscriber.send({ type: "unsubscribe", id });
   }
 
+  /** Acknowledge an open alert for everybody: `alert` has its `id`, its `stream_id` and perhaps a `tenant`. */
+  acknowledge(alert) {
+    this.#subscriber.send({ type: "alert.acknowledge", ...alert });
+  }
+
   /** Connect now, unless connected. */
   connect() {
     return this.#subscriber.connect();

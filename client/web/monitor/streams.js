@@ -17,6 +17,12 @@ export class Streams {
   #byId = new Map();
   /** Smallest difference between the browser's clock and the server's timestamps, in ms. */
   #clockOffset = Infinity;
+  #acknowledged;
+
+  /** `acknowledged(name, alertId)` is called when the user acknowledges an open alert of a stream. */
+  constructor(acknowledged = () => {}) {
+    this.#acknowledged = acknowledged;
+  }
 
   /** All streams, the oldest first. */
   get all() {
@@ -99,7 +105,7 @@ export class Streams {
       const old = before.get(name);
       const known = old?.session === snapshot.session_id ? old : null;
       const { session_id: session, roles, analysed } = snapshot;
-      const stream = createStream(name, session, roles, analysed, known);
+      const stream = createStream(name, session, roles, analysed, this.#acknowledged, known);
       stream.state = snapshot.state;
       stream.started = Date.parse(snapshot.started) + this.#clockOffset;
       stream.tags = snapshot.tags;
@@ -121,7 +127,9 @@ export class Streams {
     if (!analysis.analyse_channels) return;
     const name = nameOf(event);
     if (this.#byId.get(name)?.session === event.session_id) return;
-    const stream = createStream(name, event.session_id, audio.roles, analysis.analyse_channels);
+    const stream = createStream(
+      name, event.session_id, audio.roles, analysis.analyse_channels, this.#acknowledged,
+    );
     stream.started = this.#eventTime(event, now);
     stream.tags = tags;
     this.#byId.set(name, stream);
@@ -135,7 +143,7 @@ export function partsOf(name) {
 }
 
 /** Return a stream with a `Channel` per analysed channel; `known` is its state before, or null. */
-function createStream(id, session, roles, analysed, known = null) {
+function createStream(id, session, roles, analysed, acknowledged, known = null) {
   const channels = analysed.map((number) => [
     number,
     known?.channels.get(number) ?? new Channel(roles[number]),
@@ -152,7 +160,7 @@ function createStream(id, session, roles, analysed, known = null) {
     summary: null,
     totals: null,
     conversation: null,
-    alerts: known?.alerts ?? new Alerts(),
+    alerts: known?.alerts ?? new Alerts((alertId) => acknowledged(id, alertId)),
     attention: known?.attention ?? new Attention(),
     channels: new Map(channels),
   };

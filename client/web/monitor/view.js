@@ -1,3 +1,4 @@
+import { mayAcknowledge } from "../api.js";
 import { onLanguage, t } from "../language.js";
 import { setText } from "../parts/dom.js";
 import { onPalette } from "../parts/palette.js";
@@ -28,7 +29,10 @@ const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Show all live streams in `node`, from the messages of the page's `feed`. */
 export function mount(node, feed) {
-  const streams = new Streams();
+  const streams = new Streams((name, id) => {
+    const [tenant, streamId] = partsOf(name);
+    if (mayAcknowledge()) feed.acknowledge({ stream_id: streamId, id, ...(tenant && { tenant }) });
+  });
   const list = new List();
   const detail = new Detail();
   const frameLoader = new FrameLoader();

@@ -105,6 +105,7 @@ export default {
   "alerts.acknowledge": "Acknowledge",
   "alerts.acknowledge_of": "Acknowledge the alerts of {id}",
   "alerts.acknowledged": "acknowledged",
+  "alerts.acknowledged_by": "acknowledged by {name}",
   "alerts.ended": "ended",
   "alerts.end.cleared": "ended",
   "alerts.end.no_speech": "ended: no more speech",

@@ -103,6 +103,7 @@ export default {
   "alerts.acknowledge": "确认",
   "alerts.acknowledge_of": "确认 {id} 的提醒",
   "alerts.acknowledged": "已确认",
+  "alerts.acknowledged_by": "由 {name} 确认",
   "alerts.ended": "已结束",
   "alerts.end.cleared": "已结束",
   "alerts.end.no_speech": "已结束：不再有语音",

@@ -22,8 +22,8 @@ from stream.history.storage.tables import (
     utterances,
 )
 from stream.labels import LABELS
+from stream.protocol.wire.alerts import Acknowledgement
 from stream.protocol.wire.history import (
-    Acknowledgement,
     HistoryAlert,
     HistoryDetail,
     HistoryList,

@@ -11,6 +11,7 @@ import orjson
 from stream.delivery.live_stream import LiveStream
 from stream.history.storage.identity import Identities
 from stream.labels import top
+from stream.types import unix_time
 
 MAX_ALERTS: Final = 1_000
 """Alerts of one session that are kept; later ones are left out."""
@@ -126,6 +127,9 @@ class Collector:
                 },
             }
         alert["evidence"]["peak"] = body["peak"]
+        if seen := body.get("acknowledged"):
+            alert["acknowledged_by"] = seen["by"]
+            alert["acknowledged_ms"] = round(unix_time(seen["at"]) * 1000)
         if body["state"] == "end":
             alert["ended_ms"] = body["audio_ms"]
             alert["evidence"]["reason"] = body.get("reason")

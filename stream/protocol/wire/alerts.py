@@ -12,6 +12,7 @@ from stream.protocol.wire.values import (
     Milliseconds,
     Scores,
     Text,
+    Time,
     Utterance,
 )
 from stream.terms import MAX_RULES, Severity
@@ -39,6 +40,14 @@ class AlertEvidence(TypedDict):
     hints: Hints
 
 
+class Acknowledgement(TypedDict):
+    """First acknowledgement of an alert."""
+
+    by: str
+    """Name of the key; empty on a server without keys."""
+    at: Time
+
+
 class AlertStep(TypedDict):
     """One step of an alert: its rule, its values, its time."""
 
@@ -62,6 +71,8 @@ class AlertStep(TypedDict):
     since_ms: Milliseconds
     """Position at which the condition began to hold."""
     audio_ms: Milliseconds
+    acknowledged: NotRequired[Acknowledgement]
+    """Given once a subscriber has acknowledged the alert."""
     reason: NotRequired[AlertEnd]
 
 
@@ -85,3 +96,13 @@ class AlertRulesBody(TypedDict):
 
 
 class AlertRules(Reply, AlertRulesBody): ...
+
+
+class AlertAcknowledgedBody(TypedDict):
+    """Answer to `alert.acknowledge`."""
+
+    type: Literal["alert.acknowledged"]
+    id: AlertId
+
+
+class AlertAcknowledged(Reply, AlertAcknowledgedBody): ...

@@ -59,6 +59,7 @@ Answer = (
     | subscriber.Snapshot
     | subscriber.Lagged
     | alerts.AlertRules
+    | alerts.AlertAcknowledged
     | notices.Refusal
 )
 """Answer to a subscriber."""
@@ -87,6 +88,7 @@ ReplyBody = (
     | subscriber.SnapshotBody
     | subscriber.LaggedBody
     | alerts.AlertRulesBody
+    | alerts.AlertAcknowledgedBody
     | recordings.FilesReadyBody
     | recordings.FileAcceptedBody
     | recordings.FileProgressBody

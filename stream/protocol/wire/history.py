@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from stream.fields import Limits, Role, RuleName, Share
 from stream.labels import Label
+from stream.protocol.wire.alerts import Acknowledgement
 from stream.protocol.wire.values import (
     Activation,
     ChannelNumber,
@@ -88,13 +89,6 @@ class HistoryGap(TypedDict):
     start_s: SessionSeconds
     end_s: SessionSeconds
     reason: str
-
-
-class Acknowledgement(TypedDict):
-    """Acknowledgement of an alert."""
-
-    by: str
-    at: Time
 
 
 class HistoryAlert(TypedDict):

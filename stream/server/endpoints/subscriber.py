@@ -16,7 +16,13 @@ from stream.delivery.subscription import Subscription
 from stream.delivery.transport import Message
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import EncodedEvent
-from stream.protocol.messages import ListSubscriptions, SetAlertRules, Subscribe, Unsubscribe
+from stream.protocol.messages import (
+    AcknowledgeAlert,
+    ListSubscriptions,
+    SetAlertRules,
+    Subscribe,
+    Unsubscribe,
+)
 from stream.protocol.mistakes import Mistakes
 from stream.protocol.parsing import parse_subscriber
 from stream.protocol.wire.codes import ErrorCode
@@ -162,6 +168,8 @@ class Subscriber:
                 self._out.send({"type": "unsubscribed", "id": message.id})
             case SetAlertRules():
                 self._set_rules(message)
+            case AcknowledgeAlert():
+                self._acknowledge(message)
             case ListSubscriptions():
                 self._out.send({"type": "subscriptions", "ids": sorted(self._subscriptions)})
 
@@ -177,6 +185,29 @@ class Subscriber:
             rules=names,
         )
         self._out.send({"type": "alert.rules", "names": names})
+
+    def _acknowledge(self, request: AcknowledgeAlert) -> None:
+        """Acknowledge an open alert. Raises `ProtocolError`, never fatal."""
+        self._rules.check_scope()
+        principal = self._principal
+        stream = self._hub.find(principal, request.stream_id, request.tenant or "")
+        if stream is None or not stream.acknowledge(request.id, principal.key):
+            raise ProtocolError(
+                "invalid_message",
+                f"id: stream {request.stream_id!r} has no open alert {request.id!r}; it may have "
+                "ended",
+                param="id",
+                fatal=False,
+            )
+        self._audit.record(
+            "alert.acknowledge",
+            tenant=principal.tenant,
+            key=principal.key or None,
+            peer=self._connection.peer or None,
+            session_id=stream.session_id,
+            alert=request.id,
+        )
+        self._out.send({"type": "alert.acknowledged", "id": request.id})
 
     def _check(self, request: Subscribe) -> None:
         """Raise `ProtocolError` if there are too many subscriptions, or the id is in use."""

@@ -24,25 +24,8 @@ class SubscriberRules:
 
     def set(self, rules: Sequence[AlertRule]) -> None:
         """Replace all rules of the connection. Raises `ProtocolError`, never fatal."""
-        keys = self._config.auth.keys
-        if keys and "alerts" not in keys[self._principal.key].scopes:
-            raise ProtocolError(
-                "forbidden",
-                f'the key "{self._principal.key}" lacks the scope "alerts"; use another key, or '
-                "ask the operator for rules in the configuration",
-                param="type",
-                fatal=False,
-            )
-        names = [rule.name for rule in rules]
-        for number, rule in enumerate(rules):
-            problem = horizon_problem(rule, self._config.rolling.horizons_s)
-            if problem:
-                raise _invalid(f"rules.{number}.horizon", problem)
-            if rule.name in names[:number]:
-                raise _invalid(
-                    f"rules.{number}.name",
-                    f"{rule.name!r} names several rules; give each its own name",
-                )
+        self.check_scope()
+        self._check(rules)
         try:
             self._book.replace(self._owner, rules, self._principal)
         except TooManyRules:
@@ -53,6 +36,31 @@ class SubscriberRules:
                 param="rules",
                 fatal=False,
             ) from None
+
+    def check_scope(self) -> None:
+        """Raise `ProtocolError`, never fatal, unless the key has the scope `alerts`."""
+        keys = self._config.auth.keys
+        if keys and "alerts" not in keys[self._principal.key].scopes:
+            raise ProtocolError(
+                "forbidden",
+                f'the key "{self._principal.key}" lacks the scope "alerts"; use another key, or '
+                "ask the operator for rules in the configuration",
+                param="type",
+                fatal=False,
+            )
+
+    def _check(self, rules: Sequence[AlertRule]) -> None:
+        """Raise `ProtocolError` for a rule that the server cannot apply."""
+        names = [rule.name for rule in rules]
+        for number, rule in enumerate(rules):
+            problem = horizon_problem(rule, self._config.rolling.horizons_s)
+            if problem:
+                raise _invalid(f"rules.{number}.horizon", problem)
+            if rule.name in names[:number]:
+                raise _invalid(
+                    f"rules.{number}.name",
+                    f"{rule.name!r} names several rules; give each its own name",
+                )
 
     def remove(self) -> None:
         """Remove the rules at the end of the connection; their open alerts end."""

@@ -121,14 +121,16 @@ def test_an_alert_is_one_row_with_its_peak_and_its_end() -> None:
     call = Call()
     call.alert("new", 6_000, evidence={"scores": SHARES, "utterance": 0})
     call.alert("update", 7_000)
-    call.alert("end", 8_000, reason="cleared")
+    seen = {"by": "anna", "at": "2026-11-28T10:00:00.500Z"}
+    call.alert("end", 8_000, reason="cleared", acknowledged=seen)
     call.alert("new", 9_000, number=1)
     call.close()
     ended, still_open = call.record().alerts
     assert (ended.started_ms, ended.ended_ms, ended.role) == (1_000, 8_000, "customer")
     assert ended.evidence["peak"] == 0.8
     assert (ended.evidence["reason"], ended.evidence["scores"]) == ("cleared", SHARES)
-    assert still_open.ended_ms is None
+    assert (ended.acknowledged_by, ended.acknowledged_ms) == ("anna", 1_795_860_000_500)
+    assert (still_open.ended_ms, still_open.acknowledged_by) == (None, None)
 
 
 def test_the_speaker_who_objected_is_not_kept() -> None:

@@ -27,7 +27,7 @@ from stream.protocol.feedback import MAX_ID, MAX_UTTERANCE, SPEAKER, FeedbackReq
 from stream.protocol.file_requests import MAX_NAME, MAX_WAIT_S, FileQuery
 from stream.protocol.history import ExportQuery, ListQuery, SummaryQuery
 from stream.protocol.messages import FileOptions
-from stream.protocol.wire import history
+from stream.protocol.wire import alerts, history
 from stream.protocol.wire.recordings import Stage
 from stream.quotas import Quotas
 from stream.recordings.background import MAX_LOG, Status
@@ -169,7 +169,7 @@ def test_the_history_is_that_of_the_code() -> None:
     for body in (
         *(history.HistoryList, history.HistorySession, history.HistoryDetail),
         *(history.HistoryUtterance, history.HistoryGap, history.HistoryAlert),
-        *(history.HistorySummary, history.HistoryRow, history.Erased, history.Acknowledgement),
+        *(history.HistorySummary, history.HistoryRow, history.Erased, alerts.Acknowledgement),
     ):
         fields = {*get_type_hints(body)}
         assert schemas[body.__name__]["properties"].keys() == fields, body
