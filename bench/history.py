@@ -44,6 +44,13 @@ ZONE: Final = ZoneInfo("Europe/Berlin")
 LATE_S: Final = 5.0
 """Seconds for which delays are measured."""
 
+EXPORTS: Final[tuple[tuple[Rows, Format], ...]] = (
+    ("utterances", "csv"),
+    ("utterances", "jsonl"),
+    ("sessions", "csv"),
+)
+"""Exports that are timed."""
+
 EXPORTED: Final = 5_000
 """Sessions of an export that is timed."""
 
@@ -93,8 +100,8 @@ def measure(options: argparse.Namespace, file: Path) -> None:
     head = ["query", "p50 ms", "p95 ms", "CPU p95 ms", "max ms"]
     print_text(options, table(head, rows), "")
     rows = []
-    for of, form in (("utterances", "csv"), ("utterances", "jsonl"), ("sessions", "csv")):
-        speed = rate(engine, of, form)  # type: ignore[arg-type]
+    for of, form in EXPORTS:
+        speed = rate(engine, of, form)
         figures[f"{of} {form}"] = dict(zip(("per_s", "per_cpu_s"), speed, strict=True))
         rows.append([f"{of}, {form}", *speed])
     print_text(options, table(["export", "rows per s", "per CPU second"], rows), "")

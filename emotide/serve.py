@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from emotide.overrides import add_overrides, overrides
 from stream import __version__
 from stream.admission import check_detector
 from stream.app import App
@@ -69,31 +70,19 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
         help="auto, embedded, emotion2vec_plus_seed|base|large, or a model directory",
     )
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:1")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="set any key of the configuration; may be repeated",
-    )
+    add_overrides(parser)
 
 
 def configuration(options: argparse.Namespace) -> Config:
     """Return the effective configuration of a command line. Raises `ConfigError`."""
-    overrides: dict[str, str] = {}
-    for item in options.set:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {item}: expected SECTION.KEY=VALUE, like vad.mode=3")
-        overrides[key] = value
     named = {
         "server.host": options.host,
         "server.port": options.port,
         "model.name": options.model,
         "model.device": options.device,
     }
-    overrides |= {key: value for key, value in named.items() if value is not None}
-    config = load(options.config, overrides=overrides)
+    given = {key: value for key, value in named.items() if value is not None}
+    config = load(options.config, overrides=overrides(options.set) | given)
     check_detector(config.vad)
     return config
 

@@ -1,1 +1,1 @@
-"""Way of a finished session: collected, queued, on the disk, in the database."""
+"""Writing of finished sessions: collectors, queue, spool, and the thread of the database."""
