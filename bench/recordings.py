@@ -24,7 +24,7 @@ from client.audio.files import blocks, probe
 from client.batch.remote import RemoteAnalyser
 from client.remote.endpoint import Endpoint
 from stream.audio.samples import Pcm
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.types import SAMPLE_RATE
 
 EXAMPLES = """\

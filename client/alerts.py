@@ -19,7 +19,7 @@ from client.terminal.trials import drawing
 from stream.config_file import load
 from stream.errors import ConfigError, ModelRefused
 from stream.printable import printable, utf8
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire.result import Result
 
 PROG = "emotide alerts"

@@ -41,7 +41,7 @@ from client.terminal.options import (
 )
 from stream.errors import ConfigError, ModelRefused
 from stream.printable import utf8
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 
 PROG = "emotide analyze"
 

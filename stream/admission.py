@@ -14,7 +14,8 @@ from stream.audio.denoise import available
 from stream.config import Config, VadConfig, horizon_problem
 from stream.errors import ConfigError
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import Analysis, Audio, Consent, FileOptions, SessionConfig
+from stream.protocol.file_options import FileOptions
+from stream.protocol.messages import Analysis, Audio, Consent, SessionConfig
 from stream.types import FRAME, ModelInfo, from_ms
 
 DEFAULT_ROLES = {1: ("speaker",), 2: ("customer", "agent")}

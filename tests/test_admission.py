@@ -13,7 +13,8 @@ from stream.analysis.vad import DETECTORS, VoiceDetector
 from stream.config import Config, VadConfig
 from stream.errors import ConfigError
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileOptions, SessionConfig
+from stream.protocol.file_options import FileOptions
+from stream.protocol.messages import SessionConfig
 from stream.types import FRAME, ModelInfo, from_ms
 from tests.support.signals import model
 

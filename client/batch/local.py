@@ -18,7 +18,7 @@ from stream.inference.engine import ThreadEngine
 from stream.inference.scheduler import Scheduler
 from stream.printable import utf8
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire.analysis import AnalysisBody
 from stream.recordings.analysis import Progress, RecordingAnalysis
 from stream.recordings.disk import DiskExecutor, disk_error

@@ -21,8 +21,8 @@ from client.remote.endpoint import Endpoint
 from client.remote.errors import Broken, NoServer, Refused, Unreachable
 from client.remote.reader import read_event
 from stream.printable import utf8
+from stream.protocol.file_options import FileOptions
 from stream.protocol.file_requests import MAX_NAME
-from stream.protocol.messages import FileOptions
 from stream.protocol.wire.events import FileEvent
 from stream.protocol.wire.recordings import FileDone, FilesReady, ResultFile
 from stream.result_files import NAMES, new_folder

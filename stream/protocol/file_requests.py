@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, Field, ValidationError
 
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileOptions, ShortFileOptions
+from stream.protocol.file_options import FileOptions, ShortFileOptions
 from stream.protocol.parsing import Query, protocol_error
 
 MAX_WAIT_S = 600

@@ -28,7 +28,7 @@ from stream.feedback.recording import write_utterances
 from stream.inference.scoring import StreamScorer
 from stream.protocol.errors import ProtocolError
 from stream.protocol.events import AnalysisEvents
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire import recordings as wire
 from stream.protocol.wire.analysis import AnalysisBody
 from stream.protocol.wire.parts import Values

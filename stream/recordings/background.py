@@ -13,7 +13,7 @@ from typing import Literal
 import orjson
 
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire.analysis import AnalysisBody
 from stream.protocol.wire.recordings import FileDoneBody
 from stream.recordings import messages

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire.recordings import FileDoneBody
 from stream.recordings import messages
 from stream.recordings.analysis import Observer, Progress, RecordingAnalysis

@@ -9,7 +9,7 @@ from stream.admission import Admission
 from stream.audio.files.decode_process import ProbeResult
 from stream.audio.files.findings import Findings
 from stream.audio.files.survey import sides
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire.codes import LogCode
 from stream.protocol.wire.parts import DetailFields, Values
 from stream.protocol.wire.recordings import Level

@@ -11,7 +11,7 @@ from stream.analysis.quality import LOW_CONFIDENCE
 from stream.audio.files.decode import AudioInfo
 from stream.labels import activation, top
 from stream.protocol.events import baseline_body, quality_body
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire import result as wire
 from stream.protocol.wire.parts import WithBaseline
 from stream.protocol.wire.trials import RuleTrial

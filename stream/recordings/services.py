@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from stream.admission import admit_recording
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire.result import Result
 from stream.recordings.disk import DiskExecutor, disk_error
 from stream.recordings.job_queue import JobQueue

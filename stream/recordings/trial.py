@@ -9,7 +9,7 @@ from stream.alert_rules import AlertRule
 from stream.alerts.trial import Heard, Trial
 from stream.analysis.pipeline import SLICE_S, StreamPipeline
 from stream.config import Config
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire.trials import RuleTrial
 from stream.types import SAMPLE_RATE, Event, ModelInfo, Score, Segment
 

@@ -8,10 +8,10 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
+from stream.protocol.file_options import FileOptions
 from stream.protocol.messages import (
     MAX_ATTRS,
     MAX_ATTRS_BYTES,
-    FileOptions,
     Filter,
     SessionConfig,
     checked_attrs,

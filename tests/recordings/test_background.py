@@ -15,7 +15,7 @@ from stream.config import Config
 from stream.delivery.hub import Hub
 from stream.inference.scheduler import Scheduler
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire.recordings import FileDoneBody
 from stream.recordings import background
 from stream.recordings.analysis import Observer, Progress

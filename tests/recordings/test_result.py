@@ -18,7 +18,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from stream.audio.files.decode import AudioInfo
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.protocol.wire.result import ResultHint
 from stream.recordings.result import (
     ChannelResult,

@@ -14,7 +14,8 @@ from client.batch.local import LocalAnalyser, local_config
 from stream.admission import admit_recording
 from stream.config import Config
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileOptions, SessionConfig
+from stream.protocol.file_options import FileOptions
+from stream.protocol.messages import SessionConfig
 from stream.protocol.wire.result import Result
 from stream.recordings.trial import rules_to_try
 from stream.sessions.session import Session

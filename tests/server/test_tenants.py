@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from stream.protocol.messages import FileOptions
+from stream.protocol.file_options import FileOptions
 from stream.server.access.auth import TICKET
 from stream.tenants import DEFAULT, Principal
 from tests.support.scheduling import until

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 
 from stream import alert_rules, fields, labels, terms
-from stream.protocol import messages
+from stream.protocol import file_options, messages
 from stream.protocol.schemas import typescript
 from stream.protocol.schemas.types import Schema, SchemaBuilder
 from stream.protocol.wire import (
@@ -48,6 +48,7 @@ MODULES: tuple[ModuleType, ...] = (
     fields,
     labels,
     alert_rules,
+    file_options,
     messages,
     alerts,
     analysis,

@@ -10,7 +10,8 @@ from contextlib import suppress
 from stream.delivery.outbox import Outbox
 from stream.delivery.transport import Message
 from stream.protocol.errors import ProtocolError
-from stream.protocol.messages import FileBegin, FileCancel, FileEnd, FileOptions, KeepAlive
+from stream.protocol.file_options import FileOptions
+from stream.protocol.messages import FileBegin, FileCancel, FileEnd, KeepAlive
 from stream.protocol.mistakes import Mistakes
 from stream.protocol.parsing import parse_files
 from stream.protocol.wire.analysis import AnalysisBody

@@ -11,8 +11,8 @@ from http import HTTPStatus
 from starlette.requests import Request
 
 from stream.protocol.errors import ProtocolError
+from stream.protocol.file_options import FileOptions
 from stream.protocol.file_requests import MAX_NAME, FileQuery, parse_options
-from stream.protocol.messages import FileOptions
 from stream.recordings.background import Reception
 from stream.recordings.services import RecordingServices
 from stream.recordings.upload import check_size, too_large

@@ -24,9 +24,9 @@ from stream.delivery.hub import Hub
 from stream.feedback.mark import MarkBody
 from stream.labels import LABELS
 from stream.protocol.feedback import MAX_ID, MAX_UTTERANCE, SPEAKER, FeedbackRequest
+from stream.protocol.file_options import FileOptions
 from stream.protocol.file_requests import MAX_NAME, MAX_WAIT_S, FileQuery
 from stream.protocol.history import ExportQuery, ListQuery, SummaryQuery
-from stream.protocol.messages import FileOptions
 from stream.protocol.wire import alerts, history
 from stream.protocol.wire.recordings import Stage
 from stream.quotas import Quotas
