@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,11 +9,14 @@ import orjson
 
 from stream.delivery.live_stream import LiveStream
 from stream.history.storage.identity import Identities
-from stream.labels import top
+from stream.history.writing.means import SpeechMeans
 from stream.types import unix_time
 
 MAX_ALERTS: Final = 1_000
 """Alerts of one session that are kept; later ones are left out."""
+
+ALERT_BYTES: Final = 1_000
+"""Bytes of an alert, about."""
 
 TYPES: Final = frozenset(
     (
@@ -43,14 +45,13 @@ class Collector:
         self._alerts: dict[str, dict[str, Any]] = {}
         self._left_out = 0
         self._end_ms = self._speech_ms = 0
-        self._shares = Mean()
-        self._activation = Mean()
+        self._means = SpeechMeans()
         self._closed: Mapping[str, Any] | None = None
 
     @property
     def size(self) -> int:
         """Bytes of utterances and gaps, and about those of the alerts."""
-        return len(self._utterances) + len(self._gaps) + 1_000 * len(self._alerts)
+        return len(self._utterances) + len(self._gaps) + ALERT_BYTES * len(self._alerts)
 
     def add(self, body: Mapping[str, Any], room: int) -> None:
         """Take an event of `TYPES`; one that needs more than `room` bytes is left out."""
@@ -72,8 +73,7 @@ class Collector:
         begin, end, scores = body["audio_start_ms"], body["audio_end_ms"], body["scores"]
         self._end_ms = max(self._end_ms, end)
         self._speech_ms += end - begin
-        self._shares.add(scores, end - begin)
-        self._activation.add(named(body["activation"]), end - begin)
+        self._means.add(scores, body["activation"], end - begin)
         baseline = body.get("baseline")
         row = {
             "channel": body["channel"],
@@ -111,7 +111,7 @@ class Collector:
         self._end_ms = max(self._end_ms, body["audio_ms"])
         alert = self._alerts.get(body["id"])
         if alert is None:
-            if len(self._alerts) >= MAX_ALERTS or room < 1_000:
+            if len(self._alerts) >= MAX_ALERTS or room < ALERT_BYTES:
                 self._left_out += 1
                 return
             alert = self._alerts[body["id"]] = {
@@ -168,15 +168,14 @@ class Collector:
 
     def _closed_totals(self, closed: Mapping[str, Any]) -> dict[str, Any]:
         summary, totals = closed["summary"], closed["totals"]
-        shares, level = Mean(), Mean()
+        means = SpeechMeans()
         for side in summary:
-            shares.add(side["scores"], side["speech_ms"])
-            level.add(named(side["activation"]), side["speech_ms"])
+            means.add(side["scores"], side["activation"], side["speech_ms"])
         return {
             "duration_s": totals["audio_ms"] / 1000,
             "speech_s": totals["speech_ms"] / 1000,
             "reason": closed["reason"],
-            **verdict(shares, level),
+            **means.fields(),
             **self._detail(summary, closed.get("conversation")),
         }
 
@@ -188,7 +187,7 @@ class Collector:
             "duration_s": max(self._end_ms, heard_ms) / 1000,
             "speech_s": self._speech_ms / 1000,
             "reason": "interrupted",
-            **verdict(self._shares, self._activation),
+            **self._means.fields(),
             **self._detail([], None if event is None else event.body),
         }
 
@@ -209,38 +208,3 @@ class Collector:
 
 def _array(rows: bytearray) -> orjson.Fragment:
     return orjson.Fragment(b"[" + rows + b"]")
-
-
-class Mean:
-    """Weighted mean of values by name. Additions without values have no weight."""
-
-    def __init__(self) -> None:
-        self._sums: defaultdict[str, float] = defaultdict(float)
-        self._weight = 0.0
-
-    def add(self, values: Mapping[str, float], weight: float) -> None:
-        """Add values of which the mean has `weight` parts."""
-        if values and weight:
-            self._weight += weight
-            for name, value in values.items():
-                self._sums[name] += value * weight
-
-    def values(self) -> dict[str, float]:
-        """Return the means, rounded to four digits; empty without values."""
-        return {name: round(total / self._weight, 4) for name, total in self._sums.items()}
-
-
-def named(level: float | None) -> dict[str, float]:
-    """Return an activation as values for `Mean`; None has none."""
-    return {} if level is None else {"activation": level}
-
-
-def verdict(shares: Mean, level: Mean) -> dict[str, Any]:
-    """Return the fields of a record that are means over its speech."""
-    labels = shares.values()
-    highest = top(labels)
-    return {
-        "labels": labels,
-        "dominant": None if highest is None else highest["label"],
-        "activation": level.values().get("activation"),
-    }

@@ -5,19 +5,17 @@ from __future__ import annotations
 import orjson
 
 from stream.history.storage.identity import Identities
-from stream.history.writing.collector import Mean, named, verdict
+from stream.history.writing.means import SpeechMeans
 from stream.protocol.wire.result import Result, ResultChannel, ResultUtterance
 from stream.types import Body, unix_time
 
 
 def recording(result: Result, tenant: str, uid: str, node: str, identities: Identities) -> bytes:
     """Return the record of a recording as JSON; the file's name is its stream's id."""
-    shares, level = Mean(), Mean()
-    for channel in result["channels"]:
-        shares.add(channel["scores"], channel["speech_s"])
-        level.add(named(channel["activation"]), channel["speech_s"])
-    channels = result["channels"]
-    model = result["model"]
+    channels, model = result["channels"], result["model"]
+    means = SpeechMeans()
+    for channel in channels:
+        means.add(channel["scores"], channel["activation"], channel["speech_s"])
     return orjson.dumps(
         {
             "uid": uid,
@@ -31,7 +29,7 @@ def recording(result: Result, tenant: str, uid: str, node: str, identities: Iden
             "duration_s": result["file"]["duration_s"],
             "speech_s": round(sum(channel["speech_s"] for channel in channels), 3),
             "reason": "completed",
-            **verdict(shares, level),
+            **means.fields(),
             "roles": list(dict.fromkeys(channel["role"] for channel in channels)),
             "detail": {
                 "channels": _roles(channels),
