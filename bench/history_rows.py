@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from stream.history.storage import tables
+from stream.history.storage.record import SEVERITIES
+from stream.history.storage.rollups import sums_of_sessions
 from stream.labels import LABELS, activation
 
 DAYS: Final = 365
@@ -171,7 +173,7 @@ class Batch:
                 activation(scores),
                 max(scores, key=scores.__getitem__),
                 len(severities),
-                max(severities, key=("info", "warning", "critical").index, default=None),
+                max(severities, key=SEVERITIES.index, default=None),
                 dead_air,
                 *scores.values(),
                 orjson.dumps(detail).decode(),
@@ -219,21 +221,8 @@ def fill_rollups(connection: sa.Connection) -> None:
         (sessions, sa.literal("")),
         (sessions.join(tags, tags.c.session == sessions.c.number), tags.c.tag),
     )
-    known = sessions.c.activation.is_not(None)
     for source, tag in all_tags:
         key = (sessions.c.tenant, tag, hour)
-        speech = sessions.c.speech_s
-        sums = sa.select(
-            *key,
-            sa.func.count(),
-            sa.func.sum(speech),
-            sa.func.sum(sa.case((sessions.c.dominant.is_not(None), speech), else_=0.0)),
-            sa.func.sum(sa.case((known, speech), else_=0.0)),
-            sa.func.sum(sa.case((known, sessions.c.activation * speech), else_=0.0)),
-            sa.func.sum(sessions.c.alerts),
-            sa.func.count(sessions.c.dead_air_s),
-            sa.func.coalesce(sa.func.sum(sessions.c.dead_air_s), 0.0),
-            *(sa.func.sum(sessions.c[name] * speech) for name in LABELS),
-        ).select_from(source)
+        sums = sa.select(*key, *sums_of_sessions()).select_from(source)
         names = [column.name for column in tables.rollups.c]
         connection.execute(tables.rollups.insert().from_select(names, sums.group_by(*key)))

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from stream.history.queries.conditions import conditions, tenants_of
 from stream.history.queries.filters import Filter
 from stream.history.queries.spans import Span, name_of, spans, unit_of
+from stream.history.storage.rollups import sums_of_sessions
 from stream.history.storage.tables import rollups, session_tags, sessions
 from stream.labels import LABELS
 from stream.protocol.errors import ProtocolError
@@ -192,20 +193,7 @@ class _Summary:
         source: sa.FromClause = sessions
         if self._by == "tag":
             source = sessions.join(session_tags, session_tags.c.session == s.number)
-        scored, rated = s.dominant.is_not(None), s.activation.is_not(None)
-        sums: dict[str, Any] = {
-            "calls": sa.func.count(),
-            "speech_s": sa.func.sum(s.speech_s),
-            "scored_s": sa.func.sum(sa.case((scored, s.speech_s), else_=0.0)),
-            "activation_s": sa.func.sum(sa.case((rated, s.speech_s), else_=0.0)),
-            "activation_sum": sa.func.sum(s.activation * s.speech_s),
-            "alerts": sa.func.sum(s.alerts),
-            "dead_air_calls": sa.func.count(s.dead_air_s),
-            "dead_air_s": sa.func.sum(s.dead_air_s),
-        }
-        sums |= {label: sa.func.sum(s[label] * s.speech_s) for label in LABELS}
-        columns = [column.label(name) for name, column in sums.items()]
-        query = sa.select(key, *columns).select_from(source).where(*where)
+        query = sa.select(key, *sums_of_sessions()).select_from(source).where(*where)
         self._add(span, query.group_by(GROUPED))
 
     def _add(self, span: Span, query: Query) -> None:

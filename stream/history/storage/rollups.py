@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from stream.history.storage.connect import upserting
 from stream.history.storage.record import SessionRecord
-from stream.history.storage.tables import rollups, session_labels, session_tags, sessions
+from stream.history.storage.tables import rollups, session_tags, sessions
 from stream.labels import LABELS
 
 HOUR_MS: Final = 3_600_000
@@ -90,22 +90,29 @@ def recompute(connection: sa.Connection, hours: Iterable[Hour]) -> None:
         _sum_up(connection, tenant, hour_ms)
 
 
-def _sum_up(connection: sa.Connection, tenant: str, hour_ms: int) -> None:
+def sums_of_sessions() -> list[sa.Label[Any]]:
+    """Return the SQL of each sum over rows of `sessions`, with the name of its column."""
     s = sessions.c
-    begun = sa.and_(s.tenant == tenant, s.started_ms.between(hour_ms, hour_ms + HOUR_MS - 1))
-    scored = sa.exists().where(session_labels.c.session == s.number)
+    scored = sa.or_(*(s[label].is_not(None) for label in LABELS))
+    rated = s.activation.is_not(None)
     sums: dict[str, sa.ColumnElement[Any]] = {
         "calls": sa.func.count(),
         "speech_s": sa.func.sum(s.speech_s),
         "scored_s": sa.func.sum(sa.case((scored, s.speech_s), else_=0.0)),
-        "activation_s": sa.func.sum(sa.case((s.activation.is_not(None), s.speech_s), else_=0.0)),
-        "activation_sum": sa.func.sum(sa.func.coalesce(s.activation, 0.0) * s.speech_s),
+        "activation_s": sa.func.sum(sa.case((rated, s.speech_s), else_=0.0)),
+        "activation_sum": sa.func.sum(sa.case((rated, s.activation * s.speech_s), else_=0.0)),
         "alerts": sa.func.sum(s.alerts),
         "dead_air_calls": sa.func.count(s.dead_air_s),
         "dead_air_s": sa.func.coalesce(sa.func.sum(s.dead_air_s), 0.0),
+        **{label: sa.func.sum(s[label] * s.speech_s) for label in LABELS},
     }
-    sums |= {label: sa.func.sum(s[label] * s.speech_s) for label in LABELS}
-    columns = [column.label(name) for name, column in sums.items()]
+    return [sums[name].label(name) for name in SUMS]
+
+
+def _sum_up(connection: sa.Connection, tenant: str, hour_ms: int) -> None:
+    s = sessions.c
+    begun = sa.and_(s.tenant == tenant, s.started_ms.between(hour_ms, hour_ms + HOUR_MS - 1))
+    columns = sums_of_sessions()
     found: dict[Key, Sums] = {}
     for tag in (sa.literal(""), session_tags.c.tag):
         own = isinstance(tag, sa.Column)
@@ -114,7 +121,7 @@ def _sum_up(connection: sa.Connection, tenant: str, hour_ms: int) -> None:
         )
         each = sa.select(tag.label("of"), *columns).select_from(source).where(begun)
         for row in connection.execute(
-            each.group_by(tag) if own else each.having(sums["calls"] > 0)
+            each.group_by(tag) if own else each.having(sa.func.count() > 0)
         ):
             values = row._asdict()
             found[tenant, values.pop("of"), hour_ms] = values
