@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from emotide.serve import EXIT_CONFIG, add_configuration, configuration
 from stream.audio.confinement import report as confinement
@@ -103,9 +102,8 @@ def _folders(config: Config) -> Iterator[str]:
     folders = [config.files.folder] if config.files.enabled else []
     if config.history.enabled:
         folders.append(config.history.spool)
-        if config.history.is_sqlite:
-            url = config.history.url.get_secret_value()
-            folders.append(Path(url.removeprefix("sqlite:///")).parent)
+        if config.history.sqlite_file is not None:
+            folders.append(config.history.sqlite_file.parent)
     folders += [config.privacy.audit_log.parent] if config.privacy.audit_log else []
     for folder in folders:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -141,11 +139,11 @@ def _history(config: Config) -> Iterator[str]:
         from stream.history.storage.connect import open_engine
     except ImportError:
         raise ConfigError("not installed: pip install 'emotide[history]'") from None
-    url = config.history.url.get_secret_value()
-    if config.history.is_sqlite and not Path(url.removeprefix("sqlite:///")).exists():
+    file = config.history.sqlite_file
+    if file is not None and not file.exists():
         yield "the server will make the file of the database"
         return
-    engine = open_engine(url)
+    engine = open_engine(config.history.url.get_secret_value())
     try:
         engine.connect().close()
     except SQLAlchemyError as error:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.terminal.dashboard import COLOURS, bar, block
-from client.terminal.trials import COLOURS as SEVERITIES
+from client.terminal.trials import COLOURS as SEVERITY_COLOURS
 from stream.labels import top
 from stream.printable import printable
 from stream.protocol.wire.history import (
@@ -51,7 +51,10 @@ def listed(sessions: Sequence[HistorySession], zone: tzinfo) -> Table:
             clock(session["duration_s"]),
             _strongest(session),
             "" if session["activation"] is None else bar(session["activation"], 8),
-            Text(str(session["alert_count"] or ""), SEVERITIES.get(session["severity"] or "", "")),
+            Text(
+                str(session["alert_count"] or ""),
+                SEVERITY_COLOURS.get(session["severity"] or "", ""),
+            ),
             " ".join(session["tags"]),
         )
     return table
@@ -134,7 +137,7 @@ def _marks(alerts: Sequence[HistoryAlert], seconds: float, columns: int) -> Text
     for alert in alerts:
         end = seconds if alert["end_s"] is None else alert["end_s"]
         first, last = _place(alert["start_s"], seconds, columns), _place(end, seconds, columns)
-        colour = SEVERITIES[alert["severity"]]
+        colour = SEVERITY_COLOURS[alert["severity"]]
         marks[first : last + 1] = [("▲", colour), *[("─", colour)] * (last - first)]
     line = Text(f"{'alerts':<{MARGIN}}")
     for mark, colour in marks:
@@ -177,7 +180,7 @@ def _gap(gap: HistoryGap) -> Text:
 def _alert(alert: HistoryAlert) -> Text:
     end = "the end" if alert["end_s"] is None else clock(alert["end_s"])
     line = Text(f"{clock(alert['start_s']):>7}  ")
-    line.append(f"{alert['severity']} {alert['rule']}", SEVERITIES[alert["severity"]])
+    line.append(f"{alert['severity']} {alert['rule']}", SEVERITY_COLOURS[alert["severity"]])
     line.append(f" until {end}")
     taken = alert["acknowledged"]
     return line if taken is None else line + Text(f", acknowledged by {printable(taken['by'])}")

@@ -12,7 +12,8 @@ from stream.config.section import Section, TenantName
 
 Days = Annotated[float, Field(ge=0, le=36_500)]
 
-URL = r"(sqlite:///.+|postgresql://.+)"
+SQLITE = "sqlite:///"
+URL = rf"({SQLITE}.+|postgresql://.+)"
 
 
 def _database(url: SecretStr) -> SecretStr:
@@ -25,7 +26,7 @@ def _database(url: SecretStr) -> SecretStr:
 
 
 class HistoryConfig(Section):
-    """Memory of finished sessions: scores, never audio, words or features; docs/operations.md."""
+    """History of finished sessions: scores, never audio, words or features; docs/operations.md."""
 
     url: Annotated[SecretStr, AfterValidator(_database)] = SecretStr("")
     """Database: sqlite:///FILE (one server) or postgresql://USER:PASSWORD@HOST/NAME; empty: nothing
@@ -53,7 +54,13 @@ class HistoryConfig(Section):
 
     @property
     def is_sqlite(self) -> bool:
-        return self.url.get_secret_value().startswith("sqlite:")
+        return self.sqlite_file is not None
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """File of an SQLite database; None for another one."""
+        url = self.url.get_secret_value()
+        return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
 
     def days(self, tenant: str) -> float | None:
         """Return the days for which a tenant's sessions are kept; None: until they are erased."""

@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from stream.fields import ROLE, RuleName
+from stream.fields import Role, RuleName, Share
 from stream.labels import LABELS
 from stream.protocol.errors import ProtocolError
 from stream.protocol.parsing import Query, protocol_error
 from stream.protocol.wire.history import Grouping, HistoryKind
-from stream.protocol.wire.values import NAME, TenantName
+from stream.protocol.wire.values import Tag, TenantName
 
 MAX_LIMIT, DEFAULT_LIMIT = 500, 50
 """Sessions of one page."""
@@ -38,7 +38,6 @@ _FIRST, _LAST = 1970, 2900
 """Years in which a time may lie."""
 
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
-Part = Annotated[float, Field(ge=0, le=1)]
 
 
 class HistoryQuery(BaseModel):
@@ -52,14 +51,14 @@ class HistoryQuery(BaseModel):
     """Starts before this time, or on this date at the latest."""
     tz: Annotated[str, Field(pattern=ZONE)] = "UTC"
     """Time zone of dates, by its IANA name."""
-    tag: Annotated[str, Field(pattern=NAME)] | None = None
-    role: Annotated[str, Field(pattern=ROLE)] | None = None
+    tag: Tag | None = None
+    role: Role | None = None
     label: str | None = None
     """Without `share`, the strongest label."""
-    share: Part | None = None
+    share: Share | None = None
     """Least share of the label."""
-    min_activation: Part | None = None
-    max_activation: Part | None = None
+    min_activation: Share | None = None
+    max_activation: Share | None = None
     alert: RuleName | None = None
     """`any`, `none`, or the name of a rule."""
     min_duration_s: Seconds | None = None
@@ -170,7 +169,7 @@ def parse_history(model: type[Parsed], query: Query) -> Parsed:
 
 
 def _mistake(error: ValidationError) -> ProtocolError:
-    """Return the first problem; one of several parameters together names the first of them."""
+    """Return the first problem; the text of one in several parameters begins with the first."""
     first = error.errors(include_url=False)[0]
     if first["loc"]:
         return protocol_error(error)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import orjson
 
+from stream.protocol.wire.history import HistoryKind
 from stream.terms import Severity
-
-Kind = Literal["live", "recording"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 """In ascending order."""
@@ -70,7 +69,7 @@ class SessionRecord:
     uid: str
     tenant: str
     stream_id: str
-    kind: Kind
+    kind: HistoryKind
     node: str
     model: str
     model_license: str

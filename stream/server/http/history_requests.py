@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -19,7 +19,6 @@ from stream.protocol.history import (
     ExportQuery,
     HistoryQuery,
     ListQuery,
-    Parsed,
     SummaryQuery,
     parse_history,
 )
@@ -33,6 +32,8 @@ from stream.tenants import ANY, Principal
 if TYPE_CHECKING:
     from stream.history.service import History
     from stream.history.storage.erasure import Selection, SelectionKind
+
+Filtering = TypeVar("Filtering", bound=HistoryQuery)
 
 MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 
@@ -136,10 +137,9 @@ class HistoryRequests:
             )
         return self._history
 
-    def _filter(self, model: type[Parsed], request: Request) -> tuple[Parsed, Filter]:
+    def _filter(self, model: type[Filtering], request: Request) -> tuple[Filtering, Filter]:
         """Return the query of a request and its filter of sessions that the key may see."""
         principal, query = principal_of(request), parse_history(model, query_of(request))
-        assert isinstance(query, HistoryQuery)
         if query.tenant is not None and not principal.sees(query.tenant):
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
