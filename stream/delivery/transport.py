@@ -43,9 +43,9 @@ class Transport(Protocol):
         ...
 
     def rest(self, messages: int, size: int, seconds: float) -> None:
-        """Read next when `messages` of `size` bytes came, or after `seconds`; only a hint.
+        """Read next when `messages` of `size` bytes have arrived, or after `seconds`; only a hint.
 
-        Nothing in them matters before the last one. `messages` = 1 ends a rest.
+        Nothing is due before the last of them. `messages` = 1 ends a rest.
         """
         ...
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class History:
     """The history of a server with `history.url`. Methods that block are for a thread.
 
-    `engine` is for queries, in a thread. Raises `ConfigError`.
+    `engine` is that of the writer and of erasures; `reader` has its own. Raises `ConfigError`.
     """
 
     def __init__(self, config: Config, metrics: Metrics, audit: AuditLog) -> None:
@@ -46,7 +46,6 @@ class History:
         )
         metrics.history_waiting.set_function(lambda: self._writer.waiting)
         self.reader = HistoryReader(config.history.url.get_secret_value())
-        """Answers queries."""
         self.sink = HistorySink(self._writer, config.history, config.server.name, self.identities)
 
     def open(self) -> None:

@@ -45,7 +45,7 @@ from stream.tenants import ANYONE, Principal
 log = logging.getLogger(__name__)
 
 LATE_S = 0.06
-"""Seconds by which audio may be late before its connection rests no longer."""
+"""Seconds that a rest may last beyond the audio that it waits for, because that may be late."""
 
 CLEAN_CLOSES = (1000, 1001, 1005)
 """Close codes that end the stream: normal closure, page left, no status code."""

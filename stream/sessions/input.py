@@ -39,9 +39,10 @@ class AudioInput:
 
     The pump processes what was gathered. Audio that is ahead of real time by more than `ahead_s`
     seconds waits, at most until real time reaches it, or shorter as `Ahead` permits; `on_full` and
-    `on_room` are called when no more may wait, and when there is room again. `on_rest` gets how
-    many more chunks nothing can be due before, and the seconds of each. `on_error` gets the
-    exception of audio that could not be processed, `on_processed` is called after other audio.
+    `on_room` are called when no more may wait, and when there is room again. `on_rest` gets
+    the number of chunks that must still come before an event can be due, and the seconds of each.
+    `on_error` gets the exception of audio that could not be processed, `on_processed` is called
+    after other audio.
     `on_finding` gets what `check` found.
     `on_speed` gets the speed of `ArrivalMeter` that points to a wrong format. `paused` says that
     audio only advances the clock.

@@ -72,8 +72,8 @@ def draining_error() -> ProtocolError:
 class _Entry:
     """A session with its connection, which is None unless the session is attached.
 
-    `since` is when it was detached or ended, `acknowledged` when `audio.ack` was sent, `busy` when
-    audio that the producer had sent last waited (monotonic seconds).
+    `since` is when it was detached or ended, `acknowledged` when `audio.ack` was sent, `busy` the
+    last time at which received audio was still waiting (monotonic seconds).
     """
 
     session: Session

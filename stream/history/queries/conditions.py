@@ -1,4 +1,4 @@
-"""SQL of a filter: which sessions it has, and the index that finds them soonest.
+"""SQL of a filter: its conditions, and the index that finds its sessions fastest.
 
 A list is read in its order from an index, until the page is full. That is fast unless a condition
 is rare, so each condition with an index by value is counted first, up to `RARE`: the sessions of a

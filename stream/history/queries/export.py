@@ -1,7 +1,7 @@
 """Exports of the history: sessions or utterances as CSV or JSON lines, in pieces. Blocking.
 
-Sessions are read some hundred at a time, each time in a transaction of its own, so that a slow
-client keeps no snapshot of the database.
+Sessions are read `CHUNK` at a time, each time in a transaction of its own, so that a slow client
+keeps no snapshot of the database.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Connect = Callable[[], AbstractContextManager[sa.Connection]]
 """Opens a transaction for one piece."""
 
 CHUNK: Final = 50
-"""Sessions that are read at a time. Larger parts are little faster, but with so many objects the
+"""Sessions that are read at a time. Larger chunks are hardly faster, but with so many objects the
 garbage collector stops all threads for tens of milliseconds."""
 
 SESSION_COLUMNS: Final = (
@@ -44,7 +44,7 @@ OF_SCORES: Final = ("activation", "hints", "baseline_weight")
 UTTERANCE_COLUMNS: Final = (*OF_SESSION, *OF_UTTERANCE, *OF_SCORES, *LABELS)
 
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of what a spreadsheet would compute."""
+"""First characters of text that a spreadsheet would compute."""
 
 
 def count(connection: sa.Connection, wanted: Filter) -> int:
@@ -61,7 +61,7 @@ def exported(
     form: Format,
     progress: Callable[[int], None] = lambda sessions: None,
 ) -> Iterator[bytes]:
-    """Yield an export in pieces, the newest sessions first; `progress` gets their numbers."""
+    """Yield an export in pieces, newest sessions first; `progress` gets the count of each piece."""
     columns = SESSION_COLUMNS if rows == "sessions" else UTTERANCE_COLUMNS
     # With the first rows, so that nothing is sent before a query has succeeded.
     head = _line(columns) if form == "csv" else b""
@@ -83,7 +83,7 @@ def in_parts(
     make: Callable[[sa.Connection, list[int]], T],
     progress: Callable[[int], None],
 ) -> Iterator[T]:
-    """Yield what `make` returns for the numbers of some hundred sessions at a time.
+    """Yield what `make` returns for the numbers of up to `CHUNK` sessions at a time.
 
     Nothing is yielded within a transaction: the client may take it late, or never.
     """

@@ -1,4 +1,4 @@
-"""Exports of the history as Parquet, in row groups of some thousand rows. Needs pyarrow."""
+"""Exports of the history as Parquet, a row group for each chunk of sessions. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(
     rows: Rows,
     progress: Callable[[int], None] = lambda sessions: None,
 ) -> None:
-    """Write a file; `progress` gets numbers of sessions. Raises `ConfigError` without pyarrow."""
+    """Write a file; `progress` gets counts of sessions. Raises `ConfigError` without pyarrow."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

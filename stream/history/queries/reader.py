@@ -40,18 +40,18 @@ EXPORTS: Final = 2
 """Exports at a time. Their pieces take turns with queries."""
 
 NICENESS: Final = 10
-"""Priority of the threads below that of live streams (Linux)."""
+"""Niceness of the threads, so that live streams come first (Linux)."""
 
 TURN_S: Final = 0.0005
-"""Seconds after which a thread passes the interpreter on while queries run. With Python's usual
-5 ms, an export delays what the event loop does for streams by so much, again and again."""
+"""Seconds after which Python switches threads while queries run. With its usual 5 ms, an export
+delays the event loop, and so all streams, by that much again and again."""
 
 STEPS: Final = 50_000
-"""Instructions of SQLite between two looks at the clock: some milliseconds."""
+"""Instructions of SQLite between two checks of the time: some milliseconds."""
 
 
 class HistoryReader:
-    """Answers queries from the database of the history, which need not be reachable always.
+    """Answers queries from the database of the history, which may be unreachable at times.
 
     Every method raises `ProtocolError` overloaded: if too many queries wait, if one is cut off, or
     if the database cannot be read.
@@ -64,7 +64,7 @@ class HistoryReader:
         self._running = 0
         self._exports = 0
         self._active = 0
-        """Calls in the threads, or on their way there."""
+        """Calls that run in the threads, or wait for one."""
         self._usual_turn_s = sys.getswitchinterval()
         self._interrupts: set[Callable[[], object]] = set()
         """Functions that cut off the queries that run."""

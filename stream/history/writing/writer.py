@@ -29,7 +29,7 @@ BATCH: Final = 50
 """Sessions that are inserted in one transaction."""
 
 POLL_S: Final = 5.0
-"""Seconds between two looks at what other servers, or the command line, erased."""
+"""Seconds between two queries for what other servers, or the command line, erased."""
 
 IDLE_S: Final = 1.0
 """Seconds after which the thread looks for work without being woken."""
@@ -38,7 +38,7 @@ LOG_S: Final = 60.0
 """Shortest time between two log records of lost sessions with the same reason."""
 
 MAX_ERASURES: Final = 100_000
-"""Erasures of this process that are compared with live streams."""
+"""Erasures that are kept in memory, to compare sessions with that wait or are live."""
 
 Outcome = Literal["written", "dropped", "refused", "erased"]
 
@@ -284,7 +284,7 @@ class Writer:
         return []
 
     def _learn_erasures(self) -> None:
-        """Look at what was erased elsewhere: it must leave this spool as well."""
+        """Read what was erased elsewhere: it must leave this spool as well."""
         now = time.monotonic()
         if now < self._poll_at:
             return

@@ -1,8 +1,8 @@
-"""Rests of connections: one read of the socket returns all messages up to the one that matters.
+"""Rests of connections: the socket is not read until the messages expected by then have arrived.
 
-A read and the call for it cost more than a message of 20 ms of audio that comes with others. The
-messages wait in the system's buffer meanwhile, and the system reports the socket as readable only
-with enough bytes (SO_RCVLOWAT, socket(7)), at the end of the stream, or after an error.
+Reading the socket costs more than processing a message of 20 ms of audio, so several are read at
+once. During a rest they wait in the system's buffer, and the system reports the socket as readable
+only with enough bytes (SO_RCVLOWAT, socket(7)), at the end of the stream, or after an error.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from heapq import heappop, heappush
 from itertools import count
 
 MOST_BYTES = 4_096
-"""Bytes that are waited for at most: half a second of telephone audio."""
+"""Most bytes that a rest waits for: half a second of telephone audio."""
 
 TLS_BYTES = 22
 """Bytes that a record of TLS 1.3 adds to a message (RFC 8446, section 5.2)."""
 
 SLACK_S = 0.005
-"""Seconds by which a rest may end early, together with others."""
+"""Seconds by which a rest may end early, so that one timer ends several."""
 
 
 class Rests:
@@ -76,7 +76,7 @@ class Rest:
         self._socket: socket.socket | None = None
 
     def begin(self, messages: int, size: int, seconds: float) -> None:
-        """Wait until `messages` of about `size` bytes came, but not longer than `seconds`.
+        """Wait until `messages` of about `size` bytes have arrived, but not longer than `seconds`.
 
         One message ends the rest.
         """

@@ -19,8 +19,8 @@ CONTESTED_AFTER: Final = 4
 STRIKES: Final = 2
 """Connections that a message has to break before it is dropped."""
 PROMPT_S: Final = 0.75
-"""A broker closes the connection at once at a message that it does not permit. One that has waited
-longer for its answer was in flight when a network failed."""
+"""A broker that does not permit a message closes the connection at once. A message that has waited
+longer than this for its answer was in flight when a network failed."""
 BLAMED_S, BLAMED_MAX_S = 300.0, 86_400.0
 """Seconds for which a message is dropped, at first and at most, before it is tried again: networks
 that fail again and again look the same, and brokers are given other limits."""
@@ -117,7 +117,7 @@ class Outages:
         return True
 
     def took(self, kind: str, size: int) -> None:
-        """Take note of a message that the broker took: no one of its class and size is to blame."""
+        """Clear the strikes of messages of this class and size: the broker took one."""
         if kind in self._strikes and size >= self._strikes[kind][1]:
             del self._strikes[kind]
 
