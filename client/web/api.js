@@ -71,7 +71,7 @@ export function feedbackOffer() {
 
 /**
  * Return whether the page offers the history: if the key may read it, and on a server without keys also
- * if none is kept, because whoever opens the page there can switch it on.
+ * if none is kept, because its users can usually turn it on.
  */
 export function historyOffer() {
   if (!loadedInfo?.history) return false;

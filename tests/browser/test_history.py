@@ -90,7 +90,7 @@ def test_a_call_that_ended_appears_and_can_be_deleted(
     settings = config(tmp_path, f"sqlite:///{tmp_path / 'history.db'}", clear)
     with running_server(config=settings) as server:
         page = visit(open_history(open_tab), server)
-        expect(page.get_by_text("no calls of this time")).to_be_visible()
+        expect(page.get_by_text("no calls in this period")).to_be_visible()
 
         async def call() -> None:
             async with connect(server) as client:
@@ -117,7 +117,7 @@ def test_a_call_that_ended_appears_and_can_be_deleted(
         page.get_by_role("button", name="Delete …").click()
         dialog.get_by_role("button", name="Delete").click()
         expect(page.get_by_text("The call was deleted.")).to_be_visible()
-        expect(page.get_by_text("no calls of this time")).to_be_visible()
+        expect(page.get_by_text("no calls in this period")).to_be_visible()
         assert server.json("/v1/history")["sessions"] == []
         page.close()  # it would miss its server
 
@@ -214,7 +214,7 @@ def test_a_day_and_an_hour_are_chosen_in_the_picture(
     expect(page.get_by_role("region", name="Calls over time").locator("tbody tr")).to_have_count(
         len({began(one).hour for one in of_day})
     )
-    page.get_by_role("button", name="The time before").click()
+    page.get_by_role("button", name="Previous period").click()
     before = (began(calls[-1]).date() - timedelta(days=1)).isoformat()
     expect(page).to_have_url(re.compile(f"from={before}&to={before}"))
 
@@ -248,7 +248,7 @@ def test_a_call_is_shown_with_its_alerts_and_utterances(
     assert len(list(csv.DictReader(text.splitlines()))) == len(call.utterances)
     # The address of the list behind it was in that of the call.
     page.get_by_role("link", name="All calls").click()
-    expect(page.get_by_text("No call of this time matches")).to_be_visible()
+    expect(page.get_by_text("No call in this period matches")).to_be_visible()
 
 
 @pytest.mark.parametrize(

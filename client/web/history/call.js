@@ -5,10 +5,11 @@ import { conversationRows } from "../parts/conversation.js";
 import { element, setText } from "../parts/dom.js";
 import { duration, percent, timestamp } from "../parts/format.js";
 import { hintList } from "../parts/hints.js";
-import { labelClass, labelName, labelSymbol, sortLabels } from "../parts/labels.js";
+import { labelName, sortLabels } from "../parts/labels.js";
+import { legend } from "../parts/legend.js";
+import { save } from "../parts/save.js";
 import { UtteranceTimeline, positionText } from "../parts/utterance-timeline.js";
 import { channelTitle, labelsOf, missing, timelineChannels, utterancesCsv } from "./call-model.js";
-import { save } from "./save.js";
 import { sharesCell } from "./shares.js";
 import { kindText, spanText, startText } from "./texts.js";
 
@@ -133,11 +134,6 @@ export class Call {
       if (label) node.setAttribute("aria-label", label);
       return node;
     };
-    const legend = element("ul", { className: "legend history-legend" });
-    for (const label of this.labels) {
-      const swatch = element("span", { className: `fill ${labelClass(label)}`, ariaHidden: "true" });
-      legend.append(element("li", {}, swatch, `${labelSymbol(label)} ${labelName(label)}`));
-    }
     return element(
       "section",
       { className: "card timeline-card" },
@@ -151,7 +147,7 @@ export class Call {
       ),
       this.timeline.node,
       this.position,
-      legend,
+      legend(this.labels, "legend history-legend"),
       element("p", { className: "soft keys-line" }, t("history.keys")),
     );
   }

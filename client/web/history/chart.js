@@ -2,6 +2,7 @@ import { t } from "../language.js";
 import { element, setText } from "../parts/dom.js";
 import { percent } from "../parts/format.js";
 import { labelClass, labelName, labelSymbol, sortLabels } from "../parts/labels.js";
+import { legend } from "../parts/legend.js";
 import { axisEnd, columns, merged, negativeOf, stepOf } from "./picture.js";
 import { columnText, dayText, figuresText, hours, periodText, tickText, whole } from "./texts.js";
 
@@ -56,7 +57,7 @@ export class Chart {
     const labels = sortLabels(Object.keys(total.scores));
     this.#focusKept(() => {
       this.content.replaceChildren(
-        ...(this.#asTable ? [figureTable(list, labels, stepped)] : [this.#figure(list, labels, stepped, chosen), legend(labels)]),
+        ...(this.#asTable ? [figureTable(list, labels, stepped)] : [this.#figure(list, labels, stepped, chosen), legend(labels, "legend history-legend")]),
       );
     });
     const at = list.find(({ key }) => key === chosen);
@@ -167,14 +168,6 @@ function moveFocus(event, links) {
 function tickEvery(count) {
   if (count <= ALL_TICKS) return 1;
   return count <= 24 ? 3 : count <= 31 ? 5 : Math.ceil(count / 8);
-}
-
-function legend(labels) {
-  const items = labels.map((label) => {
-    const swatch = element("span", { className: `fill ${labelClass(label)}`, ariaHidden: "true" });
-    return element("li", {}, swatch, `${labelSymbol(label)} ${labelName(label)}`);
-  });
-  return element("ul", { className: "legend history-legend" }, ...items);
 }
 
 function figureTable(list, labels, period) {

@@ -1,7 +1,7 @@
 import { t, textFor } from "../language.js";
 import { element, setText } from "../parts/dom.js";
 import { duration, percent } from "../parts/format.js";
-import { negativeShare } from "../parts/labels.js";
+import { negativeOf } from "./picture.js";
 import { sharesCell } from "./shares.js";
 import { kindText, rolesText, startText } from "./texts.js";
 
@@ -89,7 +89,6 @@ export class List {
   #row(call, severalTenants) {
     const cell = (name, ...content) => element("td", { className: classOf(name) }, ...content);
     const share = (value) => (value === null ? "–" : percent(value));
-    const scored = Object.keys(call.labels).length > 0;
     const tags = [severalTenants && call.tenant, call.kind !== "live" && kindText(call.kind), ...call.tags].filter(Boolean);
     const link = element("a", { href: this.hrefOf(call.id) }, call.stream_id);
     const row = element(
@@ -99,7 +98,7 @@ export class List {
       cell("started", startText(call.started_at)),
       cell("length", duration(call.duration_s * 1000)),
       cell("labels", sharesCell(call.labels)),
-      cell("negative", scored ? share(negativeShare(call.labels)) : "–"),
+      cell("negative", share(negativeOf({ scores: call.labels }))),
       cell("activation", share(call.activation)),
       cell("alerts", alertBadge(call)),
       cell("tags", ...tags.map((tag) => element("span", { className: "tag" }, tag))),

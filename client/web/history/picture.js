@@ -1,4 +1,4 @@
-import { NEGATIVE } from "../parts/labels.js";
+import { negativeShare } from "../parts/labels.js";
 import { days, dayOf, startOf } from "./dates.js";
 
 // Rows of `/v1/history/summary` as the columns of a picture. No DOM.
@@ -40,8 +40,7 @@ export function merged(rows) {
 
 /** Return the share of negative emotions, or null if nothing was scored. */
 export function negativeOf({ scores }) {
-  if (!Object.keys(scores).length) return null;
-  return NEGATIVE.reduce((sum, label) => sum + (scores[label] ?? 0), 0);
+  return Object.keys(scores).length ? negativeShare(scores) : null;
 }
 
 /** Return the smallest of 1, 2, 5, 10, 20 and so on that is not below `value`. */

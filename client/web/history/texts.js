@@ -1,7 +1,7 @@
 import { t, tag, textFor } from "../language.js";
 import { duration, percent, timestamp } from "../parts/format.js";
 import { labelName, roleName, topLabel } from "../parts/labels.js";
-import { startOf } from "./dates.js";
+import { monthOf, startOf } from "./dates.js";
 import { negativeOf } from "./picture.js";
 
 // Times, periods and figures of the history as texts in the language of the page.
@@ -18,8 +18,8 @@ export const startText = (started) =>
 export function periodText({ from, to, step }) {
   if (!from) return t("history.range.all");
   if (step === "hour") return dayText(from);
-  const whole = from.slice(0, 7) === to.slice(0, 7) && from.endsWith("-01") && startOf(to).getDate() > 27 && isLast(to);
-  if (whole) return format(startOf(from), { month: "long", year: "numeric" });
+  const month = monthOf(from);
+  if (from === month.from && to === month.to) return format(startOf(from), { month: "long", year: "numeric" });
   return new Intl.DateTimeFormat(tag(), { day: "numeric", month: "short", year: "numeric" }).formatRange(startOf(from), startOf(to));
 }
 
@@ -74,9 +74,3 @@ export const spanText = (start, end) => (end === null ? timestamp(start, false) 
 
 /** Return the name of a kind of session. */
 export const kindText = (kind) => textFor(`history.kind.${kind}`, kind);
-
-function isLast(day) {
-  const next = startOf(day);
-  next.setDate(next.getDate() + 1);
-  return next.getDate() === 1;
-}

@@ -5,6 +5,7 @@ import { Call } from "./call.js";
 import { Chart } from "./chart.js";
 import { Confirm } from "./confirm.js";
 import { dayOf, monthOf } from "./dates.js";
+import { Exports } from "./exports.js";
 import { FilterBar } from "./filter-bar.js";
 import { changed, filtersIn, isFiltered, moved, onlyRange, period, queryOf, serverQuery } from "./filters.js";
 import { Groups } from "./groups.js";
@@ -13,7 +14,6 @@ import { loadOverview } from "./loading.js";
 import { emptyCard, failureCard } from "./notice.js";
 import { Pages } from "./pages.js";
 import { HistoryError, deleteCall, listCalls, readCall } from "./requests.js";
-import { Exports } from "./save.js";
 
 /** Time after which a list that includes today is loaded again. */
 const REFRESH_MS = 5_000;
@@ -255,7 +255,7 @@ class View {
 
   async #delete(id) {
     await deleteCall(id).catch((error) => {
-      // Somebody else may have deleted it.
+      // Another user may have deleted it.
       if (error.kind !== "gone") throw error;
     });
     this.#pages.remove(id);

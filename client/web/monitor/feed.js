@@ -39,7 +39,7 @@ export class Feed {
     this.#subscriber.send({ type: "unsubscribe", id });
   }
 
-  /** Acknowledge an open alert for everybody: `alert` has its `id`, its `stream_id` and perhaps a `tenant`. */
+  /** Acknowledge an open alert for all subscribers: `alert` has its `id`, its `stream_id` and perhaps a `tenant`. */
   acknowledge(alert) {
     this.#subscriber.send({ type: "alert.acknowledge", ...alert });
   }

@@ -2,7 +2,8 @@ import { feedbackOffer } from "../../api.js";
 import { t } from "../../language.js";
 import { element, setText } from "../../parts/dom.js";
 import { timestamp } from "../../parts/format.js";
-import { labelClass, labelName, labelSymbol, sortLabels } from "../../parts/labels.js";
+import { sortLabels } from "../../parts/labels.js";
+import { legend } from "../../parts/legend.js";
 import { markControl } from "../../parts/mark.js";
 import { UtteranceTimeline, positionText } from "../../parts/utterance-timeline.js";
 import { log } from "../log.js";
@@ -111,11 +112,6 @@ export class Result {
       modeButton.setAttribute("aria-pressed", mode === this.mode);
       this.modes.append(modeButton);
     }
-    const legend = element("ul", { className: "legend" });
-    for (const label of sortLabels(this.job.result.model.labels)) {
-      const swatch = element("span", { className: `fill ${labelClass(label)}`, ariaHidden: "true" });
-      legend.append(element("li", {}, swatch, `${labelSymbol(label)} ${labelName(label)}`));
-    }
     return element(
       "section",
       { className: "card timeline-card" },
@@ -135,7 +131,7 @@ export class Result {
       this.#timeline.node,
       this.table,
       this.position,
-      legend,
+      legend(sortLabels(this.job.result.model.labels)),
       element("p", { className: "soft small", hidden: framesHidden }, t("recordings.smoothed")),
       element("p", { className: "soft keys" }, t("recordings.keys")),
       this.error,

@@ -2,9 +2,8 @@ import { request } from "../../api.js";
 import { t, tag, textFor } from "../../language.js";
 import { element } from "../../parts/dom.js";
 import { fileSize } from "../../parts/format.js";
+import { save } from "../../parts/save.js";
 import { zip } from "./zip.js";
-
-const REVOKE_MS = 60_000;
 
 /** A file of a result no longer exists on the server. */
 export class FileDeleted extends Error {}
@@ -86,11 +85,4 @@ export function downloads(job, files, exportPng) {
     error,
     element("p", { className: "soft" }, job.expires ? t("recordings.kept_until", { until }) : ""),
   );
-}
-
-function save(blob, name) {
-  const link = element("a", { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  // Later, because the browser has not started to read the blob yet.
-  setTimeout(() => URL.revokeObjectURL(link.href), REVOKE_MS);
 }

@@ -1,9 +1,9 @@
 import { t } from "../language.js";
 import { element, setText } from "../parts/dom.js";
 import { fileSize } from "../parts/format.js";
+import { save } from "../parts/save.js";
 import { exportCalls } from "./requests.js";
 
-const REVOKE_MS = 60_000;
 const FORMATS = { csv: "CSV", jsonl: "JSON lines" };
 const ROWS = ["sessions", "utterances"];
 
@@ -54,12 +54,4 @@ export class Exports {
     this.cancel.hidden = true;
     this.#abort = null;
   }
-}
-
-/** Save a Blob as a file of the browser's downloads. */
-export function save(blob, name) {
-  const url = URL.createObjectURL(blob);
-  element("a", { href: url, download: name }).click();
-  // Some browsers read the Blob after the click.
-  setTimeout(() => URL.revokeObjectURL(url), REVOKE_MS);
 }
