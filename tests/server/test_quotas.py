@@ -13,12 +13,12 @@ import pytest
 from stream.tenants import Principal
 from tests.support.in_process import Peer
 from tests.support.scheduling import until
-from tests.support.tenants import TenantServer, serving
+from tests.support.tenants import TenantServer
 
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[TenantServer]:
-    async with serving(tmp_path) as running:
+    async with TenantServer(tmp_path).running() as running:
         yield running
 
 
@@ -29,7 +29,7 @@ def refusal(peer: Peer) -> tuple[int, str, str]:
 
 
 async def test_a_key_that_has_its_streams_is_refused_and_others_are_not(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_sessions=4) as server:
+    async with TenantServer(tmp_path, max_sessions=4).running() as server:
         calls = [await server.call("acme", f"call-{n}") for n in range(2)]
         status, text, retry = refusal(server.connect("/v1/stream?sample_rate=16000", "acme2"))
         assert (status, retry) == (429, "5")
@@ -44,7 +44,7 @@ async def test_a_key_that_has_its_streams_is_refused_and_others_are_not(tmp_path
 
 async def test_a_session_that_is_configured_late_is_refused_with_an_error(tmp_path: Path) -> None:
     """The URL is checked before the upgrade, but `session.update` comes after it."""
-    async with serving(tmp_path, max_sessions=4) as server:
+    async with TenantServer(tmp_path, max_sessions=4).running() as server:
         late = server.connect("/v1/stream", "acme")
         for n in range(2):
             await server.call("acme", f"call-{n}")
@@ -55,7 +55,7 @@ async def test_a_session_that_is_configured_late_is_refused_with_an_error(tmp_pa
 
 
 async def test_a_full_key_may_still_return_to_its_stream_and_take_over(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_sessions=4) as server:
+    async with TenantServer(tmp_path, max_sessions=4).running() as server:
         first = await server.call("acme", "call-0")
         await server.call("acme", "call-1")
         token = (await first.event("session.created"))["resume_token"]
@@ -72,7 +72,7 @@ async def test_parked_streams_of_a_full_key_end_for_its_new_ones(tmp_path: Path)
 
     They make room, and nobody else's do.
     """
-    async with serving(tmp_path, max_sessions=4) as server:
+    async with TenantServer(tmp_path, max_sessions=4).running() as server:
         theirs = await server.call("globex", "theirs")
         theirs.handler.disconnected(None)
         old = await server.call("acme", "old")
@@ -88,7 +88,7 @@ async def test_parked_streams_of_a_full_key_end_for_its_new_ones(tmp_path: Path)
 
 
 async def test_a_key_that_has_its_subscribers_is_refused(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_subscribers=4) as server:
+    async with TenantServer(tmp_path, max_subscribers=4).running() as server:
         for _ in range(2):
             await server.listening("acme")
         status, text, _ = refusal(server.connect("/v1/subscribe", "acme"))

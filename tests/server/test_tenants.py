@@ -18,7 +18,7 @@ from stream.server.access.auth import TICKET
 from stream.tenants import DEFAULT, Principal
 from tests.support.scheduling import until
 from tests.support.sessions import Sessions
-from tests.support.tenants import CALL, WATCHED, TenantServer, serving
+from tests.support.tenants import CALL, WATCHED, TenantServer
 from tests.support.utterances import talk
 
 MISSING = "call-9"
@@ -27,7 +27,7 @@ MISSING = "call-9"
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[TenantServer]:
-    async with serving(tmp_path) as running:
+    async with TenantServer(tmp_path).running() as running:
         yield running
 
 
@@ -277,7 +277,7 @@ async def test_the_audit_log_names_tenant_and_key(server: TenantServer) -> None:
 
 
 async def test_without_keys_every_request_is_of_the_default_tenant(tmp_path: Path) -> None:
-    async with serving(tmp_path, keys=False) as server:
+    async with TenantServer(tmp_path, keys=False).running() as server:
         await server.call("")
         assert [*server.sessions.hub.streams] == [(DEFAULT, CALL)]
         listener = await server.listening("")

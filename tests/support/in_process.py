@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import httpx2
 import orjson
@@ -96,15 +96,19 @@ class InProcess:
         headers = {"Authorization": f"Bearer {self.secrets[key]}"} if key else {}
         return await self._client.request(method, path, headers=headers, **options)
 
+    def audited(self, event: str) -> list[dict[str, Any]]:
+        """Return the details of an event's records in the audit log."""
+        return [details for name, details in self.sessions.audit.records if name == event]
+
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[Self]:
         """Run the sessions and the model for the duration of the block, then close everything."""
         await self.sessions.scheduler.start(LENGTHS)
         if self.history is not None:
             self.history.open()
         try:
             async with self.sessions.running():
-                yield
+                yield self
         finally:
             await self.sessions.registry.drain(2.0)
             await self.sessions.scheduler.stop(2.0)

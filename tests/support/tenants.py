@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +34,7 @@ class TenantServer(InProcess):
         }
         config = Config.model_validate(
             {
-                "files": {"folder": folder, "max_clients": 4},
+                "files": {"folder": folder / "outputs", "max_clients": 4},
                 "auth": {"keys": tables if keys else {}},
                 "limits": limits,
             }
@@ -78,11 +76,3 @@ class TenantServer(InProcess):
         job.ended.set()
         self.jobs._ended[job.id] = job
         return job, f"/v1/results/{stored.id}/result.json"
-
-
-@contextlib.asynccontextmanager
-async def serving(folder: Path, keys: bool = True, **limits: Any) -> AsyncIterator[TenantServer]:
-    """Run the server for the duration of the block."""
-    server = TenantServer(folder / "outputs", keys, **limits)
-    async with server.running():
-        yield server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import wave
@@ -93,20 +92,10 @@ class Server(InProcess):
         body: dict[str, Any] = response.json()
         return body
 
-    def audited(self, event: str) -> list[dict[str, Any]]:
-        return [details for name, details in self.sessions.audit.records if name == event]
-
-
-@contextlib.asynccontextmanager
-async def serving(folder: Path, **feedback: Any) -> AsyncIterator[Server]:
-    server = Server(folder, **feedback)
-    async with server.running():
-        yield server
-
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    async with serving(tmp_path) as started:
+    async with Server(tmp_path).running() as started:
         yield started
 
 
@@ -234,7 +223,7 @@ async def test_marks_are_deleted_one_by_one_by_stream_and_all(server: Server) ->
 async def test_audio_is_kept_only_if_the_operator_says_so_and_audited_each_time(
     tmp_path: Path,
 ) -> None:
-    async with serving(tmp_path / "on", audio=True) as server:
+    async with Server(tmp_path / "on", audio=True).running() as server:
         _, connection = await server.call()
         body = await server.recording()
         live = (await server.mark("acme", stream_id=CALL)).json()
@@ -252,7 +241,7 @@ async def test_audio_is_kept_only_if_the_operator_says_so_and_audited_each_time(
         assert [details["audio"] for details in server.audited("feedback.mark")] == [True, True]
         assert all("audio" not in event for event in connection.events)
         assert info(server.config, None, None, login=True)["privacy"]["audio_kept"]
-    async with serving(tmp_path / "off") as server:
+    async with Server(tmp_path / "off").running() as server:
         await server.call()
         assert not (await server.mark("acme", stream_id=CALL)).json()["audio"]
         assert not list((tmp_path / "off" / "feedback").rglob("*.wav"))
@@ -313,7 +302,7 @@ async def test_a_body_that_is_no_json_or_too_large_is_refused(server: Server) ->
 
 
 async def test_a_full_store_says_how_to_make_room(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_mb=0.01) as server:
+    async with Server(tmp_path, max_mb=0.01).running() as server:
         await server.call()
         assert (await server.mark("acme", stream_id=CALL)).status_code == 201
         full = await server.mark("acme", stream_id=CALL, utterance=1)
@@ -322,7 +311,7 @@ async def test_a_full_store_says_how_to_make_room(tmp_path: Path) -> None:
 
 
 async def test_without_feedback_nothing_is_kept_and_the_answer_says_so(tmp_path: Path) -> None:
-    async with serving(tmp_path, enabled=False) as server:
+    async with Server(tmp_path, enabled=False).running() as server:
         await server.call()
         body = await server.recording()
         for response in (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import csv
 import io
 import time
@@ -85,20 +84,10 @@ class Server(InProcess):
         error: str = response.json()["error"]
         return error
 
-    def audited(self, event: str) -> list[dict[str, Any]]:
-        return [details for name, details in self.sessions.audit.records if name == event]
-
-
-@contextlib.asynccontextmanager
-async def serving(folder: Path, **history: Any) -> AsyncIterator[Server]:
-    server = Server(folder, **history)
-    async with server.running():
-        yield server
-
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    async with serving(tmp_path) as started:
+    async with Server(tmp_path).running() as started:
         await started.put(*CALLS)
         yield started
 
@@ -302,7 +291,7 @@ async def test_an_erasure_that_names_no_extent_erases_nothing(server: Server) ->
 
 
 async def test_a_server_without_a_history_says_so(tmp_path: Path) -> None:
-    async with serving(tmp_path, url="") as server:
+    async with Server(tmp_path, url="").running() as server:
         for method in ("GET", "DELETE"):
             response = await server.request("acme", method, "/v1/history?tenant=acme")
             assert response.status_code == 404
