@@ -5,7 +5,6 @@ What touches the disk blocks and is for one thread; `peek`, `pop` and `len` are 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections import deque
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stream.durable import sync
 from stream.sinks.webhook_message import Delivery, interrupted
 
 MAX_MESSAGES, MAX_BYTES = 10_000, 64 * 2**20
@@ -84,7 +84,7 @@ class DiskOutbox:
         for path in sorted(self._open.glob("*.msg")):
             self._write(interrupted(_read(path), now))
             path.unlink()
-        _sync(self._folder)
+        sync(self._folder)
         return len(self)
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ class DiskOutbox:
                 error = failure
         if written:
             # Once for all of them: a message needs its own data on the disk, and its name.
-            _sync(self._folder)
+            sync(self._folder)
         for waiting in written:
             self._add(waiting)
         dropped = 0
@@ -201,16 +201,6 @@ def _write(path: Path, message: Delivery, *, durable: bool) -> None:
             file.flush()
             os.fsync(file.fileno())
     partial.replace(path)
-
-
-def _sync(directory: Path) -> None:
-    """Write the names in a folder to the disk."""
-    with contextlib.suppress(OSError):
-        folder = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _read(path: Path) -> Delivery:

@@ -22,13 +22,13 @@ class Availability:
         self._retry_at = 0.0
 
     @property
-    def away(self) -> bool:
+    def is_down(self) -> bool:
         return self._since is not None
 
     @property
     def is_due(self) -> bool:
         """True if the database is there, or should be tried again."""
-        return not self.away or time.monotonic() >= self._retry_at
+        return not self.is_down or time.monotonic() >= self._retry_at
 
     def failed(self, error: Exception) -> None:
         """Report that the database cannot be used."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Final
 from zlib import crc32
 
+from stream.durable import sync
 from stream.errors import ConfigError
 
 SEGMENT_BYTES: Final = 1_000_000
@@ -247,13 +248,3 @@ def _replace(path: Path, lines: Sequence[bytes]) -> int:
         old.flush()
         os.fsync(old.fileno())
     return size
-
-
-def sync(folder: Path) -> None:
-    """Write the names in a folder to the disk."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

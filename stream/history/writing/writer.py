@@ -112,7 +112,7 @@ class Writer:
     def open(self) -> None:
         """Take over the spool and migrate the database; start the thread.
 
-        Raises `ConfigError`. A database that is away is not an error: sessions wait for it.
+        Raises `ConfigError`. A database that cannot be reached is no error: sessions wait for it.
         """
         self._spool.open()
         try:
@@ -161,14 +161,14 @@ class Writer:
             try:
                 busy = self._step()
             except Exception as error:
-                if not self._database.away:
+                if not self._database.is_down:
                     log.exception("history writer failed")
                 self._database.failed(error)
                 busy = False
-            if stopping and not (busy and not self._database.away):
+            if stopping and not (busy and not self._database.is_down):
                 return
             if not busy:
-                self._wake.wait(FIRST_RETRY_S if self._database.away else IDLE_S)
+                self._wake.wait(FIRST_RETRY_S if self._database.is_down else IDLE_S)
                 self._wake.clear()
 
     def _step(self) -> bool:

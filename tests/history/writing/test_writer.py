@@ -170,7 +170,7 @@ def test_a_locked_file_delays_sessions_only(
                 node.engine, "checkout", lambda c, *_: c.execute("PRAGMA busy_timeout = 50")
             )
             node.put(record())
-            wait(lambda: node.spooled() and node.writer._database.away)
+            wait(lambda: node.spooled() and node.writer._database.is_down)
             assert node.writer.waiting == 1
         wait(lambda: node.counts == {"written": 1})
 
