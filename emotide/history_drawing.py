@@ -183,4 +183,8 @@ def _alert(alert: HistoryAlert) -> Text:
     line.append(f"{alert['severity']} {alert['rule']}", SEVERITY_COLOURS[alert["severity"]])
     line.append(f" until {end}")
     taken = alert["acknowledged"]
-    return line if taken is None else line + Text(f", acknowledged by {printable(taken['by'])}")
+    if taken is None:
+        return line
+    # On a server without keys nobody has a name.
+    by = f" by {printable(taken['by'])}" if taken["by"] else ""
+    return line + Text(f", acknowledged{by}")

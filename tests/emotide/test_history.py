@@ -103,6 +103,18 @@ def test_show_draws_the_call(run: Run) -> None:
         assert len(strip) == width
 
 
+@pytest.mark.parametrize(("by", "shown"), [("anna", "acknowledged by anna"), ("", "acknowledged")])
+def test_an_acknowledgement_without_a_name_ends_as_a_sentence(
+    run: Run, by: str, shown: str
+) -> None:
+    """On a server without keys the line ended with "acknowledged by"."""
+    chosen = next(call for call in CALLS if call.alerts)
+    body = orjson.loads(run("show", chosen.uid, "--json")[1])
+    body["alerts"][0]["acknowledged"] = {"by": by, "at": "2026-11-28T10:00:00.000Z"}
+    drawn = [line.plain for line in call(body, ZoneInfo("UTC"), 80)]
+    assert any(line.endswith(f", {shown}") for line in drawn)
+
+
 def test_a_session_without_speech_is_shown(run: Run) -> None:
     silent = next(call for call in CALLS if not call.utterances)
     status, out, _ = run("show", silent.uid)

@@ -36,3 +36,16 @@ def test_no_language_of_a_system_stops_the_page(
       print([language(), t("shell.monitor"), new Date(0).toLocaleTimeString(tag()) !== ""]);
     """)
     assert found == [chosen, {"en": "Monitor", "zh": "监控"}[chosen], True]
+
+
+@pytest.mark.parametrize(("by", "text"), [("anna", "acknowledged by anna"), ("", "acknowledged")])
+def test_an_acknowledgement_names_a_key_if_there_is_one(by: str, text: str) -> None:
+    """On a server without keys a call of the history was "acknowledged by" nobody."""
+    module = json.dumps((WEB / "parts" / "acknowledgement.js").as_uri())
+    assert text == run(f"""
+      {FAKES}
+      globalThis.navigator = {{ languages: ["en"] }};
+      globalThis.localStorage = {{ getItem: () => null }};
+      const {{ acknowledgedText }} = await import({module});
+      print(acknowledgedText({{ by: {json.dumps(by)} }}));
+    """)

@@ -1,5 +1,6 @@
 import { ownTenant } from "../api.js";
 import { t, textFor } from "../language.js";
+import { acknowledgedText } from "../parts/acknowledgement.js";
 import { Bars } from "../parts/bars.js";
 import { conversationRows } from "../parts/conversation.js";
 import { element, setText } from "../parts/dom.js";
@@ -113,7 +114,7 @@ export class Call {
       ...(evidence?.text ? [element("span", { lang: "en" }, evidence.text)] : []),
       element("span", { className: "soft" }, [alert.role && textFor(`role.${alert.role}`, alert.role), scores.join(", ")].filter(Boolean).join(" · ")),
     ];
-    if (alert.acknowledged) parts.push(element("span", {}, t("history.acknowledged", { name: alert.acknowledged.by })));
+    if (alert.acknowledged) parts.push(element("span", {}, acknowledgedText(alert.acknowledged)));
     const item = element("li", {}, ...parts);
     item.dataset.severity = alert.severity;
     return item;

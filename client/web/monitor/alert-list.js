@@ -1,4 +1,5 @@
 import { t, textFor } from "../language.js";
+import { acknowledgedText } from "../parts/acknowledgement.js";
 import { element, setText } from "../parts/dom.js";
 import { duration } from "../parts/format.js";
 import { roleName } from "../parts/labels.js";
@@ -40,8 +41,8 @@ export class AlertList {
     );
     item.dataset.severity = isOpen && !seen ? step.severity : "";
     if (!isOpen) item.append(" ", textFor(`alerts.end.${step.reason}`, t("alerts.ended")));
-    if (step.acknowledged?.by) item.append(" ", t("alerts.acknowledged_by", { name: step.acknowledged.by }));
-    else if (seen || step.acknowledged) item.append(" ", t("alerts.acknowledged"));
+    if (step.acknowledged) item.append(" ", acknowledgedText(step.acknowledged));
+    else if (seen) item.append(" ", t("alerts.acknowledged"));
     else if (isOpen) item.append(" ", acknowledgeButton(() => alerts.acknowledge(step.id)));
     return item;
   }

@@ -112,7 +112,6 @@ export default {
 
   "history.go_to": "Show {time} in the timeline",
   "history.keys": "Keys: ← → one second, Page Up and Page Down ten seconds, ↑ ↓ utterance, + − 0 zoom, Enter the utterance in the table",
-  "history.acknowledged": "acknowledged by {name}",
   "history.delete": "Delete …",
   "history.delete.title": "Delete {name}?",
   "history.delete.about": "The call, its utterances and its alerts are removed from the history of this server. This cannot be undone.",

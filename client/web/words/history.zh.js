@@ -110,7 +110,6 @@ export default {
 
   "history.go_to": "在时间线上显示 {time}",
   "history.keys": "按键：← → 一秒，Page Up、Page Down 十秒，↑ ↓ 语句，+ − 0 缩放，Enter 转到表中的语句",
-  "history.acknowledged": "已由 {name} 确认",
   "history.delete": "删除……",
   "history.delete.title": "删除 {name}？",
   "history.delete.about": "此通话及其语句和提醒将从此服务器的历史中移除，无法恢复。",
