@@ -227,6 +227,7 @@ def test_a_call_is_shown_with_its_alerts_and_utterances(
     expect(page.get_by_role("heading", name=call.stream_id)).to_be_visible()
     table = page.locator(".history-call .utterances tbody tr")
     expect(table).to_have_count(len(call.utterances))
+    expect(page.locator(".history-call .conversation tr")).to_have_count(7)
     alert = page.locator(".history-call .alerts li").first
     expect(alert).to_contain_text("upset_customer")
     alert.get_by_role("button").click()

@@ -2,7 +2,7 @@ import { ownTenant } from "../api.js";
 import { t, textFor } from "../language.js";
 import { acknowledgedText } from "../parts/acknowledgement.js";
 import { Bars } from "../parts/bars.js";
-import { conversationRows } from "../parts/conversation.js";
+import { conversationRows, rowElements } from "../parts/conversation.js";
 import { element, setText } from "../parts/dom.js";
 import { duration, percent, timestamp } from "../parts/format.js";
 import { hintList } from "../parts/hints.js";
@@ -84,7 +84,7 @@ export class Call {
       columns.append(element("div", {}, title, bars.node, note));
     }
     card.append(sides.length ? columns : element("p", { className: "soft" }, t("history.no_speech")));
-    if (conversation?.call ?? conversation) card.append(conversationTable(conversation));
+    if (conversation) card.append(element("table", { className: "conversation" }, ...rowElements(conversationRows(conversation))));
     const notes = Object.entries(missing(this.call)).map(([reason, seconds]) =>
       element("li", {}, t("detail.gap", { s: seconds.toFixed(1), reason: textFor(`gap.${reason}`, reason) })),
     );
@@ -236,15 +236,4 @@ export class Call {
 export function fileName({ stream_id: id, started_at: started }) {
   const plain = id.replace(/[^\p{L}\p{N}._-]+/gu, "_").slice(0, 80) || "call";
   return `${plain}-${started.slice(0, 10)}`;
-}
-
-function conversationTable(conversation) {
-  const rows = conversationRows({ call: conversation.call ?? conversation });
-  return element(
-    "table",
-    { className: "conversation" },
-    ...rows.map(([name, ...cells]) =>
-      element("tr", {}, element("th", { scope: "row" }, name), ...cells.map((cell) => element("td", {}, cell))),
-    ),
-  );
 }

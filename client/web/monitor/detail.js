@@ -2,7 +2,7 @@ import { feedbackOffer } from "../api.js";
 import { onLanguage, t, tag, textFor } from "../language.js";
 import { Bars } from "../parts/bars.js";
 import { ChannelPanel } from "../parts/channel-panel.js";
-import { conversationRows } from "../parts/conversation.js";
+import { conversationRows, rowElements } from "../parts/conversation.js";
 import { element, setText } from "../parts/dom.js";
 import { duration } from "../parts/format.js";
 import { roleName } from "../parts/labels.js";
@@ -131,11 +131,7 @@ export class Detail {
     const text = JSON.stringify(rows);
     if (text === this.conversation.dataset.of) return;
     this.conversation.dataset.of = text;
-    this.conversation.replaceChildren(
-      ...rows.map(([name, ...cells]) =>
-        element("tr", {}, element("th", { scope: "row" }, name), ...cells.map((cell) => element("td", {}, cell))),
-      ),
-    );
+    this.conversation.replaceChildren(...rowElements(rows));
   }
 
   #showSummary(stream) {

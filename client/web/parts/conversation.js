@@ -1,4 +1,5 @@
 import { t } from "../language.js";
+import { element } from "./dom.js";
 import { percent } from "./format.js";
 import { roleName } from "./labels.js";
 
@@ -16,6 +17,12 @@ export function conversationRows({ call }) {
     [t("conversation.dead_air"), seconds(call.dead_air_ms)],
   ];
 }
+
+/** Return the rows as elements of a table; the first cell of each is its heading. */
+export const rowElements = (rows) =>
+  rows.map(([name, ...cells]) =>
+    element("tr", {}, element("th", { scope: "row" }, name), ...cells.map((cell) => element("td", {}, cell))),
+  );
 
 function seconds(ms) {
   return `${(ms / 1000).toFixed(1)} s`;
