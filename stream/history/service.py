@@ -15,7 +15,7 @@ from stream.history.storage.erasure import Selection
 from stream.history.storage.identity import Identities, configured_identities
 from stream.history.writing.recordings import recording
 from stream.history.writing.sink import HistorySink, new_uid
-from stream.history.writing.spool import Spool
+from stream.history.writing.spool import Spool, SpoolInUse
 from stream.history.writing.writer import Writer
 from stream.protocol.wire.result import Result
 from stream.telemetry.audit import AuditLog
@@ -113,8 +113,11 @@ def erase_offline(config: Config, engine: sa.Engine, selection: Selection) -> in
     spool = Spool(config.history.spool, round(config.history.spool_mb * 1e6))
     try:
         spool.open()
-    except ConfigError:
+    except SpoolInUse:
         log.info("the spool is in use; the server that uses it erases from it")
+    except ConfigError as error:
+        # The command line shows the text of a record only.
+        log.warning("the spool was not opened, and nothing erased from it: %s", error)
     else:
         before = {each.digest: each.before_ms for each in erased.erasures}
         sessions += spool.erase(lambda line: identities.is_erased(line, before))

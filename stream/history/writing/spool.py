@@ -25,6 +25,10 @@ LIVE: Final = "live.jsonl"
 """File of the sessions that were live at the last checkpoint."""
 
 
+class SpoolInUse(ConfigError):
+    """Error for a spool that another server uses."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """One file: its sessions, and the number of lines that are damaged."""
@@ -52,7 +56,8 @@ class Spool:
     def open(self) -> None:
         """Lock the folder, and take over what an earlier process left.
 
-        Raises `ConfigError` if the folder cannot be written, or another server uses it.
+        Raises `SpoolInUse` if another server uses the folder, and `ConfigError` if it cannot be
+        written.
         """
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -71,7 +76,7 @@ class Spool:
                 live.unlink()
         except BlockingIOError:
             self.close()
-            raise ConfigError(
+            raise SpoolInUse(
                 f"history.spool: another server uses {self._folder}; give each its own folder"
             ) from None
         except OSError as error:

@@ -248,6 +248,38 @@ def test_the_command_line_erases_without_a_server(tmp_path: Path) -> None:
     assert SECRET not in str(entry)
 
 
+def test_a_spool_that_the_command_line_cannot_open_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator who could not write the spool was told that the server erases from it."""
+    made = config(tmp_path, hash_key="secret")
+    made.history.spool.write_text("a file in place of the folder")
+    engine = open_engine(made.history.url.get_secret_value())
+    upgrade(engine)
+    with caplog.at_level("INFO"):
+        assert erase_offline(made, engine, Selection("stream", ["default"], SECRET)) == 0
+    engine.dispose()
+    [line] = [each for each in caplog.records if each.name == "stream.history.service"]
+    assert line.levelname == "WARNING"
+    assert "history.spool: cannot use" in line.message
+
+
+def test_a_spool_in_use_is_left_to_its_server(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = config(tmp_path, hash_key="secret")
+    spool = Spool(made.history.spool, 10_000_000)
+    spool.open()
+    engine = open_engine(made.history.url.get_secret_value())
+    upgrade(engine)
+    with caplog.at_level("INFO"):
+        assert erase_offline(made, engine, Selection("stream", ["default"], SECRET)) == 0
+    engine.dispose()
+    spool.close()
+    [line] = [each for each in caplog.records if each.name == "stream.history.service"]
+    assert line.levelname == "INFO"
+
+
 def test_the_key_of_hashed_ids_outlives_the_process_and_is_private(tmp_path: Path) -> None:
     made = config(tmp_path)
     first = configured_identities(made.history, made.privacy)
