@@ -25,10 +25,11 @@ from tests.support.utterances import talk
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Calls that ended, those of them that are missing or without utterances, and those that are
-    there twice; calls that the kill cut off; seconds after the return until all were there.
+    """Result of an outage: the number of calls that ended, and of those that the kill cut off.
 
-    `late` are calls that ended after the last look at the spool before the kill, and are missing.
+    `missing` calls ended and are not in the database, or have no utterances; `twice` are there
+    twice; `late` ended after the last look at the spool before the kill, and are missing. All
+    others were there `took_s` seconds after the database's return.
     """
 
     ended: int

@@ -364,8 +364,8 @@ def test_a_live_session_of_a_killed_server_is_kept_as_far_as_it_was_copied(
 
 
 def test_what_is_erased_elsewhere_leaves_every_spool(url: str, tmp_path: Path) -> None:
-    """Two servers share a database. A caller asks one of them to be forgotten, while the other one
-    still has a call of hers in its spool, and another one that is live."""
+    """Two servers share a database. One erases the calls of a customer, while the other server
+    still has one of these calls in its spool, and another of them is live."""
     engine = open_engine(url)
     upgrade(engine)
     spool = Spool(tmp_path / "spool", 10_000_000)
