@@ -25,7 +25,7 @@ from rich.progress import Progress
 from bench.history_rows import DAY_MS, DAYS, END_MS, QUEUES, RULES, TENANTS, generate
 from bench.report import arguments, as_json, machine, percentile, print_text
 from bench.tables import table
-from stream.history.queries.export import Format, Rows, exported
+from stream.history.queries.export import exported
 from stream.history.queries.filters import Filter, Position
 from stream.history.queries.reader import HistoryReader
 from stream.history.queries.sessions import one, page
@@ -33,6 +33,7 @@ from stream.history.queries.summary import summary
 from stream.history.storage.connect import open_engine, upgrade
 from stream.history.storage.tables import sessions
 from stream.labels import LABELS
+from stream.protocol.history import ExportFormat, ExportRows
 from stream.protocol.wire.history import Grouping
 
 EXAMPLES: Final = """\
@@ -44,7 +45,7 @@ ZONE: Final = ZoneInfo("Europe/Berlin")
 LATE_S: Final = 5.0
 """Seconds for which delays are measured."""
 
-EXPORTS: Final[tuple[tuple[Rows, Format], ...]] = (
+EXPORTS: Final[tuple[tuple[ExportRows, ExportFormat], ...]] = (
     ("utterances", "csv"),
     ("utterances", "jsonl"),
     ("sessions", "csv"),
@@ -223,7 +224,7 @@ def timed(engine: sa.Engine, ask: Query) -> tuple[float, float]:
         return (time.perf_counter() - began) * 1000, (time.process_time() - used) * 1000
 
 
-def rate(engine: sa.Engine, rows: Rows, form: Format) -> tuple[float, float]:
+def rate(engine: sa.Engine, rows: ExportRows, form: ExportFormat) -> tuple[float, float]:
     """Return the rows per second of an export of some thousand sessions, and per CPU second."""
     done = lines = 0
 

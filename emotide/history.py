@@ -66,11 +66,10 @@ def _database(config: Config) -> Iterator[sa.Engine]:
             f"history.url: the package {error.name} is not installed: pip install "
             "'emotide[history]'"
         ) from None
-    url = config.history.url.get_secret_value()
-    file = Path(url.removeprefix("sqlite:///"))
-    if config.history.is_sqlite and not file.exists():
+    file = config.history.sqlite_file
+    if file is not None and not file.exists():
         raise ConfigError(f"history.url: there is no database {file} yet; the server makes it")
-    engine = open_engine(url)
+    engine = open_engine(config.history.url.get_secret_value())
     try:
         yield engine
     except sa.exc.SQLAlchemyError as error:
@@ -201,10 +200,11 @@ def _write(
     progress: Callable[[int], None],
 ) -> None:
     """Write an export. A file has its name only when it is complete."""
-    from stream.history.queries.export import Format, exported
+    from stream.history.queries.export import exported
+    from stream.protocol.history import ExportFormat
 
     connect, rows = engine.connect, options.rows
-    text: Format = "jsonl" if form == "jsonl" else "csv"
+    text: ExportFormat = "jsonl" if form == "jsonl" else "csv"
     if options.out is None:
         for piece in exported(connect, wanted, rows, text, progress):
             sys.stdout.buffer.write(piece)

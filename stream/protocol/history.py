@@ -122,11 +122,15 @@ class SummaryQuery(HistoryQuery):
     by: Grouping = "day"
 
 
+ExportFormat = Literal["csv", "jsonl"]
+ExportRows = Literal["sessions", "utterances"]
+
+
 class ExportQuery(HistoryQuery):
     """Query of an export."""
 
-    format: Literal["csv", "jsonl"] = "csv"
-    rows: Literal["sessions", "utterances"] = "sessions"
+    format: ExportFormat = "csv"
+    rows: ExportRows = "sessions"
 
 
 class ErasureQuery(BaseModel):

@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 import sqlalchemy as sa
@@ -21,11 +21,10 @@ from stream.history.queries.filters import Filter, Position
 from stream.history.queries.sessions import bodies, find, roles_of
 from stream.history.storage.tables import sessions, utterances
 from stream.labels import LABELS
+from stream.protocol.history import ExportFormat, ExportRows
 from stream.protocol.wire.history import HistorySession
 from stream.types import timestamp
 
-Format = Literal["csv", "jsonl"]
-Rows = Literal["sessions", "utterances"]
 T = TypeVar("T")
 Connect = Callable[[], AbstractContextManager[sa.Connection]]
 """Opens a transaction for one piece."""
@@ -57,8 +56,8 @@ def count(connection: sa.Connection, wanted: Filter) -> int:
 def exported(
     connect: Connect,
     wanted: Filter,
-    rows: Rows,
-    form: Format,
+    rows: ExportRows,
+    form: ExportFormat,
     progress: Callable[[int], None] = lambda sessions: None,
 ) -> Iterator[bytes]:
     """Yield an export in pieces, newest sessions first; `progress` gets the count of each piece."""
@@ -99,7 +98,7 @@ def in_parts(
         after = Position(*keys[-1][:2])
 
 
-def _writer_of(form: Format) -> Callable[[HistorySession], bytes]:
+def _writer_of(form: ExportFormat) -> Callable[[HistorySession], bytes]:
     return _csv_of if form == "csv" else lambda body: orjson.dumps(body) + b"\n"
 
 
@@ -142,7 +141,9 @@ def spoken(connection: sa.Connection, numbers: Sequence[int]) -> Iterator[tuple[
     yield from ((of[number], said[number]) for number in numbers if number in of)
 
 
-def _utterances(connection: sa.Connection, numbers: Sequence[int], form: Format) -> Iterator[bytes]:
+def _utterances(
+    connection: sa.Connection, numbers: Sequence[int], form: ExportFormat
+) -> Iterator[bytes]:
     write = _csv_rows if form == "csv" else _json_rows
     for session, said in spoken(connection, numbers):
         if said:

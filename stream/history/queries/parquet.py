@@ -11,10 +11,11 @@ import orjson
 import sqlalchemy as sa
 
 from stream.errors import ConfigError
-from stream.history.queries.export import Connect, Rows, in_parts, spoken
+from stream.history.queries.export import Connect, in_parts, spoken
 from stream.history.queries.filters import Filter
 from stream.history.queries.sessions import bodies, roles_of
 from stream.labels import LABELS
+from stream.protocol.history import ExportRows
 
 Row = dict[str, Any]
 
@@ -23,7 +24,7 @@ def write(
     path: Path,
     connect: Connect,
     wanted: Filter,
-    rows: Rows,
+    rows: ExportRows,
     progress: Callable[[int], None] = lambda sessions: None,
 ) -> None:
     """Write a file; `progress` gets counts of sessions. Raises `ConfigError` without pyarrow."""
@@ -45,7 +46,7 @@ def write(
             writer.write_table(part)
 
 
-def _schema(pa: Any, rows: Rows) -> Any:
+def _schema(pa: Any, rows: ExportRows) -> Any:
     text, texts, number = pa.string(), pa.list_(pa.string()), pa.float64()
     of_session = {"stream_id": text, "tenant": text, "started_at": pa.timestamp("ms", "UTC")}
     labels = {label: pa.float32() for label in LABELS}

@@ -18,11 +18,12 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from stream.history.queries import sessions as queries
-from stream.history.queries.export import Format, Rows, exported
+from stream.history.queries.export import exported
 from stream.history.queries.filters import Filter, Position
 from stream.history.queries.summary import summary
 from stream.history.storage.connect import open_engine
 from stream.protocol.errors import ProtocolError
+from stream.protocol.history import ExportFormat, ExportRows
 from stream.protocol.wire.history import Grouping, HistoryDetail, HistoryList, HistorySummary
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,9 @@ class HistoryReader:
         """Return a summary."""
         return await self._query(summary, wanted, by, zone)
 
-    async def export(self, wanted: Filter, rows: Rows, form: Format) -> AsyncGenerator[bytes, None]:
+    async def export(
+        self, wanted: Filter, rows: ExportRows, form: ExportFormat
+    ) -> AsyncGenerator[bytes, None]:
         """Return the pieces of an export, of which the first has been read."""
         if self._exports >= EXPORTS:
             text = f"{EXPORTS} exports run already; try again when one has ended"

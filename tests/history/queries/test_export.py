@@ -15,13 +15,14 @@ import pytest
 import sqlalchemy as sa
 
 from stream.history.queries import export, parquet
-from stream.history.queries.export import Format, Rows, exported
+from stream.history.queries.export import exported
 from stream.history.queries.filters import Filter
 from stream.history.queries.sessions import one, page
 from stream.history.storage.connect import writing
 from stream.history.storage.identity import Identities
 from stream.history.storage.store import insert
 from stream.labels import LABELS
+from stream.protocol.history import ExportFormat, ExportRows
 from tests.support import history_model as model
 from tests.support.history import record
 
@@ -39,7 +40,9 @@ def put(engine: sa.Engine, *some: Any) -> None:
         insert(connection, some, Identities(None))
 
 
-def whole(engine: sa.Engine, rows: Rows, form: Format, wanted: Filter | None = None) -> bytes:
+def whole(
+    engine: sa.Engine, rows: ExportRows, form: ExportFormat, wanted: Filter | None = None
+) -> bytes:
     return b"".join(exported(engine.connect, wanted or Filter(), rows, form))
 
 
@@ -89,7 +92,7 @@ def test_utterances_are_those_of_each_session(engine: sa.Engine) -> None:
 
 @pytest.mark.parametrize("rows", ["sessions", "utterances"])
 def test_parquet_has_the_rows_of_the_lines(
-    sqlite_engine: sa.Engine, rows: Rows, tmp_path: Path
+    sqlite_engine: sa.Engine, rows: ExportRows, tmp_path: Path
 ) -> None:
     put(sqlite_engine, *CALLS)
     expected = lines(whole(sqlite_engine, rows, "jsonl"))
