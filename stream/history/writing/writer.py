@@ -80,7 +80,7 @@ class Writer:
         self._log_is_stale = False
         """True if SQLite's log may hold what was erased."""
         self._migrated = False
-        self._disk_failed = False
+        self._disk_failed = self._checkpoint_failed = False
         self._next_log: dict[str, float] = {}
         self._wake = threading.Event()
         self._stopping = False
@@ -231,8 +231,11 @@ class Writer:
         try:
             self._spool.checkpoint(session for session in live if not self._is_erased(session))
         except OSError as error:
-            if not self._disk_failed:
+            if not (self._disk_failed or self._checkpoint_failed):
                 log.error("history checkpoint not written", extra={"reason": str(error)})
+            self._checkpoint_failed = True
+        else:
+            self._checkpoint_failed = False
 
     def _insert(self, segment: Segment) -> None:
         """Insert the sessions of a file, then delete it."""

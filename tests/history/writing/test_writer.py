@@ -232,6 +232,33 @@ def test_a_full_disk_is_reported_once_and_loses_nothing_while_there_is_memory(
     assert messages.count("history spool not written; sessions wait in memory") == 1
 
 
+def test_copies_of_live_sessions_that_cannot_be_written_are_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk was full while no session ended, and the log got a line every 30 s."""
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    def reports() -> int:
+        messages = [line.getMessage() for line in caplog.records]
+        return messages.count("history checkpoint not written")
+
+    node = Node(f"sqlite:///{tmp_path}/history.db", tmp_path)
+    node.writer._spool.open()
+    for expected in (1, 2):
+        with monkeypatch.context() as patched:
+            patched.setattr(spool_module, "_append", full)
+            for _ in range(3):
+                node.writer.checkpoint([encode(record())])
+                node.writer._write_checkpoint()
+            assert reports() == expected
+        node.writer.checkpoint([encode(record())])
+        node.writer._write_checkpoint()
+    node.writer._spool.close()
+    node.engine.dispose()
+
+
 def test_a_full_queue_drops_new_sessions_and_counts_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
