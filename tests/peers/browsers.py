@@ -54,8 +54,9 @@ addEventListener("unhandledrejection", ({ reason }) => problems.push(String(reas
 PAGE = f"<!doctype html><title>Shop</title><script>{KEEP_ERRORS}</script>"
 
 SPEAK = """
-// WebKit starts audio without a gesture only on pages that have a microphone.
-await navigator.mediaDevices.getUserMedia({ audio: true });
+// WebKit starts audio without a gesture only on pages that have a microphone, and collects one that
+// nobody holds.
+window.held = await navigator.mediaDevices.getUserMedia({ audio: true });
 const bytes = Uint8Array.from(atob(%(wav)s), (letter) => letter.charCodeAt(0));
 const context = new AudioContext();
 await context.resume();
